@@ -1,0 +1,30 @@
+"""What a user may ask of a training run: the options of `tintype train`, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainRequest:
+    """One call of `tintype train`. None means: not asked for, so the preset (or the stored run) decides.
+
+    At most one of `minutes`, `steps` and `images` sets the length of the run.
+    """
+
+    data: Path
+    out: Path
+    minutes: float | None = None  # wall-clock budget, from the start of the command to the finished model
+    steps: int | None = None  # of batch_size pictures each
+    images: int | None = None  # shown in training, repeats counted
+    preset: str | None = None  # a name in config.PRESETS; None chooses by device
+    resolution: int | None = None  # pixels
+    batch_size: int | None = None
+    lr: float | None = None
+    seed: int | None = None
+    from_model: str | None = None  # a model folder, run folder or shipped name whose weights the run starts from
+    resume: str = "auto"  # "auto", "never" or the path of a checkpoint or run folder
+    text: str | None = None  # "minilm", "learned" or "hf:NAME"
+    device: str | None = None  # None chooses; "cpu", "cuda", "cuda:1", "mps"
+    dry_run: bool = False  # print the plan and stop
