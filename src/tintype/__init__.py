@@ -1,0 +1,62 @@
+"""Tintype: turn a folder of captioned pictures into your own text-to-image model, and watch pictures come out of noise."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tintype.config import Config
+    from tintype.denoiser import Denoiser
+    from tintype.diffusion.samplers import Step
+    from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError
+    from tintype.nets.conditioning import Conditioning
+    from tintype.pipeline import Pipeline
+    from tintype.receipt import Receipt
+    from tintype.train.trainer import Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "Conditioning",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Denoiser",
+    "MissingExtraError",
+    "Pipeline",
+    "Receipt",
+    "Step",
+    "TintypeError",
+    "Trainer",
+    "__version__",
+]
+
+# Read on first use, so that `import tintype` and `tintype --help` do not wait for torch.
+_HOMES = {
+    "CheckpointError": "tintype.errors",
+    "Conditioning": "tintype.nets.conditioning",
+    "Config": "tintype.config",
+    "ConfigError": "tintype.errors",
+    "DataError": "tintype.errors",
+    "Denoiser": "tintype.denoiser",
+    "MissingExtraError": "tintype.errors",
+    "Pipeline": "tintype.pipeline",
+    "Receipt": "tintype.receipt",
+    "Step": "tintype.diffusion.samplers",
+    "TintypeError": "tintype.errors",
+    "Trainer": "tintype.train.trainer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tintype' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
