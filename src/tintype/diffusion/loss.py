@@ -1,0 +1,72 @@
+"""How wrong the network is: a weighted error to train on, and the error of the predicted noise to report.
+
+The weight is a choice of its own, never a consequence of what the network predicts. Every weight multiplies
+mean((denoised - x0)^2); the table in 2303.00848 section 3 relates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tintype.diffusion.noise import add_noise
+from tintype.diffusion.sigmas import flow_time
+
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x [B, C, H, W], sigma [B]) -> denoised [B, C, H, W]
+Weight = Callable[[Tensor, float], Tensor]  # (sigma [B], sigma_data) -> [B]
+TIME_FLOOR = 0.05  # below it 1 / t^2 would hand training over to noise that nobody sees (2511.13720 section 4)
+
+
+def _noise(sigma: Tensor, sigma_data: float) -> Tensor:
+    return 1 / sigma.square()
+
+
+def _velocity(sigma: Tensor, sigma_data: float) -> Tensor:
+    return 1 / flow_time(sigma).clamp(min=TIME_FLOOR).square()
+
+
+def _image(sigma: Tensor, sigma_data: float) -> Tensor:
+    return torch.ones_like(sigma)
+
+
+def _edm(sigma: Tensor, sigma_data: float) -> Tensor:
+    return (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
+
+
+WEIGHTS: dict[str, Weight] = {"noise": _noise, "velocity": _velocity, "image": _image, "edm": _edm}
+
+
+def diffusion_loss(denoise: Denoise, x0: Tensor, noise: Tensor, sigma: Tensor, weight: Tensor) -> Tensor:
+    """Weighted error of each sample, unreduced: [B], in the dtype of x0.
+
+    x0, noise [B, ...]; sigma [B]; weight [B], as from `WEIGHTS[name](sigma, sigma_data)`.
+    """
+    denoised = denoise(add_noise(x0, noise, sigma), sigma)
+    return weight * _mean_square(denoised, x0)
+
+
+def noise_error(denoised: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
+    """Mean over pixels of (predicted noise - noise)^2, which is mean((denoised - x0)^2) / sigma^2: [B]."""
+    return _mean_square(denoised, x0) / sigma.square()
+
+
+def per_level(values: Tensor, sigma: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of `values` [N] within each band of noise levels, edges[k] <= sigma < edges[k + 1].
+
+    edges [K + 1] increasing. Returns means [K] (nan where a band is empty) and counts [K] int64; what lies outside the
+    edges is left out.
+    """
+    num_bands = len(edges) - 1
+    band = torch.bucketize(sigma, edges.to(sigma), right=True) - 1
+    inside = (band >= 0) & (band < num_bands)
+    band = band[inside]
+    total = values.new_zeros(num_bands).index_add_(0, band, values[inside])
+    count = torch.bincount(band, minlength=num_bands)
+    return total / count, count
+
+
+def _mean_square(denoised: Tensor, x0: Tensor) -> Tensor:
+    # The subtraction happens in the dtype of x0, whatever the network computes in.
+    return (denoised.to(x0.dtype) - x0).square().flatten(1).mean(dim=1)

@@ -1,0 +1,211 @@
+"""Every random draw is a pure function of (seed, purpose, index): counter-based, with no state to save or share.
+
+Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) in int64 tensor arithmetic:
+
+    key = seed (64 bits)        counter = (block, index low, index high, purpose)
+
+Uniforms, normals and permutations use only operations that IEEE 754 or integer arithmetic fixes to the last bit, so a
+draw is the same on every device, in any batch, at any place in the batch and with any number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from tintype.diffusion.sigmas import per_sample
+
+Index = int | Tensor
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+MASK = 0xFFFFFFFF
+GOLDEN = (0x9E3779B9, 0x7F4A7C15)  # high and low half of 2^64 / golden ratio
+
+
+class Purpose(IntEnum):
+    """What a draw is for. A number, once given, is never changed or reused: old runs and receipts depend on it."""
+
+    NOISE = 0  # added in training; index: position of the sample in the run
+    SIGMA = 1  # noise level in training; index: position
+    CROP = 2  # index: position
+    FLIP = 3  # index: position
+    CAPTION = 4  # which of a picture's captions; index: position
+    DROPOUT = 5  # of the caption; index: position
+    ORDER = 6  # of the samples in an epoch; index: epoch
+    START = 7  # starting noise of a picture; index: picture of the request
+    STEP = 8  # noise added while sampling; index: see `step_noise`
+    INIT = 9  # weights of a new network; index: parameter
+    EVALUATE = 10  # noise of the held-out measure; index: sample
+    SHAPES = 11  # drawn pictures; index: picture
+
+
+def uniform(seed: Index, purpose: int, index: Index, num: int, device: torch.device | str | None = None) -> Tensor:
+    """Numbers evenly distributed in the open interval (0, 1), 52 bits each.
+
+    seed, index: int or int64 [B]; an int counts as B = 1 or is shared. Returns [B, num] float64 on the device of the
+    tensors given, else on `device`. The first draws do not depend on num.
+    """
+    a, b, c, d = _draw(seed, purpose, index, -(-num // 2), device)
+    bits = torch.stack([_join52(a, b), _join52(c, d)], dim=-1).flatten(1)[:, :num]
+    return _unit(bits)
+
+
+def normal(
+    seed: Index, purpose: int, index: Index, shape: tuple[int, ...], device: torch.device | str | None = None
+) -> Tensor:
+    """Standard normal numbers (Box and Muller 1958), all four words of a block used.
+
+    seed, index: int or int64 [B]; an int counts as B = 1 or is shared. Returns [B, *shape] float32 on the device of the
+    tensors given, else on `device`. The first draws do not depend on shape.
+    """
+    num = math.prod(shape)
+    a, b, c, d = _draw(seed, purpose, index, -(-num // 4), device)
+    drawn = torch.stack([*_box_muller(a, b), *_box_muller(c, d)], dim=-1).flatten(1)[:, :num]
+    return drawn.reshape(len(drawn), *shape)
+
+
+def permutation(seed: int, purpose: int, index: int, num: int) -> Tensor:
+    """A random order of range(num), [num] int64 on the CPU: the ranking of 62-bit draws."""
+    a, b, c, d = _draw(seed, purpose, index, -(-num // 2), None)
+    keys = torch.stack([(a << 30) | (b >> 2), (c << 30) | (d >> 2)], dim=-1).flatten()[:num]
+    return torch.argsort(keys, stable=True)
+
+
+def step_noise(
+    seed: Index, index: Index, shape: tuple[int, ...], device: torch.device | str | None = None
+) -> Callable[[int], Tensor]:
+    """The `Randn` of a stochastic sampler: n -> [B, *shape] float32, the n-th draw of each picture (index < 2^32)."""
+
+    def randn(num_drawn: int) -> Tensor:
+        return normal(seed, Purpose.STEP, index + (num_drawn << 32), shape, device)
+
+    return randn
+
+
+def sigma_of(
+    seed: int,
+    index: Index,
+    mean: float,
+    std: float,
+    sigma_min: float,
+    sigma_max: float,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Training noise levels: ln sigma ~ N(mean, std), clamped to [sigma_min, sigma_max]. Returns [B] float32.
+
+    The quantiles are a golden-ratio (Kronecker) sequence over index, turned by a draw from the seed: each is uniform
+    over seeds, and any run of consecutive indices is evenly spread, which takes the luck out of a batch's noise levels.
+    The sequence is regular, so pictures must come in random order (they do: `permutation`).
+    """
+    k_low, k_high = _halves(index, device)
+    carry, low = _multiply(GOLDEN[1], k_low)
+    high = (carry + _multiply(GOLDEN[0], k_low)[1] + _multiply(GOLDEN[1], k_high)[1]) & MASK
+    a, b, _, _ = _draw(seed, Purpose.SIGMA, 0, 1, high.device)
+    turned = (_join52(high, low) + _join52(a, b)[0, 0]) & (2**52 - 1)
+    quantile = torch.special.ndtri(_unit(turned))
+    return torch.exp(mean + std * quantile).float().clamp(sigma_min, sigma_max)
+
+
+def add_noise(x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x = x0 + sigma * noise, for x0 and noise [B, ...] and sigma [B]."""
+    return x0 + per_sample(sigma, x0) * noise
+
+
+def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
+    """Ten rounds of Philox4x32; words are int64 tensors holding 32 bits, broadcast against each other."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for round_index in range(10):
+        if round_index:
+            k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
+        high0, low0 = _multiply(0xD2511F53, c0)
+        high1, low1 = _multiply(0xCD9E8D57, c2)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+    return c0, c1, c2, c3
+
+
+def _multiply(constant: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """High and low 32 bits of constant * x, both below 2^32, without overflow of int64."""
+    # For a constant of 2^31 or more, (constant - 2^32) x fits; adding x to the high half makes up for it.
+    if constant < 2**31:
+        product = x * constant
+        return product >> 32, product & MASK
+    product = x * (constant - 2**32)
+    low = product & MASK
+    return product.bitwise_right_shift_(32).add_(x), low
+
+
+def _halves(value: Index, device: torch.device | str | None) -> tuple[Tensor, Tensor]:
+    """Low and high 32 bits, each [B] int64; of a number beyond 64 bits, the lowest 64."""
+    if isinstance(value, Tensor):
+        value = value.to(torch.int64).reshape(-1)
+        return value & MASK, (value >> 32) & MASK
+    pair = torch.tensor([[value & MASK], [(value >> 32) & MASK]], dtype=torch.int64, device=device)
+    return pair[0], pair[1]
+
+
+def _draw(seed: Index, purpose: int, index: Index, num_blocks: int, device: torch.device | str | None) -> Words:
+    """Four words [B, num_blocks] for each seed and index."""
+    for given in (seed, index):
+        if isinstance(given, Tensor):
+            device = given.device
+    key = _halves(seed, device)
+    low, high = _halves(index, device)
+    block = torch.arange(num_blocks, dtype=torch.int64, device=device)
+    third = torch.full_like(low, int(purpose))
+    size = max(len(low), len(key[0]))
+    counter = (block.expand(size, -1), low[:, None], high[:, None], third[:, None])
+    return philox(counter, (key[0][:, None], key[1][:, None]))
+
+
+def _join52(high: Tensor, low: Tensor) -> Tensor:
+    return (high << 20) | (low >> 12)
+
+
+def _unit(bits: Tensor) -> Tensor:
+    # 52 bits and a half make 53: exact in float64, and never 0 or 1.
+    return (bits.double() + 0.5) * 2.0**-52
+
+
+def _box_muller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Two independent normals from two words of 32 bits."""
+    radius = torch.sqrt(_minus_two_log(a))
+    cosine, sine = _cos_sin(b)
+    return radius * cosine, radius * sine
+
+
+def _minus_two_log(word: Tensor) -> Tensor:
+    """-2 ln((word + 1/2) / 2^32) in float32 to about 1e-7, by additions, multiplications and one division only."""
+    # Library logarithms differ in the last bit between devices, and between body and tail of one vectorized loop.
+    number = word.float() + 0.5
+    pattern = number.view(torch.int32)
+    exponent = (pattern - 0x3F3504F3) >> 23  # so that the mantissa lies between sqrt(1/2) and sqrt(2)
+    mantissa = (pattern - (exponent << 23)).view(torch.float32)
+    s = (mantissa - 1) / (mantissa + 1)
+    square = s * s
+    series = _horner(square, (2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0)) * s  # 2 artanh(s) = ln(mantissa)
+    # 32 - exponent first: small integers are exact. Rounding can leave -0.0 or a hair below 0 at the very end.
+    return ((32 - exponent).float() * (2 * math.log(2)) - 2 * series).clamp_(min=0)
+
+
+def _cos_sin(word: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine, float32 to about 1e-7, of a turn by (word + 1/2) / 2^32 - 1/8; additions, multiplications only."""
+    # The two highest bits turn by quarters, exactly; the rest is an angle within an eighth of a turn of zero.
+    quarter = word >> 30
+    angle = ((word & 0x3FFFFFFF) - 0x20000000).float().add_(0.5) * (2 * math.pi / 2**32)
+    square = angle * angle
+    cosine = _horner(square, (1 / 40320, -1 / 720, 1 / 24, -1 / 2, 1.0))
+    sine = _horner(square, (1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1.0)) * angle
+    odd = (quarter & 1).bool()
+    sign = (1 - (quarter & 2)).float()
+    return torch.where(odd, -sine, cosine) * sign, torch.where(odd, cosine, sine) * sign
+
+
+def _horner(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    total = torch.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        total = total.mul_(x).add_(coefficient)
+    return total

@@ -1,0 +1,80 @@
+"""What the network says, as one table: "noise", "velocity", "image" and "edm" differ by four scalars of sigma.
+
+    denoised = c_skip * x + c_out * network(c_in * x, c_noise)        (EDM, 2206.00364 eq. 7)
+
+The choice changes what the network finds easy. It does not change the loss weight (loss.py) or the sampler: the
+predicted noise is (x - denoised) / sigma whatever the network says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tintype.diffusion.sigmas import per_sample
+
+
+class Scalings(NamedTuple):
+    """The four scalars, each of sigma's shape."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+
+
+def _noise(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
+    return torch.ones_like(sigma), -sigma
+
+
+def _velocity(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
+    # noise - x0 (2209.03003): the slope of the straight path (1 - t) x0 + t noise, at t = sigma / (1 + sigma).
+    return 1 / (1 + sigma), -sigma / (1 + sigma)
+
+
+def _image(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(sigma), torch.ones_like(sigma)
+
+
+def _edm(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
+    # 2206.00364 table 1: a target of unit variance with the least amplified error.
+    total = sigma.square() + sigma_data**2
+    return sigma_data**2 / total, sigma * sigma_data / total.sqrt()
+
+
+_ROWS: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor]]] = {
+    "noise": _noise,
+    "velocity": _velocity,
+    "image": _image,
+    "edm": _edm,
+}
+PREDICTIONS: tuple[str, ...] = tuple(_ROWS)
+
+
+def scalings(prediction: str, sigma: Tensor, sigma_data: float) -> Scalings:
+    """The row of the table for one prediction type, at sigma > 0. Raises ValueError for an unknown type."""
+    if prediction not in _ROWS:
+        raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, not {prediction!r}")
+    c_skip, c_out = _ROWS[prediction](sigma, sigma_data)
+    c_in = torch.rsqrt(sigma.square() + sigma_data**2)
+    return Scalings(c_skip, c_out, c_in, torch.log(sigma) / 4)
+
+
+def denoised_from(prediction: str, output: Tensor, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+    """What a network output [B, ...] says the clean picture is, for x [B, ...] at sigma [B]."""
+    row = scalings(prediction, sigma, sigma_data)
+    return per_sample(row.c_skip, x) * x + per_sample(row.c_out, x) * output
+
+
+def network_target(prediction: str, denoised: Tensor, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
+    """The network output that means `denoised`: with x0 for denoised, the training target."""
+    row = scalings(prediction, sigma, sigma_data)
+    return (denoised - per_sample(row.c_skip, x) * x) / per_sample(row.c_out, x)
+
+
+def predicted_noise(x: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
+    """The noise that a denoised picture implies, (x - denoised) / sigma, for x [B, ...] at sigma [B] > 0."""
+    return (x - denoised) / per_sample(sigma, x)
