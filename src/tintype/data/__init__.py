@@ -1,0 +1,1 @@
+"""Captioned pictures become batches: sources -> check -> pack -> order."""

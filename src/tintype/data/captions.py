@@ -1,0 +1,113 @@
+"""Captions as people keep them: text files beside the pictures, metadata.jsonl, metadata.csv."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tintype.data.files import FileError, read_file
+
+CAPTION_FIELDS = ("text", "caption", "prompt")  # the first that a row has is used
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+MAX_CAPTION_BYTES = 2**20
+_BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_INVISIBLE = re.compile("[\ufeff\ud800-\udfff]")
+
+
+class Row(NamedTuple):
+    """One line of a metadata file: either captions for a file, or a reason why the line is of no use."""
+
+    line: int
+    file_name: str
+    captions: tuple[str, ...]
+    reason: str
+
+
+def clean(caption: str) -> str:
+    """Bring a caption to NFC on one line, without control characters, byte-order marks and lone surrogates."""
+    text = _UNWANTED.sub(" ", _INVISIBLE.sub("", caption))
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8, or UTF-16 and UTF-32 that begin with a byte-order mark. Raises FileError rather than guess."""
+    encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8-sig")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        raise FileError("its text is not UTF-8: save it as UTF-8") from None
+
+
+def read_caption_file(path: Path) -> tuple[str, ...]:
+    """Read the captions of one picture: each line that is not empty is a caption of its own. Raises FileError."""
+    lines = [clean(line) for line in decode_text(read_file(path, MAX_CAPTION_BYTES)).splitlines()]
+    captions = tuple(dict.fromkeys(line for line in lines if line))
+    if not captions:
+        raise FileError("its caption is empty")
+    return captions
+
+
+def read_metadata(path: Path) -> Iterator[Row]:
+    """Read the rows of a metadata.jsonl or metadata.csv. Raises FileError if the file as a whole is of no use."""
+    text = decode_text(read_file(path))
+    return _rows_of_csv(text) if path.suffix.lower() == ".csv" else _rows_of_jsonl(text)
+
+
+def _rows_of_jsonl(text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            yield Row(number, "", (), "the line is not JSON")
+            continue
+        if not isinstance(values, dict):
+            yield Row(number, "", (), "the line is not a JSON object")
+            continue
+        yield _row(number, values)
+
+
+def _rows_of_csv(text: str) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = [str(name) for name in reader.fieldnames or []]
+    if "file_name" not in columns or not set(CAPTION_FIELDS) & set(columns):
+        found = ", ".join(columns[:6]) or "nothing"
+        raise FileError(f"it needs the columns file_name and text; its first line has: {found}")
+    while True:
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Row(reader.line_num, "", (), f"the line is not CSV: {error}")
+            continue
+        yield _row(reader.line_num, dict(values))
+
+
+def _row(number: int, values: dict[str, object]) -> Row:
+    name = values.get("file_name")
+    if not isinstance(name, str) or not name.strip():
+        return Row(number, "", (), "the row has no file_name")
+    field = next((field for field in CAPTION_FIELDS if values.get(field) is not None), None)
+    if field is None:
+        return Row(number, name, (), "the row has no text, caption or prompt")
+    value = values[field]
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        return Row(number, name, (), f"its {field} is not text")
+    captions = tuple(dict.fromkeys(caption for caption in map(clean, texts) if caption))
+    return Row(number, name, captions, "" if captions else "its caption is empty")

@@ -1,0 +1,61 @@
+"""Write a .npy file row by row, without knowing how many rows there will be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class GrowingArray:
+    """A .npy file that rows are added to; it can be memory-mapped once the `with` block has ended.
+
+    Ordinary writes, not a memory map, so that a full disk is an OSError and not the death of the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "wb")
+        self._dtype: np.dtype[Any] | None = None
+        self._row: tuple[int, ...] = ()
+        self._num_rows = 0
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows [n, ...]. Raises ValueError if their type or shape differs from the first's."""
+        if self._dtype is None:
+            self._dtype, self._row = rows.dtype, rows.shape[1:]
+            self._write_header()
+        if rows.dtype != self._dtype or rows.shape[1:] != self._row:
+            raise ValueError(f"rows of {rows.dtype} {rows.shape[1:]} do not fit {self._dtype} {self._row}")
+        self._num_rows += len(rows)
+        self._file.write(np.ascontiguousarray(rows).tobytes())
+
+    def __enter__(self) -> GrowingArray:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                if self._dtype is None:
+                    self._dtype = np.dtype(np.uint8)
+                self._write_header()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+
+    def _write_header(self) -> None:
+        # NumPy pads headers so that the first dimension can grow in place: both headers are of one length.
+        assert self._dtype is not None
+        self._file.seek(0)
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._num_rows, *self._row),
+        }
+        np.lib.format.write_array_header_1_0(self._file, header)
