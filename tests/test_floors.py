@@ -21,6 +21,7 @@ FLOORS = {
     "codec": 2,
     "checkpoint": 3,
     "data": 3,
+    "sheet": 3,
     "train": 4,
     "pipeline": 4,
     "receipt": 4,

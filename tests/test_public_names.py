@@ -11,7 +11,10 @@ import tintype
 
 PUBLIC = {
     "Pipeline",
+    "Step",
+    "Receipt",
     "Denoiser",
+    "Conditioning",
     "Trainer",
     "Config",
     "TintypeError",
