@@ -1,0 +1,259 @@
+"""Checkpoints: folders of safetensors and text that are either whole or absent. Knows parts by name, no classes.
+
+A folder is built beside its place, every file is flushed to disk, `manifest.json` (sizes and sha256) is written last,
+and only then is the folder renamed into place. Reading checks every byte against the manifest. No code is ever run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tintype.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
+_STEP = re.compile(r"step-(\d{8,})")
+_LEFTOVER = re.compile(r"\..+\.(tmp|old)-\d+")
+
+
+def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
+    """Write `NAME.safetensors` for each part and one file for each text, so that `folder` appears whole or not at all.
+
+    An older folder of that name is replaced. Raises CheckpointError, leaving what was there as it was, if a tensor is
+    not finite or the disk refuses.
+    """
+    for part, tensors in parts.items():
+        _require_finite(part, tensors)
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _require_space(folder.parent, parts)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        files = {}
+        for name, text in texts.items():
+            files[name] = _write_synced(temporary / name, text.encode())
+        for part, tensors in parts.items():
+            files[f"{part}.safetensors"] = _write_synced(temporary / f"{part}.safetensors", _pack(tensors))
+        manifest = json.dumps({"format": FORMAT, "files": files}, indent=2) + "\n"
+        _write_synced(temporary / MANIFEST, manifest.encode())
+        _sync_folder(temporary)
+        _move_into_place(temporary, folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot write {folder}: {_reason(error)}; free some space or choose another folder"
+        ) from error
+
+
+def load_parts(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Tensor]]:
+    """Read the named parts of a checkpoint, to the CPU. Raises CheckpointError naming the first damaged file."""
+    files = _read_manifest(folder)
+    return {name: _unpack(_read_checked(folder, f"{name}.safetensors", files), folder / name) for name in names}
+
+
+def load_texts(folder: Path) -> dict[str, str]:
+    """Read every text of a checkpoint. Raises CheckpointError naming the first file that is damaged."""
+    files = _read_manifest(folder)
+    names = [name for name in files if not name.endswith(".safetensors")]
+    return {name: _read_checked(folder, name, files).decode() for name in names}
+
+
+def verify(folder: Path) -> None:
+    """Raise CheckpointError naming the first file of a checkpoint that is missing or not what was written."""
+    files = _read_manifest(folder)
+    for name in files:
+        _read_checked(folder, name, files)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read one safetensors file, on the CPU. Raises CheckpointError if it is missing or is not one."""
+    try:
+        return _unpack(path.read_bytes(), path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {_reason(error)}") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write one safetensors file, whole or not at all. Raises CheckpointError for non-finite values or a full disk."""
+    _require_finite(path.stem, tensors)
+    _write_whole(path, _pack(tensors))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write one text file, whole or not at all. Raises CheckpointError if the disk refuses."""
+    _write_whole(path, text.encode())
+
+
+def step_folder(run: Path, num_steps: int) -> Path:
+    """The place of the checkpoint that a run takes after `num_steps` steps."""
+    return run / "checkpoints" / f"step-{num_steps:08d}"
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """All checkpoints of a run, newest first, damaged ones too."""
+    folder = run / "checkpoints"
+    found = [path for path in folder.iterdir() if _STEP.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def latest(run: Path) -> Path | None:
+    """The newest checkpoint of a run that verifies, or None."""
+    return next((path for path in checkpoints(run) if is_whole(path)), None)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint verifies."""
+    try:
+        verify(folder)
+    except CheckpointError:
+        return False
+    return True
+
+
+def write_latest(run: Path, folder: Path) -> None:
+    """Note in the file `latest` which checkpoint is the newest: for people and scripts; `latest()` looks for itself."""
+    write_text(run / "latest", f"{folder.relative_to(run).as_posix()}\n")
+
+
+def prune(run: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints that verify; damaged ones newer than those are left to be looked at.
+
+    What cannot be deleted is left: housekeeping never stops a run.
+    """
+    whole = 0
+    for folder in checkpoints(run):
+        if whole >= keep:
+            _discard(folder)
+        else:
+            whole += is_whole(folder)
+
+
+def clean(run: Path) -> None:
+    """Delete what an interrupted save left behind. Call it only where no other process writes."""
+    folder = run / "checkpoints"
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        if _LEFTOVER.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _require_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{part}: {name} is not finite, so nothing was saved; lower the learning rate")
+
+
+def _require_space(folder: Path, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    size = sum(tensor.nbytes for tensors in parts.values() for tensor in tensors.values())
+    if shutil.disk_usage(folder).free < 1.1 * size:
+        raise OSError(f"not enough free space for {size / 1e6:.0f} MB")
+
+
+def _pack(tensors: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _unpack(content: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except Exception as error:  # safetensors raises several kinds for one cause: these bytes are not a safetensors file
+        raise CheckpointError(f"{path} is damaged ({error}); use another checkpoint or copy it again") from None
+
+
+def _write_synced(path: Path, content: bytes) -> dict[str, object]:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        _write_synced(temporary, content)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {path}: {_reason(error)}; free some space or choose another folder"
+        ) from error
+
+
+def _move_into_place(temporary: Path, folder: Path) -> None:
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+        os.rename(folder, old)
+        os.rename(temporary, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(temporary, folder)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows can neither open nor flush a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _discard(folder: Path) -> None:
+    trash = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    try:
+        os.rename(folder, trash)  # at once, so that a half-deleted folder is never taken for a checkpoint
+    except OSError:
+        return
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        form, files = manifest["format"], manifest["files"]
+        entries = {str(name): {"size": entry["size"], "sha256": entry["sha256"]} for name, entry in files.items()}
+    except OSError as error:
+        raise CheckpointError(f"{folder} is not a checkpoint: no readable {MANIFEST} ({_reason(error)})") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{path} is damaged; use another checkpoint") from None
+    if form != FORMAT:
+        raise CheckpointError(f"{path} is of format {form}; it needs another version of Tintype")
+    for name in entries:
+        if Path(name).name != name:
+            raise CheckpointError(f"{path} names a file outside its folder: {name}; use another checkpoint")
+    return entries
+
+
+def _read_checked(folder: Path, name: str, files: Mapping[str, Mapping[str, object]]) -> bytes:
+    if name not in files:
+        raise CheckpointError(f"{folder} has no {name}; use another checkpoint")
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {folder / name}: {_reason(error)}; use another checkpoint") from None
+    if len(content) != files[name]["size"] or hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
+        raise CheckpointError(f"{folder / name} is damaged: not what the manifest says; use another checkpoint")
+    return content
+
+
+def _unwritable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"cannot write {path}: {_reason(error)}; free some space or choose another folder")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,38 @@
+"""Errors a user can act on: each message says what is wrong and what to do, in one line.
+
+    TintypeError
+    ├── ConfigError        a setting that cannot work
+    ├── DataError          captioned pictures that cannot be trained on
+    ├── CheckpointError    a model or run folder that cannot be used
+    ├── TrainingError      a run that cannot go on
+    └── MissingExtraError  an optional package that is not installed
+"""
+
+from __future__ import annotations
+
+
+class TintypeError(Exception):
+    """Base of every error that Tintype raises on purpose; the command line prints it as one line."""
+
+
+class ConfigError(TintypeError):
+    """A setting is out of range, unknown, or at odds with another one."""
+
+
+class DataError(TintypeError):
+    """The captioned pictures are missing, unreadable or too few."""
+
+
+class CheckpointError(TintypeError):
+    """A model folder, run folder or checkpoint is missing, damaged or of another configuration."""
+
+
+class TrainingError(TintypeError):
+    """A run cannot go on: its numbers are no longer finite, or its folder is in use."""
+
+
+class MissingExtraError(TintypeError):
+    """A package that this feature needs is not installed."""
+
+    def __init__(self, package: str, install: str) -> None:
+        super().__init__(f"this needs the package {package}: pip install '{install}'")
