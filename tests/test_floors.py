@@ -22,6 +22,7 @@ FLOORS = {
     "checkpoint": 3,
     "data": 3,
     "sheet": 3,
+    "models": 4,
     "train": 4,
     "pipeline": 4,
     "receipt": 4,
@@ -31,7 +32,11 @@ FLOORS = {
     "__main__": 8,
 }
 # On one floor a room may look into these others: training samples through the pipeline, which writes receipts.
-NEIGHBORS = {"config": {"errors"}, "train": {"pipeline", "receipt"}, "pipeline": {"receipt"}}
+NEIGHBORS = {
+    "config": {"errors"},
+    "train": {"pipeline", "receipt", "models"},
+    "pipeline": {"receipt", "models"},
+}
 RUNS_STORED_CODE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
