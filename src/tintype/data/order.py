@@ -24,7 +24,7 @@ def sample_at(seed: int, positions: Tensor, num_samples: int) -> Tensor:
         raise ValueError("positions are counted from 0")
     epochs = positions // num_samples
     samples = torch.empty_like(positions)
-    for epoch in epochs.unique().tolist():
+    for epoch in sorted(set(epochs.tolist())):
         here = epochs == epoch
         samples[here] = _epoch(seed, epoch, num_samples)[positions[here] % num_samples]
     return samples

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tintype.data.check import Report, summary
 from tintype.data.files import shown
 from tintype.data.growing import GrowingArray
 from tintype.data.order import is_held_out, name_hash
@@ -108,6 +110,16 @@ class Pack:
         mask = torch.tensor(held, dtype=torch.bool)
         return (~mask).nonzero()[:, 0], mask.nonzero()[:, 0]
 
+    def report(self, data: Path) -> Report:
+        """Tell what a check of the folder `data`, from which this was packed, would tell."""
+        same: dict[str, list[str]] = {}
+        for key, sha256 in zip(self.keys, self.sha256, strict=True):
+            same.setdefault(sha256, []).append(key)
+        copies = tuple(tuple(keys) for keys in same.values() if len(keys) > 1)
+        pairs = tuple(Pair(key, data / key, texts) for key, texts in zip(self.keys, self.captions, strict=True))
+        notes = summary(pairs, self.problems, Counter(self.notes), copies)
+        return Report(data, pairs, tuple(self.problems), tuple(notes), copies)
+
     def data_json(self) -> dict[str, Any]:
         """Tell what went in, with hashes, and what was left out, with reasons: the content of a run's data.json."""
         return {
@@ -157,10 +169,11 @@ def packing(
     final = folder / f"pack-{stamp[:16]}"
     with suppress(DataError):
         return Pack(final, problems)
-    folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    work = Path(tempfile.mkdtemp(prefix=".packing-", dir=folder))
+    work = folder / f".packing-{secrets.token_hex(8)}"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        work.mkdir()
         yield from _write(pairs, resolution, work, encoder)
         _move(work, final)
     except OSError as error:
@@ -216,9 +229,8 @@ def _write(pairs: Sequence[Pair], resolution: int, work: Path, encoder: StatesEn
 
 
 def _storable(states: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = (
-        states.detach().cpu().to(torch.int32 if states.dtype == torch.int64 else torch.float16).numpy()
-    )
+    kept = torch.int32 if states.dtype == torch.int64 else torch.float16
+    array: NDArray[Any] = states.detach().cpu().to(kept).numpy()
     if array.dtype == np.float16 and not np.isfinite(array).all():
         raise DataError("the text encoder gave states that are not finite numbers: its weights may be damaged")
     return array
@@ -233,7 +245,7 @@ def _stamp(pairs: Sequence[Pair], resolution: int, identity: str) -> str:
             state = [info.st_size, info.st_mtime_ns, info.st_ctime_ns]
         except OSError:
             state = []
-        digest.update(json.dumps([pair.key, str(pair.path), state, pair.captions]).encode())
+        digest.update(json.dumps([pair.key, state, pair.captions]).encode())
     return digest.hexdigest()
 
 

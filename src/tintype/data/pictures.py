@@ -6,6 +6,7 @@ import hashlib
 import io
 import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,6 @@ MAX_ASPECT = 4.0  # longer side over shorter side; a centre crop of anything lon
 _LARGE_PIXELS = 16_000_000  # pictures from this size on are decoded one at a time, to bound memory
 _large = threading.Lock()
 _opening = threading.Lock()  # warnings.catch_warnings changes the whole process
-_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the picture: run git lfs pull"),
     (0, b"<!doctype html", "an HTML page, not a picture"),
@@ -97,7 +97,7 @@ def decode(content: bytes, at_least: int = 0) -> tuple[Image.Image, tuple[str, .
     notes = _notes(image, content)
     if at_least and image.format in ("JPEG", "MPO"):
         image.draft(None, (2 * at_least, 2 * at_least))
-    guard = _large if width * height > _LARGE_PIXELS else threading.Lock()
+    guard = _large if width * height > _LARGE_PIXELS else nullcontext()
     with guard:
         try:
             image.load()
@@ -179,11 +179,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         if pixels.max() > 1:
             raise PictureError("float pixel values above 1: scale them to 0..1")
-        pixels = pixels * 255
+        pixels *= 255
     else:
         if pixels.max() > 65535:
             raise PictureError("32-bit pixel values: convert it to 8 or 16 bit")
-        pixels = pixels / 257
+        pixels /= 257
     return Image.fromarray(np.rint(pixels).astype(np.uint8))
 
 
@@ -192,7 +192,8 @@ def _to_srgb(color: Image.Image, profile: bytes | None) -> Image.Image:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if color.mode != "RGB" or "srgb" not in ImageCms.getProfileDescription(source).lower():
-                converted = ImageCms.profileToProfile(color, source, _SRGB, outputMode="RGB")
+                srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+                converted = ImageCms.profileToProfile(color, source, srgb, outputMode="RGB")
                 if converted is not None:
                     return converted
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError):

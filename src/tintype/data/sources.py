@@ -20,6 +20,7 @@ FOREIGN_SUFFIXES = frozenset(
 )
 CAPTION_SUFFIXES = (".txt", ".caption")
 NO_CAPTION = "it has no caption"
+_TABLE_SUFFIXES = (".jsonl", ".json", ".json1", ".ndjson", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +182,17 @@ def _require_folder(data: Path) -> None:
         return
     name = shown(str(data))
     if data.suffix.lower() == ".tar" or data.name.lower().endswith((".tar.gz", ".tgz", ".zip")):
-        raise DataError(f"{name} is an archive, which this version does not read yet: unpack it and give the folder")
+        raise DataError(f"{name} is an archive, not supported in this version yet: unpack it and give the folder")
     if data.name in METADATA_NAMES:
         raise DataError(f"{name} is a file: give the folder it lies in, {shown(str(data.parent))}")
     if data.suffix.lower() in (".txt", ".list"):
-        raise DataError(
-            f"{name} is a file, and lists are not read by this version yet: give the folder of the pictures"
-        )
+        raise DataError(f"{name} is a file; lists are not supported in this version yet: give the folder of pictures")
     raise DataError(f"{name} is not a folder: give the folder that holds the pictures")
+
+
+def _misnamed(found: _Folder) -> str:
+    tables = sorted(key for key in found.files if PurePosixPath(key).suffix.lower() in _TABLE_SUFFIXES)
+    return f"; {shown(tables[0])} is not read: is it one of these two?" if tables else ""
 
 
 def _nothing_found(data: Path, found: _Folder) -> str:
@@ -203,7 +207,7 @@ def _nothing_found(data: Path, found: _Folder) -> str:
         has = "has no caption" if count == 1 else "has a caption"
         return (
             f"{which} in {name} {has}: looked for {stem}.txt, {stem}.caption, and a row with file_name and text "
-            f"for {picture} in metadata.jsonl or metadata.csv{first}"
+            f"for {picture} in metadata.jsonl or metadata.csv{_misnamed(found)}{first}"
         )
     advice = "put PNG, JPEG or WebP pictures there, each with its caption in a .txt file of the same name"
     if found.foreign:
@@ -211,7 +215,7 @@ def _nothing_found(data: Path, found: _Folder) -> str:
     if found.metadata:
         return f"{name} holds {found.metadata[0].path.name} but no pictures that it names{first}"
     if any(key.lower().endswith(".tar") for key in found.files):
-        return f"{name} holds tar files, which this version does not read yet: unpack them into a folder"
+        return f"{name} holds tar files, not supported in this version yet: unpack them into a folder"
     if found.sidecars:
         return f"{name} holds {len(found.sidecars)} text files but no pictures: {advice}"
     if found.files:
