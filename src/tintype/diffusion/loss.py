@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tintype.diffusion.noise import add_noise
+from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import flow_time
 
-Denoise = Callable[[Tensor, Tensor], Tensor]  # (x [B, C, H, W], sigma [B]) -> denoised [B, C, H, W]
 Weight = Callable[[Tensor, float], Tensor]  # (sigma [B], sigma_data) -> [B]
 TIME_FLOOR = 0.05  # below it 1 / t^2 would hand training over to noise that nobody sees (2511.13720 section 4)
 

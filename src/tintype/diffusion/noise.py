@@ -192,7 +192,7 @@ def _minus_two_log(word: Tensor) -> Tensor:
 
 
 def _cos_sin(word: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, float32 to about 1e-7, of a turn by (word + 1/2) / 2^32 - 1/8; additions, multiplications only."""
+    """Cosine and sine, float32 to about 1e-7, of a turn by (word + 1/2) / 2^32 - 1/8."""
     # The two highest bits turn by quarters, exactly; the rest is an angle within an eighth of a turn of zero.
     quarter = word >> 30
     angle = ((word & 0x3FFFFFFF) - 0x20000000).float().add_(0.5) * (2 * math.pi / 2**32)

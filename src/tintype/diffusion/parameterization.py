@@ -16,6 +16,8 @@ from torch import Tensor
 
 from tintype.diffusion.sigmas import per_sample
 
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x [B, C, H, W], sigma [B]) -> denoised [B, C, H, W]
+
 
 class Scalings(NamedTuple):
     """The four scalars, each of sigma's shape."""

@@ -1,0 +1,34 @@
+"""Guidance: step away from what a reference would have drawn (2207.12598; interval: 2404.07724)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tintype.diffusion.parameterization import Denoise
+from tintype.diffusion.sigmas import per_sample
+
+
+def guide(
+    denoise: Denoise, reference: Denoise, scale: float | Tensor, interval: tuple[float, float] | None = None
+) -> Denoise:
+    """reference + scale * (denoised - reference), for noise levels within `interval` (both ends in; None: all).
+
+    scale: one number, or [B]; 1 is no guidance, 0 the reference. Samples with scale 1 or outside the interval are
+    exactly what `denoise` says, and where that is true of all of them `reference` is not called. The usual reference is
+    the same network with the empty caption; a worse network works too (2406.02507).
+    """
+
+    def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        denoised = denoise(x, sigma)
+        scales = torch.as_tensor(scale, dtype=sigma.dtype, device=sigma.device).expand(len(x))
+        active = scales != 1
+        if interval is not None:
+            active = active & (interval[0] <= sigma) & (sigma <= interval[1])
+        if not bool(active.any()):
+            return denoised
+        base = reference(x, sigma)
+        moved = base + per_sample(scales, denoised) * (denoised - base)
+        return torch.where(per_sample(active, denoised).bool(), moved, denoised)
+
+    return guided
