@@ -1,0 +1,163 @@
+"""How fast a preset trains here, and what share of this machine's matrix-multiplication rate that is.
+
+    python bench/train_speed.py [--preset nano] [--resolution 32] [--batch-size N] [--rounds 12] [--bf16] [--malloc]
+
+Steps of the real `Trainer` and plain float32 matrix products take turns in one process, so that a machine that slows
+down or is shared slows both; the share is the median over rounds of (FLOP/s of steps) / (FLOP/s of products, mean of
+just before and just after). FLOPs are those of matrix products, attention and convolutions, forward and backward, from
+`torch.utils.flop_counter`. `--malloc` compares, in processes that take turns, steps with and without glibc giving freed
+memory back to the system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tintype.config import PRESETS, Config
+from tintype.denoiser import Denoiser
+from tintype.train.trainer import Trainer
+
+SIDE = 1024  # of the square matrices whose product is timed
+PRODUCT_SECONDS = 0.3
+STEP_SECONDS = 1.0
+NUM_SAMPLES = 512
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+
+
+class MadeUp:
+    """Random pictures and text states of the shapes that a pack gives: 8 to 16 tokens a caption."""
+
+    def __init__(self, config: Config) -> None:
+        side, generator = config.net.resolution, torch.Generator().manual_seed(0)
+        self._pictures = torch.randint(0, 256, (NUM_SAMPLES, 3, side, side), generator=generator).to(torch.uint8)
+        self._states = [
+            torch.randn(8 + index % 9, config.text.state_width, generator=generator).half()
+            for index in range(NUM_SAMPLES)
+        ]
+
+    def pictures(self, indices: Tensor) -> Tensor:
+        return self._pictures[indices.cpu()]
+
+    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
+        return [self._states[index] for index in indices.tolist()]
+
+    def split(self, share: float) -> tuple[Tensor, Tensor]:
+        return torch.arange(NUM_SAMPLES), torch.arange(0)
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def product_rate(a: Tensor, b: Tensor) -> float:
+    """FLOP/s of `a @ b` over about PRODUCT_SECONDS."""
+    num, start = 0, time.perf_counter()
+    while (took := time.perf_counter() - start) < PRODUCT_SECONDS:
+        torch.mm(a, b)
+        wait(a.device)
+        num += 1
+    return 2 * SIDE**3 * num / took
+
+
+def step_flops(trainer: Trainer) -> int:
+    """FLOPs of one step; attention is spelled out as products, for the fused kernel is not counted on every device."""
+    steps = trainer.steps(until=sys.maxsize)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        next(steps)
+    return counter.get_total_flops()
+
+
+def measure(config: Config, device: torch.device, rounds: int, bf16: bool) -> dict[str, float]:
+    torch.manual_seed(0)
+    trainer = Trainer(Denoiser(config), MadeUp(config), config, device, bf16=bf16)
+    flops = step_flops(trainer)
+    steps = trainer.steps(until=sys.maxsize)
+    a, b = torch.randn(2, SIDE, SIDE, device=device).unbind()
+    for _ in range(3):
+        next(steps)
+    product_rate(a, b)
+    before, shares, rates, products = product_rate(a, b), [], [], []
+    for _ in range(rounds):
+        num, start = 0, time.perf_counter()
+        while (took := time.perf_counter() - start) < STEP_SECONDS:
+            next(steps)
+            wait(device)
+            num += 1
+        after = product_rate(a, b)
+        rates.append(num * config.train.batch_size / took)
+        shares.append(num * flops / took / ((before + after) / 2))
+        products.append(after)
+        before = after
+    return {
+        "images_per_second": statistics.median(rates),
+        "images_per_second_best": max(rates),
+        "gflop_per_image": flops / config.train.batch_size / 1e9,
+        "product_gflop_per_second": statistics.median(products) / 1e9,
+        "share": statistics.median(shares),
+        "share_low": min(shares),
+        "share_high": max(shares),
+        "num_weights": sum(weight.numel() for weight in trainer.denoiser.parameters()),
+        "batch_size": config.train.batch_size,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def compare_malloc(arguments: list[str], pairs: int = 3) -> dict[str, float]:
+    """Median images/s with glibc's defaults and with memory kept, and the median ratio of neighboring runs."""
+    rates: dict[str, list[float]] = {"default": [], "kept": []}
+    plain = {name: value for name, value in os.environ.items() if name not in KEEP_MEMORY}
+    for _ in range(pairs):
+        for name, environment in (("default", plain), ("kept", plain | KEEP_MEMORY)):
+            command = [sys.executable, __file__, *arguments, "--json"]
+            ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            rates[name].append(json.loads(ran.stdout)["images_per_second"])
+    ratios = [kept / default for default, kept in zip(rates["default"], rates["kept"], strict=True)]
+    medians = {f"images_per_second_{name}": statistics.median(values) for name, values in rates.items()}
+    return medians | {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Speed of a training step.")
+    parser.add_argument("--preset", choices=PRESETS, default="nano")
+    parser.add_argument("--resolution", type=int)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="compute the network in bfloat16")
+    parser.add_argument("--malloc", action="store_true", help="compare glibc's defaults with memory kept")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    if options.malloc:
+        result = compare_malloc([argument for argument in sys.argv[1:] if argument not in ("--malloc", "--json")])
+    else:
+        make = PRESETS[options.preset]
+        config = make(options.resolution) if options.resolution else make()
+        batch_size = options.batch_size or config.train.batch_size
+        config = replace(config, train=replace(config.train, batch_size=batch_size))
+        result = measure(config, torch.device(options.device), options.rounds, options.bf16)
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:28} {value:,.4g}" if isinstance(value, float) else f"{name:28} {value:,}")
+
+
+if __name__ == "__main__":
+    main()
