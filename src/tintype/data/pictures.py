@@ -34,6 +34,11 @@ _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\x0a", "a JPEG XL picture: convert it to PNG or JPEG"),
     (4, b"jxl ", "a JPEG XL picture: convert it to PNG or JPEG"),
     (4, b"ftyphe", "a HEIC picture: convert it to PNG or JPEG"),
+    (0, b"\x89png", "damaged: its header cannot be read"),
+    (0, b"\xff\xd8\xff", "damaged: its header cannot be read"),
+    (0, b"riff", "damaged: its header cannot be read"),
+    (0, b"gif8", "damaged: its header cannot be read"),
+    (4, b"ftypavif", "damaged: its header cannot be read"),
     (4, b"ftypmif1", "a HEIC picture: convert it to PNG or JPEG"),
 )
 
@@ -120,8 +125,8 @@ def _open(content: bytes) -> Image.Image:
         raise PictureError(f"more than {MAX_PIXELS // 10**6} megapixels") from None
     except Exception:
         head = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        sign = next((what for at, mark, what in _SIGNS if head[at:].startswith(mark)), "not a picture that can be read")
-        raise PictureError(sign) from None
+        sign = next((what for at, mark, what in _SIGNS if head[at:].startswith(mark)), None)
+        raise PictureError(sign or "not a picture that can be read") from None
 
 
 def _notes(image: Image.Image, content: bytes) -> tuple[str, ...]:

@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tintype.data.captions import clean, decode_text, read_caption_file, read_metadata
+from tintype.data.files import FileError
+
+
+@pytest.mark.parametrize(
+    ("raw", "want"),
+    [
+        ("\ufeffa cat", "a cat"),
+        ("a\r\ncat\t on  a mat ", "a cat on a mat"),
+        ("a\x00cat\x1b[31m", "a cat [31m"),
+        ("a \ud800cat", "a cat"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("\U0001f469\u200d\U0001f52c", "\U0001f469\u200d\U0001f52c"),  # the joiner within an emoji means something
+    ],
+)
+def test_clean_known_answers(raw: str, want: str) -> None:
+    assert clean(raw) == want
+
+
+@given(st.text(alphabet=st.characters()))
+def test_clean_gives_one_encodable_line_and_is_idempotent(raw: str) -> None:
+    text = clean(raw)
+    assert text.encode("utf-8").decode("utf-8") == text
+    assert len(text.splitlines()) <= 1
+    assert clean(text) == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_unicode_encodings_are_recognised_by_their_mark(encoding: str) -> None:
+    assert decode_text("ein Käfer".encode(encoding)) == "ein Käfer"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1251"])
+def test_other_encodings_are_refused_not_guessed(encoding: str) -> None:
+    with pytest.raises(FileError, match="UTF-8"):
+        decode_text({"latin-1": "ein Käfer", "cp1251": "жук"}[encoding].encode(encoding))
+
+
+def test_each_line_of_a_text_file_is_a_caption(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a cat\r\n\r\n  a small cat \na cat\n")
+    assert read_caption_file(path) == ("a cat", "a small cat")
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\t\r\n", b"\xef\xbb\xbf", b"\x00\x00"])
+def test_an_empty_caption_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match="empty"):
+        read_caption_file(path)
+
+
+def test_a_long_caption_is_kept_and_a_huge_file_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("x" * 50_000)
+    assert read_caption_file(path) == ("x" * 50_000,)
+    path.write_text("x" * 2_000_000)
+    with pytest.raises(FileError, match="larger than 1 MB"):
+        read_caption_file(path)
+
+
+def test_jsonl_rows(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.jsonl"
+    path.write_text(
+        '{"file_name": "a.png", "text": "one"}\n\n'
+        '{"file_name": "b.png", "caption": ["one", "two", "one", " "]}\n'
+        '{"file_name": "c.png", "prompt": "three", "other": 1e999}\n'
+        '{"file_name": "d.png", "text": ""}\n'
+        '{"file_name": "e.png", "text": 7}\n'
+        '{"file_name": "f.png"}\n'
+        '{"text": "no name"}\n'
+        "{broken\n"
+        "[1, 2]\n" + "[" * 20_000 + "\n"
+        '{"file_name": "g.png", "text": "\\ud800 wild"}'
+    )
+    rows = list(read_metadata(path))
+    assert [(row.line, row.captions) for row in rows if not row.reason] == [
+        (1, ("one",)),
+        (3, ("one", "two")),
+        (4, ("three",)),
+        (12, ("wild",)),
+    ]
+    assert [row.line for row in rows if row.reason] == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_csv_rows_with_quotes_mark_and_line_breaks(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbffile_name,caption\r\na.png,"a cat, sitting"\r\nb.png,"two\nlines"\r\nc.png\r\nd.png,\r\n'
+    )
+    rows = list(read_metadata(path))
+    assert [row.captions for row in rows] == [("a cat, sitting",), ("two lines",), (), ()]
+    assert [bool(row.reason) for row in rows] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("first", ["", "name,text", "file_name,label", "\x00\x01"])
+def test_csv_without_the_columns_names_what_it_has(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(first + "\na.png,cat\n")
+    with pytest.raises(FileError, match="file_name and text"):
+        list(read_metadata(path))
+
+
+def test_a_csv_field_beyond_all_measure_is_one_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.csv"
+    path.write_text(f"file_name,text\na.png,{'x' * 200_000}\nb.png,cat\n")
+    rows = list(read_metadata(path))
+    assert rows[0].reason
+    assert rows[-1].captions == ("cat",)

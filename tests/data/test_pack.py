@@ -1,0 +1,248 @@
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tintype.data.growing import GrowingArray
+from tintype.data.pack import Pack, Progress, StatesEncoder, pack, packing
+from tintype.data.sources import find_pairs
+from tintype.errors import DataError
+
+
+class Words:
+    """A text encoder that gives each word a row: its length, repeated; it counts how often it is asked."""
+
+    identity = "words"
+
+    def __init__(self, ids: bool = False, poison: float = 0.0) -> None:
+        self.ids, self.poison, self.asked = ids, poison, 0
+
+    def states(self, captions: Sequence[str]) -> list[torch.Tensor]:
+        self.asked += len(captions)
+        lengths = [torch.tensor([len(word) for word in caption.split()], dtype=torch.int64) for caption in captions]
+        return lengths if self.ids else [n[:, None].repeat(1, 4) + torch.tensor(self.poison) for n in lengths]
+
+
+@pytest.fixture
+def folder(draw, data: Path) -> Path:
+    for i in range(30):
+        draw(f"{i:02}.png", f"picture {i}\nnumber {'i' * i}", color=(i * 8, 0, 255 - i))
+    return data
+
+
+def packed(folder: Path, tmp_path: Path, encoder: StatesEncoder | None = None) -> Pack:
+    pairs, problems = find_pairs(folder)
+    return pack(pairs, 16, tmp_path / "cache", encoder or Words(), problems)
+
+
+def test_pictures_and_states_come_back_as_they_went_in(folder: Path, tmp_path: Path) -> None:
+    it = packed(folder, tmp_path)
+    assert it.num_samples == 30
+    assert it.captions[4] == ("picture 4", "number iiii")
+    pictures = it.pictures(torch.tensor([3, 29, 3]))
+    assert pictures.dtype == torch.uint8
+    assert pictures.shape == (3, 3, 16, 16)
+    assert pictures[:, :, 8, 8].tolist() == [[24, 0, 252], [232, 0, 226], [24, 0, 252]]
+    states = it.states(torch.tensor([4, 4, 4, 12]), torch.tensor([0, 1, 2**40, 1]))
+    assert states[0].dtype == torch.float16
+    assert [s[:, 0].tolist() for s in states] == [[7, 1], [6, 4], [7, 1], [6, 12]]
+
+
+def test_token_ids_stay_whole_numbers(folder: Path, tmp_path: Path) -> None:
+    states = packed(folder, tmp_path, Words(ids=True)).states(torch.tensor([4]), torch.tensor([1]))
+    assert states[0].dtype == torch.int64
+    assert states[0].tolist() == [6, 4]
+
+
+def test_equal_captions_are_encoded_once(draw, data: Path, tmp_path: Path) -> None:
+    for i in range(10):
+        draw(f"{i}.png", "the same", color=(i, 0, 0))
+    encoder = Words()
+    it = packed(data, tmp_path, encoder)
+    assert encoder.asked == 1
+    assert it.states(torch.tensor([9]), torch.tensor([0]))[0].shape == (2, 4)
+
+
+def test_an_empty_caption_has_no_states(tmp_path: Path, folder: Path) -> None:
+    pairs = find_pairs(folder)[0]
+    bare = [type(pair)(pair.key, pair.path, ("",)) for pair in pairs]
+    states = pack(bare, 16, tmp_path / "cache", Words()).states(torch.tensor([0]), torch.tensor([0]))
+    assert states[0].shape == (0, 4)
+
+
+def test_bad_files_are_left_out_and_listed(draw, folder: Path, tmp_path: Path) -> None:
+    draw("07.png", color="red").write_bytes(b"rubbish")
+    draw("none.png", None)
+    it = packed(folder, tmp_path)
+    assert it.num_samples == 29
+    assert {p.path for p in it.problems} == {"07.png", "none.png"}
+    assert it.pictures(torch.tensor([7]))[0, :, 8, 8].tolist() == [64, 0, 247]
+    about = it.data_json()
+    assert len(about["samples"]) == 29
+    assert all(len(sample["sha256"]) == 64 for sample in about["samples"])
+    assert {row["path"] for row in about["left_out"]} == {"07.png", "none.png"}
+    assert len(it.report(folder).pairs) == 29
+
+
+def test_an_unchanged_folder_is_not_packed_again(folder: Path, tmp_path: Path) -> None:
+    first = packed(folder, tmp_path)
+    encoder = Words()
+    pairs = find_pairs(folder)[0]
+    assert list(packing(pairs, 16, tmp_path / "cache", encoder)) == []
+    assert encoder.asked == 0
+    assert packed(folder, tmp_path).fingerprint == first.fingerprint
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [first.folder.name]
+
+
+@pytest.mark.parametrize(
+    "change", ["pixels", "pixels, same time", "caption", "new", "removed", "encoder", "resolution"]
+)
+def test_any_change_makes_a_new_pack(draw, folder: Path, tmp_path: Path, change: str) -> None:
+    first = packed(folder, tmp_path)
+    encoder, resolution = Words(), 16
+    path = folder / "05.png"
+    if change.startswith("pixels"):
+        info, size = path.stat(), path.stat().st_size
+        Image.new("RGB", (40, 40), (41, 0, 250)).save(path)
+        assert path.stat().st_size == size
+        if change.endswith("time"):
+            os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+    elif change == "caption":
+        path.with_suffix(".txt").write_text("changed")
+    elif change == "new":
+        draw("new.png")
+    elif change == "removed":
+        path.unlink()
+    elif change == "encoder":
+        encoder.identity = "other words"
+    else:
+        resolution = 24
+    second = pack(find_pairs(folder)[0], resolution, tmp_path / "cache", encoder)
+    assert second.fingerprint != first.fingerprint
+    if change.startswith("pixels"):
+        assert second.pictures(torch.tensor([5]))[0, :, 8, 8].tolist() == [41, 0, 250]
+
+
+def test_a_copied_folder_has_the_same_fingerprint(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copy)
+    assert packed(copy, tmp_path).fingerprint == packed(folder, tmp_path).fingerprint
+
+
+@pytest.mark.parametrize("name", ["pictures.npy", "states.npy", "pack.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_pack_is_made_again(folder: Path, tmp_path: Path, name: str, damage: str) -> None:
+    path = packed(folder, tmp_path).folder / name
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-10])
+    else:
+        path.unlink()
+    assert packed(folder, tmp_path).pictures(torch.tensor([3]))[0, :, 8, 8].tolist() == [24, 0, 252]
+
+
+def test_states_that_are_not_finite_are_refused_when_written_and_when_read(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="finite"):
+        packed(folder, tmp_path, Words(poison=float("nan")))
+    with pytest.raises(DataError, match="finite"):
+        packed(folder, tmp_path, Words(poison=1e6))  # beyond float16
+    path = packed(folder, tmp_path).folder / "states.npy"
+    states = np.load(path)
+    states[:] = np.nan
+    np.save(path, states)
+    with pytest.raises(DataError, match="delete"):
+        packed(folder, tmp_path).states(torch.tensor([0]), torch.tensor([0]))
+
+
+def test_progress_tells_both_stages(folder: Path, tmp_path: Path) -> None:
+    told = list(packing(find_pairs(folder)[0], 16, tmp_path / "cache", Words()))
+    assert told[:30] == [Progress("pictures", i, 30) for i in range(1, 31)]
+    assert told[-1] == Progress("captions", 60, 60)
+
+
+def test_stopping_half_way_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    progress = packing(find_pairs(folder)[0], 16, tmp_path / "cache", Words())
+    next(progress)
+    progress.close()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_two_at_once_agree(folder: Path, tmp_path: Path) -> None:
+    pairs = find_pairs(folder)[0]
+    slow = packing(pairs, 16, tmp_path / "cache", Words())
+    next(slow)
+    quick = pack(pairs, 16, tmp_path / "cache", Words())
+    for _ in slow:
+        pass
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [quick.folder.name]
+
+
+def test_nothing_usable_is_an_error_that_names_the_first(draw, data: Path, tmp_path: Path) -> None:
+    draw("a.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a\.png: the file is empty"):
+        packed(data, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(DataError, match="cannot be written"):
+        packed(folder, tmp_path)
+
+
+def test_the_user_folder_is_not_changed(folder: Path, tmp_path: Path) -> None:
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in [folder, *folder.iterdir()])
+    packed(folder, tmp_path)
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in [folder, *folder.iterdir()]) == before
+
+
+def test_split_parts_everything_and_stays_when_others_join(draw, folder: Path, tmp_path: Path) -> None:
+    first = packed(folder, tmp_path)
+    train, held = first.split(0.3)
+    assert sorted(torch.cat([train, held]).tolist()) == list(range(30))
+    assert 0 < len(held) < 30
+    for i in range(20):
+        draw(f"new{i}.png", color=(0, i * 9, 0))
+    second = packed(folder, tmp_path)
+    before = {first.keys[i] for i in held.tolist()}
+    after = {second.keys[i] for i in second.split(0.3)[1].tolist()}
+    assert before == {key for key in after if not key.startswith("new")}
+
+
+def test_split_never_parts_exact_copies(draw, data: Path, tmp_path: Path) -> None:
+    for i in range(60):
+        draw(f"{i:02}.png", color=(i % 20 * 9, 0, 0))
+    it = packed(data, tmp_path)
+    train, held = ({it.sha256[i] for i in part.tolist()} for part in it.split(0.3))
+    assert held
+    assert not train & held
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 1.0])
+@pytest.mark.parametrize("num", [1, 2, 30])
+def test_split_always_leaves_something_to_train_on(draw, data: Path, tmp_path: Path, num: int, share: float) -> None:
+    for i in range(num):
+        draw(f"{i:02}.png", color=(i, 0, 0))
+    train, held = packed(data, tmp_path).split(share)
+    assert len(train) >= 1
+    assert len(train) + len(held) == num
+    assert len(held) >= (1 if share > 0 and num == 30 else 0)
+    if share == 0:
+        assert len(held) == 0
+
+
+def test_rows_of_another_shape_do_not_fit(tmp_path: Path) -> None:
+    with GrowingArray(tmp_path / "a.npy") as array:
+        array.append(np.zeros((2, 3), dtype=np.float16))
+        with pytest.raises(ValueError):
+            array.append(np.zeros((2, 4), dtype=np.float16))
+
+
+@pytest.mark.parametrize("rows", [1, 9, 12_345])
+def test_a_growing_array_is_an_ordinary_npy_file(tmp_path: Path, rows: int) -> None:
+    with GrowingArray(tmp_path / "a.npy") as array:
+        for _ in range(rows):
+            array.append(np.full((1, 3), 7, dtype=np.int32))
+    assert np.array_equal(np.load(tmp_path / "a.npy", mmap_mode="r"), np.full((rows, 3), 7))

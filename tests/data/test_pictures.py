@@ -1,0 +1,283 @@
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, PngImagePlugin
+
+from tintype.data.pictures import PictureError, decode, examine, fit, read_picture
+
+RED = (200, 30, 40)
+
+
+def gradient(width: int = 48, height: int = 32) -> Image.Image:
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    return Image.fromarray(np.stack([x * 5, y * 7, (x + y) * 3], axis=-1).astype(np.uint8))
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def pixel(content: bytes, x: int = 0, y: int = 0) -> tuple[int, ...]:
+    picture = decode(content)[0]
+    assert picture.mode == "RGB"
+    return picture.getpixel((x, y))
+
+
+def reason(content: bytes) -> str:
+    with pytest.raises(PictureError) as caught:
+        decode(content)
+    return str(caught.value)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG", "AVIF"])
+def test_usual_formats(format: str) -> None:
+    options = {"lossless": True} if format == "WEBP" else {}
+    picture = decode(encoded(gradient(), format, **options))[0]
+    error = np.abs(np.asarray(picture, dtype=int) - np.asarray(gradient(), dtype=int))
+    assert picture.size == (48, 32)
+    assert error.max() == 0 if format in ("PNG", "BMP", "TIFF", "WEBP") else error.mean() < 8
+
+
+def test_the_name_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(gradient(), "PNG"))
+    assert read_picture(path).getpixel((3, 2)) == gradient().getpixel((3, 2))
+
+
+@pytest.mark.parametrize("keep", [0.5, -20, -2])
+def test_truncated_jpeg(keep: float) -> None:
+    content = encoded(gradient(), "JPEG")
+    cut = content[: int(len(content) * keep)] if keep > 0 else content[: int(keep)]
+    assert reason(cut) == ("damaged: the file is cut short" if keep < 0 else "damaged: its header cannot be read")
+
+
+def test_truncated_jpeg_is_noticed_at_a_fraction_of_its_size_too() -> None:
+    content = encoded(gradient(800, 800), "JPEG")
+    assert decode(content, 32)[0].size[0] < 800
+    with pytest.raises(PictureError, match="cut short"):
+        decode(content[:-500], 32)
+
+
+def test_png_without_its_end_is_used_with_a_note() -> None:
+    content = encoded(gradient())
+    picture, notes = decode(content[:-12])
+    assert picture.getpixel((9, 9)) == gradient().getpixel((9, 9))
+    assert any("end of the file" in note for note in notes)
+
+
+def test_png_with_a_flipped_bit() -> None:
+    content = bytearray(encoded(gradient()))
+    content[content.index(b"IDAT") + 30] ^= 4
+    assert reason(bytes(content)).startswith("damaged")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html>404", "HTML"),
+        (b"\n\n<html>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
+        (b"<svg xmlns='x'></svg>", "SVG"),
+        (b"<?xml version='1.0'?><svg/>", "SVG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "PostScript"),
+        (b"8BPS\x00\x01", "Photoshop"),
+        (b"\xff\x0a\x00", "JPEG XL"),
+        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", "HEIC"),
+        (b"hello", "not a picture"),
+    ],
+)
+def test_what_is_not_a_picture_is_named(content: bytes, words: str) -> None:
+    assert words in reason(content)
+
+
+def test_cmyk_is_converted_with_a_note() -> None:
+    picture, notes = decode(encoded(Image.new("CMYK", (40, 40), (0, 0, 0, 0)), "JPEG"))
+    assert min(picture.getpixel((5, 5))) > 250
+    assert any("CMYK" in note for note in notes)
+
+
+def test_a_wide_gamut_profile_is_applied() -> None:
+    # A profile whose red and blue are swapped leaves no doubt whether it was used.
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
+    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    at = profile.index("sRGB".encode("utf-16-be"))
+    profile[at : at + 8] = "test".encode("utf-16-be")
+    for mode, color in (("RGB", (255, 0, 0)), ("RGBA", (255, 0, 0, 255))):
+        content = encoded(Image.new(mode, (8, 8), color), icc_profile=bytes(profile))
+        assert np.allclose(pixel(content), (0, 0, 255), atol=3)
+
+
+@pytest.mark.parametrize("profile", [b"rubbish", ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()])
+def test_a_profile_that_does_not_fit_is_ignored(profile: bytes) -> None:
+    assert pixel(encoded(Image.new("RGB", (8, 8), RED), icc_profile=profile)) == RED
+
+
+def test_sixteen_bit_gray_keeps_its_range() -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    values = np.asarray(decode(encoded(Image.fromarray(ramp)))[0])[..., 0]
+    assert np.array_equal(values.ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0, -1.0, np.nan])
+def test_float_tiff_is_scaled_or_refused(scale: float) -> None:
+    content = encoded(Image.fromarray(np.full((8, 8), 0.5 * scale, dtype=np.float32)), "TIFF")
+    if scale == 1.0:
+        assert pixel(content) == (128, 128, 128)
+    else:
+        assert "pixel values" in reason(content)
+
+
+def test_32_bit_integers_are_refused() -> None:
+    assert "32-bit" in reason(encoded(Image.fromarray(np.full((8, 8), 10**6, dtype=np.int32)), "TIFF"))
+
+
+@pytest.mark.parametrize(("mode", "color", "want"), [("1", 1, 255), ("L", 90, 90), ("LA", (90, 255), 90)])
+def test_gray_becomes_rgb_with_a_note(mode: str, color: object, want: int) -> None:
+    picture, notes = decode(encoded(Image.new(mode, (8, 8), color)))
+    assert picture.getpixel((0, 0)) == (want,) * 3
+    assert "without color" in notes
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF"])
+def test_transparency_lies_over_white(format: str) -> None:
+    options = {"lossless": True, "exact": True} if format == "WEBP" else {}
+    for alpha, want in ((0, (255, 255, 255)), (255, RED), (128, (227, 142, 147))):
+        content = encoded(Image.new("RGBA", (8, 8), (*RED, alpha)), format, **options)
+        assert np.allclose(pixel(content), want, atol=1)
+    assert pixel(encoded(Image.new("LA", (8, 8), (0, 0)))) == (255, 255, 255)
+
+
+def test_palette_and_color_key_transparency() -> None:
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, *RED])
+    assert pixel(encoded(palette)) == RED
+    assert pixel(encoded(palette, transparency=b"\xff\x00")) == (255, 255, 255)
+    assert pixel(encoded(palette, "GIF", transparency=1)) == (255, 255, 255)
+    assert pixel(encoded(Image.new("RGB", (8, 8), RED), transparency=RED)) == (255, 255, 255)
+    assert pixel(encoded(Image.new("L", (8, 8), 7), transparency=7)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_many_pictures_the_first_is_used_with_a_note(format: str) -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    picture, notes = decode(encoded(frames[0], format, save_all=True, append_images=frames[1:]))
+    red, _, blue = picture.getpixel((4, 4))
+    assert red > 240 > 15 > blue
+    assert any("first" in note for note in notes)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation(format: str) -> None:
+    upright = Image.new("RGB", (32, 16), "white")
+    upright.paste("red", (0, 0, 16, 16))
+    for orientation, undone in (
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+        (3, Image.Transpose.ROTATE_180),
+    ):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture = decode(encoded(upright.transpose(undone), format, exif=exif))[0]
+        assert picture.size == (32, 16)
+        assert picture.getpixel((4, 8))[1] < 60 < 200 < picture.getpixel((28, 8))[1]
+
+
+@pytest.mark.parametrize("exif", [b"Exif\x00\x00rubbish", b"Exif\x00\x00MM\x00*\x00\x00\xff\xff", 99])
+def test_damaged_exif_does_no_harm(exif: bytes | int) -> None:
+    if isinstance(exif, int):
+        tags = Image.Exif()
+        tags[0x0112] = exif
+        exif = tags.tobytes()
+    assert decode(encoded(gradient(), "JPEG", exif=exif))[0].size == (48, 32)
+
+
+@pytest.mark.parametrize("side", [8_001, 10_000, 20_000, 2**31 - 1])
+def test_bombs_are_refused_from_the_header(side: int) -> None:
+    assert reason(png_header(side, side)) == "more than 64 megapixels"
+
+
+def test_a_png_with_huge_compressed_text_is_refused_or_read() -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("a", "x" * 20_000_000, zip=True)
+    try:
+        assert decode(encoded(gradient(), pnginfo=info))[0].size == (48, 32)
+    except PictureError:
+        pass
+
+
+def test_pipes_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
+    paths = [tmp_path, tmp_path / "gone.png"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        paths.append(tmp_path / "pipe.png")
+    if Path("/dev/zero").exists():
+        paths.append(Path("/dev/zero"))
+    for path in paths:
+        with pytest.raises(PictureError):
+            read_picture(path)
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(gradient()))
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(PictureError, match="permission"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (64, 96), (65, 64)])
+def test_fit_takes_the_centre_square(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, "blue")
+    left, top = (size[0] - 64) // 2, (size[1] - 64) // 2
+    picture.paste("red", (left, top, left + 64, top + 64))
+    pixels = fit(picture, 32)
+    assert pixels.shape == (3, 32, 32)
+    assert pixels.dtype == np.uint8
+    assert pixels[0, 2:-2, 2:-2].min() > 250
+    assert pixels[2, 2:-2, 2:-2].max() < 5
+
+
+def test_fit_is_antialiased_and_exact_at_its_own_size() -> None:
+    board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
+    assert np.abs(fit(board, 16).astype(int) - 127).max() <= 3
+    own = gradient(32, 32)
+    assert np.array_equal(fit(own, 32).transpose(1, 2, 0), np.asarray(own))
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [((1, 1), "smaller"), ((15, 40), "smaller"), ((1, 5000), "smaller"), ((20, 5000), "sides differ")],
+)
+def test_too_small_and_too_long_are_left_out(tmp_path: Path, size: tuple[int, int], words: str) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", size).save(path)
+    assert words in examine(path, 32).reason
+
+
+def test_examine_never_raises_and_hashes_what_it_could_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"rubbish")
+    seen = examine(path, 32)
+    assert seen.pixels is None
+    assert len(seen.sha256) == 64
+    assert seen.reason
+    assert examine(tmp_path / "gone.png", 32).sha256 == ""
