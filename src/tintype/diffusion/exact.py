@@ -1,4 +1,4 @@
-"""Denoisers in closed form: what a perfect network would say if the data is known. For tests, and floors of the loss."""
+"""Denoisers in closed form: what a perfect network would say if the data is known; for tests and loss floors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def mixture_denoiser(weights: Tensor, means: Tensor, variances: Tensor) -> Denoi
 def finite_denoiser(points: Tensor, block: int = 4096) -> Denoise:
     """E[x0 | x] when x0 is one of `points` [N, ...], each as likely: the ideal denoiser of a training set.
 
-    2206.00364 eq. 57. Goes through `block` points at a time, in float64: at small sigma the squared distances decide by their last digits.
+    2206.00364 eq. 57. Goes through `block` points at a time, in float64: at small sigma the last digits of the squared
+    distances decide.
     """
     flat = points.flatten(1)
 

@@ -106,7 +106,7 @@ def unipc(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
 
 
 def euler_ancestral(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
-    """First order with fresh noise: each step draws from the posterior of DDPM (2006.11239 eq. 6-7) at x0 = denoised."""
+    """First order with fresh noise: a step draws from the posterior of DDPM (2006.11239 eq. 6-7) at x0 = denoised."""
     if randn is None:
         raise ValueError("this sampler adds noise: pass randn, a function from the number of a draw to noise like x")
     for index, (sigma, sigma_next) in enumerate(pairwise(_levels(sigmas))):

@@ -1,0 +1,53 @@
+"""Guidance against the flow it must have on Gaussians, and its edges."""
+
+import pytest
+import torch
+
+from tintype.diffusion.exact import gaussian_denoiser, gaussian_flow
+from tintype.diffusion.guidance import guide
+from tintype.diffusion.noise import Purpose, normal
+from tintype.diffusion.samplers import sample, unipc
+from tintype.diffusion.sigmas import log_snr_sigmas
+
+WITH, WITHOUT, VARIANCE = 0.6, -0.2, 0.2
+CONDITIONAL, UNCONDITIONAL = gaussian_denoiser(WITH, VARIANCE), gaussian_denoiser(WITHOUT, VARIANCE)
+
+
+def static(num: int) -> torch.Tensor:
+    return 80.0 * normal(1, Purpose.START, torch.arange(num), (2, 1, 1)).double()
+
+
+def never(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("the reference was called")
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0, 7.5])
+def test_guided_flow_is_that_of_the_gaussian_between_or_beyond(scale: float) -> None:
+    x, sigmas = static(8), log_snr_sigmas(801, 0.02, 80.0)[:-1]
+    beyond = WITHOUT + scale * (WITH - WITHOUT)
+    guided = guide(CONDITIONAL, UNCONDITIONAL, scale)
+    picture = sample(unipc, guided, x, sigmas)
+    torch.testing.assert_close(picture, gaussian_flow(x, 80.0, 0.02, beyond, VARIANCE), rtol=0, atol=1e-5)
+    sigma = torch.logspace(-2, 2, 8, dtype=torch.float64)
+    torch.testing.assert_close(guided(x, sigma), gaussian_denoiser(beyond, VARIANCE)(x, sigma), rtol=0, atol=1e-12)
+
+
+def test_scale_one_or_outside_the_interval_is_the_denoiser_itself() -> None:
+    x, sigma = static(3), torch.tensor([0.1, 1.0, 50.0], dtype=torch.float64)
+    assert torch.equal(guide(CONDITIONAL, never, 1.0)(x, sigma), CONDITIONAL(x, sigma))
+    assert torch.equal(guide(CONDITIONAL, never, torch.ones(3))(x, sigma), CONDITIONAL(x, sigma))
+    assert torch.equal(guide(CONDITIONAL, never, 3.0, (2.0, 20.0))(x, sigma), CONDITIONAL(x, sigma))
+
+
+def test_scale_and_interval_act_sample_by_sample() -> None:
+    x, sigma = static(4), torch.tensor([0.1, 1.0, 2.0, 5.0], dtype=torch.float64)
+    guided = guide(CONDITIONAL, UNCONDITIONAL, torch.tensor([3.0, 3.0, 1.0, 2.0]), (1.0, 5.0))(x, sigma)
+    plain, base = CONDITIONAL(x, sigma), UNCONDITIONAL(x, sigma)
+    assert torch.equal(guided[0], plain[0])  # below the interval
+    torch.testing.assert_close(guided[1], base[1] + 3 * (plain[1] - base[1]))  # both ends belong to it
+    assert torch.equal(guided[2], plain[2])  # scale 1
+    torch.testing.assert_close(guided[3], base[3] + 2 * (plain[3] - base[3]))
+    for row in range(4):
+        scale = [3.0, 3.0, 1.0, 2.0][row]
+        alone = guide(CONDITIONAL, UNCONDITIONAL, scale, (1.0, 5.0))(x[row : row + 1], sigma[row : row + 1])
+        assert torch.equal(alone[0], guided[row])

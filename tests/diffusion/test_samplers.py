@@ -1,0 +1,311 @@
+"""Samplers against closed forms: exact flows, orders of convergence, the same step under three names."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+import torch
+from scipy.integrate import quad
+
+from tintype.diffusion.exact import finite_denoiser, gaussian_denoiser, gaussian_flow, mixture_denoiser
+from tintype.diffusion.noise import Purpose, normal, step_noise
+from tintype.diffusion.samplers import (
+    SAMPLERS,
+    Denoise,
+    dpmpp_2m,
+    euler,
+    euler_ancestral,
+    exponential_weights,
+    num_evaluations,
+    sample,
+    steps_of,
+    unipc,
+)
+from tintype.diffusion.sigmas import flow_sigmas, karras_sigmas, log_snr_sigmas
+
+DETERMINISTIC = ["euler", "heun", "dpmpp_2m", "unipc"]
+ORDERS = {"euler": 1, "heun": 2, "dpmpp_2m": 2, "unipc": 3}
+GRIDS = [karras_sigmas, flow_sigmas, log_snr_sigmas]
+F64 = torch.float64
+Grid = Callable[..., torch.Tensor]
+
+
+def static(num: int, channels: int = 2, sigma: float = 80.0) -> torch.Tensor:
+    return sigma * normal(1, Purpose.START, torch.arange(num), (channels, 1, 1)).double()
+
+
+def mixture() -> Denoise:
+    means = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.2]], dtype=F64).reshape(3, 2, 1, 1)
+    return mixture_denoiser(torch.tensor([0.5, 0.3, 0.2], dtype=F64), means, torch.tensor([0.05, 0.1, 0.02], dtype=F64))
+
+
+def runge_kutta(denoise: Denoise, x: torch.Tensor, start: float, end: float, num: int) -> torch.Tensor:
+    """The flow in ln sigma, dx / d ln sigma = x - denoised, by the classical fourth-order rule."""
+
+    def slope(x: torch.Tensor, log_sigma: float) -> torch.Tensor:
+        return x - denoise(x, x.new_full((len(x),), math.exp(log_sigma)))
+
+    h = math.log(end / start) / num
+    for n in range(num):
+        at = math.log(start) + n * h
+        k1 = slope(x, at)
+        k2 = slope(x + h / 2 * k1, at + h / 2)
+        k3 = slope(x + h / 2 * k2, at + h / 2)
+        k4 = slope(x + h * k3, at + h)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
+
+
+@pytest.fixture(scope="module")
+def reference() -> torch.Tensor:
+    end = runge_kutta(mixture(), static(48), 80.0, 0.02, 1500)
+    return mixture()(end, end.new_full((48,), 0.02))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_error_falls_with_the_order_of_the_sampler(name: str, grid: Grid, reference: torch.Tensor) -> None:
+    errors = []
+    for steps in (257, 513):
+        picture = sample(SAMPLERS[name], mixture(), static(48), grid(steps, 0.02, 80.0))
+        errors.append((picture - reference).square().mean().sqrt().item())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[name], abs=0.15)
+
+
+def test_few_steps_are_good_already(reference: torch.Tensor) -> None:
+    def error(name: str, steps: int) -> float:
+        picture = sample(SAMPLERS[name], mixture(), static(48), log_snr_sigmas(steps, 0.02, 80.0))
+        return (picture - reference).square().mean().sqrt().item()
+
+    assert error("unipc", 17) < 0.03
+    assert error("unipc", 17) < error("dpmpp_2m", 17) < error("euler", 17)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_flow_of_a_gaussian(name: str, grid: Grid) -> None:
+    mean, variance, x = 0.3, 0.25, static(16, 3)
+    sigmas = grid(400, 0.02, 80.0)
+    scale = math.sqrt((variance + 0.02**2) / (variance + 80.0**2))
+    at_end = mean + scale * (x - mean)
+    picture = sample(SAMPLERS[name], gaussian_denoiser(mean, variance), x, sigmas[:-1])  # a grid that ends above 0
+    tolerance = {1: 0.05, 2: 2e-3, 3: 1e-4}[ORDERS[name]]
+    torch.testing.assert_close(picture, at_end, rtol=0, atol=tolerance)
+    torch.testing.assert_close(gaussian_flow(x, 80.0, 0.02, mean, variance), at_end, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_one_picture_as_data_is_exact_for_any_number_of_steps(name: str, steps: int, grid: Grid) -> None:
+    only, x = normal(2, Purpose.INIT, 0, (2, 1, 1)).double(), static(4)
+    steps_seen = steps_of(SAMPLERS[name], lambda x, sigma: only.expand_as(x), x, grid(steps, 0.02, 80.0))
+    for step in steps_seen:
+        torch.testing.assert_close(step.x, only + step.sigma / 80.0 * (x - only), rtol=1e-11, atol=1e-12)
+    picture = sample(SAMPLERS[name], lambda x, sigma: only.expand_as(x), x, grid(steps, 0.02, 80.0))
+    assert torch.equal(picture, only.expand_as(x))
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_a_step_to_zero_returns_the_last_denoised(name: str) -> None:
+    steps = steps_of(SAMPLERS[name], mixture(), static(3), karras_sigmas(6, 0.02, 80.0), step_noise(0, 0, (2, 1, 1)))
+    last = None
+    try:
+        while True:
+            last = next(steps)
+    except StopIteration as finished:
+        assert last is not None
+        assert torch.equal(finished.value, last.denoised)
+
+
+def test_euler_is_ddim_is_rectified_flow() -> None:
+    x, sigmas, denoise = static(8), karras_sigmas(12, 0.02, 80.0), mixture()
+    pictures = sample(euler, denoise, x, sigmas)
+
+    levels = sigmas.tolist()
+    bars = [1 / (1 + s * s) for s in levels]
+    y = x * math.sqrt(bars[0])  # variance-preserving state, DDIM as in 2010.02502 eq. 12 with eta = 0
+    for bar, bar_next in pairwise(bars):
+        eps = (y / math.sqrt(bar) - denoise(y / math.sqrt(bar), x.new_full((8,), math.sqrt(1 / bar - 1)))) / math.sqrt(
+            1 / bar - 1
+        )
+        x0 = (y - math.sqrt(1 - bar) * eps) / math.sqrt(bar)
+        y = math.sqrt(bar_next) * x0 + math.sqrt(1 - bar_next) * eps
+    torch.testing.assert_close(y, pictures, rtol=0, atol=1e-11)
+
+    times = [s / (1 + s) for s in levels]
+    z = x * (1 - times[0])  # straight path, Euler with velocity noise - x0
+    for t, t_next in pairwise(times):
+        x0 = denoise(z / (1 - t), x.new_full((8,), t / (1 - t)))
+        z = z + (t_next - t) * (z - x0) / t
+    torch.testing.assert_close(z, pictures, rtol=0, atol=1e-11)
+    assert SAMPLERS["ddim"] is SAMPLERS["euler"]
+
+
+@pytest.mark.parametrize("h", [1e-6, 1e-3, 0.1, 0.99, 1.0, 1.01, 3.0, 20.0])
+@pytest.mark.parametrize("nodes", [[0.0], [1.0, 0.0], [0.0, -0.7], [1.0, 0.0, -0.4], [1.0, 0.0, -3.0, -3.5]])
+def test_exponential_weights_integrate_polynomials_exactly(nodes: list[float], h: float) -> None:
+    weights = exponential_weights(nodes, h)
+    for power in range(len(nodes)):
+        integral, _ = quad(lambda v, power=power: h * math.exp(-h * (1 - v)) * v**power, 0, 1, epsabs=1e-15)
+        terms = [weight * node**power for weight, node in zip(weights, nodes, strict=True)]
+        assert sum(terms) == pytest.approx(integral, abs=1e-12 * (1 + max(map(abs, terms))))
+
+
+def quadratic(coefficients: tuple[float, float, float]) -> Denoise:
+    a, b, c = coefficients
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        time = -sigma.log().reshape(-1, 1, 1, 1)
+        return (a + b * time + c * time**2).expand_as(x)
+
+    return denoise
+
+
+def exact_quadratic(coefficients: tuple[float, float, float], x: float, sigma: float, sigma_next: float) -> float:
+    """Solution for denoised = a + b l + c l^2, l = -ln sigma: that of dx/dl = denoised - x."""
+    a, b, c = coefficients
+
+    def particular(level: float) -> float:
+        time = -math.log(level)
+        return a - b + 2 * c + (b - 2 * c) * time + c * time**2
+
+    return particular(sigma_next) + (x - particular(sigma)) * sigma_next / sigma
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("coefficients", [(0.3, 0.0, 0.0), (0.3, -0.2, 0.0), (0.1, 0.2, -0.15)])
+def test_unipc_corrects_exactly_what_a_parabola_can_be(coefficients: tuple[float, float, float], grid: Grid) -> None:
+    levels = grid(9, 0.02, 80.0)
+    denoise = quadratic(coefficients)
+    steps = list(steps_of(unipc, denoise, torch.full((1, 1, 1, 1), 40.0, dtype=F64), levels))
+    errors = []
+    for before, step, after in zip([None, *steps], steps, steps[1:], strict=False):
+        # Undo the prediction of the next state, which follows dpmpp_2m, to see the corrected state it started from.
+        h = math.log(step.sigma / after.sigma)
+        guess = step.denoised.item()
+        if before is not None:
+            guess += (step.denoised - before.denoised).item() * h / (2 * math.log(before.sigma / step.sigma))
+        corrected = (after.x.item() - (1 - math.exp(-h)) * guess) * math.exp(h)
+        errors.append((corrected - exact_quadratic(coefficients, 40.0, 80.0, step.sigma)) / step.sigma)
+    assert abs(errors[0]) < 1e-12
+    if coefficients[2] == 0:  # a line needs two answers only, and has them from the first correction on
+        assert max(map(abs, errors)) < 1e-9
+    else:  # what the first correction missed is carried along unchanged; nothing is added to it
+        assert max(abs(error - errors[1]) for error in errors[1:]) < 1e-9
+
+
+def test_ancestral_carries_mean_and_variance_of_a_gaussian_exactly() -> None:
+    mean, variance = 0.3, 0.25
+    levels = karras_sigmas(7, 0.02, 80.0)[:-1].tolist()
+    sigmas, num = torch.tensor(levels, dtype=F64), len(levels) - 1
+    # The sampler is affine in its start and in each draw: feed it a unit of each and read off the coefficients.
+    start = torch.full((num + 2, 1, 1, 1), mean, dtype=F64)
+    start[1] += 1.0
+    impulses = torch.zeros(num, num + 2, 1, 1, 1, dtype=F64)
+    for draw in range(num):
+        impulses[draw, draw + 2] = 1.0
+    end = sample(euler_ancestral, gaussian_denoiser(mean, variance), start, sigmas, lambda n: impulses[n]).flatten()
+    start_variance = variance + levels[0] ** 2
+    got_mean, got_variance = end[0], (end[1] - end[0]) ** 2 * start_variance + (end[2:] - end[0]).square().sum()
+
+    expected = start_variance
+    for sigma, sigma_next in pairwise(levels):
+        # x_next | x, x0 as in DDPM, with x0 replaced by its mean given x.
+        gain, keep = variance / (variance + sigma**2), sigma_next**2 / sigma**2
+        expected = (gain + keep * (1 - gain)) ** 2 * expected + sigma_next**2 * (sigma**2 - sigma_next**2) / sigma**2
+    assert got_mean.item() == pytest.approx(mean, abs=1e-12)
+    assert got_variance.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_ancestral_draws_the_posterior_when_the_picture_is_known() -> None:
+    only, num = 0.4, 100_000
+    x = only + 2.0 * normal(0, Purpose.START, torch.arange(num), (1, 1, 1)).double()
+    randn = step_noise(0, torch.arange(num), (1, 1, 1))
+    sigmas = torch.tensor([2.0, 1.2, 0.5], dtype=F64)
+    end = sample(euler_ancestral, lambda x, sigma: torch.full_like(x, only), x, sigmas, lambda n: randn(n).double())
+    assert end.mean().item() == pytest.approx(only, abs=0.01)
+    assert end.var().item() == pytest.approx(0.25, rel=0.02)
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_sampling_a_finite_set_lands_on_its_points(name: str) -> None:
+    points = normal(3, Purpose.INIT, torch.arange(12), (2, 1, 1)).double()
+    num = 256
+    randn = step_noise(4, torch.arange(num), (2, 1, 1))
+    pictures = sample(
+        SAMPLERS[name],
+        finite_denoiser(points),
+        static(num),
+        karras_sigmas(40, 0.002, 80.0),
+        lambda n: randn(n).double(),
+    )
+    distance = torch.cdist(pictures.flatten(1), points.flatten(1))
+    assert distance.min(1).values.max() < 1e-3
+    assert len(distance.argmin(1).unique()) == 12
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_number_of_evaluations(steps: int) -> None:
+    sigmas = karras_sigmas(steps, 0.02, 80.0)
+    for name, sampler in SAMPLERS.items():
+        expected = 2 * steps - 1 if name == "heun" else steps
+        assert num_evaluations(sampler, sigmas) == expected
+        seen = list(steps_of(sampler, mixture(), static(2), sigmas, step_noise(0, 0, (2, 1, 1))))
+        assert [step.index for step in seen] == list(range(expected))
+        assert {step.total for step in seen} == {expected}
+    if steps > 1:  # a grid that ends above 0
+        assert num_evaluations(SAMPLERS["heun"], sigmas[:-1]) == 2 * (steps - 1)
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_a_picture_does_not_depend_on_its_batch(name: str) -> None:
+    x, sigmas, denoise = static(5), karras_sigmas(6, 0.02, 80.0), gaussian_denoiser(0.1, 0.3)
+    together = sample(SAMPLERS[name], denoise, x, sigmas, step_noise(0, torch.arange(5), (2, 1, 1)))
+    alone = sample(SAMPLERS[name], denoise, x[3:4], sigmas, step_noise(0, 3, (2, 1, 1)))
+    assert torch.equal(together[3:4], alone)
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_state_is_float32_whatever_the_network_computes_in(name: str) -> None:
+    def half(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        assert x.dtype == sigma.dtype == torch.float32
+        return gaussian_denoiser(0.1, 0.3)(x, sigma).bfloat16()
+
+    sigmas = karras_sigmas(6, 0.02, 80.0)
+    steps = list(steps_of(SAMPLERS[name], half, static(2).float(), sigmas, step_noise(0, torch.arange(2), (2, 1, 1))))
+    assert all(step.x.dtype == step.denoised.dtype == torch.float32 for step in steps)
+
+
+def test_a_step_knows_its_predicted_noise() -> None:
+    for step in steps_of(euler, gaussian_denoiser(0.1, 0.3), static(2), karras_sigmas(4, 0.02, 80.0)):
+        torch.testing.assert_close(step.x - step.sigma * step.predicted_noise, step.denoised, rtol=0, atol=1e-12)
+
+
+def test_closing_the_steps_stops_the_questions() -> None:
+    asked = []
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        asked.append(float(sigma[0]))
+        return x
+
+    steps = steps_of(dpmpp_2m, denoise, static(1), karras_sigmas(9, 0.02, 80.0))
+    next(steps)
+    next(steps)
+    steps.close()
+    assert len(asked) == 2
+
+
+def test_a_sampler_that_adds_noise_says_what_it_needs_at_once() -> None:
+    with pytest.raises(ValueError, match="randn"):
+        steps_of(euler_ancestral, mixture(), static(1), karras_sigmas(4, 0.02, 80.0))
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+@pytest.mark.parametrize(
+    "bad", [[1.0], [1.0, 1.0, 0.0], [0.1, 1.0, 0.0], [1.0, -0.1], [math.inf, 1.0], [math.nan, 0.0]]
+)
+def test_grids_that_do_not_fall_are_refused(name: str, bad: list[float]) -> None:
+    with pytest.raises(ValueError, match="decreasing"):
+        steps_of(SAMPLERS[name], mixture(), static(1), torch.tensor(bad), step_noise(0, 0, (2, 1, 1)))
