@@ -5,15 +5,14 @@
 Steps of the real `Trainer` and plain float32 matrix products take turns in one process, so that a machine that slows
 down or is shared slows both; the share is the median over rounds of (FLOP/s of steps) / (FLOP/s of products, mean of
 just before and just after). FLOPs are those of matrix products, attention and convolutions, forward and backward, from
-`torch.utils.flop_counter`. `--malloc` compares, in processes that take turns, steps with and without glibc giving freed
-memory back to the system.
+`torch.utils.flop_counter`. `--malloc` compares, in processes that take turns, steps with `keep_memory`, as training has
+it, and with glibc's defaults.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.config import PRESETS, Config
 from tintype.denoiser import Denoiser
+from tintype.train.machine import keep_memory
 from tintype.train.trainer import Trainer
 
 SIDE = 1024  # of the square matrices whose product is timed
@@ -120,13 +120,12 @@ def measure(config: Config, device: torch.device, rounds: int, bf16: bool) -> di
 
 
 def compare_malloc(arguments: list[str], pairs: int = 3) -> dict[str, float]:
-    """Median images/s with glibc's defaults and with memory kept, and the median ratio of neighboring runs."""
+    """Median images/s with glibc's defaults and with `keep_memory`, and the median ratio of neighboring runs."""
     rates: dict[str, list[float]] = {"default": [], "kept": []}
-    plain = {name: value for name, value in os.environ.items() if name not in KEEP_MEMORY}
     for _ in range(pairs):
-        for name, environment in (("default", plain), ("kept", plain | KEEP_MEMORY)):
-            command = [sys.executable, __file__, *arguments, "--json"]
-            ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+        for name, more in (("default", ["--default-malloc"]), ("kept", [])):
+            command = [sys.executable, __file__, *arguments, *more, "--json"]
+            ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             rates[name].append(json.loads(ran.stdout)["images_per_second"])
     ratios = [kept / default for default, kept in zip(rates["default"], rates["kept"], strict=True)]
     medians = {f"images_per_second_{name}": statistics.median(values) for name, values in rates.items()}
@@ -141,12 +140,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="compute the network in bfloat16")
-    parser.add_argument("--malloc", action="store_true", help="compare glibc's defaults with memory kept")
+    parser.add_argument("--malloc", action="store_true", help="compare glibc's defaults with keep_memory")
+    parser.add_argument("--default-malloc", action="store_true", help="leave glibc's defaults")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.malloc:
         result = compare_malloc([argument for argument in sys.argv[1:] if argument not in ("--malloc", "--json")])
     else:
+        if not options.default_malloc:
+            keep_memory()  # as `tintype train` does
         make = PRESETS[options.preset]
         config = make(options.resolution) if options.resolution else make()
         batch_size = options.batch_size or config.train.batch_size
