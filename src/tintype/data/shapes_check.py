@@ -1,0 +1,278 @@
+"""Whether a picture shows what a scene of drawn shapes says: a verdict per attribute, without a learned judge.
+
+The background is the median color of the border; an object is a patch that stands out from it; its color is the
+nearest of the palette, its shape the template that covers the same ground, its size that of the template. Colors are
+compared by distance in RGB (0..255). Lengths are in units of 1/32 of the picture's side, as in `shapes_draw`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from tintype.data.shapes_draw import OUTLINES, SIDE, SUPERSAMPLE, outline_at
+from tintype.data.shapes_world import BACKGROUNDS, COLORS, RGB, SHAPES, Scene, Thing
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+LARGEST = 64  # pixels; the side to which larger pictures are averaged down before anyone looks
+STANDS_OUT = 36.0  # a pixel nearer than this to the background is background
+BACKGROUND_TOLERANCE = 38.0  # of a background's name; half of the way from white to cream
+COLOR_TOLERANCE = 75.0  # of an object's name
+OFF_COLOR = 55.0  # a pixel this far from every mixture of the patch's color and the background is of a third color
+MOST_OFF_COLOR = 0.15  # share of a patch that may be, before the patch has no one color
+SPECK = 6.0  # square units; a smaller patch is a speck, not an object: the smallest star has 25
+GRAIN = 2.0  # square units; a speck below this is grain, and overlooked
+ALL_SPECKS = 12.0  # square units of larger specks in one picture that may be overlooked
+MOST = 8  # patches that are looked at, the largest first
+SOFTEN = (0.6, 0.95)  # Gaussians, in units: the first on the patch, either one on the template, as pictures may be soft
+LEAST_FIT = {"circle": 0.88, "square": 0.85, "triangle": 0.85, "star": 0.85, "cross": 0.85}  # as drawn: 0.92 or more
+SMALL_BELOW = 4.7  # radius of a small object, in units
+LARGE_ABOVE = {"single": 6.5, "count": 5.9, "relation": 5.9}  # and of a large one, by the kind of the scene
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which of the scene's attributes a picture shows; None for what the scene leaves unsaid."""
+
+    count: bool
+    shapes: bool
+    colors: bool
+    sizes: bool | None
+    relation: bool | None
+    background: bool | None
+
+    @property
+    def all(self) -> bool:
+        """Whether the picture shows everything that is said."""
+        return False not in (self.count, self.shapes, self.colors, self.sizes, self.relation, self.background)
+
+
+class Seen(NamedTuple):
+    """One object in a picture; color or shape None where it is none of the world's."""
+
+    color: str | None
+    shape: str | None
+    x: float  # of its center, in units, like the radius
+    y: float
+    radius: float
+    fit: float  # shared ground of patch and template over joint ground, at most 1
+
+
+class View(NamedTuple):
+    """What there is in a picture, whatever should be."""
+
+    background: str | None
+    objects: list[Seen]  # the largest first, at most `MOST`
+    clean: bool  # no more specks than may be overlooked
+
+
+def check_picture(picture: Image.Image | NDArray[np.uint8], scene: Scene) -> Verdict:
+    """Judge a square picture (Pillow, or uint8 [3, S, S]) by what the scene says; each attribute on its own.
+
+    ValueError for a picture that is not square, or below 16 pixels.
+    """
+    view = look(picture)
+    count = view.clean and len(view.objects) == scene.count
+    background = None if scene.background is None else view.background == scene.background
+    if scene.relation is None:
+        pairs = [(scene.things[0], seen) for seen in view.objects]
+        relation = None
+    else:
+        ways = _best_ways(scene.things, view.objects)
+        pairs = ways[0] if ways else []
+        # Things that cannot be told from one another stand in no relation, nor does a thing that is not there.
+        found = all(thing.color == seen.color or thing.shape == seen.shape for thing, seen in pairs)
+        relation = bool(ways) and found and all(_related(way, scene.relation) for way in ways)
+    sizes = [_size_is(thing.size, seen, scene.kind) for thing, seen in pairs if thing.size]
+    return Verdict(
+        count=count,
+        shapes=bool(pairs) and all(thing.shape == seen.shape for thing, seen in pairs),
+        colors=bool(pairs) and all(thing.color == seen.color for thing, seen in pairs),
+        sizes=bool(pairs) and all(sizes) if any(thing.size for thing in scene.things) else None,
+        relation=relation,
+        background=background,
+    )
+
+
+def look(picture: Image.Image | NDArray[np.uint8]) -> View:
+    """Find background and objects of a square picture (Pillow, or uint8 [3, S, S]); ValueError as `check_picture`."""
+    pixels = _pixels(picture)
+    unit = len(pixels) / SIDE
+    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    background = np.median(border, axis=0)
+    contrast = np.linalg.norm(pixels - background, axis=-1)
+    # Half covered or more: so the soft edges of two neighbors do not join them.
+    labels = _patches((contrast > STANDS_OUT) & (contrast > 0.5 * _spread(contrast, max(1, round(unit)))))
+    areas = np.bincount(labels.ravel()) / unit**2
+    areas[0] = 0.0  # the background's
+    clean = float(areas[(areas >= GRAIN) & (areas < SPECK)].sum()) <= ALL_SPECKS
+    labels = np.where(areas[labels] < SPECK, 0, labels)
+    largest = [int(label) for label in np.argsort(-areas, kind="stable")[:MOST] if areas[label] >= SPECK]
+    objects = [_see(pixels, background, contrast, labels, label, unit) for label in largest]
+    return View(_nearest(background, BACKGROUNDS, BACKGROUND_TOLERANCE), objects, clean)
+
+
+# --- from a scene to a verdict --------------------------------------------------------------------------------------
+
+
+def _best_ways(things: tuple[Thing, ...], objects: list[Seen]) -> list[list[tuple[Thing, Seen]]]:
+    """The ways to take objects for the two things under which most colors and shapes are right, right sizes first."""
+    ways = [list(zip(things, some, strict=True)) for some in permutations(objects, len(things))]
+    right = [sum((thing.color == seen.color) + (thing.shape == seen.shape) for thing, seen in way) for way in ways]
+    best = [way for way, score in zip(ways, right, strict=True) if score == max(right)]
+    return sorted(best, key=lambda way: -sum(_size_is(t.size, seen, "relation") for t, seen in way if t.size))
+
+
+def _size_is(size: str | None, seen: Seen, kind: str) -> bool:
+    return seen.radius < SMALL_BELOW if size == "small" else seen.radius > LARGE_ABOVE[kind]
+
+
+def _related(way: list[tuple[Thing, Seen]], relation: str) -> bool:
+    (_, first), (_, second) = way
+    right, down = second.x - first.x, second.y - first.y
+    along, across = (right, down) if relation in ("left", "right") else (down, right)
+    return (along if relation in ("left", "above") else -along) > abs(across)
+
+
+# --- from a picture to objects --------------------------------------------------------------------------------------
+
+
+def _pixels(picture: Image.Image | NDArray[np.uint8]) -> Floats:
+    """Float64 [S, S, 3] in 0..255, S at most `LARGEST`."""
+    if not isinstance(picture, Image.Image):
+        if picture.ndim != 3 or picture.shape[0] != 3 or picture.dtype != np.uint8:
+            raise ValueError(f"a picture must be uint8 [3, S, S], not {picture.dtype} {list(picture.shape)}")
+        picture = Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+    if picture.width != picture.height or picture.width < 16:
+        raise ValueError(f"a picture must be square, 16 pixels or more, not {picture.width} x {picture.height}")
+    picture = picture.convert("RGB")
+    if picture.width > LARGEST:
+        picture = picture.resize((LARGEST, LARGEST), Image.Resampling.BOX)
+    return np.asarray(picture, dtype=np.float64)
+
+
+def _spread(values: NDArray[Any], reach: int) -> NDArray[Any]:
+    """The maximum over a square of pixels that reaches `reach` to all sides."""
+    for axis in (0, 1):
+        width = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
+        padded = np.pad(values, width, mode="edge")
+        values = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=axis).max(axis=-1)
+    return values
+
+
+def _patches(mask: NDArray[np.bool_]) -> Labels:
+    """Number the patches of pixels that hang together by their sides: 1, 2, ... on the mask, 0 elsewhere."""
+    side = mask.shape[1] + 2  # a frame of background saves asking where the picture ends
+    new = np.pad(mask, 1).ravel().tolist()
+    labels = np.zeros(len(new), dtype=np.int64)
+    num = 0
+    for start in np.flatnonzero(new).tolist():
+        if not new[start]:
+            continue
+        num += 1
+        new[start] = False
+        patch = [start]
+        for at in patch:  # grows while it is read
+            for near in (at - 1, at + 1, at - side, at + side):
+                if new[near]:
+                    new[near] = False
+                    patch.append(near)
+        labels[patch] = num
+    return labels.reshape(-1, side)[1:-1, 1:-1]
+
+
+def _nearest(color: Floats, names: Mapping[str, RGB], tolerance: float) -> str | None:
+    distances = {name: math.dist(color, rgb) for name, rgb in names.items()}
+    name = min(distances, key=lambda n: distances[n])
+    return name if distances[name] <= tolerance else None
+
+
+def _see(pixels: Floats, background: Floats, contrast: Floats, labels: Labels, label: int, unit: float) -> Seen:
+    """Color, shape, place and size of one patch."""
+    patch = labels == label
+    inside = patch & (contrast >= 0.85 * np.quantile(contrast[patch], 0.8))
+    color = np.median(pixels[inside], axis=0)
+    # How much of each pixel the object covers: least squares on the line from background to color.
+    line = color - background
+    cover = (pixels - background) @ line / (line @ line)
+    off_line = np.linalg.norm(pixels - background - cover[..., None] * line, axis=-1)
+    pure = float(np.mean(off_line[patch] > OFF_COLOR)) <= MOST_OFF_COLOR
+    pixel = max(1, round(unit))
+    mine = _spread(patch, 2 * pixel) & (patch | ~_spread((labels > 0) & ~patch, pixel))
+    # Only the ground around the patch is compared: a window with room for the templates.
+    rows, columns = (np.flatnonzero(mine.any(axis=axis)) for axis in (1, 0))
+    top, left = max(0, rows[0] - 3 * pixel), max(0, columns[0] - 3 * pixel)
+    window = (slice(top, rows[-1] + 3 * pixel + 1), slice(left, columns[-1] + 3 * pixel + 1))
+    own = np.where(mine, cover.clip(-0.25, 1.1), 0.0)[window]  # below 0 too: the noise must cancel, not add up
+    fits = {shape: _fit(own, shape, unit) for shape in SHAPES}
+    shape = max(fits, key=lambda name: fits[name].fit)
+    fit, x, y, radius = fits[shape]
+    return Seen(
+        color=_nearest(color, COLORS, COLOR_TOLERANCE) if pure else None,
+        shape=shape if fit >= LEAST_FIT[shape] else None,
+        x=(x + float(left)) / unit,
+        y=(y + float(top)) / unit,
+        radius=radius / unit,
+        fit=fit,
+    )
+
+
+class _Fit(NamedTuple):
+    """How well a template fits, and its place, in pixels of the window."""
+
+    fit: float
+    x: float
+    y: float
+    radius: float
+
+
+def _fit(cover: Floats, shape: str, unit: float) -> _Fit:
+    """Compare cover [H, W] with a shape of the same area and center of mass: intersection over union, both softened."""
+    height, width = cover.shape
+    total = max(1.0, float(cover.sum()))
+    area, center_x, center_y = _moments(shape)
+    radius = math.sqrt(total / area)
+    x = float(cover.sum(axis=0) @ (np.arange(width) + 0.5)) / total - center_x * radius
+    y = float(cover.sum(axis=1) @ (np.arange(height) + 0.5)) / total - center_y * radius
+    canvas = Image.new("L", (width * SUPERSAMPLE, height * SUPERSAMPLE))
+    outline = outline_at(shape, x * SUPERSAMPLE, y * SUPERSAMPLE, radius * SUPERSAMPLE)
+    ImageDraw.Draw(canvas).polygon(outline, fill=255)
+    template = np.asarray(canvas.reduce(SUPERSAMPLE), dtype=np.float64) / 255
+    seen = _soften(cover, SOFTEN[0] * unit).clip(0.0)
+    drawn = [_soften(template, amount * unit) for amount in SOFTEN]
+    fit = max(float(np.minimum(seen, one).sum() / np.maximum(seen, one).sum()) for one in drawn)
+    return _Fit(fit, x, y, radius)
+
+
+@cache
+def _moments(shape: str) -> tuple[float, float, float]:
+    """Area and center of mass (x, y) of a shape of radius 1, by Green's theorem."""
+    x, y = np.array(OUTLINES[shape]).T
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    cross = x * next_y - next_x * y
+    area = float(cross.sum()) / 2
+    center_x, center_y = (float(((a + b) * cross).sum()) / (6 * area) for a, b in ((x, next_x), (y, next_y)))
+    return area, center_x, center_y
+
+
+def _soften(values: Floats, sigma: float) -> Floats:
+    height, width = values.shape
+    return np.asarray(_gaussian(height, sigma) @ values @ _gaussian(width, sigma))
+
+
+@cache
+def _gaussian(num: int, sigma: float) -> Floats:
+    """The symmetric matrix [num, num] of a Gaussian blur, background beyond its ends."""
+    distance = np.arange(num) - np.arange(num)[:, None]
+    weight = np.exp(-0.5 * (distance / sigma) ** 2)
+    return np.asarray(weight / math.fsum(np.exp(-0.5 * (np.arange(-99, 100) / sigma) ** 2)))

@@ -1,0 +1,119 @@
+"""Draw a scene of the shapes world: places that leave no doubt, antialiased outlines.
+
+Lengths are in units of 1/32 of the picture's side: one pixel of a 32 pixel picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tintype.data.shapes_world import BACKGROUNDS, COLORS, RGB, Scene, Thing, pick
+
+Point = tuple[float, float]
+
+SIDE = 32.0  # of every picture, in the units of this file
+GAP = 2.0  # at least this much background between two objects
+MARGIN = 0.75  # and this much between an object and the picture's edge
+SUPERSAMPLE = 8  # pictures are drawn this much larger, then averaged down
+
+# Radius of an object by size word, alone and in company. Small ends well below 4.6 and large begins well above 5.85.
+RADIUS_ALONE = {"small": (3.9, 4.2), None: (5.0, 8.0), "large": (7.0, 9.0)}
+RADIUS_IN_COMPANY = {"small": (3.9, 4.1), None: (5.0, 5.4), "large": (6.3, 6.5)}
+
+
+def _star() -> tuple[Point, ...]:
+    angles = [math.radians(-90 + 36 * k) for k in range(10)]
+    radii = [1.12 if k % 2 == 0 else 0.50 for k in range(10)]
+    return tuple((r * math.cos(a), r * math.sin(a) + 0.10) for r, a in zip(radii, angles, strict=True))
+
+
+def _circle() -> tuple[Point, ...]:
+    return tuple((math.cos(math.tau * k / 72), math.sin(math.tau * k / 72)) for k in range(72))
+
+
+# Outlines of radius about 1 with y downward, their bounding boxes centered on the origin.
+_ARM = 0.34
+OUTLINES: dict[str, tuple[Point, ...]] = {
+    "circle": _circle(),
+    "square": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+    "triangle": ((0.0, -0.95), (1.06, 0.95), (-1.06, 0.95)),
+    "star": _star(),
+    "cross": (
+        (-_ARM, -1.0), (_ARM, -1.0), (_ARM, -_ARM), (1.0, -_ARM), (1.0, _ARM), (_ARM, _ARM),
+        (_ARM, 1.0), (-_ARM, 1.0), (-_ARM, _ARM), (-1.0, _ARM), (-1.0, -_ARM), (-_ARM, -_ARM),
+    ),
+}  # fmt: skip
+HALF_EXTENT: dict[str, Point] = {
+    shape: (max(abs(x) for x, _ in outline), max(abs(y) for _, y in outline)) for shape, outline in OUTLINES.items()
+}
+
+
+class Placed(NamedTuple):
+    """One object as it is drawn: center and radius in 1/32 of the side."""
+
+    thing: Thing
+    x: float
+    y: float
+    radius: float
+
+
+def place(scene: Scene, rng: np.random.Generator) -> list[Placed]:
+    """Places for the scene's objects: apart by `GAP`, relations clear of doubt, sizes as said."""
+    radii = RADIUS_ALONE if scene.kind == "single" else RADIUS_IN_COMPANY
+    things = scene.objects
+    if scene.kind == "count":  # objects alike are equally large
+        low, high = radii[scene.things[0].size]
+        radius = np.full(len(things), low + (high - low) * rng.random())
+    else:
+        radius = np.array([radii[thing.size][0] + np.ptp(radii[thing.size]) * rng.random() for thing in things])
+    half = radius[:, None] * np.array([HALF_EXTENT[thing.shape] for thing in things])
+    low_corner = half + MARGIN
+    while True:  # each round has 256 tries; one in some hundreds of scenes needs a second round
+        centers = low_corner + (SIDE - 2 * low_corner) * rng.random((256, len(things), 2))
+        good = np.flatnonzero(_is_clear(centers, half, scene))
+        if len(good):
+            places = zip(things, centers[good[0]].tolist(), radius.tolist(), strict=True)
+            return [Placed(thing, x, y, r) for thing, (x, y), r in places]
+
+
+def _is_clear(centers: np.ndarray, half: np.ndarray, scene: Scene) -> np.ndarray:
+    """Which of the tries [N, objects, 2] keep every two objects apart and the relation plain; bool [N]."""
+    clear = np.ones(len(centers), dtype=bool)
+    if scene.relation:
+        first, second = (0, 1) if scene.relation in ("left", "above") else (1, 0)
+        offset = centers[:, second] - centers[:, first]
+        along, across = (0, 1) if scene.relation in ("left", "right") else (1, 0)
+        apart = offset[:, along] >= half[0, along] + half[1, along] + GAP
+        return np.asarray(apart & (offset[:, along] >= 2 * np.abs(offset[:, across])))
+    for i in range(len(half)):
+        for j in range(i):
+            distance = np.abs(centers[:, i] - centers[:, j])
+            clear &= (distance >= half[i] + half[j] + GAP).any(axis=1)
+    return clear
+
+
+def draw(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
+    """An antialiased RGB picture of the scene, `size` pixels square, everything unsaid drawn from `rng`."""
+    background = scene.background or pick(rng, tuple(BACKGROUNDS))
+    return render(place(scene, rng), BACKGROUNDS[background], size)
+
+
+def render(placed: Sequence[Placed], background: RGB, size: int) -> Image.Image:
+    """Objects at their places on a plain background, as an RGB picture `size` pixels square."""
+    scale = size * SUPERSAMPLE / SIDE
+    canvas = Image.new("RGB", (size * SUPERSAMPLE, size * SUPERSAMPLE), background)
+    pen = ImageDraw.Draw(canvas)
+    for thing, x, y, radius in placed:
+        pen.polygon(outline_at(thing.shape, x * scale, y * scale, radius * scale), fill=COLORS[thing.color])
+    return canvas.reduce(SUPERSAMPLE)
+
+
+def outline_at(shape: str, x: float, y: float, radius: float) -> list[Point]:
+    """The corners of a shape for Pillow's pen: center and radius in pixels of the canvas."""
+    # Pillow counts from the middle of the first pixel.
+    return [(x + radius * u - 0.5, y + radius * v - 0.5) for u, v in OUTLINES[shape]]

@@ -1,0 +1,145 @@
+"""The world of drawn shapes: its colors, shapes and words, and the scenes that occur in it.
+
+Every draw is a pure function of (seed, index), so any part of a world can be made again alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+RGB = tuple[int, int, int]
+
+# Any two of these twelve are at least 75 apart in RGB, and an object's color at least 100 from all others.
+COLORS: dict[str, RGB] = {
+    "red": (205, 20, 45),
+    "orange": (255, 125, 0),
+    "yellow": (255, 230, 0),
+    "green": (20, 160, 50),
+    "cyan": (0, 205, 225),
+    "blue": (25, 75, 215),
+    "purple": (150, 35, 200),
+    "pink": (255, 110, 190),
+}
+BACKGROUNDS: dict[str, RGB] = {
+    "white": (255, 255, 255),
+    "gray": (128, 128, 128),
+    "black": (0, 0, 0),
+    "cream": (255, 236, 180),
+}
+SHAPES = ("circle", "square", "triangle", "star", "cross")
+SIZES = ("small", "large")  # an object with no size word is about medium, whatever looks well
+RELATIONS = ("left", "right", "above", "below")
+KINDS = ("single", "count", "relation")
+SPLITS = ("train", "held_out")
+
+# Never in a training picture, for any seed; every color and every shape is in training in other combinations.
+HELD_OUT_PAIRS = frozenset({("red", "star"), ("blue", "circle"), ("green", "cross"), ("yellow", "triangle")})
+# (color on the left or on top, color on the right or below), however the caption words it.
+HELD_OUT_ARRANGEMENTS = frozenset(
+    {("red", "blue"), ("green", "yellow"), ("purple", "orange"), ("cyan", "pink"), ("yellow", "red"), ("blue", "green")}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One described object, or several alike; size None where the caption says none."""
+
+    color: str
+    shape: str
+    size: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a caption says: `count` objects alike, or things[0] `relation` things[1]; None where it says nothing."""
+
+    things: tuple[Thing, ...]
+    count: int = 1
+    relation: str | None = None
+    background: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """ "single", "count" or "relation"."""
+        return "relation" if self.relation else "single" if self.count == 1 else "count"
+
+    @property
+    def objects(self) -> tuple[Thing, ...]:
+        """One entry per object in the picture."""
+        return self.things if self.relation else self.things * self.count
+
+
+class Stream(IntEnum):
+    """Independent random streams of one index; the numbers are fixed for ever."""
+
+    TRAIN_SCENE = 0
+    HELD_OUT_SCENE = 1
+    CAPTION = 2
+    PICTURE = 3
+
+
+def rng_of(seed: int, index: int, stream: Stream) -> np.random.Generator:
+    mask = 2**64 - 1
+    return np.random.Generator(np.random.Philox(key=[seed & mask, index & mask], counter=[0, 0, 0, int(stream)]))
+
+
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    return options[int(rng.random() * len(options))]
+
+
+def check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether the scene has a (color, shape) pair or a color arrangement that no training picture shows."""
+    if any((thing.color, thing.shape) in HELD_OUT_PAIRS for thing in scene.things):
+        return True
+    if scene.relation is None:
+        return False
+    first, second = scene.things[0].color, scene.things[1].color
+    return ((first, second) if scene.relation in ("left", "above") else (second, first)) in HELD_OUT_ARRANGEMENTS
+
+
+def scene_of(seed: int, index: int, split: str = "train") -> Scene:
+    """The scene at `index` of the world `seed`: never held out in split "train", always in "held_out".
+
+    ValueError for another split.
+    """
+    check_split(split)
+    held_out = split == "held_out"
+    rng = rng_of(seed, index, Stream.HELD_OUT_SCENE if held_out else Stream.TRAIN_SCENE)
+    kind = pick(rng, KINDS)
+    while True:
+        scene = _any_scene(kind, rng)
+        if is_held_out(scene) == held_out:
+            return scene
+
+
+def _any_scene(kind: str, rng: np.random.Generator) -> Scene:
+    background = pick(rng, tuple(BACKGROUNDS)) if rng.random() < 0.5 else None
+    first, second = _any_thing(rng), _any_thing(rng)
+    if kind == "single":
+        return Scene((first,), background=background)
+    if kind == "count":
+        count = 2 + int(rng.random() * 2)
+        if count == 3 and first.size == "large":  # three large objects would touch
+            first = Thing(first.color, first.shape)
+        return Scene((first,), count, background=background)
+    while (second.color, second.shape) == (first.color, first.shape):
+        second = _any_thing(rng)
+    if first.size == second.size == "large":  # nor is there room for a clear relation of two
+        second = Thing(second.color, second.shape, "small")
+    return Scene((first, second), 2, pick(rng, RELATIONS), background)
+
+
+def _any_thing(rng: np.random.Generator) -> Thing:
+    size = pick(rng, SIZES) if rng.random() < 0.4 else None
+    return Thing(pick(rng, tuple(COLORS)), pick(rng, SHAPES), size)
