@@ -17,6 +17,7 @@ FLOORS = {
     "config": 0,
     "diffusion": 0,
     "nets": 1,
+    "options": 1,
     "denoiser": 2,
     "codec": 2,
     "checkpoint": 3,
@@ -29,6 +30,7 @@ FLOORS = {
     "request": 4,
     "evaluate": 5,
     "serve": 6,
+    "show": 6,
     "cli": 7,
     "__main__": 8,
 }

@@ -21,6 +21,7 @@ PUBLIC = {
     "ConfigError",
     "DataError",
     "CheckpointError",
+    "TrainingError",
     "MissingExtraError",
     "__version__",
 }
