@@ -1,4 +1,4 @@
-"""Closed-form denoisers against the score of densities written out here: denoised = x + sigma^2 grad log p(x; sigma)."""
+"""Closed-form denoisers against the score of written-out densities: denoised = x + sigma^2 grad log p(x; sigma)."""
 
 import math
 from collections.abc import Callable

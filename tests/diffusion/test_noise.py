@@ -1,4 +1,4 @@
-"""Draws: the published generator, the right distributions, and no dependence on anything but seed, purpose and index."""
+"""Draws: the published generator, the right distributions, dependent on nothing but seed, purpose and index."""
 
 import math
 

@@ -110,13 +110,13 @@ def test_one_picture_as_data_is_exact_for_any_number_of_steps(name: str, steps: 
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_a_step_to_zero_returns_the_last_denoised(name: str) -> None:
     steps = steps_of(SAMPLERS[name], mixture(), static(3), karras_sigmas(6, 0.02, 80.0), step_noise(0, 0, (2, 1, 1)))
-    last = None
-    try:
-        while True:
+    while True:
+        try:
             last = next(steps)
-    except StopIteration as finished:
-        assert last is not None
-        assert torch.equal(finished.value, last.denoised)
+        except StopIteration as finished:
+            picture = finished.value
+            break
+    assert torch.equal(picture, last.denoised)
 
 
 def test_euler_is_ddim_is_rectified_flow() -> None:

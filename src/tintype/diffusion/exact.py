@@ -23,7 +23,7 @@ def gaussian_flow(
 ) -> Tensor:
     """Where the probability flow carries x [B, ...] from sigma to sigma_next for x0 ~ N(mean, variance).
 
-    sigma, sigma_next: one number, or [B]. The standard score keeps its value (2206.00364 eq. 4 solved for a Gaussian).
+    sigma, sigma_next: one number, or [B]. The standard score keeps its value (2206.00364 eq. 1 solved for a Gaussian).
     """
     first, last = (per_sample(torch.as_tensor(s, dtype=x.dtype, device=x.device), x) for s in (sigma, sigma_next))
     return mean + torch.sqrt((variance + last.square()) / (variance + first.square())) * (x - mean)

@@ -1,7 +1,7 @@
 """How wrong the network is: a weighted error to train on, and the error of the predicted noise to report.
 
 The weight is a choice of its own, never a consequence of what the network predicts. Every weight multiplies
-mean((denoised - x0)^2); the table in 2303.00848 section 3 relates them.
+mean((denoised - x0)^2); 2303.00848 relates them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import flow_time
 
 Weight = Callable[[Tensor, float], Tensor]  # (sigma [B], sigma_data) -> [B]
-TIME_FLOOR = 0.05  # below it 1 / t^2 would hand training over to noise that nobody sees (2511.13720 section 4)
+TIME_FLOOR = 0.05  # below it 1 / t^2 would hand training over to noise that nobody sees (2511.13720)
 
 
 def _noise(sigma: Tensor, sigma_data: float) -> Tensor:

@@ -80,7 +80,7 @@ def flow_sigmas(steps: int, sigma_min: float, sigma_max: float, shift: float = 1
 
 
 def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
-    """Noise levels [steps + 1] float64, evenly spaced in ln sigma, then 0 (2206.00927 section 4).
+    """Noise levels [steps + 1] float64, evenly spaced in ln sigma, then 0 (DPM-Solver, 2206.00927).
 
     Raises ValueError for arguments out of range.
     """
