@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tintype.errors import CheckpointError
+from tintype.errors import CheckpointError, TrainingError
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
@@ -29,8 +29,8 @@ _LEFTOVER = re.compile(r"\..+\.(tmp|old)-\d+")
 def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
     """Write `NAME.safetensors` for each part and one file for each text, so that `folder` appears whole or not at all.
 
-    An older folder of that name is replaced. Raises CheckpointError, leaving what was there as it was, if a tensor is
-    not finite or the disk refuses.
+    An older folder of that name is replaced. Raises TrainingError if a tensor is not finite and CheckpointError if the
+    disk refuses; what was there is then as it was.
     """
     for part, tensors in parts.items():
         _require_finite(part, tensors)
@@ -85,14 +85,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one safetensors file, whole or not at all. Raises CheckpointError for non-finite values or a full disk."""
+    """Write one safetensors file, whole or not at all. Raises TrainingError for non-finite values, CheckpointError."""
     _require_finite(path.stem, tensors)
-    _write_whole(path, _pack(tensors))
+    write_bytes(path, _pack(tensors))
 
 
 def write_text(path: Path, text: str) -> None:
     """Write one text file, whole or not at all. Raises CheckpointError if the disk refuses."""
-    _write_whole(path, text.encode())
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write one file, whole or not at all. Raises CheckpointError if the disk refuses."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        _write_synced(temporary, content)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
 
 
 def step_folder(run: Path, num_steps: int) -> Path:
@@ -150,7 +162,7 @@ def clean(run: Path) -> None:
 def _require_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{part}: {name} is not finite, so nothing was saved; lower the learning rate")
+            raise TrainingError(f"{part}: {name} is not finite, so nothing was saved; train with a lower --lr")
 
 
 def _require_space(folder: Path, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -176,19 +188,6 @@ def _write_synced(path: Path, content: bytes) -> dict[str, object]:
         file.flush()
         os.fsync(file.fileno())
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        _write_synced(temporary, content)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"cannot write {path}: {_reason(error)}; free some space or choose another folder"
-        ) from error
 
 
 def _move_into_place(temporary: Path, folder: Path) -> None:

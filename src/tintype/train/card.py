@@ -1,0 +1,77 @@
+"""README.md of a finished model: what it is, what it saw, how well it did, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tintype.config import Config
+from tintype.train.plan import duration
+
+
+def model_card(
+    name: str,
+    config: Config,
+    *,
+    data: str,
+    num_shown: int,
+    num_held_out: int,
+    num_weights: int,
+    images_seen: int,
+    seconds: float,
+    noise_error: Mapping[float, float],
+    caption: str,
+) -> str:
+    """The model card as Markdown.
+
+    num_shown, num_held_out: pictures trained on, and kept apart to measure. seconds: time spent in training.
+    """
+    net, train, sample = config.net, config.train, config.sample
+    quoted = caption.replace('"', "'")
+    if noise_error:
+        rows = "\n".join(f"| {level:g} | {error:.4f} |" for level, error in noise_error.items())
+        quality = (
+            f"Mean squared error of the predicted noise on {num_held_out} held-out pictures, by noise level "
+            f"(1 is as wrong as saying nothing):\n\n| sigma | error |\n| ---: | ---: |\n{rows}"
+        )
+    else:
+        quality = "No pictures were held out, so the error on unseen pictures was not measured."
+    return f"""# {name}
+
+A text-to-image diffusion model made with Tintype. It takes a caption and makes a picture of
+{net.resolution} x {net.resolution} pixels out of noise.
+
+## Data
+
+{num_shown:,} captioned pictures from the folder `{data}`; {num_held_out:,} more were held out.
+data.json lists them, with what was left out and why. The model shows what was in these pictures and little else,
+and may repeat some of them.
+
+## Training
+
+{images_seen:,} images were shown ({images_seen / max(num_shown, 1):.1f} times each) in {duration(seconds)}.
+
+| setting | value |
+| --- | --- |
+| weights | {num_weights:,} |
+| preset | {config.preset}: width {net.width}, depth {net.depth}, patch {net.patch} |
+| text | {config.text.encoder} |
+| prediction, weight | {config.noise.prediction}, {config.noise.weight} |
+| batch size, learning rate | {train.batch_size}, {train.lr:g} |
+| seed | {train.seed} |
+
+config.json holds every setting.
+
+## Quality
+
+{quality}
+
+## Use
+
+    tintype generate "{quoted}" --model {name}
+
+```python
+from tintype import Pipeline
+
+pictures = Pipeline.load("{name}").generate(["{quoted}"], steps={sample.steps}, guidance={sample.guidance:g})
+```
+"""

@@ -1,0 +1,157 @@
+"""The run folder: who may write in it, what it was started with, and where to go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tintype import checkpoint
+from tintype.config import Config
+from tintype.errors import CheckpointError, ConfigError, TrainingError
+
+CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
+    "config.json",
+    "data.json",
+    "log.jsonl",
+    "samples",
+    "tokenizer.json",
+    "state.json",
+)
+PARTS = ("model", "weights", "optimizer")
+PACKS = "pack"  # the training copy of the data
+_OWN = {DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a run folder, or a checkpoint given by hand, says about the run so far."""
+
+    config: Config
+    tokenizer: str | None
+    fingerprint: str | None  # of the data; None if the run stopped before it was known
+    checkpoint: Path | None  # where to go on; None starts from the beginning
+    damaged: tuple[Path, ...]  # newer checkpoints that do not verify
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other trainers out of a run folder. Raises TrainingError if one is at work there."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = (run / ".lock").open("a")
+    except OSError as error:
+        raise TrainingError(f"cannot write in {run}: {error.strerror}; choose another --out") from None
+    with file:
+        try:
+            import fcntl
+        except ImportError:  # Windows: no lock, so two trainers in one folder are not noticed
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                f"another training run is at work in {run}; wait for it or choose another --out"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def find_stored(run: Path, resume: str) -> Stored | None:
+    """What to go on from: None for a fresh start. `resume` is "auto", "never" or a path. Raises CheckpointError."""
+    has_run = (run / CONFIG).is_file()
+    if resume not in ("auto", "never"):
+        return _given(Path(resume))
+    if not has_run:
+        _require_unused(run)
+        return None
+    if resume == "never":
+        raise CheckpointError(f"{run} holds a run already; choose another --out, or --resume auto to go on with it")
+    found = checkpoint.checkpoints(run)
+    newest = checkpoint.latest(run)
+    if found and newest is None:
+        raise CheckpointError(f"no checkpoint in {run} is whole; choose another --out to start again")
+    config, tokenizer = _read_config(run / CONFIG), _read_optional(run / TOKENIZER)
+    damaged = tuple(found[: found.index(newest)]) if newest is not None else ()
+    return Stored(config, tokenizer, _fingerprint(run, newest), newest, damaged)
+
+
+def _given(path: Path) -> Stored:
+    """A checkpoint, or the newest one of a run, named by the user."""
+    folder = path if (path / checkpoint.MANIFEST).is_file() else checkpoint.latest(path)
+    if folder is None:
+        raise CheckpointError(f"{path} is neither a checkpoint nor a run with one; give the folder of either")
+    checkpoint.verify(folder)
+    return Stored(
+        _read_config(folder / CONFIG), _read_optional(folder / TOKENIZER), _fingerprint(folder, folder), folder, ()
+    )
+
+
+def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors by part, and the numbers beside them, of a checkpoint of a run. Raises CheckpointError."""
+    try:
+        state = json.loads(checkpoint.load_texts(folder)[STATE])
+    except (KeyError, ValueError):
+        raise CheckpointError(f"{folder} has no readable {STATE}, so no run can go on from it; use --from") from None
+    return checkpoint.load_parts(folder, PARTS), state
+
+
+def write_start(run: Path, config: Config, tokenizer: str | None, data: dict[str, Any]) -> None:
+    """Write what a run is started with; config.json comes last, since it makes the folder a run."""
+    checkpoint.write_text(run / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    if tokenizer is not None:
+        checkpoint.write_text(run / TOKENIZER, tokenizer)
+    checkpoint.write_text(run / CONFIG, config.to_json())
+
+
+def _require_unused(run: Path) -> None:
+    strange = sorted(path.name for path in run.iterdir() if not (path.name.startswith(".") or path.name in _OWN))
+    if strange:
+        raise CheckpointError(f"{run} is not a run but holds {strange[0]}; choose an empty folder for --out")
+    if checkpoint.checkpoints(run):
+        raise CheckpointError(f"{run} holds checkpoints but no {CONFIG}; put that back, or choose another --out")
+
+
+def _fingerprint(run: Path, folder: Path | None) -> str | None:
+    source = folder / STATE if folder is not None else run / DATA
+    text = _read_optional(source)
+    if text is None:
+        return None
+    try:
+        return str(json.loads(text)["fingerprint"])
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{source} is damaged; restore it from a backup or choose another --out") from None
+
+
+def _read_config(path: Path) -> Config:
+    text = _read_optional(path)
+    if text is None:
+        raise CheckpointError(f"{path} is missing; restore it from a backup")
+    try:
+        return Config.from_json(text)
+    except ConfigError as error:
+        raise CheckpointError(f"{path.parent}: {error}") from None
+
+
+def _read_optional(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); restore it from a backup") from None
+
+
+def sweep(run: Path) -> None:
+    """Remove what interrupted writes left behind; the lock must be held."""
+    checkpoint.clean(run)
+    for folder in (run, run / SAMPLES):
+        for path in folder.glob(".*.tmp-*") if folder.is_dir() else []:
+            if path.is_file():
+                os.unlink(path)

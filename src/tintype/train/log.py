@@ -1,0 +1,162 @@
+"""What a run tells: log.jsonl for programs, a bar or plain lines for people."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from tintype.checkpoint import write_text
+from tintype.train.plan import duration
+from tintype.train.trainer import StepReport
+
+ROW_SECONDS = 10.0  # between rows of the log, and between plain lines
+SMOOTHING = 0.97  # share of the shown loss that one step leaves
+
+
+class Log:
+    """Writes log.jsonl: images_seen, loss, lr, grad_norm, images_per_second, time and, at samples, noise_error.
+
+    Losses are means over the steps since the row before. What cannot be written is dropped: a log never stops a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._losses: list[float] = []
+        self._report: StepReport | None = None
+        self._images = 0
+        self._seconds = 0.0
+        self._last_row = -math.inf
+
+    def step(self, report: StepReport, num_images: int, seconds: float) -> None:
+        """Take in a step that took `seconds`; writes a row every ten seconds."""
+        self._report = report
+        self._images += num_images
+        self._seconds += seconds
+        if not report.skipped:
+            self._losses.append(report.loss)
+        if time.monotonic() - self._last_row >= ROW_SECONDS:
+            self.write()
+
+    def write(self, noise_error: dict[float, float] | None = None) -> None:
+        """Write a row now, with the held-out error by noise level if given."""
+        if self._report is None:
+            return
+        report = self._report
+        row: dict[str, Any] = {
+            "images_seen": report.images_seen,
+            "loss": _finite(sum(self._losses) / len(self._losses)) if self._losses else None,
+            "lr": report.lr,
+            "grad_norm": _finite(report.grad_norm),
+            "images_per_second": round(self._images / self._seconds, 3) if self._seconds else None,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        if noise_error:
+            row["noise_error"] = {f"{level:g}": _finite(error) for level, error in noise_error.items()}
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, allow_nan=False) + "\n")
+        except OSError:
+            pass
+        self._losses, self._images, self._seconds = [], 0, 0.0
+        self._last_row = time.monotonic()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log; a missing file has none, and a line cut short by a crash is passed over."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("images_seen"), int):
+            rows.append(row)
+    return rows
+
+
+def trim_log(path: Path, images_seen: int) -> None:
+    """Drop the rows beyond `images_seen`: a run that goes on from a checkpoint writes them again."""
+    if path.is_file():
+        rows = [row for row in read_log(path) if row["images_seen"] <= images_seen]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+class Display:
+    """A live bar on a terminal; where output is piped, a line every ten seconds."""
+
+    def __init__(self, console: Console, images: int, images_seen: int) -> None:
+        self._console = console
+        self._images = images
+        self._images_seen = images_seen
+        self._loss = math.nan
+        self._speed = math.nan
+        self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("training"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=console,
+                speed_estimate_period=120,
+            )
+            self._task = self._bar.add_task("training", total=images, completed=images_seen, numbers="")
+
+    def __enter__(self) -> Display:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, report: StepReport, num_images: int, seconds: float) -> None:
+        """Take in a step that took `seconds`."""
+        self._images_seen = report.images_seen
+        if not report.skipped:
+            self._loss = _smoothed(self._loss, report.loss)
+        self._speed = _smoothed(self._speed, num_images / max(seconds, 1e-9))
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(report.images_seen, self._images), numbers=self._numbers())
+        elif time.monotonic() - self._last_line >= ROW_SECONDS or report.images_seen >= self._images:
+            self._last_line = time.monotonic()
+            left = max(0, self._images - self._images_seen) / self._speed
+            self.say(f"{self._numbers()}  {duration(left)} left")
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
+        say(self._console, text)
+
+    def _numbers(self) -> str:
+        return f"loss {self._loss:.4f}  {self._speed:.1f} images/s  {self._images_seen:,} of {self._images:,} images"
+
+
+def say(console: Console, text: str) -> None:
+    """Print one plain line at once. A reader that has gone away does not stop the run."""
+    try:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.file.flush()
+    except (BrokenPipeError, ValueError):
+        sys.stdout = sys.stderr  # nothing more can be said there, not even at exit
+
+
+def _smoothed(shown: float, new: float) -> float:
+    return new if math.isnan(shown) else SMOOTHING * shown + (1 - SMOOTHING) * new

@@ -1,0 +1,116 @@
+"""A whole training run: data, plan, steps, samples, checkpoints, and the finished model."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from tintype.config import Config
+from tintype.train import plan
+from tintype.train.folder import LOG, Stored, find_stored, locked, sweep, write_start
+from tintype.train.interrupt import Interruption, Terminated
+from tintype.train.log import say, trim_log
+from tintype.train.machine import choose_device, keep_memory
+from tintype.train.prepare import Prepared, prepare
+from tintype.train.request import TrainRequest
+from tintype.train.session import MODEL, Session
+from tintype.train.settings import with_images
+from tintype.train.trainer import Trainer
+
+__all__ = ["Terminated", "TrainRequest", "train"]
+
+
+def train(request: TrainRequest, console: Console | None = None) -> Path:
+    """Train as asked, or go on with the run that is in the folder. Returns that folder, now a model folder.
+
+    Progress goes to `console`, else to the standard output. With dry_run the plan is printed and nothing is kept.
+    SIGINT and SIGTERM end the run after a checkpoint: KeyboardInterrupt, and Terminated (a SystemExit of code 143).
+    Raises TintypeError.
+    """
+    started = time.monotonic()
+    console = console or Console()
+    device = choose_device(request.device)
+    keep_memory()
+    with ExitStack() as stack:
+        if request.dry_run:
+            run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tintype-")))
+        else:
+            run = request.out
+            stack.enter_context(locked(run))
+            sweep(run)
+        stored = find_stored(request.out, request.resume)
+        for damaged in stored.damaged if stored is not None else ():
+            say(console, f"warning: {damaged} is damaged; going on from an older checkpoint")
+        ready = prepare(request, run, stored, device, console)
+        config = _planned(request, run, stored, ready, started, console)
+        if not request.dry_run:
+            _train(request, run, config, ready, console)
+    return request.out
+
+
+def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, console: Console) -> None:
+    trainer = ready.resumed(config)
+    if trainer.images_seen >= config.train.images and (run / MODEL).is_file():
+        say(console, f"the run in {run} is complete: {trainer.images_seen:,} images; nothing to do")
+        return
+    _say_start(trainer, config, ready, run, console)
+    write_start(run, config, ready.tokenizer, ready.pack.data_json())
+    trim_log(run / LOG, trainer.images_seen)
+    with Interruption() as interruption:
+        Session(run, config, ready, trainer, console, data=request.data.resolve().name).go(interruption)
+    say(console, f"done: {run / MODEL}; samples are in {run / 'samples'}")
+
+
+def _planned(
+    request: TrainRequest, run: Path, stored: Stored | None, ready: Prepared, started: float, console: Console
+) -> Config:
+    """The configuration with its final length, told to the user. A stored run keeps the length it was started with."""
+    config = ready.config
+    timed = request.minutes is not None and stored is None
+    speed = None
+    if timed or request.dry_run:
+        say(console, "measuring some steps")
+        speed = _speed(request, run, ready, console)
+    if timed and speed is not None and request.minutes is not None:
+        left = 60 * request.minutes - (time.monotonic() - started)
+        config = with_images(config, plan.images_within(left, speed, config.train))
+    _say_plan(config, ready, speed, console)
+    return config
+
+
+def _speed(request: TrainRequest, run: Path, ready: Prepared, console: Console) -> plan.Speed:
+    with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:
+        trainer = ready.fresh(ready.config)
+        session = Session(Path(scratch), ready.config, ready, trainer, console, data="")
+        return plan.measure(trainer, request.minutes or 10.0, session.sample)
+
+
+def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, console: Console) -> None:
+    net, train = config.net, config.train
+    shown, held_out = ready.pack.split(train.held_out)
+    say(console, f"data: {len(shown):,} pictures to train on, {len(held_out):,} held out to measure")
+    say(
+        console,
+        f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
+        f"text {config.text.encoder}; on {ready.device}, {'bfloat16' if ready.bf16 else 'float32'}",
+    )
+    line = f"plan: {train.images:,} images in batches of {train.batch_size}, {train.images / len(shown):.1f} times each"
+    if speed is not None:
+        seconds = plan.expected_seconds(train.images, speed, train)
+        line += (
+            f"; at {speed.images_per_second:.1f} images/s that takes {plan.duration(seconds)}, "
+            f"until {plan.clock_after(seconds)} if the machine stays as fast"
+        )
+    say(console, line)
+
+
+def _say_start(trainer: Trainer, config: Config, ready: Prepared, run: Path, console: Console) -> None:
+    if trainer.images_seen:
+        say(console, f"going on at {trainer.images_seen:,} of {config.train.images:,} images")
+    cut = 0 if trainer.images_seen else ready.encoder.num_cut([c for own in ready.pack.captions for c in own])
+    if cut:
+        say(console, f"note: {cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")

@@ -1,0 +1,102 @@
+"""From what was asked to a complete configuration, and whether it is the one a run was started with."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+
+from tintype.config import PRESETS, Config, TextConfig
+from tintype.errors import CheckpointError, ConfigError
+from tintype.train.request import TrainRequest
+
+T = TypeVar("T")
+MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less
+
+
+def settings_of(request: TrainRequest, device: torch.device, base: Config | None) -> Config:
+    """The configuration that a request asks for; the rest comes from `base` (a stored run, a model) or a preset.
+
+    Raises ConfigError for settings that are out of range or contradict each other.
+    """
+    if sum(length is not None for length in (request.minutes, request.steps, request.images)) > 1:
+        raise ConfigError("give only one of --time, --steps and --images")
+    if request.minutes is not None and not request.minutes > 0:
+        raise ConfigError(f"--time must be longer than 0, not {request.minutes:g} minutes")
+    if request.preset is not None and request.preset not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, not {request.preset!r}")
+    config = _base(request, device, base)
+    if request.text is not None and request.text != config.text.encoder:
+        config = replace(config, text=TextConfig(encoder=request.text))
+    train = config.train
+    train = replace(
+        train,
+        batch_size=_either(request.batch_size, train.batch_size),
+        lr=_either(request.lr, train.lr),
+        seed=_either(request.seed, train.seed),
+        images=_either(request.images, train.images),
+    )
+    if request.steps is not None:
+        train = replace(train, images=request.steps * train.batch_size)
+    return with_images(replace(config, train=train), train.images)
+
+
+def _either(asked: T | None, otherwise: T) -> T:
+    return otherwise if asked is None else asked
+
+
+def with_images(config: Config, images: int) -> Config:
+    """The same configuration for a run of `images`, with a warm-up that suits it."""
+    warmup = min(config.train.warmup_images, int(MAX_WARMUP * images))
+    return replace(config, train=replace(config.train, images=images, warmup_images=warmup))
+
+
+def _base(request: TrainRequest, device: torch.device, base: Config | None) -> Config:
+    if base is None:
+        preset = request.preset or _preset_for(device, request.resolution)
+        return _preset(preset, request.resolution)
+    if request.preset is not None and request.preset != base.preset:
+        return _preset(request.preset, request.resolution or base.net.resolution)
+    if request.resolution is not None and request.resolution != base.net.resolution:
+        return replace(base, net=replace(base.net, resolution=request.resolution))
+    return base
+
+
+def _preset(name: str, resolution: int | None) -> Config:
+    return PRESETS[name]() if resolution is None else PRESETS[name](resolution)
+
+
+def _preset_for(device: torch.device, resolution: int | None) -> str:
+    if device.type != "cuda":
+        return "nano"
+    if resolution is None or resolution <= 64:
+        return "small"
+    return "base" if resolution <= 128 else "large"
+
+
+def require_same(stored: Config, asked: Config) -> None:
+    """Raise CheckpointError naming the first settings in which a run differs from what is asked of it now."""
+    found = [
+        f"{name} is {old!r} there and {new!r} now"
+        for (name, old), (_, new) in zip(_flat(stored), _flat(asked), strict=True)
+        if old != new
+    ]
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise CheckpointError(
+            f"the run was started with other settings: {'; '.join(found[:3])}{more}. Give the same settings to go on, "
+            "or another --out (with --from and this run to start from its weights)"
+        )
+
+
+def _flat(config: Config) -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for part in dataclasses.fields(config):
+        value = getattr(config, part.name)
+        if dataclasses.is_dataclass(value):
+            flat += [(f"{part.name}.{entry.name}", getattr(value, entry.name)) for entry in dataclasses.fields(value)]
+        else:
+            flat.append((part.name, value))
+    return flat
