@@ -1,0 +1,206 @@
+"""The settings of a model and of the run that trains it: frozen, complete, saved as JSON. Every default lives here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from tintype.errors import ConfigError
+
+T = TypeVar("T")
+FORMAT = 1  # of config.json; raised when an older Tintype could no longer read it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetConfig:
+    """Shape of the network."""
+
+    resolution: int = 32  # pixels; the side of the square training pictures
+    channels: int = 3
+    patch: int = 4  # pixels; the side of the square that one token stands for
+    width: int = 256  # of a token
+    depth: int = 8  # transformer blocks
+    heads: int = 4
+    stem_width: int = 32  # channels of the convolutions at full size, before and after the transformer
+    stem_depth: int = 1  # convolution blocks on each side, at each level
+    stem_levels: int = 1  # full size, half size, ...; channels double from level to level
+    text_depth: int = 2  # transformer blocks that refine the text states
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextConfig:
+    """Where text states come from."""
+
+    encoder: str = "minilm"  # "minilm", "learned" or "hf:NAME-OR-FOLDER"
+    max_tokens: int = 64  # longer captions are cut, and counted
+    vocabulary: int = 0  # of "learned"; 0 for frozen encoders
+    state_width: int = 384  # of a frozen encoder's states; for "learned", of the embedding
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseConfig:
+    """What the network says, how its error is weighed, and which noise levels it is trained on."""
+
+    prediction: str = "image"  # "noise", "velocity", "image" or "edm"
+    weight: str = "velocity"  # a name in diffusion.loss.WEIGHTS
+    sigma_data: float = 0.5  # standard deviation of x0
+    log_sigma_mean: float = 0.0  # of ln sigma in training
+    log_sigma_std: float = 1.5
+    sigma_min: float = 0.02
+    sigma_max: float = 80.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One training run. Every length is counted in images seen."""
+
+    images: int = 500_000  # the planned end
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_norm: float = 1.0
+    warmup_images: int = 10_000
+    decay_fraction: float = 0.2  # of the planned images, at the end, over which lr falls to zero
+    ema_width: float = 0.05  # power-function EMA: standard deviation of the averaging profile, relative to its end
+    caption_dropout: float = 0.1  # share of samples shown with the empty caption
+    flip: bool = False  # mirror half of the pictures
+    held_out: float = 0.03  # share of pictures never trained on, to measure the noise error
+    seed: int = 0
+    save_minutes: float = 5.0
+    sample_minutes: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleConfig:
+    """How this model makes a picture unless told otherwise."""
+
+    sampler: str = "unipc"
+    steps: int = 16
+    guidance: float = 3.0
+    guidance_min: float = 0.2  # guidance acts on noise levels between these two
+    guidance_max: float = 80.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Everything there is to know about a model but its weights and its data."""
+
+    preset: str = "nano"
+    net: NetConfig = field(default_factory=NetConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read `to_json` output. Raises ConfigError for anything that is not a configuration."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"config.json is not JSON ({error}); restore it from a backup") from None
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise ConfigError(f"config.json is not of format {FORMAT}; it needs another version of Tintype")
+        return _build(cls, values, "config.json")
+
+
+def _build(cls: type[T], values: object, where: str) -> T:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must be an object of settings")
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where} has a setting this version does not know: {unknown[0]}")
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            built[name] = _build(hint, value, f"{where}: {name}")
+        elif hint is float and type(value) in (int, float):
+            built[name] = float(value)
+        elif type(value) is hint:
+            built[name] = value
+        else:
+            raise ConfigError(f"{where}: {name} must be of type {hint.__name__}, not {value!r}")
+    return cls(**built)
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError, naming the setting and its range, if any setting cannot work."""
+    net, text, noise, train, sample = config.net, config.text, config.noise, config.train, config.sample
+    ranges: list[tuple[str, float, float, float]] = [
+        ("resolution", net.resolution, 8, 2048),
+        ("patch", net.patch, 1, 64),
+        ("width", net.width, 16, 8192),
+        ("depth", net.depth, 1, 200),
+        ("max_tokens", text.max_tokens, 2, 4096),
+        ("sigma_min", noise.sigma_min, 1e-5, 1.0),
+        ("sigma_max", noise.sigma_max, 1.0, 1e5),
+        ("log_sigma_std", noise.log_sigma_std, 0.01, 10),
+        ("images", train.images, 1, 10**13),
+        ("batch_size", train.batch_size, 1, 2**20),
+        ("lr", train.lr, 1e-8, 1.0),
+        ("decay_fraction", train.decay_fraction, 0, 1),
+        ("ema_width", train.ema_width, 1e-4, 0.28),
+        ("caption_dropout", train.caption_dropout, 0, 1),
+        ("held_out", train.held_out, 0, 0.5),
+        ("seed", train.seed, 0, 2**63 - 1),
+        ("steps", sample.steps, 1, 1000),
+        ("guidance", sample.guidance, 0, 100),
+    ]
+    for name, value, low, high in ranges:
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ConfigError(f"{name} must be between {low:g} and {high:g}, not {value:g}")
+    if net.resolution % net.patch:
+        raise ConfigError(f"resolution {net.resolution} must be a multiple of the patch, {net.patch}")
+    if net.width % (4 * net.heads):
+        raise ConfigError(f"width {net.width} must be a multiple of 4 times the number of heads, {net.heads}")
+    if not (text.encoder in ("minilm", "learned") or (text.encoder.startswith("hf:") and len(text.encoder) > 3)):
+        raise ConfigError(f"text must be minilm, learned or hf:NAME, not {text.encoder!r}")
+
+
+def nano(resolution: int = 32) -> Config:
+    """About 3 million weights: for CPUs."""
+    return Config(preset="nano", net=NetConfig(resolution=resolution, patch=max(4, resolution // 8)))
+
+
+def small(resolution: int = 32) -> Config:
+    """About 15 million weights: one small GPU."""
+    return Config(
+        preset="small",
+        net=NetConfig(resolution=resolution, patch=max(4, resolution // 8), width=320, depth=10, heads=5, stem_width=64),
+        train=TrainConfig(images=10_000_000, batch_size=512, lr=8e-4, warmup_images=250_000),
+    )
+
+
+def base(resolution: int = 64) -> Config:
+    """About 35 million weights: one GPU."""
+    return Config(
+        preset="base",
+        net=NetConfig(resolution=resolution, patch=max(4, resolution // 16), width=448, depth=12, heads=7, stem_width=64),
+        train=TrainConfig(images=20_000_000, batch_size=512, lr=6e-4, warmup_images=500_000),
+    )
+
+
+def large(resolution: int = 256) -> Config:
+    """About 130 million weights: large GPUs."""
+    return Config(
+        preset="large",
+        net=NetConfig(resolution=resolution, patch=max(4, resolution // 16), width=768, depth=12, heads=12, stem_width=64),
+        train=TrainConfig(images=100_000_000, batch_size=1024, lr=2e-4, warmup_images=2_000_000),
+    )
+
+
+PRESETS: dict[str, Callable[..., Config]] = {"nano": nano, "small": small, "base": base, "large": large}

@@ -1,0 +1,60 @@
+"""The denoiser: network, text and parameterization together; the only place where net and math meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from torch import Tensor, nn
+
+from tintype.config import Config
+from tintype.diffusion.parameterization import scalings
+from tintype.diffusion.parameterization import Denoise
+from tintype.nets.conditioning import Conditioning
+from tintype.nets.dit import DiffusionTransformer, TextKeys
+from tintype.nets.text import TextEncoder, TextTower, make_encoder
+
+
+class Denoiser(nn.Module):
+    """Says which clean picture lies under the noise, and so which noise it is: (x - denoised) / sigma.
+
+    Args:
+        config: the whole configuration of the model.
+        tokenizer: JSON of the learned vocabulary, for text "learned" only.
+    """
+
+    def __init__(self, config: Config, tokenizer: str | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.net = DiffusionTransformer(config.net)
+        self.text = TextTower(config.net, config.text)
+
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """What turns captions into states; not a submodule, so that frozen weights are never saved."""
+        return make_encoder(self.config.text, self.tokenizer)
+
+    def encode(self, captions: Sequence[str]) -> Conditioning:
+        """Captions -> Conditioning [B, L, D]."""
+        return self.condition(self.encoder.states(captions))
+
+    def condition(self, states: Sequence[Tensor]) -> Conditioning:
+        """Text states, one ragged tensor a caption -> Conditioning [B, L, D]."""
+        return self.text(states)
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
+        """Noisy pictures x [B, C, H, W] at noise levels sigma [B] -> denoised [B, C, H, W], float32."""
+        return self._denoise(x, sigma, self.net.text_keys(cond))
+
+    def given(self, cond: Conditioning) -> Denoise:
+        """The denoiser of one set of captions; their keys and values are computed here, once, for all steps."""
+        text = self.net.text_keys(cond)
+        return lambda x, sigma: self._denoise(x, sigma, text)
+
+    def _denoise(self, x: Tensor, sigma: Tensor, text: TextKeys) -> Tensor:
+        noise = self.config.noise
+        row = scalings(noise.prediction, sigma, noise.sigma_data)
+        c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (row.c_skip, row.c_out, row.c_in))
+        output = self.net((c_in * x).float(), row.c_noise, text)
+        return c_skip * x + c_out * output.float()

