@@ -1,4 +1,4 @@
-"""Tintype: turn a folder of captioned pictures into your own text-to-image model, and watch pictures come out of noise."""
+"""Tintype: turn a folder of captioned pictures into your own text-to-image model, and watch each picture develop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tintype.config import Config
     from tintype.denoiser import Denoiser
     from tintype.diffusion.samplers import Step
-    from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError
+    from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
     from tintype.nets.conditioning import Conditioning
     from tintype.pipeline import Pipeline
     from tintype.receipt import Receipt
@@ -30,6 +30,7 @@ __all__ = [
     "Step",
     "TintypeError",
     "Trainer",
+    "TrainingError",
     "__version__",
 ]
 
@@ -47,6 +48,7 @@ _HOMES = {
     "Step": "tintype.diffusion.samplers",
     "TintypeError": "tintype.errors",
     "Trainer": "tintype.train.trainer",
+    "TrainingError": "tintype.errors",
 }
 
 

@@ -1,0 +1,105 @@
+"""Where models are: shipped with the package (folders beside this file), in a model folder, or in a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tintype import checkpoint
+from tintype.config import Config
+from tintype.errors import CheckpointError, ConfigError
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+
+
+class Model(NamedTuple):
+    """A model that was found, not yet read."""
+
+    name: str
+    folder: Path  # holds config.json, model.safetensors and perhaps tokenizer.json
+    run: Path | None  # the run folder that `folder` is or belongs to
+
+
+def shipped() -> dict[str, Path]:
+    """The models inside the package: name -> folder."""
+    here = Path(str(files("tintype") / "models"))
+    return {folder.name: folder for folder in sorted(here.iterdir()) if (folder / WEIGHTS).is_file()}
+
+
+def find(model: str | Path) -> Model:
+    """Find a shipped model by name, or a model in a folder; of a run that still trains, the newest whole checkpoint.
+
+    A shipped name wins over a folder of that name; write ./NAME for the folder. Raises CheckpointError.
+    """
+    known = shipped()
+    if isinstance(model, str) and model in known:
+        return Model(model, known[model], None)
+    folder = Path(model)
+    names = ", ".join(known) or "none"
+    if not folder.is_dir():
+        raise CheckpointError(f"no model {str(model)!r}: give a model folder, a run folder or a shipped name ({names})")
+    name = folder.resolve().name
+    run = folder if (folder / "checkpoints").is_dir() else None
+    newest = checkpoint.latest(folder) if run else None
+    final = folder / WEIGHTS
+    if newest is not None and not (final.is_file() and _time(final) >= _time(newest / WEIGHTS)):
+        return Model(name, newest, run)
+    if final.is_file() and (folder / CONFIG).is_file():
+        return Model(name, folder, run)
+    if run or (folder / "log.jsonl").is_file():
+        raise CheckpointError(f"{folder} has no checkpoint yet: wait until the run has saved one")
+    raise CheckpointError(f"{folder} is not a model: it needs {CONFIG} and {WEIGHTS}")
+
+
+def _time(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def read_config(model: Model) -> Config:
+    """The configuration of a model. Raises CheckpointError."""
+    path = model.folder / CONFIG
+    try:
+        return Config.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def read_tokenizer(model: Model) -> str | None:
+    """The learned vocabulary of a model as JSON, or None. Raises CheckpointError."""
+    path = model.folder / TOKENIZER
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
+
+
+def read_weights(model: Model) -> dict[str, Tensor]:
+    """The weights of a model on the CPU, float32 however they are stored. Raises CheckpointError."""
+    if (model.folder / checkpoint.MANIFEST).is_file():
+        tensors = checkpoint.load_parts(model.folder, ["model"])["model"]
+    else:
+        tensors = checkpoint.read_tensors(model.folder / WEIGHTS)
+    tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{model.folder / WEIGHTS}: {name} is not finite; use another checkpoint")
+    return tensors
+
+
+def weights_hash(model: Model) -> str:
+    """sha256 of model.safetensors. Raises CheckpointError."""
+    path = model.folder / WEIGHTS
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None

@@ -1,0 +1,130 @@
+"""What made a picture, inside the picture: PNG text `parameters` (the common WebUI form) and `tintype` (JSON)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from tintype.errors import DataError
+
+FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """Everything needed to make one picture again with the same model."""
+
+    caption: str
+    negative: str = ""
+    seed: int
+    index: int = 0  # the starting noise is drawn from (seed, index)
+    steps: int
+    guidance: float
+    sampler: str
+    width: int  # pixels
+    height: int
+    model: str  # a name for people; `model_hash` says which weights
+    model_hash: str  # sha256 of model.safetensors
+    version: str  # of Tintype
+    strength: float = 1.0  # below 1 only with an init_image
+    init_image: str = ""  # sha256 of the picture it started from, as pixels at this size
+    mask: str = ""  # sha256 of the mask, likewise
+
+    def to_json(self) -> str:
+        values = {k: clean(v) if isinstance(v, str) else v for k, v in dataclasses.asdict(self).items()}
+        return json.dumps({"format": FORMAT, **values})
+
+    @classmethod
+    def from_json(cls, text: str) -> Receipt:
+        """Read `to_json` output. Raises DataError for anything else."""
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError):
+            raise DataError("its receipt is not JSON: the picture was changed by another program") from None
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise DataError("its receipt is of another format: it needs another version of Tintype")
+        hints = get_type_hints(cls)
+        for name, value in values.items():
+            if hints.get(name) is float and type(value) is int and abs(value) < 2**53:
+                values[name] = float(value)
+            elif type(value) is not hints.get(name):
+                raise DataError(f"its receipt has an entry that this version does not understand: {name}")
+        missing = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.name not in values]
+        if missing:
+            raise DataError(f"its receipt does not say the {missing[0]}")
+        return cls(**values)
+
+    def parameters(self) -> str:
+        """The form that other programs for generated pictures read and show."""
+        entries: dict[str, object] = {
+            "Steps": self.steps,
+            "Sampler": self.sampler,
+            "CFG scale": f"{self.guidance:g}",
+            "Seed": self.seed,
+            "Size": f"{self.width}x{self.height}",
+            "Model hash": self.model_hash[:10],
+            "Model": _quoted(self.model),
+        }
+        if self.index:
+            entries["Index"] = self.index
+        if self.init_image:
+            entries["Denoising strength"] = f"{self.strength:g}"
+        entries["Version"] = f"tintype {self.version}"
+        lines = [self.caption]
+        if self.negative:
+            lines.append(f"Negative prompt: {self.negative}")
+        lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
+        return clean("\n".join(lines))
+
+
+def clean(text: str) -> str:
+    """`text` without what no file can hold: lone surrogates (bytes that were no UTF-8) and NUL."""
+    return text.encode("utf-8", "ignore").decode("utf-8").replace("\0", "")
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if any(c in text for c in ',:\n"') else text
+
+
+def to_png(picture: Image.Image, receipt: Receipt | None) -> bytes:
+    """The picture as a PNG file with its receipt inside."""
+    info = PngInfo()
+    if receipt is not None:
+        info.add_text("parameters", receipt.parameters())
+        info.add_text("tintype", receipt.to_json())
+    buffer = BytesIO()
+    picture.save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """The PNG texts of a picture by name; pixels are not decoded. Raises DataError if it is not a readable PNG."""
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only the header is read
+            with Image.open(path, formats=["PNG"]) as picture:
+                texts: dict[Any, Any] = dict(picture.info)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise DataError(f"{path} is not a PNG picture that can be read; only PNG files carry receipts") from None
+    return {str(k): str(v) for k, v in texts.items() if isinstance(v, str)}
+
+
+def read(path: Path) -> Receipt:
+    """The receipt inside a picture. Raises DataError, saying why, if there is none."""
+    texts = read_texts(path)
+    if "tintype" not in texts:
+        raise DataError(f"{path} carries no Tintype receipt: it was not made by Tintype, or was saved again since")
+    try:
+        return Receipt.from_json(texts["tintype"])
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None

@@ -1,0 +1,131 @@
+"""A picture coming out of the noise, step by step, as one contact sheet (PNG) or an animation (GIF)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from typing import NamedTuple
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+CELL = 96  # pixels; small pictures are enlarged to at least this on a sheet
+GIF_CELL = 192
+MAX_CELL = 256
+MAX_COLUMNS = 16
+MAX_FRAMES = 120
+MAX_DETAILED = 4  # up to here each picture gets three rows: noisy, guess, noise
+MAX_ROWS = 16
+MARGIN = 4
+LABEL = 14  # pixels; height of a line of text
+INK, PAPER = (235, 235, 235), (24, 24, 24)
+
+
+class Frame(NamedTuple):
+    """One step of a batch as pictures: what went in, the guess at the clean picture, and the noise identified."""
+
+    label: str
+    sigma: float
+    noisy: Tensor  # [B, 3, H, W] uint8
+    guess: Tensor
+    noise: Tensor
+
+
+def frame(index: int, total: int, sigma: float, x: Tensor, denoised: Tensor) -> Frame:
+    """Make one step visible: x, denoised [B, 3, H, W]; x is shown as x / sqrt(1 + sigma^2), at constant variance."""
+    return Frame(
+        label=f"{index + 1}/{total}",
+        sigma=sigma,
+        noisy=_visible(x / math.sqrt(1 + sigma * sigma)),
+        guess=_visible(denoised),
+        noise=_visible((x - denoised) / sigma / 2),
+    )
+
+
+def _visible(x: Tensor) -> Tensor:
+    return ((x.detach().cpu() + 1) * 127.5).nan_to_num(0).round().clamp(0, 255).to(torch.uint8)
+
+
+def thin(frames: Sequence[Frame], limit: int) -> list[Frame]:
+    """At most `limit` frames, evenly spread, always with the first and the last."""
+    if len(frames) <= limit:
+        return list(frames)
+    return [frames[round(i * (len(frames) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def shown(num_pictures: int) -> int:
+    """How many of `num_pictures` a sheet or animation has room for."""
+    return min(num_pictures, MAX_ROWS)
+
+
+def contact_sheet(frames: Sequence[Frame]) -> bytes:
+    """PNG: a column per step; three rows (noisy, guess, noise) per picture for a few pictures, else the guess alone."""
+    frames = thin(frames, MAX_COLUMNS)
+    num_pictures = shown(len(frames[0].guess))
+    kinds = ("noisy", "guess", "noise") if num_pictures <= MAX_DETAILED else ("guess",)
+    width, height = _cell(frames[0].guess, CELL)
+    gutter = 48
+    rows = num_pictures * len(kinds)
+    sheet = Image.new(
+        "RGB", (gutter + len(frames) * (width + MARGIN), 2 * LABEL + MARGIN + rows * (height + MARGIN)), PAPER
+    )
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(11)
+    for row in range(rows):
+        top = 2 * LABEL + MARGIN + row * (height + MARGIN)
+        draw.text((MARGIN, top + height // 2 - LABEL // 2), kinds[row % len(kinds)], INK, font)
+        for column, part in enumerate(frames):
+            pixels = {"noisy": part.noisy, "guess": part.guess, "noise": part.noise}[kinds[row % len(kinds)]]
+            picture = _enlarged(pixels[row // len(kinds)], width, height)
+            sheet.paste(picture, (gutter + column * (width + MARGIN), top))
+    for column, part in enumerate(frames):
+        left = gutter + column * (width + MARGIN)
+        draw.text((left, 1), f"step {part.label}", INK, font)
+        draw.text((left, LABEL), f"sigma {part.sigma:.3g}", INK, font)
+    buffer = BytesIO()
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def animation(frames: Sequence[Frame]) -> bytes:
+    """GIF: a frame per step; a row per picture with noisy, guess and noise side by side; the end is held."""
+    frames = thin(frames, MAX_FRAMES)
+    num_pictures = min(shown(len(frames[0].guess)), MAX_DETAILED)
+    width, height = _cell(frames[0].guess, GIF_CELL)
+    font = ImageFont.load_default(12)
+    pages: list[Image.Image] = []
+    for part in frames:
+        page = Image.new(
+            "RGB", (3 * (width + MARGIN) + MARGIN, 2 * LABEL + MARGIN + num_pictures * (height + MARGIN)), PAPER
+        )
+        draw = ImageDraw.Draw(page)
+        draw.text((MARGIN, 1), f"step {part.label}   sigma {part.sigma:.3g}", INK, font)
+        for column, (name, pixels) in enumerate((("noisy", part.noisy), ("guess", part.guess), ("noise", part.noise))):
+            left = MARGIN + column * (width + MARGIN)
+            draw.text((left, LABEL), name, INK, font)
+            for row in range(num_pictures):
+                picture = _enlarged(pixels[row], width, height)
+                page.paste(picture, (left, 2 * LABEL + MARGIN + row * (height + MARGIN)))
+        pages.append(page)
+    durations = [max(60, min(400, 6000 // len(pages)))] * (len(pages) - 1) + [2500]  # milliseconds
+    buffer = BytesIO()
+    pages[0].save(buffer, format="GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def _cell(pixels: Tensor, at_least: int) -> tuple[int, int]:
+    """Width and height of one picture on the page: a whole multiple if it is small, shrunk if it is large."""
+    height, width = pixels.shape[-2:]
+    side = max(width, height)
+    if side > MAX_CELL:
+        return max(1, width * MAX_CELL // side), max(1, height * MAX_CELL // side)
+    scale = max(1, math.ceil(at_least / side))
+    return width * scale, height * scale
+
+
+def _enlarged(pixels: Tensor, width: int, height: int) -> Image.Image:
+    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    resampling = Image.Resampling.NEAREST if width >= picture.width else Image.Resampling.BOX
+    return picture.resize((width, height), resampling)
