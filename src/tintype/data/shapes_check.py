@@ -35,7 +35,8 @@ GRAIN = 2.0  # square units; a speck below this is grain, and overlooked
 ALL_SPECKS = 12.0  # square units of larger specks in one picture that may be overlooked
 MOST = 8  # patches that are looked at, the largest first
 SOFTEN = (0.6, 0.95)  # Gaussians, in units: the first on the patch, either one on the template, as pictures may be soft
-LEAST_FIT = {"circle": 0.88, "square": 0.85, "triangle": 0.85, "star": 0.85, "cross": 0.85}  # as drawn: 0.92 or more
+STEEPEN = 1.5  # then cover is steepened about one half, so that noise on the ground and within counts for little
+LEAST_FIT = {"circle": 0.88, "square": 0.86, "triangle": 0.84, "star": 0.83, "cross": 0.82}  # as drawn: 0.92 or more
 SMALL_BELOW = 4.7  # radius of a small object, in units
 LARGE_ABOVE = {"single": 6.5, "count": 5.9, "relation": 5.9}  # and of a large one, by the kind of the scene
 
@@ -163,10 +164,12 @@ def _pixels(picture: Image.Image | NDArray[np.uint8]) -> Floats:
 
 def _spread(values: NDArray[Any], reach: int) -> NDArray[Any]:
     """The maximum over a square of pixels that reaches `reach` to all sides."""
-    for axis in (0, 1):
-        width = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
-        padded = np.pad(values, width, mode="edge")
-        values = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=axis).max(axis=-1)
+    for _ in range(reach):
+        for _ in range(2):  # rows, then columns
+            spread = values.copy()
+            np.maximum(spread[1:], values[:-1], out=spread[1:])
+            np.maximum(spread[:-1], values[1:], out=spread[:-1])
+            values = spread.T
     return values
 
 
@@ -202,12 +205,14 @@ def _see(pixels: Floats, background: Floats, contrast: Floats, labels: Labels, l
     patch = labels == label
     inside = patch & (contrast >= 0.85 * np.quantile(contrast[patch], 0.8))
     color = np.median(pixels[inside], axis=0)
-    # How much of each pixel the object covers: least squares on the line from background to color.
-    line = color - background
-    cover = (pixels - background) @ line / (line @ line)
-    off_line = np.linalg.norm(pixels - background - cover[..., None] * line, axis=-1)
-    pure = float(np.mean(off_line[patch] > OFF_COLOR)) <= MOST_OFF_COLOR
     pixel = max(1, round(unit))
+    around = _spread(patch, 4 * pixel) & ~_spread(labels > 0, 2 * pixel)
+    ground = np.median(pixels[around], axis=0) if around.sum() > 8 else background  # not quite even in soft pictures
+    # How much of each pixel the object covers: least squares on the line from ground to color.
+    line = color - ground
+    cover = (pixels - ground) @ line / (line @ line)
+    off_line = np.linalg.norm(pixels - ground - cover[..., None] * line, axis=-1)
+    pure = float(np.mean(off_line[patch] > OFF_COLOR)) <= MOST_OFF_COLOR
     mine = _spread(patch, 2 * pixel) & (patch | ~_spread((labels > 0) & ~patch, pixel))
     # Only the ground around the patch is compared: a window with room for the templates.
     rows, columns = (np.flatnonzero(mine.any(axis=axis)) for axis in (1, 0))
@@ -237,7 +242,7 @@ class _Fit(NamedTuple):
 
 
 def _fit(cover: Floats, shape: str, unit: float) -> _Fit:
-    """Compare cover [H, W] with a shape of the same area and center of mass: intersection over union, both softened."""
+    """Compare cover [H, W] with a shape of the same area and center of mass: intersection over union, softened."""
     height, width = cover.shape
     total = max(1.0, float(cover.sum()))
     area, center_x, center_y = _moments(shape)
@@ -248,7 +253,7 @@ def _fit(cover: Floats, shape: str, unit: float) -> _Fit:
     outline = outline_at(shape, x * SUPERSAMPLE, y * SUPERSAMPLE, radius * SUPERSAMPLE)
     ImageDraw.Draw(canvas).polygon(outline, fill=255)
     template = np.asarray(canvas.reduce(SUPERSAMPLE), dtype=np.float64) / 255
-    seen = _soften(cover, SOFTEN[0] * unit).clip(0.0)
+    seen = _soften(cover, SOFTEN[0] * unit)
     drawn = [_soften(template, amount * unit) for amount in SOFTEN]
     fit = max(float(np.minimum(seen, one).sum() / np.maximum(seen, one).sum()) for one in drawn)
     return _Fit(fit, x, y, radius)
@@ -265,9 +270,11 @@ def _moments(shape: str) -> tuple[float, float, float]:
     return area, center_x, center_y
 
 
-def _soften(values: Floats, sigma: float) -> Floats:
-    height, width = values.shape
-    return np.asarray(_gaussian(height, sigma) @ values @ _gaussian(width, sigma))
+def _soften(cover: Floats, sigma: float) -> Floats:
+    """Cover [H, W] after a Gaussian blur and steepening, in 0..1."""
+    height, width = cover.shape
+    blurred = _gaussian(height, sigma) @ cover @ _gaussian(width, sigma)
+    return np.asarray(((blurred - 0.5) * STEEPEN + 0.5).clip(0.0, 1.0))
 
 
 @cache
