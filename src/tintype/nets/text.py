@@ -149,10 +149,20 @@ def make_encoder(config: TextConfig, tokenizer: str | None = None) -> TextEncode
     name = config.encoder.removeprefix("hf:")
     folder = Path(name)
     if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        folder = Path(snapshot_download(name, local_files_only=True))
+        folder = _cached(name)
     return FrozenEncoder(folder, config.encoder, config.max_tokens)
+
+
+def _cached(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        raise CheckpointError(
+            f"the text encoder {name!r} is not on this machine and nothing is fetched: give its folder as hf:FOLDER"
+        ) from None
 
 
 class TextBlock(nn.Module):

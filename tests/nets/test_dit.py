@@ -1,0 +1,100 @@
+"""The diffusion transformer: shapes, symmetries and what it may and may not depend on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tintype.config import NetConfig
+from tintype.errors import ConfigError
+from tintype.nets.conditioning import Conditioning
+from tintype.nets.dit import DiffusionTransformer
+
+TINY = NetConfig(resolution=8, patch=4, width=32, depth=2, heads=2, stem_width=16, stem_depth=1, text_depth=1)
+TINY_LEVELS = NetConfig(
+    resolution=8, patch=4, width=32, depth=2, heads=2, stem_width=16, stem_depth=1, stem_levels=2, text_depth=1
+)
+
+
+def scrambled(config: NetConfig) -> DiffusionTransformer:
+    """A network whose zeros are filled in, so that everything matters."""
+    torch.manual_seed(0)
+    net = DiffusionTransformer(config).eval()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(torch.randn_like(weight) * 0.05)
+    return net
+
+
+def captions(batch: int, length: int, seed: int = 0) -> Conditioning:
+    draw = torch.Generator().manual_seed(seed)
+    return Conditioning(torch.randn(batch, length, 32, generator=draw), torch.ones(batch, length, dtype=torch.bool))
+
+
+def pictures(batch: int, height: int = 8, width: int = 8) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(9)
+    return torch.randn(batch, 3, height, width, generator=draw), torch.rand(batch, generator=draw)
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_LEVELS])
+def test_a_fresh_network_says_zero(config: NetConfig) -> None:
+    net = DiffusionTransformer(config)
+    x, level = pictures(2)
+    assert torch.equal(net(x, level, net.text_keys(captions(2, 3))), torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("config", [TINY, TINY_LEVELS])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 12), (16, 4), (20, 12)])
+def test_any_size_that_the_patch_divides(config: NetConfig, height: int, width: int) -> None:
+    net = scrambled(config)
+    x, level = pictures(2, height, width)
+    assert net(x, level, net.text_keys(captions(2, 3))).shape == x.shape
+
+
+def test_another_size_is_refused_in_words() -> None:
+    net = scrambled(TINY)
+    x, level = pictures(1, 8, 10)
+    with pytest.raises(ConfigError, match="10x8 is not a multiple of the patch, 4"):
+        net(x, level, net.text_keys(captions(1, 3)))
+
+
+def test_samples_of_a_batch_do_not_see_each_other() -> None:
+    net = scrambled(TINY)
+    x, level = pictures(5)
+    cond = captions(5, 4)
+    together = net(x, level, net.text_keys(cond))
+    order = torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(net(x[order], level[order], net.text_keys(cond[order])), together[order])
+    alone = net(x[2:3], level[2:3], net.text_keys(cond[2:3]))
+    torch.testing.assert_close(alone, together[2:3], atol=1e-5, rtol=1e-5)
+
+
+def test_padding_is_not_read() -> None:
+    net = scrambled(TINY)
+    x, level = pictures(2)
+    cond = captions(2, 3)
+    padded = Conditioning(
+        torch.cat([cond.tokens, torch.full((2, 4, 32), 7.0)], dim=1),
+        torch.cat([cond.mask, torch.zeros(2, 4, dtype=torch.bool)], dim=1),
+    )
+    torch.testing.assert_close(net(x, level, net.text_keys(padded)), net(x, level, net.text_keys(cond)))
+
+
+def test_caption_level_and_every_pixel_matter() -> None:
+    net = scrambled(TINY)
+    x, level = pictures(1)
+    base = net(x, level, net.text_keys(captions(1, 3)))
+    assert not torch.allclose(base, net(x, level, net.text_keys(captions(1, 3, seed=1))), atol=1e-4)
+    assert not torch.allclose(base, net(x, level + 0.5, net.text_keys(captions(1, 3))), atol=1e-4)
+    x = x.requires_grad_()
+    net(x, level, net.text_keys(captions(1, 3)))[0, 0, 0, 0].backward()
+    assert x.grad is not None
+    assert (x.grad.abs().amax(1) > 0).all()
+
+
+def test_every_weight_gets_a_gradient() -> None:
+    net = scrambled(TINY_LEVELS).train()
+    x, level = pictures(3)
+    net(x, level, net.text_keys(captions(3, 3))).square().mean().backward()
+    assert [name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.any()] == []
