@@ -139,7 +139,7 @@ def write_latest(run: Path, folder: Path) -> None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints that verify; damaged ones newer than those are left to be looked at.
+    """Delete the checkpoints older than the newest `keep` whose files all have the size they were written with.
 
     What cannot be deleted is left: housekeeping never stops a run.
     """
@@ -148,7 +148,7 @@ def prune(run: Path, keep: int) -> None:
         if whole >= keep:
             _discard(folder)
         else:
-            whole += is_whole(folder)
+            whole += _has_sizes(folder)
 
 
 def clean(run: Path) -> None:
@@ -209,6 +209,13 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _has_sizes(folder: Path) -> bool:
+    try:
+        return all((folder / name).stat().st_size == entry["size"] for name, entry in _read_manifest(folder).items())
+    except (CheckpointError, OSError):
+        return False
 
 
 def _discard(folder: Path) -> None:

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import IO, Any
 
 from tintype import checkpoint
 from tintype.config import Config
@@ -42,34 +40,41 @@ class Stored:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Keep other trainers out of a run folder. Raises TrainingError if one is at work there."""
+    """Keep other trainers out of a run folder, made if needed. Raises TrainingError if one is at work there."""
+    made = not run.exists()
     try:
         run.mkdir(parents=True, exist_ok=True)
         file = (run / ".lock").open("a")
     except OSError as error:
         raise TrainingError(f"cannot write in {run}: {error.strerror}; choose another --out") from None
-    with file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: no lock, so two trainers in one folder are not noticed
+    try:
+        with file:
+            _lock(file, run)
             yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TrainingError(
-                f"another training run is at work in {run}; wait for it or choose another --out"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        yield
+    finally:
+        if made and [path.name for path in run.iterdir()] == [".lock"]:  # nothing came of it
+            (run / ".lock").unlink()
+            run.rmdir()
+
+
+def _lock(file: IO[str], run: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two trainers in one folder are not noticed
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TrainingError(f"another run is at work in {run}; wait for it or choose another --out") from None
+    except OSError:  # a file system without locks
+        return
 
 
 def find_stored(run: Path, resume: str) -> Stored | None:
     """What to go on from: None for a fresh start. `resume` is "auto", "never" or a path. Raises CheckpointError."""
     has_run = (run / CONFIG).is_file()
     if resume not in ("auto", "never"):
-        return _given(Path(resume))
+        return _given(Path(resume), run)
     if not has_run:
         _require_unused(run)
         return None
@@ -84,24 +89,28 @@ def find_stored(run: Path, resume: str) -> Stored | None:
     return Stored(config, tokenizer, _fingerprint(run, newest), newest, damaged)
 
 
-def _given(path: Path) -> Stored:
+def _given(path: Path, run: Path) -> Stored:
     """A checkpoint, or the newest one of a run, named by the user."""
     folder = path if (path / checkpoint.MANIFEST).is_file() else checkpoint.latest(path)
     if folder is None:
         raise CheckpointError(f"{path} is neither a checkpoint nor a run with one; give the folder of either")
     checkpoint.verify(folder)
+    newest = checkpoint.latest(run)
+    if newest is None:
+        _require_unused(run)
+    elif not newest.samefile(folder):
+        raise CheckpointError(f"{run} has another checkpoint, {newest.name}; choose another --out to go on from {path}")
     return Stored(
         _read_config(folder / CONFIG), _read_optional(folder / TOKENIZER), _fingerprint(folder, folder), folder, ()
     )
 
 
-def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors by part, and the numbers beside them, of a checkpoint of a run. Raises CheckpointError."""
+def load_state(folder: Path) -> dict[str, Any]:
+    """The numbers in a checkpoint of a run. Raises CheckpointError."""
     try:
-        state = json.loads(checkpoint.load_texts(folder)[STATE])
+        return dict(json.loads(checkpoint.load_texts(folder)[STATE]))
     except (KeyError, ValueError):
         raise CheckpointError(f"{folder} has no readable {STATE}, so no run can go on from it; use --from") from None
-    return checkpoint.load_parts(folder, PARTS), state
 
 
 def write_start(run: Path, config: Config, tokenizer: str | None, data: dict[str, Any]) -> None:
@@ -113,7 +122,8 @@ def write_start(run: Path, config: Config, tokenizer: str | None, data: dict[str
 
 
 def _require_unused(run: Path) -> None:
-    strange = sorted(path.name for path in run.iterdir() if not (path.name.startswith(".") or path.name in _OWN))
+    names = [path.name for path in run.iterdir()] if run.is_dir() else []
+    strange = sorted(name for name in names if not (name.startswith(".") or name in _OWN))
     if strange:
         raise CheckpointError(f"{run} is not a run but holds {strange[0]}; choose an empty folder for --out")
     if checkpoint.checkpoints(run):

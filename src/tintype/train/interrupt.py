@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C and SIGTERM end the run at the next step, after a checkpoint."""
+"""Being asked to stop: Ctrl-C, SIGTERM and a closed terminal end the run at the next step, after a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 class Terminated(SystemExit):
-    """The run was asked to end with SIGTERM and has saved; the exit code is 143."""
+    """The run was asked to end by a signal other than SIGINT, and has saved; the exit code is 143 for SIGTERM."""
 
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(128 + number)
 
 
 class Interruption:
-    """A `with` block in which the first SIGINT or SIGTERM is noted, and the second ends the program at once.
+    """A `with` block in which the first signal to stop is noted, and the second ends the program at once.
 
-    Outside the main thread signals cannot be caught, and nothing is noted.
+    Signals that are ignored (nohup) stay so. Outside the main thread signals cannot be caught, and nothing is noted.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,8 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(
@@ -39,9 +40,13 @@ class Interruption:
 
     def error(self) -> BaseException:
         """What to raise once everything is saved."""
-        return Terminated() if self.received == signal.SIGTERM else KeyboardInterrupt()
+        return _error(self.received or signal.SIGINT)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            raise _error(number)
         self.received = signal.Signals(number)
+
+
+def _error(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -154,8 +153,8 @@ def say(console: Console, text: str) -> None:
     try:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.file.flush()
-    except (BrokenPipeError, ValueError):
-        sys.stdout = sys.stderr  # nothing more can be said there, not even at exit
+    except (OSError, ValueError, SystemExit):  # rich ends the program when a pipe breaks
+        console.quiet = True
 
 
 def _smoothed(shown: float, new: float) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from tintype import models
+from tintype.checkpoint import load_parts
 from tintype.config import PRESETS, Config
 from tintype.data.check import Report
 from tintype.data.pack import Pack, Progress, packing
@@ -20,7 +20,7 @@ from tintype.data.sources import Pair, Problem, find_pairs
 from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
 from tintype.nets.text import TextEncoder, learn_tokenizer, make_encoder
-from tintype.train.folder import PACKS, Stored, load_state
+from tintype.train.folder import PACKS, PARTS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
@@ -38,9 +38,9 @@ class Prepared:
     pack: Pack
     device: torch.device
     bf16: bool
-    initial: Mapping[str, Tensor] | None  # weights to start from; None draws them
-    tensors: Mapping[str, Mapping[str, Tensor]] | None  # of the checkpoint to go on from
-    state: Mapping[str, Any]
+    initial: models.Model | None  # whose weights to start from; None draws them
+    checkpoint: Path | None  # to go on from
+    state: Mapping[str, Any]  # the numbers in it
 
     def fresh(self, config: Config) -> Trainer:
         """A trainer at the very start of a run of `config`: every call gives the same one."""
@@ -49,14 +49,14 @@ class Prepared:
             denoiser = Denoiser(config, self.tokenizer)
         denoiser.encoder = self.encoder
         if self.initial is not None:
-            load_weights(denoiser, self.initial)
+            load_weights(denoiser, models.read_weights(self.initial))
         return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16)
 
     def resumed(self, config: Config) -> Trainer:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
         trainer = self.fresh(config)
-        if self.tensors is not None:
-            trainer.load(self.tensors, self.state)
+        if self.checkpoint is not None:
+            trainer.load(load_parts(self.checkpoint, PARTS), self.state)
         return trainer
 
 
@@ -80,27 +80,26 @@ def prepare(
             f"the pictures or captions in {request.data} are not those the run was started with; put them back, or "
             "choose another --out (with --from and this run to start from its weights)"
         )
-    tensors, state = load_state(stored.checkpoint) if stored is not None and stored.checkpoint else (None, {})
+    place = stored.checkpoint if stored is not None else None
+    state = load_state(place) if place is not None else {}
     known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
     bf16 = state["bf16"] if known else bf16_is_faster(device)
-    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, tensors, state)
+    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state)
 
 
-def _base(
-    request: TrainRequest, stored: Stored | None
-) -> tuple[Config | None, str | None, Mapping[str, Tensor] | None]:
-    """Configuration and tokenizer to build on, and weights to start from."""
+def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, models.Model | None]:
+    """Configuration and tokenizer to build on, and the model to start from."""
     if stored is not None and (stored.checkpoint is not None or request.from_model is None):
         return stored.config, stored.tokenizer, None
     if request.from_model is None:
         return None, None, None
     found = models.find(request.from_model)
-    config, tokenizer, weights = models.read_config(found), models.read_tokenizer(found), models.read_weights(found)
     if stored is not None:
-        return stored.config, stored.tokenizer, weights
+        return stored.config, stored.tokenizer, found
+    config = models.read_config(found)
     if config.preset in PRESETS:  # how long and how fast the other model was trained is not asked for again
         config = replace(config, train=PRESETS[config.preset](config.net.resolution).train)
-    return config, tokenizer, weights
+    return config, models.read_tokenizer(found), found
 
 
 def _text(config: Config, pairs: list[Pair]) -> tuple[Config, str | None, TextEncoder]:
