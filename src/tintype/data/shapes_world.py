@@ -85,11 +85,14 @@ class Stream(IntEnum):
 
 
 def rng_of(seed: int, index: int, stream: Stream) -> np.random.Generator:
+    """The random numbers of one stream of one index; seed and index count modulo 2^64."""
     mask = 2**64 - 1
-    return np.random.Generator(np.random.Philox(key=[seed & mask, index & mask], counter=[0, 0, 0, int(stream)]))
+    key = np.array([seed & mask, index & mask], dtype=np.uint64)  # a list of large numbers would be rounded
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, int(stream)]))
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of the options, each as likely as the others."""
     return options[int(rng.random() * len(options))]
 
 
