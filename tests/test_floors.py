@@ -31,6 +31,7 @@ FLOORS = {
     "evaluate": 5,
     "serve": 6,
     "show": 6,
+    "making": 6,
     "cli": 7,
     "__main__": 8,
 }

@@ -172,6 +172,10 @@ class Pipeline:
         unique = list(dict.fromkeys(texts))
         return self.denoiser.encode(unique)[torch.tensor([unique.index(text) for text in texts], device=self.device)]
 
+    def num_cut(self, captions: Sequence[str]) -> int:
+        """How many of the captions are longer than this model reads."""
+        return self.denoiser.encoder.num_cut([clean(caption) for caption in captions])
+
     def pictures(self, x0: Tensor) -> list[Image.Image]:
         """Model space [B, 3, H, W] -> pictures. Raises TintypeError if the network gave values that are not numbers."""
         if not bool(torch.isfinite(x0).all()):

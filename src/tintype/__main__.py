@@ -1,0 +1,8 @@
+"""`python -m tintype` is the command line."""
+
+import sys
+
+from tintype.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

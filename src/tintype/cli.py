@@ -1,0 +1,284 @@
+"""The command line: `tintype COMMAND`. Results go to stdout, progress and errors to stderr.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from tintype import __version__, options
+from tintype.config import PRESETS
+from tintype.errors import ConfigError, TintypeError
+from tintype.options import Parser, minutes, number, whole
+from tintype.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, STRENGTH
+
+DEFAULT_MODEL = "shapes"
+SAMPLERS = ("unipc", "dpmpp_2m", "euler", "ddim", "heun", "euler_ancestral")  # known without importing torch
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
+    arguments = options.normalized(sys.argv[1:] if argv is None else argv)
+    try:
+        args = parser().parse_args(arguments)
+    except SystemExit as end:  # argparse has said what is wrong
+        return end.code if isinstance(end.code, int) else 2
+    try:
+        with _terminable():
+            code: int = args.run(args)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough; nothing more is said, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return _failed(args, "interrupted", 130)
+    except SystemExit as end:
+        return _failed(args, "terminated", 143) if end.code == 143 else 1
+    except ConfigError as error:
+        return _failed(args, str(error), 2)
+    except TintypeError as error:
+        return _failed(args, str(error), 1)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        return _failed(args, what, 1)
+    except MemoryError:
+        return _failed(args, "there is not enough memory for this", 1)
+    except Exception as error:
+        return _failed(args, f"unexpected {type(error).__name__}: {error}; run it again with --debug to see where", 1)
+
+
+def _failed(args: argparse.Namespace, message: str, code: int) -> int:
+    if args.debug:
+        traceback.print_exc()
+    _say(" ".join(message.split()))
+    return code
+
+
+def _say(message: str) -> None:
+    print(f"tintype: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """End with exit code 143 on SIGTERM, so that what is open is closed. Training saves first, in its own way."""
+
+    def end(signal_number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def parser() -> Parser:
+    """Every command and option."""
+    top = Parser(
+        "tintype", description="Turn captioned pictures into your own text-to-image model.", allow_abbrev=False
+    )
+    top.add_argument("--version", action="version", version=f"tintype {__version__}")
+    top.add_argument("--debug", action="store_true", help="show where an error comes from")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for name, summary, build in (
+        ("check", "look for problems in captioned pictures", _check_options),
+        ("train", "train a model on captioned pictures, or go on training", _train_options),
+        ("generate", "make pictures from captions", _generate_options),
+        ("shapes", "write drawn, captioned pictures to try things on", _shapes_options),
+        ("info", "what made a picture; what a model is, how far a run has come", _info_options),
+        ("redo", "make a picture again from its receipt", _redo_options),
+        ("doctor", "what Tintype finds on this machine", _doctor_options),
+    ):
+        about = f"{summary[0].upper()}{summary[1:]}."
+        command = commands.add_parser(name, help=summary, prog=f"tintype {name}", description=about, allow_abbrev=False)
+        command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        build(command)
+    return top
+
+
+def _check_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("data", type=Path, metavar="DATA", help="folder of pictures with captions")
+    command.add_argument("--report", type=Path, metavar="FILE", help="also write every problem to FILE (.json or text)")
+    command.add_argument("--strict", action="store_true", help="exit with 1 if anything is left out")
+    command.set_defaults(run=_check)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from tintype.data.check import check
+    from tintype.show import report_text
+
+    report = check(args.data)
+    print("\n".join(report.lines()))
+    if args.report is not None:
+        content = report_text(report, as_json=args.report.suffix.lower() == ".json")
+        options.write_over(args.report, content.encode("utf-8", "backslashreplace"))
+        print(f"report: {args.report}")
+    return 1 if not report.ok or (args.strict and report.num_left_out) else 0
+
+
+def _train_options(command: argparse.ArgumentParser) -> None:
+    command.epilog = "The same command again goes on with a run that was stopped. Ctrl-C saves first."
+    command.add_argument("data", type=Path, metavar="DATA", help="folder of pictures with captions")
+    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run, and of the model")
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--time", type=minutes, metavar="T", help="take about this long: 90s, 30m, 2h, 1h30m")
+    length.add_argument("--steps", type=whole(1, 10**10), metavar="N", help="optimizer steps")
+    length.add_argument("--images", type=whole(1, 10**13), metavar="N", help="images to show, repeats counted")
+    command.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="size of the model")
+    command.add_argument("--resolution", type=whole(8, MAX_SIDE), metavar="PX", help="side of the pictures")
+    command.add_argument("--batch-size", type=whole(1, 2**20), metavar="N", help="images per step")
+    command.add_argument("--lr", type=number(1e-8, 1), metavar="X", help="learning rate")
+    command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="0 to 2^63 - 1")
+    command.add_argument("--from", dest="from_model", metavar="MODEL", help="start from the weights of this model")
+    command.add_argument("--resume", default="auto", metavar="auto|never|PATH", help="go on with a run (default: auto)")
+    command.add_argument(
+        "--text", type=options.text_encoder, metavar="ENCODER", help="minilm (default), learned or hf:NAME-OR-FOLDER"
+    )
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    command.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from tintype.train.request import TrainRequest
+    from tintype.train.run import train
+
+    request = TrainRequest(
+        data=args.data,
+        out=args.out,
+        minutes=args.time,
+        steps=args.steps,
+        images=args.images,
+        preset=None if args.preset == "auto" else args.preset,
+        resolution=args.resolution,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        seed=args.seed,
+        from_model=args.from_model,
+        resume=args.resume,
+        text=args.text,
+        device=args.device,
+        dry_run=args.dry_run,
+    )
+    run = train(request, Console(stderr=not args.dry_run))
+    if not args.dry_run:
+        print(run)
+    return 0
+
+
+def _making_options(command: argparse.ArgumentParser) -> None:
+    """Options that generate and redo share."""
+    command.add_argument("--init-image", type=Path, metavar="FILE", help="start from this picture, with noise on it")
+    command.add_argument("--mask", type=Path, metavar="FILE", help="repaint the init image where this is white")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    command.add_argument(
+        "--output",
+        type=options.picture_place,
+        metavar="FILE|FOLDER",
+        help="a .png, replaced if it is there, or a folder; several pictures in FILE become FILE-0, FILE-1, ... "
+        "(default: names from captions in the current folder, where nothing is ever replaced)",
+    )
+
+
+def _generate_options(command: argparse.ArgumentParser) -> None:
+    command.epilog = "Image j has seed N and index j, and is the same picture when made alone. Unset: the model's own."
+    command.add_argument("captions", nargs="+", metavar="CAPTION", help="what to make")
+    command.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME|FOLDER", help="shipped name, model or run folder (shapes)"
+    )
+    command.add_argument("--num-images", type=whole(1, 10_000), default=1, metavar="N", help="per caption (1)")
+    command.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the starting noise (0)")
+    command.add_argument("--steps", type=whole(1, MAX_STEPS), metavar="N", help="steps from noise to picture")
+    command.add_argument(
+        "--guidance", type=number(0, MAX_GUIDANCE), metavar="W", help="how strictly to follow the caption; 1 is plainly"
+    )
+    command.add_argument("--negative", metavar="TEXT", help="what to steer away from")
+    command.add_argument("--sampler", choices=SAMPLERS, help="how to step")
+    command.add_argument("--width", type=whole(1, MAX_SIDE), metavar="PX")
+    command.add_argument("--height", type=whole(1, MAX_SIDE), metavar="PX")
+    command.add_argument(
+        "--strength", type=number(MIN_STRENGTH, 1), metavar="S", help=f"noise on the init image, to 1 ({STRENGTH:g})"
+    )
+    _making_options(command)
+    command.add_argument(
+        "--save-steps", type=options.steps_file, metavar="FILE.gif|FILE.png", help="show every step: animation or sheet"
+    )
+    command.set_defaults(run=_generate)
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from tintype.making import generate
+
+    return generate(args)
+
+
+def _shapes_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="a new or empty folder")
+    command.add_argument("--num", type=whole(1, 10**6), required=True, metavar="N", help="how many pictures")
+    command.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, metavar="S", help="which pictures (0)")
+    command.add_argument("--size", type=whole(16, MAX_SIDE), default=64, metavar="PX", help="side of each picture (64)")
+    command.set_defaults(run=_shapes)
+
+
+def _shapes(args: argparse.Namespace) -> int:
+    from tintype.data.shapes import write_shapes
+
+    write_shapes(args.folder, args.num, args.seed, args.size)
+    print(f"{args.folder}: {args.num} captioned pictures")
+    return 0
+
+
+def _info_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", metavar="FILE|FOLDER", help="a picture, a model folder, a run folder, a shipped name")
+    command.set_defaults(run=_info)
+
+
+def _info(args: argparse.Namespace) -> int:
+    from tintype.show import info
+
+    print("\n".join(info(args.what)))
+    return 0
+
+
+def _redo_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("picture", type=Path, metavar="PICTURE", help="a PNG that Tintype made")
+    command.add_argument("--model", metavar="NAME|FOLDER", help="the model it was made with, if not found by its name")
+    _making_options(command)
+    command.set_defaults(run=_redo)
+
+
+def _redo(args: argparse.Namespace) -> int:
+    from tintype.making import redo
+
+    return redo(args)
+
+
+def _doctor_options(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from tintype.show import doctor
+
+    for line in doctor():
+        print(line, flush=True)
+    return 0

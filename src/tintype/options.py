@@ -1,0 +1,140 @@
+"""What is typed on the command line: numbers and times, checked, and the names of files to write. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+_TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
+MAX_SLUG = 60  # characters
+MAX_SLUG_BYTES = 150
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"tintype: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
+def normalized(arguments: Sequence[str]) -> list[str]:
+    """Option names with dashes, however they were typed: --num_images becomes --num-images."""
+    result, open_ = [], True
+    for argument in arguments:
+        open_ = open_ and argument != "--"
+        if open_ and argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            argument = name.replace("_", "-") + equals + value
+        result.append(argument)
+    return result
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """An argument type: a whole number from low to high."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}")
+        return value
+
+    return parse
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """An argument type: a number from low to high."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}, not {text!r}")
+        return value
+
+    return parse
+
+
+def minutes(text: str) -> float:
+    """An argument type: a time such as 90s, 30m, 2h or 1h30m, in minutes."""
+    found = _TIME.fullmatch(text.strip().lower())
+    hours, mins, seconds = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
+    total = 60 * hours + mins + seconds / 60
+    if not 0 < total < 60 * 24 * 366:
+        raise argparse.ArgumentTypeError(f"must be a time such as 90s, 30m, 2h or 1h30m, not {text!r}")
+    return total
+
+
+def text_encoder(text: str) -> str:
+    """An argument type: minilm, learned or hf:NAME."""
+    if text in ("minilm", "learned") or (text.startswith("hf:") and len(text) > 3):
+        return text
+    raise argparse.ArgumentTypeError(f"must be minilm, learned or hf:NAME-OR-FOLDER, not {text!r}")
+
+
+def steps_file(text: str) -> Path:
+    """An argument type: where to save a contact sheet or an animation."""
+    if Path(text).suffix.lower() not in (".png", ".gif"):
+        raise argparse.ArgumentTypeError(f"must end in .png (a contact sheet) or .gif (an animation), not {text!r}")
+    return Path(text)
+
+
+def picture_place(text: str) -> Path:
+    """An argument type: a .png file or a folder. A name without a suffix, or with a slash at its end, is a folder."""
+    path = Path(text)
+    if path.is_dir() or text.endswith(("/", "\\")) or path.suffix.lower() in ("", ".png"):
+        return path
+    raise argparse.ArgumentTypeError(f"must be a folder or end in .png, which can carry a receipt, not {text!r}")
+
+
+def is_folder(place: Path) -> bool:
+    """Whether `picture_place` gave a folder rather than a file."""
+    return place.is_dir() or place.suffix.lower() != ".png"
+
+
+def slug(caption: str) -> str:
+    """A file name made of a caption: its letters and digits of any alphabet, joined with dashes."""
+    name = re.sub(r"[\W_]+", "-", caption.lower()[: 4 * MAX_SLUG]).strip("-")
+    if len(name) > MAX_SLUG:
+        name = name[: MAX_SLUG + 1].rpartition("-")[0] or name[:MAX_SLUG]
+    return name.encode()[:MAX_SLUG_BYTES].decode("utf-8", "ignore").strip("-") or "picture"
+
+
+def numbered(stem: str, index: int, num: int) -> str:
+    """A stem for the picture `index` of `num`: names that sort; a single one keeps its name."""
+    return stem if num == 1 else f"{stem}-{index:0{len(str(num - 1))}d}"
+
+
+def write_new(folder: Path, stem: str, content: bytes) -> Path:
+    """Write stem.png in a folder; where that exists, stem_2.png, stem_3.png and so on. Nothing is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    attempt = 1
+    while True:
+        path = folder / (f"{stem}.png" if attempt == 1 else f"{stem}_{attempt}.png")
+        try:
+            with path.open("xb") as file:
+                file.write(content)
+            return path
+        except FileExistsError:
+            attempt += 1
+
+
+def write_over(path: Path, content: bytes) -> Path:
+    """Write a file that the user named, in place of one that is there, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    return path
