@@ -22,9 +22,9 @@ class NetConfig:
     resolution: int = 32  # pixels; the side of the square training pictures
     channels: int = 3
     patch: int = 4  # pixels; the side of the square that one token stands for
-    width: int = 256  # of a token
-    depth: int = 8  # transformer blocks
-    heads: int = 4
+    width: int = 192  # of a token
+    depth: int = 6  # transformer blocks
+    heads: int = 3
     stem_width: int = 32  # channels of the convolutions at full size, before and after the transformer
     stem_depth: int = 1  # convolution blocks on each side, at each level
     stem_levels: int = 1  # full size, half size, ...; channels double from level to level
@@ -48,8 +48,8 @@ class NoiseConfig:
     prediction: str = "image"  # "noise", "velocity", "image" or "edm"
     weight: str = "velocity"  # a name in diffusion.loss.WEIGHTS
     sigma_data: float = 0.5  # standard deviation of x0
-    log_sigma_mean: float = 0.0  # of ln sigma in training
-    log_sigma_std: float = 1.5
+    log_sigma_mean: float = 0.2  # of ln sigma in training
+    log_sigma_std: float = 1.3
     sigma_min: float = 0.02
     sigma_max: float = 80.0
 
@@ -59,13 +59,13 @@ class TrainConfig:
     """One training run. Every length is counted in images seen."""
 
     images: int = 500_000  # the planned end
-    batch_size: int = 64
-    lr: float = 1e-3
+    batch_size: int = 16
+    lr: float = 1.5e-3
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.95
     clip_norm: float = 1.0
-    warmup_images: int = 10_000
+    warmup_images: int = 3_000
     decay_fraction: float = 0.2  # of the planned images, at the end, over which lr falls to zero
     ema_width: float = 0.05  # power-function EMA: standard deviation of the averaging profile, relative to its end
     caption_dropout: float = 0.1  # share of samples shown with the empty caption
@@ -145,6 +145,7 @@ def check(config: Config) -> None:
         ("patch", net.patch, 1, 64),
         ("width", net.width, 16, 8192),
         ("depth", net.depth, 1, 200),
+        ("stem_levels", net.stem_levels, 1, 6),
         ("max_tokens", text.max_tokens, 2, 4096),
         ("sigma_min", noise.sigma_min, 1e-5, 1.0),
         ("sigma_max", noise.sigma_max, 1.0, 1e5),
@@ -163,6 +164,8 @@ def check(config: Config) -> None:
     for name, value, low, high in ranges:
         if not (math.isfinite(value) and low <= value <= high):
             raise ConfigError(f"{name} must be between {low:g} and {high:g}, not {value:g}")
+    if net.patch % 2 ** (net.stem_levels - 1):
+        raise ConfigError(f"patch {net.patch} must be a multiple of {2 ** (net.stem_levels - 1)}, for its levels")
     if net.resolution % net.patch:
         raise ConfigError(f"resolution {net.resolution} must be a multiple of the patch, {net.patch}")
     if net.width % (4 * net.heads):
@@ -171,36 +174,35 @@ def check(config: Config) -> None:
         raise ConfigError(f"text must be minilm, learned or hf:NAME, not {text.encoder!r}")
 
 
+def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Config:
+    """A configuration whose patch gives about `patches` tokens a side, with noise levels to suit the resolution."""
+    patch = max(4, net.resolution // patches)
+    # A larger picture keeps its contents visible under more noise: the mean of ln sigma grows with ln(resolution).
+    noise = NoiseConfig(log_sigma_mean=round(0.2 + math.log(net.resolution / 32), 4))
+    return Config(preset=name, net=dataclasses.replace(net, patch=patch), noise=noise, train=train)
+
+
 def nano(resolution: int = 32) -> Config:
-    """About 3 million weights: for CPUs."""
-    return Config(preset="nano", net=NetConfig(resolution=resolution, patch=max(4, resolution // 8)))
+    """About 5 million weights: for CPUs."""
+    return _preset("nano", 8, NetConfig(resolution=resolution), TrainConfig())
 
 
 def small(resolution: int = 32) -> Config:
-    """About 15 million weights: one small GPU."""
-    return Config(
-        preset="small",
-        net=NetConfig(resolution=resolution, patch=max(4, resolution // 8), width=320, depth=10, heads=5, stem_width=64),
-        train=TrainConfig(images=10_000_000, batch_size=512, lr=8e-4, warmup_images=250_000),
-    )
+    """About 17 million weights: one small GPU."""
+    net = NetConfig(resolution=resolution, width=320, depth=10, heads=5, stem_width=64)
+    return _preset("small", 8, net, TrainConfig(images=10_000_000, batch_size=512, lr=8e-4, warmup_images=250_000))
 
 
 def base(resolution: int = 64) -> Config:
-    """About 35 million weights: one GPU."""
-    return Config(
-        preset="base",
-        net=NetConfig(resolution=resolution, patch=max(4, resolution // 16), width=448, depth=12, heads=7, stem_width=64),
-        train=TrainConfig(images=20_000_000, batch_size=512, lr=6e-4, warmup_images=500_000),
-    )
+    """About 40 million weights: one GPU."""
+    net = NetConfig(resolution=resolution, width=448, depth=12, heads=7, stem_width=64)
+    return _preset("base", 16, net, TrainConfig(images=20_000_000, batch_size=512, lr=6e-4, warmup_images=500_000))
 
 
 def large(resolution: int = 256) -> Config:
-    """About 130 million weights: large GPUs."""
-    return Config(
-        preset="large",
-        net=NetConfig(resolution=resolution, patch=max(4, resolution // 16), width=768, depth=12, heads=12, stem_width=64),
-        train=TrainConfig(images=100_000_000, batch_size=1024, lr=2e-4, warmup_images=2_000_000),
-    )
+    """About 120 million weights: large GPUs."""
+    net = NetConfig(resolution=resolution, width=768, depth=12, heads=12, stem_width=64)
+    return _preset("large", 16, net, TrainConfig(images=100_000_000, batch_size=1024, lr=2e-4, warmup_images=2_000_000))
 
 
 PRESETS: dict[str, Callable[..., Config]] = {"nano": nano, "small": small, "base": base, "large": large}
