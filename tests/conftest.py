@@ -15,6 +15,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import torch
 from hypothesis import settings
+from safetensors.torch import save_file
+
+from tintype.config import Config, NetConfig, SampleConfig, TextConfig
+from tintype.denoiser import Denoiser
+from tintype.nets.text import learn_tokenizer
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -44,3 +49,27 @@ def data_sets() -> Path:
     if not folder:
         pytest.skip("TINTYPE_TEST_DATA names no folder of data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of 16x16 pixels with random weights, stored as float16, and a vocabulary of its own."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder.mkdir()
+    captions = ["a red circle", "a blue square left of a green star", "ein Haus am See", "東京"]
+    tokenizer, vocabulary = learn_tokenizer(captions, 300)
+    config = Config(
+        preset="nano",
+        net=NetConfig(resolution=16, patch=4, width=32, depth=1, heads=2, stem_width=16, text_depth=1),
+        text=TextConfig(encoder="learned", vocabulary=vocabulary, state_width=32, max_tokens=8),
+        sample=SampleConfig(steps=4),
+    )
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        denoiser = Denoiser(config, tokenizer)
+        for weight in denoiser.parameters():  # a fresh network says 0 whatever the caption
+            weight.add_(0.1 * torch.randn_like(weight))
+    save_file({name: tensor.half() for name, tensor in denoiser.state_dict().items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+    return folder
