@@ -39,7 +39,7 @@ def test_a_loaded_model_computes_in_float32_and_does_not_train(pipeline: Pipelin
     assert (pipeline.name, len(pipeline.model_hash)) == ("tiny", 64)
 
 
-def test_a_run_gives_its_newest_whole_checkpoint_and_the_final_model_once_there(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_gives_its_newest_whole_checkpoint_then_the_final_model(tiny_model: Path, tmp_path: Path) -> None:
     weights = load_file(tiny_model / "model.safetensors")
     texts = {name: (tiny_model / name).read_text() for name in ("config.json", "tokenizer.json")}
     run = tmp_path / "run"
@@ -100,7 +100,16 @@ def only_log(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [damage_weights, damage_values, damage_names, damage_config, damage_setting, remove_config, remove_weights, only_log],
+    [
+        damage_weights,
+        damage_values,
+        damage_names,
+        damage_config,
+        damage_setting,
+        remove_config,
+        remove_weights,
+        only_log,
+    ],
 )
 def test_a_damaged_model_is_an_error_that_names_it(damage: Any, tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
@@ -229,7 +238,8 @@ def test_the_last_guess_of_a_stream_is_the_picture(sampler: str, pipeline: Pipel
     steps = list(pipeline.stream(CAPTIONS[:2], sampler=sampler, steps=3))
     assert [step.index for step in steps] == list(range(steps[0].total))
     assert steps[0].sigma == pipeline.config.noise.sigma_max
-    assert all(map(same, pipeline.pictures(steps[-1].denoised), pipeline.generate(CAPTIONS[:2], sampler=sampler, steps=3)))
+    pictures = pipeline.generate(CAPTIONS[:2], sampler=sampler, steps=3)
+    assert all(map(same, pipeline.pictures(steps[-1].denoised), pictures))
 
 
 def test_a_stream_refuses_before_its_first_step_and_can_be_closed(
@@ -274,7 +284,8 @@ def distance(a: Image.Image, b: Image.Image) -> float:
 
 def test_less_strength_stays_closer_to_the_picture_and_takes_fewer_steps(pipeline: Pipeline) -> None:
     init_image = noise_picture(16, 16)
-    starts = [pipeline.start(pipeline.request("x", init_image=init_image, strength=s, steps=10)) for s in (0.05, 0.5, 1)]
+    requests = [pipeline.request("x", init_image=init_image, strength=s, steps=10) for s in (0.05, 0.5, 1)]
+    starts = [pipeline.start(request) for request in requests]
     assert [len(sigmas) - 1 for _, sigmas in starts] == [1, 5, 10]
     assert float(starts[2][1][0]) == pytest.approx(pipeline.config.noise.sigma_max)
     shown = [pipeline.pictures(x)[0] for x, _ in starts]

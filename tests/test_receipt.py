@@ -90,7 +90,7 @@ def test_a_receipt_that_is_none_is_an_error_that_names_the_picture(text: str, tm
     info = PngInfo()
     info.add_text("tintype", text)
     Image.new("RGB", (4, 4)).save(tmp_path / "odd.png", pnginfo=info)
-    with pytest.raises(DataError, match="odd.png"):
+    with pytest.raises(DataError, match=r"odd\.png"):
         read(tmp_path / "odd.png")
 
 
@@ -119,5 +119,5 @@ def too_much_text(path: Path) -> None:
 )
 def test_a_file_without_a_receipt_is_an_error_that_names_it(make: Any, tmp_path: Path) -> None:
     make(tmp_path / "file.png")
-    with pytest.raises(DataError, match="file.png"):
+    with pytest.raises(DataError, match=r"file\.png"):
         read(tmp_path / "file.png")

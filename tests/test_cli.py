@@ -1,0 +1,412 @@
+"""The command line, mostly in process: what is printed where, which files appear, and every exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tintype import cli, options
+from tintype.cli import main
+from tintype.data.shapes import write_shapes
+from tintype.diffusion.samplers import SAMPLERS
+from tintype.receipt import read
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in an empty folder that has a link `tiny` to the model: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_model, tmp_path / "tiny")
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def pixels(path: Path) -> bytes:
+    with Image.open(path) as picture:
+        return picture.tobytes()
+
+
+# --- generate -------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_named_after_its_caption_and_never_replaced(run: Run) -> None:
+    caption = "A red circle, left of a blue square!"
+    for name in ("a-red-circle-left-of-a-blue-square-s0.png", "a-red-circle-left-of-a-blue-square-s0_2.png"):
+        assert run("generate", caption, "--model", "tiny") == (0, f"{name}  seed 0\n", "")
+    assert read(Path(name)).caption == caption
+
+
+def test_several_images_sort_and_each_is_the_same_alone(run: Run) -> None:
+    code, out, _ = run("generate", "a red circle", "a star", "--model", "tiny", "--num_images", "3", "--seed", "5")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        *(f"a-red-circle-s5-{index}.png" for index in range(3)),
+        *(f"a-star-s5-{index}.png" for index in range(3)),
+    ]
+    assert [(receipt.seed, receipt.index) for receipt in map(read, sorted(Path().glob("a-star*")))] == [
+        (5, 0),
+        (5, 1),
+        (5, 2),
+    ]
+    assert run("redo", "a-star-s5-2.png", "--model", "tiny", "--output", "again.png")[0] == 0
+    assert pixels(Path("again.png")) == pixels(Path("a-star-s5-2.png"))
+    assert run("generate", "a star", "--model", "tiny", "--seed", "5", "--output", "first.png")[0] == 0
+    assert pixels(Path("first.png")) == pixels(Path("a-star-s5-0.png"))
+
+
+def test_a_named_file_is_replaced_and_a_folder_is_made(run: Run) -> None:
+    Path("x.png").write_text("old")
+    assert run("generate", "a star", "--model", "tiny", "--output", "x.png")[:2] == (0, "x.png  seed 0\n")
+    pixels(Path("x.png"))
+    assert run("generate", "a star", "--model", "tiny", "--output", "new/deep")[1] == "new/deep/a-star-s0.png  seed 0\n"
+    run("generate", "a star", "--model", "tiny", "--output", "x.png", "--num-images", "11", "--steps", "1")
+    assert [path.name for path in sorted(Path().glob("x-*.png"))] == [f"x-{index:02d}.png" for index in range(11)]
+    assert not list(Path().glob(".*"))
+
+
+def test_every_option_reaches_the_receipt(run: Run) -> None:
+    options_ = ["--steps=2", "--guidance=1.5", "--negative=blue", "--sampler=heun", "--width=24", "--height=12"]
+    assert run("generate", "a star", "--model", "tiny", "--output", "x.png", *options_)[0] == 0
+    receipt = read(Path("x.png"))
+    assert (receipt.steps, receipt.guidance, receipt.negative, receipt.sampler) == (2, 1.5, "blue", "heun")
+    assert (receipt.width, receipt.height, receipt.model) == (24, 12, "tiny")
+
+
+def test_a_picture_can_be_changed_and_that_done_again(run: Run) -> None:
+    Image.new("RGB", (40, 40), "red").save("red.png")
+    Image.new("L", (40, 40), 255).save("mask.png")
+    edit = ["--model", "tiny", "--init-image", "red.png", "--mask", "mask.png"]
+    assert run("generate", "a star", *edit, "--strength", "0.5", "--output", "x.png")[0] == 0
+    assert run("redo", "x.png", *edit, "--output", "y.png") == (0, "y.png\n", "")
+    assert pixels(Path("x.png")) == pixels(Path("y.png"))
+    code, _, err = run("redo", "x.png", "--model", "tiny")
+    assert (code, err) == (2, "tintype: this picture can be made again with --init-image and --mask\n")
+    Image.new("RGB", (40, 40), "blue").save("red.png")
+    assert "not the init image" in run("redo", "x.png", *edit)[2]
+
+
+def test_the_steps_can_be_saved_as_sheet_and_as_animation(run: Run) -> None:
+    for name in ("steps.png", "steps.gif"):
+        out = run("generate", "a star", "--model", "tiny", "--save-steps", name, "--num-images", "2")[1]
+        assert out.splitlines()[-1] == name
+    with Image.open("steps.png") as sheet:
+        assert sheet.width > 4 * 96
+        assert sheet.height > 6 * 96  # two pictures, three rows each
+    with Image.open("steps.gif") as animation:
+        assert animation.n_frames == 4  # type: ignore[attr-defined]
+    out, err = run("generate", "a", "--model", "tiny", "--save-steps", "s.gif", "--num-images", "20", "--steps", "1")[
+        1:
+    ]
+    assert err == "tintype: note: s.gif shows the first 16 of 20 pictures\n"
+
+
+def test_a_caption_that_is_too_long_is_told(run: Run) -> None:
+    code, _, err = run("generate", "red circle " * 40, "--model", "tiny")
+    assert code == 0
+    assert "1 of the texts longer than the 8 tokens" in err
+
+
+def test_a_caption_may_be_anything(run: Run) -> None:
+    out = run(
+        "generate", "--model", "tiny", "--steps", "1", "--", "-rot", "../../etc/passwd", "東京 の 家", "", "a\udc80"
+    )[1]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "rot-s0.png",
+        "etc-passwd-s0.png",
+        "東京-の-家-s0.png",
+        "picture-s0.png",
+        "a-s0.png",
+    ]
+
+
+# --- redo and info --------------------------------------------------------------------------------------------------
+
+
+def test_redo_warns_about_another_model_and_names_a_missing_one(run: Run) -> None:
+    run("generate", "a star", "--model", "tiny", "--output", "x.png")
+    assert run("redo", "x.png") == (0, "x-redo.png\n", "")  # a folder of that name is here
+    Path("tiny").rename("other")
+    code, _, err = run("redo", "x.png")
+    assert (code, err) == (1, "tintype: the model of this picture, 'tiny', is not here: give --model FOLDER\n")
+    weights = Path("other/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1  # the lowest bits of one weight
+    weights.write_bytes(content)
+    code, out, err = run("redo", "x.png", "--model", "other")
+    assert (code, out) == (0, "x-redo_2.png\n")
+    assert "warning: model other has other weights" in err
+
+
+def test_info_tells_of_a_picture_and_of_a_model(run: Run) -> None:
+    run("generate", "a star", "--model", "tiny", "--output", "x.png", "--seed", "7")
+    out = run("info", "x.png")[1]
+    assert "a star" in out
+    assert "7, index 0" in out
+    out = run("info", "tiny")[1]
+    assert "16x16" in out
+    assert "nano" in out
+    assert "learned" in out
+    Image.new("RGB", (4, 4)).save("plain.png")
+    assert run("info", "plain.png")[0] == 1
+    assert run("info", "nothing")[0] == 1
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def test_shapes_are_data_that_passes_the_check(run: Run) -> None:
+    assert run("shapes", "data", "--num", "12", "--size", "16") == (0, "data: 12 captioned pictures\n", "")
+    code, out, _ = run("check", "data", "--strict", "--report", "report.json")
+    assert code == 0
+    assert "12 pictures with 12 captions" in out
+    assert json.loads(Path("report.json").read_text())["usable"] == 12
+    assert run("shapes", "data", "--num", "12")[0] == 1  # not an empty folder
+
+
+def test_strict_fails_on_anything_left_out(run: Run) -> None:
+    write_shapes("data", 3, size=16)
+    Path("data/images/000001.png").write_bytes(b"")
+    assert run("check", "data")[0] == 0
+    assert run("check", "data", "--strict", "--report", "report.txt")[0] == 1
+    assert "images/000001.png: the file is empty" in Path("report.txt").read_text()
+    code, out, err = run("check", "nothing")
+    assert (code, out) == (1, "")
+    assert err.startswith("tintype: ")
+
+
+# --- train ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_train_option_reaches_the_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("tintype.train.run.train", lambda request, console: asked.append(request) or request.out)
+    code, out, _ = run(
+        *("train", "data", "--out", "run", "--time", "1h30m", "--preset", "auto", "--resolution", "16"),
+        *("--batch_size", "8", "--lr", "1e-3", "--seed", "0", "--from", "tiny", "--resume", "never"),
+        *("--text", "learned", "--device", "cpu"),
+    )
+    assert (code, out) == (0, "run\n")
+    (request,) = asked
+    assert (request.data, request.out, request.minutes, request.preset) == (Path("data"), Path("run"), 90.0, None)
+    assert (request.resolution, request.batch_size, request.lr, request.seed) == (16, 8, 1e-3, 0)
+    assert (request.from_model, request.resume, request.text, request.device) == ("tiny", "never", "learned", "cpu")
+    run("train", "data", "--out", "run", "--steps", "3", "--preset", "small", "--dry-run")
+    assert (asked[1].steps, asked[1].preset, asked[1].dry_run, asked[1].minutes) == (3, "small", True, None)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+GENERATE = ["generate", "a star", "--model", "tiny"]
+TRAIN = ["train", "data", "--out", "run"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "COMMAND"),
+        (["develop"], "invalid choice: 'develop'"),
+        (["generate"], "CAPTION"),
+        ([*GENERATE, "--steps", "0"], "--steps: must be a whole number from 1 to 1000, not '0'"),
+        ([*GENERATE, "--steps", "many"], "--steps"),
+        ([*GENERATE, "--guidance", "nan"], "--guidance: must be a number from 0 to 100, not 'nan'"),
+        ([*GENERATE, "--guidance=-inf"], "--guidance"),
+        ([*GENERATE, "--seed", "-1"], "--seed: must be a whole number from 0"),
+        ([*GENERATE, "--seed", str(2**63)], "--seed"),
+        ([*GENERATE, "--seed", "9" * 10_000], "--seed"),
+        ([*GENERATE, "--num-images", "0"], "--num-images"),
+        ([*GENERATE, "--sampler", "plms"], "invalid choice: 'plms'"),
+        ([*GENERATE, "--width", "18"], "width must be a multiple of 4 for this model, not 18"),
+        ([*GENERATE, "--strength", "0.5"], "--init-image"),
+        ([*GENERATE, "--strength", "2"], "--strength"),
+        ([*GENERATE, "--output", "x.jpg"], "--output: must be a folder or end in .png"),
+        ([*GENERATE, "--save-steps", "x.mp4"], "--save-steps: must end in .png"),
+        ([*GENERATE, "--device", "toaster"], "device must be cpu"),
+        ([*GENERATE, "--step", "3"], "unrecognized arguments: --step"),
+        (["train", "data"], "--out"),
+        ([*TRAIN, "--lr", "-1"], "--lr: must be a number from 1e-08 to 1, not '-1'"),
+        ([*TRAIN, "--batch-size", "0"], "--batch-size"),
+        ([*TRAIN, "--resolution", "7"], "--resolution: must be a whole number from 8 to 2048, not '7'"),
+        ([*TRAIN, "--time", "0"], "--time: must be a time such as 90s, 30m, 2h or 1h30m, not '0'"),
+        ([*TRAIN, "--time", "banana"], "--time"),
+        ([*TRAIN, "--steps", "1.5"], "--steps"),
+        ([*TRAIN, "--steps", "3", "--images", "3"], "not allowed with argument"),
+        ([*TRAIN, "--text", "hf:"], "--text: must be minilm, learned or hf:NAME"),
+        ([*TRAIN, "--preset", "huge"], "invalid choice: 'huge'"),
+        (["shapes", "data"], "--num"),
+        (["shapes", "data", "--num", "0"], "--num"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_one_line(arguments: list[str], says: str, run: Run) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("tintype: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert sorted(path.name for path in Path().iterdir()) == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["generate", "a star", "--model", "nothing"], "no model 'nothing'"),
+        ([*GENERATE, "--init-image", "missing.png"], "cannot use missing.png"),
+        ([*GENERATE, "--output", "tiny/config.json/x.png"], "tiny/config.json"),
+        (["redo", "missing.png"], "missing.png"),
+        (["info", "tiny/config.json"], "tiny/config.json"),
+    ],
+)
+def test_failure_is_exit_code_1_and_one_line(arguments: list[str], says: str, run: Run) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert err.startswith("tintype: ")
+    assert err.count("\n") == 1
+    assert says in err
+
+
+def test_debug_shows_where_an_error_comes_from(run: Run) -> None:
+    for arguments in (("--debug", "redo", "missing.png"), ("redo", "missing.png", "--debug")):
+        assert "Traceback" in run(*arguments)[2]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (SystemExit(143), 143, "terminated"),
+        (RuntimeError("two\nlines"), 1, "unexpected RuntimeError: two lines"),
+        (MemoryError(), 1, "not enough memory"),
+        (OSError(28, "No space left on device", "x.png"), 1, "x.png: No space left on device"),
+    ],
+)
+def test_however_a_command_ends_there_is_one_line(
+    raised: BaseException, code: int, says: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("tintype.data.shapes.write_shapes", fail)
+    found, out, err = run("shapes", "data", "--num", "1")
+    assert (found, out, err.count("\n")) == (code, "", 1)
+    assert says in err
+
+
+def test_help_and_version_succeed(run: Run) -> None:
+    assert run("--version")[:2] == (0, f"tintype {cli.__version__}\n")
+    for command in ("check", "train", "generate", "shapes", "info", "redo", "doctor"):
+        assert command in run("--help")[1]
+        code, out, _ = run(command, "--help")
+        assert code == 0
+        assert f"usage: tintype {command}" in out
+
+
+def test_the_samplers_known_without_torch_are_all_there_are() -> None:
+    assert tuple(SAMPLERS) == cli.SAMPLERS
+
+
+# --- small parts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90s", 1.5),
+        ("30m", 30),
+        ("2h", 120),
+        ("1h30m", 90),
+        ("1.5h", 90),
+        ("1H 30M".replace(" ", ""), 90),
+        ("45min", 45),
+    ],
+)
+def test_times(text: str, expected: float) -> None:
+    assert options.minutes(text) == expected
+
+
+def test_underscores_count_as_dashes_in_names_of_options_only() -> None:
+    typed = ["--num_images", "3", "--negative=a_b", "snake_case", "--", "--not_an_option"]
+    assert options.normalized(typed) == ["--num-images", "3", "--negative=a_b", "snake_case", "--", "--not_an_option"]
+
+
+@pytest.mark.parametrize("caption", ["x" * 500, "word " * 100, "東" * 500, "🎨", "...", "CON", "a/b\\c:d*e?"])
+def test_a_slug_is_a_short_plain_file_name(caption: str) -> None:
+    name = options.slug(caption)
+    assert 0 < len(name.encode()) <= options.MAX_SLUG_BYTES
+    assert not set(name) & set('/\\:*?"<>| .')
+
+
+# --- real processes -------------------------------------------------------------------------------------------------
+
+
+def tintype(*arguments: str, **more: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tintype", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent), "OMP_NUM_THREADS": "1"},
+        **more,
+    )
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys; from tintype.cli import main; main(['generate', '--help']); print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "False"
+
+
+def test_a_process_makes_a_picture(tiny_model: Path, tmp_path: Path) -> None:
+    process = tintype("generate", "a star", "--model", str(tiny_model), cwd=tmp_path)
+    assert process.communicate(timeout=120) == ("a-star-s0.png  seed 0\n", "")
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to handle")
+@pytest.mark.parametrize(
+    ("number", "code", "says"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interr")]
+)
+def test_a_signal_ends_it_with_one_line(number: int, code: int, says: str, tmp_path: Path) -> None:
+    process = tintype("shapes", "data", "--num", "1000000", cwd=tmp_path)
+    until = time.monotonic() + 60
+    while not (tmp_path / "data" / "images" / "000000.png").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (code, 1)
+    assert says in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes break otherwise on Windows")
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "data", 2, size=16)
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [sys.executable, "-m", "tintype", "check", "data"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)},
+        check=False,
+    )
+    os.close(writing)
+    assert ran.stderr == ""
