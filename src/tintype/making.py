@@ -108,7 +108,7 @@ def _made(
                     task = progress.add_task("", total=step.total * len(parts))
                 progress.update(task, completed=part_index * step.total + step.index + 1)
                 if frames is not None and part_index == 0:
-                    rows = slice(shown(len(part)))
+                    rows = slice(shown(len(part), animated=False))
                     frames.append(frame(step.index, step.total, step.sigma, step.x[rows], step.denoised[rows]))
         yield from zip(pipeline.pictures(step.denoised), pipeline.receipts(part), strict=True)
 
@@ -135,10 +135,11 @@ def _save(place: Path | None, stem: str, content: bytes, index: int, num: int) -
 
 
 def _save_steps(path: Path, frames: Sequence[Frame], num_pictures: int) -> Path:
-    if len(frames[0].guess) < num_pictures:
-        _say(f"note: {path} shows the first {len(frames[0].guess)} of {num_pictures} pictures")
-    show = animation if path.suffix.lower() == ".gif" else contact_sheet
-    return options.write_over(path, show(frames))
+    animated = path.suffix.lower() == ".gif"
+    num_shown = shown(len(frames[0].guess), animated)
+    if num_shown < num_pictures:
+        _say(f"note: {path} shows the first {num_shown} of {num_pictures} pictures")
+    return options.write_over(path, animation(frames) if animated else contact_sheet(frames))
 
 
 def _model_of(receipt: Receipt, model: str | None, device: str | None) -> Pipeline:
