@@ -126,7 +126,7 @@ def _build(cls: type[T], values: object, where: str) -> T:
     built: dict[str, Any] = {}
     for name, value in values.items():
         hint = hints[name]
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             built[name] = _build(hint, value, f"{where}: {name}")
         elif hint is float and type(value) in (int, float):
             built[name] = float(value)

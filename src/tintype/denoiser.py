@@ -8,8 +8,7 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from tintype.config import Config
-from tintype.diffusion.parameterization import scalings
-from tintype.diffusion.parameterization import Denoise
+from tintype.diffusion.parameterization import Denoise, scalings
 from tintype.nets.conditioning import Conditioning
 from tintype.nets.dit import DiffusionTransformer, TextKeys
 from tintype.nets.text import TextEncoder, TextTower, make_encoder
@@ -41,7 +40,8 @@ class Denoiser(nn.Module):
 
     def condition(self, states: Sequence[Tensor]) -> Conditioning:
         """Text states, one ragged tensor a caption -> Conditioning [B, L, D]."""
-        return self.text(states)
+        cond: Conditioning = self.text(states)
+        return cond
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         """Noisy pictures x [B, C, H, W] at noise levels sigma [B] -> denoised [B, C, H, W], float32."""
@@ -57,4 +57,5 @@ class Denoiser(nn.Module):
         row = scalings(noise.prediction, sigma, noise.sigma_data)
         c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (row.c_skip, row.c_out, row.c_in))
         output = self.net((c_in * x).float(), row.c_noise, text)
-        return c_skip * x + c_out * output.float()
+        denoised: Tensor = c_skip * x + c_out * output.float()
+        return denoised

@@ -28,7 +28,8 @@ def test_known_words_become_few_tokens(tokenizer: str) -> None:
     red, square = encoder.states(["a red circle", "a blue square"])
     assert red.dtype == torch.int64
     assert len(red) == len(square) == 3
-    assert red[0] == square[0] and red[1] != square[1]
+    assert red[0] == square[0]
+    assert red[1] != square[1]
 
 
 def test_learning_a_vocabulary_twice_gives_the_same_one(tokenizer: str) -> None:
@@ -40,7 +41,8 @@ def test_any_text_has_tokens(text: str) -> None:
     tokenizer, size = learn_tokenizer(CAPTIONS, 400)
     (ids,) = LearnedVocabulary(tokenizer, 8).states([text])
     assert len(ids) <= 8
-    assert (ids >= 0).all() and (ids < size).all()
+    assert (ids >= 0).all()
+    assert (ids < size).all()
     assert len(ids) > 0 or not text
 
 

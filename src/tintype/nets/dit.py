@@ -11,7 +11,8 @@ what is where (Peebles and Xie 2023, arXiv 2212.09748; adaLN-single: Chen et al.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from tintype.config import NetConfig
 from tintype.errors import ConfigError
 from tintype.nets.conditioning import Conditioning
-from tintype.nets.layers import Attention, ConvBlock, SwiGLU, modulate, rms_norm, rotary_turns, sinusoids
+from tintype.nets.layers import Attention, ConvBlock, SwiGLU, modulate, rms_norm, rotary_turns, sinusoids, zero_
 
 
 class TextKeys(NamedTuple):
@@ -60,6 +61,18 @@ class Block(nn.Module):
         return torch.addcmul(x, gate2, self.feed(modulate(rms_norm(x), shift2, scale2)))
 
 
+class Convolutions(nn.ModuleList):
+    """Convolution blocks one after another, x [B, C, H, W] -> [B, C, H, W]."""
+
+    def __init__(self, num: int, channels: int, signal_width: int) -> None:
+        super().__init__(ConvBlock(channels, signal_width) for _ in range(num))
+
+    def forward(self, x: Tensor, signal: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, signal)
+        return x
+
+
 class DiffusionTransformer(nn.Module):
     """Network from (input [B, C, H, W], level [B], caption) to output [B, C, H, W]; a fresh one says 0.
 
@@ -78,27 +91,22 @@ class DiffusionTransformer(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
 
         self.read = nn.Conv2d(config.channels, channels[0], 3, padding=1)
-        self.down = nn.ModuleList(_conv_blocks(config.stem_depth, size, width) for size in channels)
-        self.shrink = nn.ModuleList(
-            nn.Conv2d(size, larger, 2, stride=2) for size, larger in zip(channels, channels[1:], strict=False)
-        )
+        self.down = nn.ModuleList(Convolutions(config.stem_depth, size, width) for size in channels)
+        self.shrink = nn.ModuleList(nn.Conv2d(size, larger, 2, stride=2) for size, larger in pairwise(channels))
         self.tokens = nn.Conv2d(channels[-1], width, stride, stride=stride)
         self.position = nn.Linear(64, width, bias=False)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.depth))
         self.patches = nn.Linear(width, channels[-1] * stride**2)
-        self.up = nn.ModuleList(_conv_blocks(config.stem_depth, size, width) for size in channels)
-        self.grow = nn.ModuleList(
-            nn.Conv2d(larger, size * 4, 1) for size, larger in zip(channels, channels[1:], strict=False)
-        )
+        self.up = nn.ModuleList(Convolutions(config.stem_depth, size, width) for size in channels)
+        self.grow = nn.ModuleList(nn.Conv2d(larger, size * 4, 1) for size, larger in pairwise(channels))
         self.write = nn.Conv2d(channels[0], config.channels, 3, padding=1)
         self.groups = max(1, channels[0] // 16)
-        for zero in (self.modulation, self.write):
-            nn.init.zeros_(zero.weight)
-            nn.init.zeros_(zero.bias)
+        zero_(self.modulation)
+        zero_(self.write)
 
     def text_keys(self, cond: Conditioning) -> TextKeys:
         """Every block's keys and values of a caption [B, L, D]."""
-        pairs = [block.text_keys(cond.tokens) for block in self.blocks]
+        pairs = [cast(Block, block).text_keys(cond.tokens) for block in self.blocks]
         shown = cond.mask[:, :, None].to(cond.tokens.dtype)
         summary = (cond.tokens * shown).sum(1) / shown.sum(1).clamp(min=1)
         return TextKeys(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), cond.mask, summary)
@@ -114,8 +122,7 @@ class DiffusionTransformer(nn.Module):
         for index, convolutions in enumerate(self.down):
             if index:
                 x = self.shrink[index - 1](x)
-            for block in convolutions:
-                x = block(x, signal)
+            x = convolutions(x, signal)
             skips.append(x)
 
         x = self._transform(self.tokens(x), signal, text)
@@ -123,10 +130,9 @@ class DiffusionTransformer(nn.Module):
         for index in reversed(range(len(skips))):
             if index < len(skips) - 1:
                 x = F.pixel_shuffle(self.grow[index](x), 2)
-            x = x + skips[index]
-            for block in self.up[index]:
-                x = block(x, signal)
-        return self.write(F.silu(F.group_norm(x, self.groups)))
+            x = self.up[index](x + skips[index], signal)
+        out: Tensor = self.write(F.silu(F.group_norm(x, self.groups)))
+        return out
 
     def _transform(self, x: Tensor, signal: Tensor, text: TextKeys) -> Tensor:
         """Tokens on their grid [B, D, h, w] through the blocks, back to the last level of the stem."""
@@ -142,10 +148,6 @@ class DiffusionTransformer(nn.Module):
             tokens = block(tokens, level, (key, value), turns, mask)
         patches = self.patches(rms_norm(tokens)).transpose(1, 2).unflatten(2, (rows, columns))
         return F.pixel_shuffle(patches, self.config.patch // 2 ** (self.config.stem_levels - 1))
-
-
-def _conv_blocks(num: int, channels: int, width: int) -> nn.ModuleList:
-    return nn.ModuleList(ConvBlock(channels, width) for _ in range(num))
 
 
 def _grid(rows: int, columns: int, device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         root = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = root.square_().div_(x.shape[-1]).add_(1e-6).rsqrt_()
-        normed = x * inverse
+        normed: Tensor = x * inverse
         ctx.save_for_backward(normed, inverse)
         return normed
 
@@ -32,7 +32,7 @@ class _RMSNorm(torch.autograd.Function):
 def rms_norm(x: Tensor) -> Tensor:
     """Root-mean-square norm of the last dimension, without weights (Zhang and Sennrich 2019, arXiv 1910.07467)."""
     if x.device.type == "cpu":
-        return cast(Tensor, _RMSNorm.apply(x))
+        return cast(Tensor, _RMSNorm.apply(x))  # type: ignore[no-untyped-call]
     return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
 
 
@@ -52,7 +52,8 @@ class SwiGLU(nn.Module):
         self.out = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(F.silu(self.gate(x)) * self.value(x))
+        out: Tensor = self.out(F.silu(self.gate(x)) * self.value(x))
+        return out
 
 
 def rotary_turns(rows: int, columns: int, head_width: int, device: torch.device) -> Tensor:
@@ -69,7 +70,7 @@ def rotary_turns(rows: int, columns: int, head_width: int, device: torch.device)
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Turn neighboring pairs of the last dimension of x [B, T, heads, D] by complex `turns` [T, 1, D / 2], in float32."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
@@ -104,7 +105,14 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(
             (query * self.scale).transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
         )
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+def zero_(layer: nn.Linear | nn.Conv2d) -> None:
+    """Set a layer to say nothing at first."""
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
 
 
 class ConvBlock(nn.Module):
@@ -119,12 +127,12 @@ class ConvBlock(nn.Module):
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         self.signal = nn.Linear(signal_width, channels)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        zero_(self.second)
 
     def forward(self, x: Tensor, signal: Tensor) -> Tensor:
         hidden = self.first(F.group_norm(x, self.groups)) + self.signal(signal)[:, :, None, None]
-        return x + self.second(F.silu(hidden))
+        out: Tensor = x + self.second(F.silu(hidden))
+        return out
 
 
 def sinusoids(values: Tensor, num: int, lowest: float, highest: float) -> Tensor:

@@ -175,7 +175,8 @@ class TextBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + self.attention(rms_norm(x), mask=mask)
-        return x + self.feed(rms_norm(x))
+        out: Tensor = x + self.feed(rms_norm(x))
+        return out
 
 
 class TextTower(nn.Module):
