@@ -5,8 +5,8 @@
       -> tokens -> patches, plus what the stem saw -> convolution blocks back up to full size -> [B,C,H,W]
 
 The convolutions give crisp edges without seams at patch borders for a tenth of the arithmetic; the transformer decides
-what is where (Peebles and Xie 2023, arXiv 2212.09748; adaLN-single: Chen et al. 2023, arXiv 2310.00426; long skips: Bao et al.
-2023, arXiv 2209.12152). Any height and width that the patch divides.
+what is where (Peebles and Xie 2023, arXiv 2212.09748; adaLN-single: Chen et al. 2023, arXiv 2310.00426; long skips:
+Bao et al. 2023, arXiv 2209.12152). Any height and width that the patch divides.
 """
 
 from __future__ import annotations

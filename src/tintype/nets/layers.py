@@ -57,8 +57,11 @@ class SwiGLU(nn.Module):
 
 
 def rotary_turns(rows: int, columns: int, head_width: int, device: torch.device) -> Tensor:
-    """Turns of the 2-D rotary embedding, complex numbers of length 1 [T, 1, head_width / 2]: half of the pairs turn with
-    the row, half with the column (RoPE: Su et al. 2021, arXiv 2104.09864; axial: Heo et al. 2024, arXiv 2403.13298)."""
+    """Turns of the 2-D rotary embedding, complex numbers of length 1 [T, 1, head_width / 2].
+
+    Half of the pairs turn with the row, half with the column (RoPE: Su et al. 2021, arXiv 2104.09864; axial: Heo et al.
+    2024, arXiv 2403.13298).
+    """
     num = head_width // 4
     frequencies = 100.0 ** -(torch.arange(num, dtype=torch.float32, device=device) / num)
     row = torch.arange(rows, dtype=torch.float32, device=device)[:, None, None] * frequencies
@@ -69,7 +72,7 @@ def rotary_turns(rows: int, columns: int, head_width: int, device: torch.device)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Turn neighboring pairs of the last dimension of x [B, T, heads, D] by complex `turns` [T, 1, D / 2], in float32."""
+    """Turn neighboring pairs of the last dimension of x [B, T, heads, D] by `turns` [T, 1, D / 2]; float32 inside."""
     pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
