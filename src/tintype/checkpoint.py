@@ -172,7 +172,14 @@ def _require_space(folder: Path, parts: Mapping[str, Mapping[str, Tensor]]) -> N
 
 
 def _pack(tensors: Mapping[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    own: dict[str, Tensor] = {}
+    places = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if place in places else tensor  # safetensors wants each in memory of its own
+        places.add(place)
+    return safetensors.torch.save(own)
 
 
 def _unpack(content: bytes, path: Path) -> dict[str, Tensor]:

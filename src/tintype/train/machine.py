@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,7 @@ def bf16_is_faster(device: torch.device) -> bool:
     finally:
         torch.set_num_threads(threads)
     float32, bfloat16 = (min(seconds) for seconds in zip(*passes, strict=True))
-    return BF16_GAIN * bfloat16 < float32
+    return bool(BF16_GAIN * bfloat16 < float32)
 
 
 def _layer_seconds(device: torch.device, *, bf16: bool) -> float:
@@ -47,7 +48,7 @@ def _layer_seconds(device: torch.device, *, bf16: bool) -> float:
     matrix = torch.ones(768, 256, device=device, requires_grad=True)
     pictures = torch.ones(size, 32, 32, 32, device=device, requires_grad=True)
     kernel = torch.ones(32, 32, 3, 3, device=device, requires_grad=True)
-    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    clock: Callable[[], float] = time.thread_time if device.type == "cpu" else time.perf_counter
     start = clock()
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         total = F.linear(rows, matrix).float().sum() + F.conv2d(pictures, kernel, padding=1).float().sum()

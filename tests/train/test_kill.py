@@ -1,0 +1,78 @@
+"""A run that is killed outright, again and again, ends exactly as one that was left alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tintype import checkpoint
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tintype.config import PRESETS, NetConfig, SampleConfig, TextConfig
+from tintype.train.run import TrainRequest, train
+
+def tiny(resolution=8):
+    config = nano(resolution)
+    return replace(
+        config,
+        net=NetConfig(resolution=8, width=32, depth=1, heads=2, stem_width=16, text_depth=1),
+        text=TextConfig(encoder="learned", max_tokens=8),
+        train=replace(config.train, batch_size=4, save_minutes=1e-9),
+        sample=SampleConfig(steps=2),
+    )
+
+nano = PRESETS["nano"]
+PRESETS["nano"] = tiny
+train(TrainRequest(data=Path(sys.argv[1]), out=Path(sys.argv[2]), images=400, device="cpu"))
+"""
+
+
+def start(data: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SCRIPT, str(data), str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_changes_nothing(pictures: Path, tmp_path: Path) -> None:
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert start(pictures, straight).wait() == 0
+    chance = random.Random(0)
+    for _ in range(6):
+        process = start(pictures, killed)
+        reached = checkpoint.checkpoints(killed)[:1]
+        while process.poll() is None and checkpoint.checkpoints(killed)[:1] == reached:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for place in checkpoint.checkpoints(killed):
+            checkpoint.verify(place)
+    assert start(pictures, killed).wait() == 0
+    ends = [checkpoint.latest(folder) for folder in (straight, killed)]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    for part, tensors in checkpoint.load_parts(ends[0], ["model", "weights", "optimizer"]).items():
+        other = checkpoint.load_parts(ends[1], [part])[part]
+        assert all(torch.equal(tensors[name], other[name]) for name in tensors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_exit_code_tells_the_signal(pictures: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    process = start(pictures, tmp_path / "run")
+    while process.poll() is None and not checkpoint.checkpoints(tmp_path / "run"):
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait() == code
+    assert checkpoint.latest(tmp_path / "run") is not None
