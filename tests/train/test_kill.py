@@ -34,7 +34,7 @@ def tiny(resolution=8):
 
 nano = PRESETS["nano"]
 PRESETS["nano"] = tiny
-train(TrainRequest(data=Path(sys.argv[1]), out=Path(sys.argv[2]), images=400, device="cpu"))
+train(TrainRequest(data=Path(sys.argv[1]), out=Path(sys.argv[2]), images=200, device="cpu"))
 """
 
 

@@ -67,6 +67,8 @@ class Trainer:
         self.num_skipped = 0
         self._skipped_in_a_row = 0
         self._device = device
+        # Draws need float64, which not every device has; they are the same on all.
+        self._drawn_on = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         self._bf16 = bf16
         self._samples = samples
         self._shown, self._held_out = samples.split(config.train.held_out)
@@ -97,7 +99,8 @@ class Trainer:
         if not len(indices):
             return {}
         x0 = self._codec.encode(self._samples.pictures(indices)).to(self._device)
-        noise = normal(self.config.train.seed, Purpose.EVALUATE, indices.to(self._device), tuple(x0.shape[1:]))
+        drawn = normal(self.config.train.seed, Purpose.EVALUATE, indices.to(self._drawn_on), tuple(x0.shape[1:]))
+        noise = drawn.to(self._device)
         errors = {}
         with self.averaged(), self._precision():
             cond = self.denoiser.condition(self._samples.states(indices, torch.zeros_like(indices)))
@@ -159,8 +162,8 @@ class Trainer:
         indices = self._shown[sample_at(seed, positions, len(self._shown))]
         x0 = self._x0(indices, positions)
         states = self._states(indices, positions)
-        positions = positions.to(self._device)
-        noise = normal(seed, Purpose.NOISE, positions, tuple(x0.shape[1:]))
+        positions = positions.to(self._drawn_on)
+        noise = normal(seed, Purpose.NOISE, positions, tuple(x0.shape[1:])).to(self._device)
         sigma = sigma_of(
             seed,
             positions,
@@ -168,7 +171,7 @@ class Trainer:
             noise_config.log_sigma_std,
             noise_config.sigma_min,
             noise_config.sigma_max,
-        )
+        ).to(self._device)
         weight = WEIGHTS[noise_config.weight](sigma, noise_config.sigma_data)
         with self._precision():
             cond: Conditioning = self.denoiser.condition(states)
