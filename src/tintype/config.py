@@ -21,13 +21,13 @@ class NetConfig:
 
     resolution: int = 32  # pixels; the side of the square training pictures
     channels: int = 3
-    patch: int = 4  # pixels; the side of the square that one token stands for
+    patch: int = 8  # pixels; the side of the square that one token stands for
     width: int = 192  # of a token
     depth: int = 6  # transformer blocks
     heads: int = 3
     stem_width: int = 32  # channels of the convolutions at full size, before and after the transformer
     stem_depth: int = 1  # convolution blocks on each side, at each level
-    stem_levels: int = 1  # full size, half size, ...; channels double from level to level
+    stem_levels: int = 2  # full size, half size, ...; channels double from level to level
     text_depth: int = 2  # transformer blocks that refine the text states
 
 
@@ -60,12 +60,12 @@ class TrainConfig:
 
     images: int = 500_000  # the planned end
     batch_size: int = 16
-    lr: float = 1.5e-3
+    lr: float = 1e-3
     weight_decay: float = 0.01
     beta1: float = 0.9
     beta2: float = 0.95
     clip_norm: float = 1.0
-    warmup_images: int = 3_000
+    warmup_images: int = 2_000
     decay_fraction: float = 0.2  # of the planned images, at the end, over which lr falls to zero
     ema_width: float = 0.05  # power-function EMA: standard deviation of the averaging profile, relative to its end
     caption_dropout: float = 0.1  # share of samples shown with the empty caption
@@ -176,7 +176,11 @@ def check(config: Config) -> None:
 
 def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Config:
     """A configuration whose patch gives about `patches` tokens a side, with noise levels to suit the resolution."""
-    patch = max(4, net.resolution // patches)
+    if net.resolution % 4:
+        raise ConfigError(f"resolution must be a multiple of 4, not {net.resolution}")
+    # The stem halves the picture once, so the patch must be even.
+    even = [size for size in range(4, net.resolution + 1, 2) if net.resolution % size == 0]
+    patch = min(even, key=lambda size: abs(math.log(net.resolution / patches / size)))
     # A larger picture keeps its contents visible under more noise: the mean of ln sigma grows with ln(resolution).
     noise = NoiseConfig(log_sigma_mean=round(0.2 + math.log(net.resolution / 32), 4))
     return Config(preset=name, net=dataclasses.replace(net, patch=patch), noise=noise, train=train)
@@ -184,7 +188,7 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
 
 def nano(resolution: int = 32) -> Config:
     """About 5 million weights: for CPUs."""
-    return _preset("nano", 8, NetConfig(resolution=resolution), TrainConfig())
+    return _preset("nano", 4, NetConfig(resolution=resolution), TrainConfig())
 
 
 def small(resolution: int = 32) -> Config:

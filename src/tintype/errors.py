@@ -1,11 +1,11 @@
 """Errors a user can act on: each message says what is wrong and what to do, in one line.
 
-    TintypeError
-    ├── ConfigError        a setting that cannot work
-    ├── DataError          captioned pictures that cannot be trained on
-    ├── CheckpointError    a model or run folder that cannot be used
-    ├── TrainingError      a run that cannot go on
-    └── MissingExtraError  an optional package that is not installed
+TintypeError
+├── ConfigError        a setting that cannot work
+├── DataError          captioned pictures that cannot be trained on
+├── CheckpointError    a model or run folder that cannot be used
+├── TrainingError      a run that cannot go on
+└── MissingExtraError  an optional package that is not installed
 """
 
 from __future__ import annotations
