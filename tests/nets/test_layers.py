@@ -26,7 +26,7 @@ def test_rms_norm_of_nothing_is_nothing() -> None:
 def test_rotary_products_depend_on_the_offset_only(row: int, column: int, down: int, right: int) -> None:
     draw = torch.Generator().manual_seed(1)
     query, key = torch.randn(2, 1, 1, 1, 16, generator=draw)
-    turns = rotary_turns(11, 11, 16, torch.device("cpu"))
+    turns = rotary_turns(torch.cartesian_prod(torch.arange(11), torch.arange(11)), 16)
 
     def turned(x: torch.Tensor, at_row: int, at_column: int) -> torch.Tensor:
         place = at_row * 11 + at_column
@@ -39,7 +39,7 @@ def test_rotary_products_depend_on_the_offset_only(row: int, column: int, down: 
 
 def test_rotation_keeps_lengths() -> None:
     x = torch.randn(2, 9, 3, 8, generator=torch.Generator().manual_seed(2))
-    turned = rotate(x, rotary_turns(3, 3, 8, torch.device("cpu")))
+    turned = rotate(x, rotary_turns(torch.cartesian_prod(torch.arange(3), torch.arange(3)), 8))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
 
 
@@ -69,8 +69,8 @@ def test_a_fresh_convolution_block_is_the_identity() -> None:
 
 
 def test_sinusoids_of_different_values_differ() -> None:
-    values = torch.linspace(-1, 1.2, 200)
-    features = sinusoids(values, 64, 1.0, 200.0)
+    values = torch.linspace(-1, 1.2, 100)
+    features = sinusoids(values, 64, 0.5, 30.0)
     assert features.shape == (200, 64)
     distances = torch.cdist(features, features) + torch.eye(200) * 10
     assert distances.min() > 0.05

@@ -115,7 +115,7 @@ class DiffusionTransformer(nn.Module):
         patch = self.config.patch
         if x.shape[-2] % patch or x.shape[-1] % patch:
             raise ConfigError(f"a size of {x.shape[-1]}x{x.shape[-2]} is not a multiple of the patch, {patch}")
-        signal = F.silu(self.level(sinusoids(level, 64, 1.0, 200.0)) + self.summary(text.summary))
+        signal = F.silu(self.level(sinusoids(level, 64, 0.5, 30.0)) + self.summary(text.summary))
 
         x = self.read(x).contiguous(memory_format=torch.channels_last)
         skips = []
@@ -131,6 +131,7 @@ class DiffusionTransformer(nn.Module):
             if index < len(skips) - 1:
                 x = F.pixel_shuffle(self.grow[index](x), 2)
             x = self.up[index](x + skips[index], signal)
+
         out: Tensor = self.write(F.silu(F.group_norm(x, self.groups)))
         return out
 
@@ -138,7 +139,8 @@ class DiffusionTransformer(nn.Module):
         """Tokens on their grid [B, D, h, w] through the blocks, back to the last level of the stem."""
         batch, _, rows, columns = x.shape
         head_width = self.config.width // self.config.heads
-        turns = rotary_turns(rows, columns, head_width, x.device)
+        places = torch.cartesian_prod(torch.arange(rows, device=x.device), torch.arange(columns, device=x.device))
+        turns = rotary_turns(places, head_width)
         seen = torch.ones(batch, rows * columns, dtype=torch.bool, device=x.device)
         mask = torch.cat([text.mask, seen], dim=1)[:, None, None]
         level = self.modulation(signal).unflatten(1, (6, -1))

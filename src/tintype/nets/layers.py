@@ -56,18 +56,15 @@ class SwiGLU(nn.Module):
         return out
 
 
-def rotary_turns(rows: int, columns: int, head_width: int, device: torch.device) -> Tensor:
-    """Turns of the 2-D rotary embedding, complex numbers of length 1 [T, 1, head_width / 2].
+def rotary_turns(positions: Tensor, head_width: int) -> Tensor:
+    """Turns of the rotary embedding, complex numbers of length 1 [T, 1, head_width / 2].
 
-    Half of the pairs turn with the row, half with the column (RoPE: Su et al. 2021, arXiv 2104.09864; axial: Heo et al.
-    2024, arXiv 2403.13298).
+    positions [T, n]: the pairs of a head are shared out evenly among the n coordinates (RoPE: Su et al. 2021, arXiv
+    2104.09864; axial, for pictures: Heo et al. 2024, arXiv 2403.13298).
     """
-    num = head_width // 4
-    frequencies = 100.0 ** -(torch.arange(num, dtype=torch.float32, device=device) / num)
-    row = torch.arange(rows, dtype=torch.float32, device=device)[:, None, None] * frequencies
-    column = torch.arange(columns, dtype=torch.float32, device=device)[None, :, None] * frequencies
-    angles = torch.cat([row.expand(rows, columns, num), column.expand(rows, columns, num)], dim=-1)
-    angles = angles.reshape(rows * columns, 1, 2 * num)
+    num = head_width // 2 // positions.shape[1]
+    frequencies = 100.0 ** -(torch.arange(num, dtype=torch.float32, device=positions.device) / num)
+    angles = (positions[:, :, None].float() * frequencies).flatten(1)[:, None]
     return torch.polar(torch.ones_like(angles), angles)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError, MissingExtraError
 from tintype.nets.conditioning import Conditioning, pad_states
-from tintype.nets.layers import Attention, SwiGLU, rms_norm
+from tintype.nets.layers import Attention, SwiGLU, rms_norm, rotary_turns
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -173,8 +173,8 @@ class TextBlock(nn.Module):
         self.attention = Attention(width, heads)
         self.feed = SwiGLU(width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.attention(rms_norm(x), mask=mask)
+    def forward(self, x: Tensor, turns: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.attention(rms_norm(x), turns, mask=mask)
         out: Tensor = x + self.feed(rms_norm(x))
         return out
 
@@ -191,19 +191,19 @@ class TextTower(nn.Module):
             self.embed: nn.Module = nn.Embedding(text.vocabulary, net.width)
         else:
             self.embed = nn.Linear(text.state_width, net.width)
-        self.start = nn.Parameter(torch.randn(net.width) * 0.02)
-        self.position = nn.Parameter(torch.randn(text.max_tokens, net.width) * 0.02)
+        self.start = nn.Parameter(torch.randn(net.width))
+        self.head_width = net.width // net.heads
         self.blocks = nn.ModuleList(TextBlock(net.width, net.heads) for _ in range(net.text_depth))
 
     def forward(self, states: Sequence[Tensor]) -> Conditioning:
         """Ragged states: [L_i] token numbers or [L_i, state_width], one per caption."""
         padded, mask = pad_states(states, self.start.device)
         tokens = self.embed(padded if padded.dtype == torch.int64 else padded.to(self.start.dtype))
-        tokens = rms_norm(tokens) + self.position[: tokens.shape[1]]
-        tokens = torch.cat([self.start.expand(len(tokens), 1, -1), tokens], dim=1)
+        tokens = torch.cat([self.start.expand(len(tokens), 1, -1), rms_norm(tokens)], dim=1)
         mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
+        turns = rotary_turns(torch.arange(tokens.shape[1], device=tokens.device)[:, None], self.head_width)
         for block in self.blocks:
-            tokens = block(tokens, mask[:, None, None])
+            tokens = block(tokens, turns, mask[:, None, None])
         return Conditioning(rms_norm(tokens), mask)
 
 
