@@ -19,10 +19,11 @@ Point = tuple[float, float]
 SIDE = 32.0  # of every picture, in the units of this file
 GAP = 2.0  # at least this much background between two objects
 MARGIN = 0.75  # and this much between an object and the picture's edge
+STRAY = 2.0  # how far chance moves an object from its anchor, across and down
 SUPERSAMPLE = 8  # pictures are drawn this much larger, then averaged down
 
 # Radius of an object by size word, alone and in company. Small ends well below 4.6 and large begins well above 5.85.
-RADIUS_ALONE = {"small": (3.9, 4.2), None: (5.0, 8.0), "large": (7.0, 9.0)}
+RADIUS_ALONE = {"small": (3.9, 4.2), None: (5.6, 6.2), "large": (7.8, 8.4)}
 RADIUS_IN_COMPANY = {"small": (3.9, 4.1), None: (5.0, 5.4), "large": (6.3, 6.5)}
 
 
@@ -62,8 +63,21 @@ class Placed(NamedTuple):
     radius: float
 
 
+def _anchors(scene: Scene) -> list[Point]:
+    """Where the objects of a scene stand, before chance moves them a little."""
+    near, middle, far = 0.26 * SIDE, 0.5 * SIDE, 0.74 * SIDE
+    if scene.relation:
+        pair = (
+            [(near, middle), (far, middle)] if scene.relation in ("left", "right") else [(middle, near), (middle, far)]
+        )
+        return pair if scene.relation in ("left", "above") else pair[::-1]
+    if scene.count == 3:
+        return [(middle, near), (near, far), (far, far)]
+    return [(near, middle), (far, middle)] if scene.count == 2 else [(middle, middle)]
+
+
 def place(scene: Scene, rng: np.random.Generator) -> list[Placed]:
-    """Places for the scene's objects: apart by `GAP`, relations clear of doubt, sizes as said."""
+    """Places for the scene's objects: near their anchors, apart by `GAP`, relations clear of doubt, sizes as said."""
     radii = RADIUS_ALONE if scene.kind == "single" else RADIUS_IN_COMPANY
     things = scene.objects
     if scene.kind == "count":  # objects alike are equally large
@@ -73,8 +87,10 @@ def place(scene: Scene, rng: np.random.Generator) -> list[Placed]:
         radius = np.array([radii[thing.size][0] + np.ptp(radii[thing.size]) * rng.random() for thing in things])
     half = radius[:, None] * np.array([HALF_EXTENT[thing.shape] for thing in things])
     low_corner = half + MARGIN
-    while True:  # each round has 256 tries; one in some hundreds of scenes needs a second round
-        centers = low_corner + (SIDE - 2 * low_corner) * rng.random((256, len(things), 2))
+    anchors = np.array(_anchors(scene))
+    while True:  # each round has 256 tries; hardly a scene needs a second round
+        centers = anchors + STRAY * (2 * rng.random((256, len(things), 2)) - 1)
+        centers = np.clip(centers, low_corner, SIDE - low_corner)
         good = np.flatnonzero(_is_clear(centers, half, scene))
         if len(good):
             places = zip(things, centers[good[0]].tolist(), radius.tolist(), strict=True)
