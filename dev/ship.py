@@ -25,11 +25,10 @@ def accuracy(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidanc
     lines = [
         "## Caption accuracy",
         "",
-        f"Share of pictures that show what their caption says, judged by a program (`bench/shapes_accuracy.py`), with "
-        f"{steps} steps and guidance {guidance:g};",
-        "95 % intervals in brackets. *New* captions are of the kinds trained on but were not among them; *held out* ones "
-        "have a color and",
-        "shape, or an arrangement of two colors, that no training picture shows.",
+        "Share of pictures that show what their caption says, judged by a program (`bench/shapes_accuracy.py`), with",
+        f"{steps} steps and guidance {guidance:g}; 95 % intervals in brackets. *New* captions are of the kinds trained on",
+        "but were not among them; *held out* ones have a color and shape, or an arrangement of two colors, that no",
+        "training picture shows.",
         "",
         "| what is right | new | held out |",
         "| --- | --- | --- |",
