@@ -61,7 +61,7 @@ def _layer_seconds(device: torch.device, *, bf16: bool) -> float:
 def keep_memory() -> None:
     """Ask glibc to keep freed memory for the next step rather than hand it back and fault it in again; else do nothing.
 
-    On two CPU cores this made training 9 to 18 % faster.
+    `bench/train_speed.py --malloc` measures what it gains here.
     """
     if not sys.platform.startswith("linux"):
         return
