@@ -46,7 +46,7 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        hidden = math.ceil(width * 8 / 3 / 32) * 32
+        hidden = math.ceil(width * 5 / 2 / 32) * 32
         self.gate = nn.Linear(width, hidden, bias=False)
         self.value = nn.Linear(width, hidden, bias=False)
         self.out = nn.Linear(hidden, width, bias=False)
