@@ -23,10 +23,10 @@ class NetConfig:
     channels: int = 3
     patch: int = 8  # pixels; the side of the square that one token stands for
     width: int = 192  # of a token
-    depth: int = 6  # transformer blocks
+    depth: int = 5  # transformer blocks
     heads: int = 3
     stem_width: int = 32  # channels of the convolutions at full size, before and after the transformer
-    stem_depth: int = 1  # convolution blocks on each side, at each level
+    stem_depth: int = 2  # convolution blocks on each side, at each level
     stem_levels: int = 2  # full size, half size, ...; channels double from level to level
     text_depth: int = 2  # transformer blocks that refine the text states
 

@@ -64,7 +64,7 @@ def test_an_example_is_a_pure_function_of_seed_and_index(seed: int, index: int, 
 
 def test_seeds_and_indices_give_different_worlds() -> None:
     def pictures(seed: int, start: int) -> set[bytes]:
-        return {example(seed, start + k, size=16).picture.tobytes() for k in range(40)}
+        return {example(seed, start + k, size=32).picture.tobytes() for k in range(40)}
 
     assert not pictures(0, 0) & pictures(1, 0)
     assert not pictures(0, 0) & pictures(0, 40)

@@ -19,7 +19,7 @@ Point = tuple[float, float]
 SIDE = 32.0  # of every picture, in the units of this file
 GAP = 2.0  # at least this much background between two objects
 MARGIN = 0.75  # and this much between an object and the picture's edge
-STRAY = 2.0  # how far chance moves an object from its anchor, across and down
+STRAY = 1.0  # how far chance moves an object from its anchor, across and down
 SUPERSAMPLE = 8  # pictures are drawn this much larger, then averaged down
 
 # Radius of an object by size word, alone and in company. Small ends well below 4.6 and large begins well above 5.85.

@@ -126,12 +126,13 @@ class ConvBlock(nn.Module):
         self.groups = max(1, channels // 16)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.signal = nn.Linear(signal_width, channels)
+        self.signal = nn.Linear(signal_width, 2 * channels)
         zero_(self.second)
 
     def forward(self, x: Tensor, signal: Tensor) -> Tensor:
-        hidden = self.first(F.group_norm(x, self.groups)) + self.signal(signal)[:, :, None, None]
-        out: Tensor = x + self.second(F.silu(hidden))
+        hidden = F.group_norm(self.first(F.silu(F.group_norm(x, self.groups))), self.groups)
+        scale, shift = self.signal(signal)[:, :, None, None].chunk(2, dim=1)
+        out: Tensor = x + self.second(F.silu(hidden * (1 + scale) + shift))
         return out
 
 
