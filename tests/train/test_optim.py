@@ -12,7 +12,7 @@ from torch import nn
 
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError
-from tintype.train.optim import load_optimizer_state, lr_at, make_optimizer, optimizer_state
+from tintype.train.optim import Optimizers, load_optimizer_state, lr_at, make_optimizers, optimizer_state
 
 CONFIG = TrainConfig(images=1000, batch_size=10, lr=0.5, warmup_images=100, decay_fraction=0.2)
 
@@ -42,12 +42,12 @@ def test_it_stays_between_zero_and_the_setting(seen: int, images: int, fraction:
 
 def small_model() -> nn.Module:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    model = nn.Sequential(nn.Linear(3, 16), nn.LayerNorm(16), nn.Unflatten(1, (16, 1, 1)), nn.Conv2d(16, 16, 1))
     model.unused = nn.Parameter(torch.ones(2))
     return model
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def step(model: nn.Module, optimizer: Optimizers) -> None:
     optimizer.zero_grad()
     model(torch.ones(2, 3)).square().sum().backward()
     optimizer.step()
@@ -55,7 +55,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 def test_decay_acts_on_matrices_only() -> None:
     model = small_model()
-    optimizer = make_optimizer(model, replace(CONFIG, lr=0.1, weight_decay=0.5))
+    optimizer = make_optimizers(model, replace(CONFIG, lr=0.1, weight_decay=0.5))
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
@@ -67,7 +67,7 @@ def test_decay_acts_on_matrices_only() -> None:
 def test_the_first_step_is_that_of_adam() -> None:
     model = nn.Linear(2, 1, bias=False)
     before = model.weight.detach().clone()
-    optimizer = make_optimizer(model, replace(CONFIG, lr=0.01, weight_decay=0.0))
+    optimizer = make_optimizers(model, replace(CONFIG, lr=0.01, weight_decay=0.0))
     model.weight.grad = torch.tensor([[3.0, -0.001]])
     optimizer.step()
     assert torch.allclose(model.weight - before, torch.tensor([[-0.01, 0.01]]), atol=1e-6)
@@ -76,19 +76,19 @@ def test_the_first_step_is_that_of_adam() -> None:
 def test_frozen_weights_are_left_out() -> None:
     model = nn.Linear(2, 2)
     model.bias.requires_grad_(False)
-    assert [len(group["params"]) for group in make_optimizer(model, CONFIG).param_groups] == [1]
+    assert [len(group["params"]) for group in make_optimizers(model, CONFIG).parts[0].param_groups] == [1]
 
 
 def test_going_on_from_saved_state_is_exact() -> None:
     straight, resumed = small_model(), small_model()
-    optimizer = make_optimizer(straight, CONFIG)
+    optimizer = make_optimizers(straight, CONFIG)
     for _ in range(3):
         step(straight, optimizer)
     state = {name: tensor.clone() for name, tensor in optimizer_state(optimizer, straight).items()}
     assert "exp_avg/0.weight" in state
     assert "exp_avg/unused" not in state
     resumed.load_state_dict(straight.state_dict())
-    again = make_optimizer(resumed, CONFIG)
+    again = make_optimizers(resumed, CONFIG)
     load_optimizer_state(again, resumed, state)
     for _ in range(3):
         step(straight, optimizer)
@@ -99,7 +99,7 @@ def test_going_on_from_saved_state_is_exact() -> None:
 
 def test_state_of_another_model_is_refused() -> None:
     model = small_model()
-    optimizer = make_optimizer(model, CONFIG)
+    optimizer = make_optimizers(model, CONFIG)
     step(model, optimizer)
     state = optimizer_state(optimizer, model)
     for wrong in (
@@ -108,4 +108,4 @@ def test_state_of_another_model_is_refused() -> None:
         {name: tensor for name, tensor in state.items() if name != "step/0.weight"},
     ):
         with pytest.raises(CheckpointError):
-            load_optimizer_state(make_optimizer(model, CONFIG), model, wrong)
+            load_optimizer_state(make_optimizers(model, CONFIG), model, wrong)

@@ -170,7 +170,7 @@ def test_gradients_are_clipped(make_trainer: Make, tiny: Config, monkeypatch: py
 
 
 def test_training_lowers_the_held_out_error_and_the_loss(make_trainer: Make, tiny: Config) -> None:
-    train = replace(tiny.train, images=800, lr=3e-3, batch_size=8, held_out=0.1, caption_dropout=0.0)
+    train = replace(tiny.train, images=800, lr=1e-3, batch_size=8, held_out=0.1, caption_dropout=0.0)
     trainer = make_trainer(replace(tiny, train=train))
     first = [report.loss for report in islice(trainer.steps(800), 20)]
     early = trainer.held_out_error()

@@ -1,31 +1,77 @@
-"""AdamW and its learning rate: a pure function of how many images were seen."""
+"""The optimizers and their learning rate: a pure function of how many images were seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError
+from tintype.train.muon import Muon
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
+_LEAST_CHANNELS = 16  # fewer make a matrix too small to be worth Muon
+_MUON_RATE = 2.5  # learning rate of the convolutions, in units of that of the other weights
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) over the trainable weights; decay acts on matrices, not on scales and biases."""
+class Optimizers:
+    """AdamW and Muon side by side, each over its own weights."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = tuple(parts)
+
+    def set_lr(self, lr: float) -> None:
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = lr * group["rate"]
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def of(self, weight: Tensor) -> torch.optim.Optimizer:
+        """The one that steps `weight`. Raises KeyError if it is not trained."""
+        for part in self.parts:
+            if any(weight is own for group in part.param_groups for own in group["params"]):
+                return part
+        raise KeyError("a weight that is not trained")
+
+
+def is_muon(weight: Tensor) -> bool:
+    """Whether Muon steps this weight: the convolutions between features, where it learns most for almost no time."""
+    return weight.ndim == 4 and min(weight.shape[:2]) >= _LEAST_CHANNELS
+
+
+def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
+    """Muon over the convolutions, AdamW (arXiv 1711.05101) over the other trainable weights.
+
+    Decay acts on matrices, not on scales and biases.
+    """
     trained = [weight for weight in model.parameters() if weight.requires_grad]
+    others = [weight for weight in trained if not is_muon(weight)]
     groups = [
-        {"params": [weight for weight in trained if weight.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in trained if weight.ndim < 2], "weight_decay": 0.0},
+        {"params": [weight for weight in others if weight.ndim >= 2], "weight_decay": config.weight_decay, "rate": 1.0},
+        {"params": [weight for weight in others if weight.ndim < 2], "weight_decay": 0.0, "rate": 1.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        fused=all(weight.device.type in ("cpu", "cuda", "mps") for weight in trained),
-    )
+    parts: list[torch.optim.Optimizer] = []
+    if others:
+        parts.append(
+            torch.optim.AdamW(
+                [group for group in groups if group["params"]],
+                lr=config.lr,
+                betas=(config.beta1, config.beta2),
+                fused=all(weight.device.type in ("cpu", "cuda", "mps") for weight in others),
+            )
+        )
+    if convolutions := [weight for weight in trained if is_muon(weight)]:
+        parts.append(Muon([{"params": convolutions, "rate": _MUON_RATE}], config.lr, config.weight_decay))
+    return Optimizers(parts)
 
 
 def lr_at(images_seen: float, config: TrainConfig) -> float:
@@ -39,29 +85,28 @@ def lr_at(images_seen: float, config: TrainConfig) -> float:
     return config.lr * max(0.0, min(1.0, start, end))
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """Flat tensors `exp_avg/NAME` and so on, by the names of the weights."""
+def optimizer_state(optimizers: Optimizers, model: nn.Module) -> dict[str, Tensor]:
+    """Flat tensors `exp_avg/NAME`, `momentum_buffer/NAME` and so on, by the names of the weights."""
     state: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
-        for moment, value in optimizer.state.get(weight, {}).items():
-            state[f"{moment}/{name}"] = value
+        for part in optimizers.parts:
+            for moment, value in part.state.get(weight, {}).items():
+                state[f"{moment}/{name}"] = value
     return state
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_optimizer_state(optimizers: Optimizers, model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Restore `optimizer_state` exactly. Raises CheckpointError if it belongs to another model."""
     left = set(state)
     for name, weight in model.named_parameters():
-        names = {moment: f"{moment}/{name}" for moment in _MOMENTS if f"{moment}/{name}" in state}
-        if not names:
+        own = {moment for moments in _MOMENTS for moment in moments if f"{moment}/{name}" in state}
+        if not own:
             continue  # a weight that has had no gradient yet
-        moments = {moment: state[key].clone() for moment, key in names.items()}
-        if set(moments) != set(_MOMENTS) or moments["exp_avg"].shape != weight.shape:
+        moments = {moment: state[f"{moment}/{name}"].clone().to(weight.device) for moment in own}
+        shaped = all(value.shape == weight.shape for moment, value in moments.items() if moment != "step")
+        if own != _MOMENTS[is_muon(weight)] or not shaped:
             raise CheckpointError(f"the optimizer state of {name} does not fit this model; use another checkpoint")
-        for moment in ("exp_avg", "exp_avg_sq"):
-            moments[moment] = moments[moment].to(weight.device)
-        moments["step"] = moments["step"].to(weight.device)
-        optimizer.state[weight] = moments
-        left.difference_update(names.values())
+        optimizers.of(weight).state[weight] = moments
+        left.difference_update(f"{moment}/{name}" for moment in own)
     if left:
         raise CheckpointError(f"the optimizer state names an unknown weight, {min(left)}; use another checkpoint")

@@ -1,6 +1,6 @@
 """The training loop: noised pictures in, better weights out; every draw is a function of the position in the run.
 
-positions k .. k + B - 1 -> samples, captions, flips, noise levels, noise -> loss -> AdamW -> average
+positions k .. k + B - 1 -> samples, captions, flips, noise levels, noise -> loss -> optimizers -> average
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tintype.diffusion.noise import Purpose, add_noise, normal, sigma_of
 from tintype.errors import CheckpointError, TrainingError
 from tintype.nets.conditioning import Conditioning
 from tintype.train.ema import PowerEma
-from tintype.train.optim import load_optimizer_state, lr_at, make_optimizer, optimizer_state
+from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
 LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels at which the held-out error is measured
@@ -74,7 +74,7 @@ class Trainer:
         self._shown, self._held_out = samples.split(config.train.held_out)
         self._codec = PixelCodec()
         self._weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
-        self._optimizer = make_optimizer(self.denoiser, config.train)
+        self._optimizers = make_optimizers(self.denoiser, config.train)
         self._ema = PowerEma(self.denoiser, config.train.ema_width)
 
     def steps(self, until: int) -> Iterator[StepReport]:
@@ -115,7 +115,7 @@ class Trainer:
         return {
             "model": self._ema.state_dict(),
             "weights": {name: weight.detach() for name, weight in self.denoiser.named_parameters()},
-            "optimizer": optimizer_state(self._optimizer, self.denoiser),
+            "optimizer": optimizer_state(self._optimizers, self.denoiser),
         }
 
     def counts(self) -> dict[str, int]:
@@ -130,7 +130,7 @@ class Trainer:
         """Restore `tensors()` and `counts()` exactly. Raises CheckpointError if they belong to another model."""
         load_weights(self.denoiser, tensors["weights"])
         self._ema.load_state_dict(tensors["model"])
-        load_optimizer_state(self._optimizer, self.denoiser, tensors["optimizer"])
+        load_optimizer_state(self._optimizers, self.denoiser, tensors["optimizer"])
         self.images_seen = counts["images_seen"]
         self.num_skipped = counts["num_skipped"]
         self._skipped_in_a_row = counts["skipped_in_a_row"]
@@ -138,9 +138,8 @@ class Trainer:
     def _step(self) -> StepReport:
         train = self.config.train
         lr = lr_at(self.images_seen, train)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizers.set_lr(lr)
+        self._optimizers.zero_grad()
         loss = self._loss(torch.arange(self.images_seen, self.images_seen + train.batch_size))
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self._weights, train.clip_norm, foreach=True)
@@ -148,7 +147,7 @@ class Trainer:
         finite = math.isfinite(loss_value) and math.isfinite(grad_norm)
         self.images_seen += train.batch_size
         if finite:
-            self._optimizer.step()
+            self._optimizers.step()
             self._ema.update(self.images_seen, train.batch_size)
             self._skipped_in_a_row = 0
         else:

@@ -1,0 +1,71 @@
+"""Muon: momentum whose every update is made orthogonal, so that no direction of a weight matrix is left behind.
+
+Keller Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the size of an update, which makes
+one learning rate serve Muon and AdamW alike: Liu et al. 2025, arXiv 2502.16982, section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+# Of the quintic a s + b s^3 + c s^5 that carries every singular value s in (0, 1] to about 1 in a few rounds (Jordan).
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+_ROUNDS = 5
+ADAM_RMS = 0.2  # root mean square of a typical AdamW update, in units of the learning rate
+
+
+def orthogonalized(matrices: Tensor) -> Tensor:
+    """Matrices [..., m, n] with all their singular values brought near 1 (0.7 to 1.2), by Newton-Schulz rounds."""
+    a, b, c = _QUINTIC
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-20)
+    for _ in range(_ROUNDS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    found: Tensor = x.mT if tall else x
+    return found
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum and decoupled weight decay; a convolution [C, ...] counts as a matrix [C, rest].
+
+    Weights of the same shape are stepped together. State: `momentum_buffer`, one tensor a weight.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    alike.setdefault(weight.shape, []).append(weight)
+            for weights in alike.values():
+                self._step_alike(weights, group["lr"], group["weight_decay"], group["momentum"])
+
+    def _step_alike(self, weights: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+        directions = []
+        for weight in weights:
+            grad = cast(Tensor, weight.grad)
+            state = self.state[weight]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+            buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
+            directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
+        updates = orthogonalized(torch.stack(directions))
+        size = ADAM_RMS * max(updates.shape[-2:]) ** 0.5
+        for weight, update in zip(weights, updates, strict=True):
+            weight.mul_(1 - lr * weight_decay).sub_(update.view_as(weight), alpha=lr * size)

@@ -1,0 +1,68 @@
+"""Muon turns every update into an orthogonal matrix of a fixed size, whatever the size of the gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tintype.train.muon import ADAM_RMS, Muon, orthogonalized
+
+
+@given(rows=st.integers(1, 12), columns=st.integers(1, 12), seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))
+def test_the_singular_values_come_near_one(rows: int, columns: int, seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    u, _, v = torch.linalg.svd(torch.randn(rows, columns, generator=generator), full_matrices=False)
+    values = torch.linspace(1.0, 0.1, u.shape[1])
+    found = torch.linalg.svdvals(orthogonalized(scale * (u * values) @ v))
+    assert found.min() > 0.6
+    assert found.max() < 1.3
+
+
+def test_the_singular_vectors_stay() -> None:
+    matrix = torch.diag(torch.tensor([3.0, 1.0, 0.5]))
+    made = orthogonalized(matrix)
+    assert torch.allclose(made, torch.diag(made.diagonal()), atol=1e-6)
+    assert (made.diagonal() > 0).all()
+
+
+def test_a_stack_is_done_matrix_by_matrix() -> None:
+    matrices = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(
+        orthogonalized(matrices), torch.stack([orthogonalized(matrix) for matrix in matrices]), atol=1e-5
+    )
+
+
+def test_no_gradient_at_all_is_no_update() -> None:
+    assert torch.equal(orthogonalized(torch.zeros(4, 4)), torch.zeros(4, 4))
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_the_size_of_an_update_does_not_depend_on_the_gradient(size: float) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(16, 16, 3, bias=False)
+    before = layer.weight.detach().clone()
+    optimizer = Muon([layer.weight], lr=0.01, weight_decay=0.0)
+    layer.weight.grad = size * torch.randn_like(layer.weight)
+    optimizer.step()
+    update = (layer.weight - before).detach()
+    assert float(update.square().mean().sqrt()) == pytest.approx(0.01 * ADAM_RMS, rel=0.3)
+
+
+def test_weights_fall_by_the_decay() -> None:
+    layer = nn.Conv2d(16, 16, 1, bias=False)
+    before = layer.weight.detach().clone()
+    layer.weight.grad = torch.zeros_like(layer.weight)
+    Muon([layer.weight], lr=0.1, weight_decay=0.5).step()
+    assert torch.allclose(layer.weight, 0.95 * before)
+
+
+def test_momentum_is_what_is_remembered() -> None:
+    layer = nn.Conv2d(16, 16, 1, bias=False)
+    optimizer = Muon([layer.weight], lr=0.1, weight_decay=0.0, momentum=0.9)
+    for _ in range(2):
+        layer.weight.grad = torch.ones_like(layer.weight)
+        optimizer.step()
+    assert torch.allclose(optimizer.state[layer.weight]["momentum_buffer"], torch.full_like(layer.weight, 0.19))
