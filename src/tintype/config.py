@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import math
@@ -12,6 +13,9 @@ from typing import Any, TypeVar, get_type_hints
 from tintype.errors import ConfigError
 
 T = TypeVar("T")
+CROPS = ("square", "none")
+ANIMATIONS = ("first", "skip")
+SUBSTITUTES = ("skip", "empty", "name")
 FORMAT = 1  # of config.json; raised when an older Tintype could no longer read it
 
 
@@ -77,6 +81,20 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """How pictures and captions are taken in. The defaults are those of runs that have no such settings stored."""
+
+    crop: str = "square"  # "square": the middle of each picture; "none": shapes of nearly equal area, little is cut
+    alpha_color: str = "white"  # behind transparency: a name or #rrggbb
+    min_size: int = 0  # pixels; pictures with a shorter side below it are left out; 0: half the resolution
+    max_aspect: float = 4.0  # longer over shorter side; anything longer is left out
+    animations: str = "first"  # of animations and pages: use the "first" picture, or "skip" the file
+    caption_encoding: str = "utf-8"  # of text without a byte-order mark
+    no_caption: str = "skip"  # without a caption: "skip" the picture, train on the "empty" one, or on the file's "name"
+    dedupe: bool = False  # leave out exact copies but the first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SampleConfig:
     """How this model makes a picture unless told otherwise."""
 
@@ -96,6 +114,7 @@ class Config:
     text: TextConfig = field(default_factory=TextConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
 
     def __post_init__(self) -> None:
@@ -157,6 +176,8 @@ def check(config: Config) -> None:
         ("ema_width", train.ema_width, 1e-4, 0.28),
         ("caption_dropout", train.caption_dropout, 0, 1),
         ("held_out", train.held_out, 0, 0.5),
+        ("min_size", config.data.min_size, 0, 10_000),
+        ("max_aspect", config.data.max_aspect, 1, 1000),
         ("seed", train.seed, 0, 2**63 - 1),
         ("steps", sample.steps, 1, 1000),
         ("guidance", sample.guidance, 0, 100),
@@ -164,6 +185,7 @@ def check(config: Config) -> None:
     for name, value, low, high in ranges:
         if not (math.isfinite(value) and low <= value <= high):
             raise ConfigError(f"{name} must be between {low:g} and {high:g}, not {value:g}")
+    check_data(config.data)
     if net.patch % 2 ** (net.stem_levels - 1):
         raise ConfigError(f"patch {net.patch} must be a multiple of {2 ** (net.stem_levels - 1)}, for its levels")
     if net.resolution % net.patch:
@@ -172,6 +194,21 @@ def check(config: Config) -> None:
         raise ConfigError(f"width {net.width} must be a multiple of 4 times the number of heads, {net.heads}")
     if not (text.encoder in ("minilm", "learned") or (text.encoder.startswith("hf:") and len(text.encoder) > 3)):
         raise ConfigError(f"text must be minilm, learned or hf:NAME, not {text.encoder!r}")
+
+
+def check_data(data: DataConfig) -> None:
+    """Raise ConfigError if a choice about the data is none of those there are."""
+    for name, value, choices in (
+        ("crop", data.crop, CROPS),
+        ("animations", data.animations, ANIMATIONS),
+        ("no_caption", data.no_caption, SUBSTITUTES),
+    ):
+        if value not in choices:
+            raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
+    try:
+        codecs.lookup(data.caption_encoding)
+    except LookupError:
+        raise ConfigError(f"caption_encoding must be one such as latin-1, not {data.caption_encoding!r}") from None
 
 
 def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Config:
@@ -183,7 +220,13 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     patch = min(even, key=lambda size: abs(math.log(net.resolution / patches / size)))
     # A larger picture keeps its contents visible under more noise: the mean of ln sigma grows with ln(resolution).
     noise = NoiseConfig(log_sigma_mean=round(0.8 + math.log(net.resolution / 32), 4))
-    return Config(preset=name, net=dataclasses.replace(net, patch=patch), noise=noise, train=train)
+    return Config(
+        preset=name,
+        net=dataclasses.replace(net, patch=patch),
+        noise=noise,
+        train=train,
+        data=DataConfig(crop="none"),
+    )
 
 
 def nano(resolution: int = 32) -> Config:

@@ -15,8 +15,10 @@ from typing import NamedTuple
 from tintype.data.files import FileError, read_file
 
 CAPTION_FIELDS = ("text", "caption", "prompt")  # the first that a row has is used
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is used
 MAX_CAPTION_BYTES = 2**20
+NO_CAPTION = "it has no caption"
+EMPTY = "its caption is empty"
 _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -42,27 +44,42 @@ def clean(caption: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def decode_text(content: bytes) -> str:
-    """Decode UTF-8, or UTF-16 and UTF-32 that begin with a byte-order mark. Raises FileError rather than guess."""
-    encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8-sig")
+def decode_text(content: bytes, encoding: str = "utf-8") -> str:
+    """Decode text that begins with a byte-order mark by it, and other text as `encoding`.
+
+    Raises FileError rather than guess.
+    """
+    plain = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+    marked = next((name for mark, name in _BOMS if content.startswith(mark)), plain)
     try:
-        return content.decode(encoding)
-    except UnicodeDecodeError:
-        raise FileError("its text is not UTF-8: save it as UTF-8") from None
+        return content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else marked)
+    except (UnicodeDecodeError, ValueError):
+        if marked != "utf-8-sig":
+            raise FileError(f"its text is not {marked}") from None
+        raise FileError("its text is not UTF-8: save it as UTF-8, or give --caption-encoding") from None
 
 
-def read_caption_file(path: Path) -> tuple[str, ...]:
-    """Read the captions of one picture: each line that is not empty is a caption of its own. Raises FileError."""
-    lines = [clean(line) for line in decode_text(read_file(path, MAX_CAPTION_BYTES)).splitlines()]
+def captions_of(text: str) -> tuple[str, ...]:
+    """The captions in a text: each line that is not empty is a caption of its own. Raises FileError if none is."""
+    lines = [clean(line) for line in text.splitlines()]
     captions = tuple(dict.fromkeys(line for line in lines if line))
     if not captions:
-        raise FileError("its caption is empty")
+        raise FileError(EMPTY)
     return captions
 
 
-def read_metadata(path: Path) -> Iterator[Row]:
-    """Read the rows of a metadata.jsonl or metadata.csv. Raises FileError if the file as a whole is of no use."""
-    text = decode_text(read_file(path))
+def read_caption_file(path: Path, encoding: str = "utf-8") -> tuple[str, ...]:
+    """Read the captions of one picture, one a line. Raises FileError."""
+    return captions_of(decode_text(read_file(path, MAX_CAPTION_BYTES), encoding))
+
+
+def read_metadata(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
+    """Read the rows of a metadata file by its suffix. Raises FileError if the file as a whole is of no use."""
+    if path.suffix.lower() == ".parquet":
+        from tintype.data.tables import metadata_rows
+
+        return (row_of(number, values) for number, values in metadata_rows(path))
+    text = decode_text(read_file(path), encoding)
     return _rows_of_csv(text) if path.suffix.lower() == ".csv" else _rows_of_jsonl(text)
 
 
@@ -78,7 +95,7 @@ def _rows_of_jsonl(text: str) -> Iterator[Row]:
         if not isinstance(values, dict):
             yield Row(number, "", (), "the line is not a JSON object")
             continue
-        yield _row(number, values)
+        yield row_of(number, values)
 
 
 def _rows_of_csv(text: str) -> Iterator[Row]:
@@ -95,19 +112,26 @@ def _rows_of_csv(text: str) -> Iterator[Row]:
         except csv.Error as error:
             yield Row(reader.line_num, "", (), f"the line is not CSV: {error}")
             continue
-        yield _row(reader.line_num, dict(values))
+        yield row_of(reader.line_num, dict(values))
 
 
-def _row(number: int, values: dict[str, object]) -> Row:
+def row_of(number: int, values: dict[str, object]) -> Row:
+    """Judge one row of a metadata file, by column."""
     name = values.get("file_name")
     if not isinstance(name, str) or not name.strip():
         return Row(number, "", (), "the row has no file_name")
+    captions, reason = captions_in(values)
+    return Row(number, name, captions, reason)
+
+
+def captions_in(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
+    """The captions that a record has under text, caption or prompt: one, or a list; else () and the reason."""
     field = next((field for field in CAPTION_FIELDS if values.get(field) is not None), None)
     if field is None:
-        return Row(number, name, (), "the row has no text, caption or prompt")
+        return (), "the row has no text, caption or prompt"
     value = values[field]
     texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
-        return Row(number, name, (), f"its {field} is not text")
+        return (), f"its {field} is not text"
     captions = tuple(dict.fromkeys(caption for caption in map(clean, texts) if caption))
-    return Row(number, name, captions, "" if captions else "its caption is empty")
+    return captions, "" if captions else EMPTY

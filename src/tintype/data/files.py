@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tintype.errors import DataError
 
@@ -19,19 +21,51 @@ class FileError(DataError):
     """One file cannot be used; the message is the reason, without the file's name."""
 
 
+class Place(Protocol):
+    """Where the bytes of one picture lie."""
+
+    @property
+    def state(self) -> bytes:
+        """What was known of it when it was listed: it differs once the content has changed."""
+
+    def read(self) -> bytes:
+        """Read it whole. Raises FileError."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file of its own."""
+
+    root: str
+    key: str  # path below the root, with forward slashes
+    state: bytes
+
+    @property
+    def path(self) -> Path:
+        return Path(self.root, self.key)
+
+    def read(self) -> bytes:
+        return read_file(self.path, state=self.state)
+
+
 class Entry(NamedTuple):
     """A file met on a walk."""
 
     key: str  # path relative to the root, with forward slashes
-    path: Path
+    place: LocalFile
     reason: str  # why it cannot be read; "" for a regular file
+
+    @property
+    def path(self) -> Path:
+        return self.place.path
 
 
 def walk(root: Path) -> Iterator[Entry]:
     """List the files below a folder, hidden ones and junk left out; linked folders come last and each folder once."""
     seen: set[tuple[int, int]] = set()
-    pending: list[tuple[Path, str]] = [(root, "")]
-    linked: list[tuple[Path, str]] = []
+    base = str(root)
+    pending: list[tuple[str, str]] = [(base, "")]
+    linked: list[tuple[str, str]] = []
     while pending or linked:
         folder, prefix = pending.pop() if pending else linked.pop(0)
         try:
@@ -39,37 +73,52 @@ def walk(root: Path) -> Iterator[Entry]:
             if (info.st_dev, info.st_ino) in seen:
                 continue  # a link back to a folder that was already walked
             seen.add((info.st_dev, info.st_ino))
-            names = sorted(os.listdir(folder))
+            with os.scandir(folder) as listing:
+                found = sorted(listing, key=lambda item: item.name)
         except OSError as error:
-            yield Entry(prefix.rstrip("/") or ".", folder, f"the folder {_why(error)}")
+            yield Entry(prefix.rstrip("/") or ".", LocalFile(base, prefix, b""), f"the folder {_why(error)}")
             continue
-        for name in names:
-            if name.startswith(".") or name.lower() in _JUNK:
+        for item in found:
+            if item.name.startswith(".") or item.name.lower() in _JUNK:
                 continue
-            path, key = folder / name, prefix + name
+            key = prefix + item.name
             try:
-                mode = os.stat(path).st_mode
+                info = item.stat()
             except OSError as error:
-                yield Entry(key, path, "a link that leads nowhere" if path.is_symlink() else _why(error))
+                why = "a link that leads nowhere" if _is_dangling(item, error) else _why(error)
+                yield Entry(key, LocalFile(base, key, b""), why)
                 continue
-            if stat.S_ISDIR(mode):
-                (linked if path.is_symlink() else pending).append((path, key + "/"))
+            if stat.S_ISDIR(info.st_mode):
+                (linked if item.is_symlink() else pending).append((item.path, key + "/"))
             else:
-                yield Entry(key, path, "" if stat.S_ISREG(mode) else "not a regular file")
+                reason = "" if stat.S_ISREG(info.st_mode) else "not a regular file"
+                yield Entry(key, LocalFile(base, key, state_of(info)), reason)
 
 
-def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """Read one regular file whole. Raises FileError; pipes and devices are never opened."""
+def _is_dangling(item: os.DirEntry[str], error: OSError) -> bool:
+    return isinstance(error, FileNotFoundError) and item.is_symlink()
+
+
+def state_of(info: os.stat_result) -> bytes:
+    """Size and times of a file: what changes when its content does."""
+    return struct.pack("<3q", info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def read_file(path: Path, max_bytes: int = MAX_BYTES, state: bytes = b"") -> bytes:
+    """Read one regular file whole. Raises FileError; pipes and devices are never opened.
+
+    `state`: of the file when it was listed; one that has changed since is refused.
+    """
     for attempt in (1, 2):
         try:
-            return _read(path, max_bytes)
+            return _read(path, max_bytes, state)
         except OSError as error:
             if error.errno != errno.EIO or attempt == 2:  # network folders sometimes fail once
                 raise FileError(_why(error)) from None
     raise AssertionError("unreachable")
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+def _read(path: Path, max_bytes: int, state: bytes) -> bytes:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise FileError("not a regular file")
     # Should the file be swapped for a pipe at this moment, O_NONBLOCK keeps open() from waiting.
@@ -80,6 +129,8 @@ def _read(path: Path, max_bytes: int) -> bytes:
             raise FileError("not a regular file")
         if info.st_size > max_bytes:
             raise FileError(f"larger than {max_bytes / 2**20:g} MB")
+        if state and state != state_of(info):
+            raise FileError("it has changed since it was listed")
         return file.read()
 
 

@@ -1,223 +1,169 @@
-"""Where pairs of picture and captions come from: a folder with text files or metadata files in it."""
+"""Where pairs of picture and captions come from: a folder, tar files, a table, a data set, or a list that mixes them.
+
+DATA is one of
+- a folder: pictures with text files beside them, metadata files, tar files and Parquet tables, in any depth;
+- a .tar file, or several by a pattern such as train-{000..009}.tar, here or at a URL that fsspec knows;
+- a .parquet file with pictures and captions inside;
+- `hf:NAME` or `hf:NAME:SPLIT`, a data set by its name or folder, through the package `datasets`;
+- a text file with one of these a line, each with `weight=W` after it if it is to be shown more or less often.
+"""
 
 from __future__ import annotations
 
+import glob
+import math
 import re
-import unicodedata
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from tintype.data.captions import METADATA_NAMES, read_caption_file, read_metadata
-from tintype.data.files import Entry, FileError, shown, walk
+from tintype.config import DataConfig
+from tintype.data.captions import METADATA_NAMES, decode_text
+from tintype.data.files import FileError, read_file, shown
+from tintype.data.folder import list_folder
+from tintype.data.hub import is_saved, list_hub
+from tintype.data.kinds import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
+from tintype.data.pairs import Listing, Pair, Problem, sorted_problems
+from tintype.data.remote import Archive, expand, is_url, local_archive, remote_archives
+from tintype.data.tables import list_table
+from tintype.data.tars import list_tar
 from tintype.errors import DataError
 
-PICTURE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".apng"}
-)
-FOREIGN_SUFFIXES = frozenset(
-    {".heic", ".heif", ".jxl", ".psd", ".svg", ".eps", ".jp2", ".tga", ".ico", ".raw", ".dng", ".cr2", ".nef", ".arw"}
-)
-CAPTION_SUFFIXES = (".txt", ".caption")
-NO_CAPTION = "it has no caption"
-_TABLE_SUFFIXES = (".jsonl", ".json", ".json1", ".ndjson", ".csv", ".tsv", ".parquet")
+__all__ = ["Pair", "Problem", "find_pairs", "name_of"]
+
+MAX_LIST_BYTES = 2**24
+_WEIGHT = re.compile(r"\s+weight=(\S+)$")
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A picture and its captions."""
+def find_pairs(data: str | Path, options: DataConfig | None = None) -> tuple[list[Pair], list[Problem]]:
+    """List the captioned pictures of `data` and what was left out. No picture is opened.
 
-    key: str  # path relative to the data folder, with forward slashes; unique
-    path: Path
-    captions: tuple[str, ...]  # at least one
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something in the data that is not as it should be."""
-
-    path: str  # relative to the data folder; FILE:LINE for a line of a metadata file
-    reason: str
-    left_out: bool = True  # False: it is used, but the user should know
-
-
-def find_pairs(data: Path) -> tuple[list[Pair], list[Problem]]:
-    """List the captioned pictures of a folder, sorted by key, and what was left out. No picture is opened.
-
-    A row of metadata.jsonl or metadata.csv (in any folder; `file_name` is relative to it) comes before a text file, and
-    metadata.jsonl before metadata.csv. `cat.jpg` is captioned by `cat.jpg.txt`, `cat.txt`, `cat.jpg.caption` or
-    `cat.caption`, the first that exists. Raises DataError if not one pair is found.
+    Pairs are in an order that follows from the data alone, by key within a folder. Raises DataError if not one pair
+    is found, and MissingExtraError where another package is needed.
     """
-    data = Path(data)
-    _require_folder(data)
-    found = _Folder(data)
-    found.read_rows()
-    pairs = [pair for key in sorted(found.pictures) if (pair := found.pair(key)) is not None]
-    found.note_unused()
-    if not pairs:
-        raise DataError(_nothing_found(data, found))
-    return pairs, sorted(found.problems, key=lambda problem: problem.path)
+    listing = _listing(str(data), options or DataConfig())
+    if not listing.pairs:
+        first = next((p for p in listing.problems if p.left_out), None)
+        why = f": {shown(first.path)}: {first.reason}" if first is not None else ""
+        raise DataError(f"{shown(str(data))} holds no captioned pictures{why}")
+    return list(listing.pairs), list(listing.problems)
 
 
-class _Folder:
-    """What lies in a data folder, while its pictures and captions are being matched."""
-
-    def __init__(self, data: Path) -> None:
-        self.files: dict[str, Path] = {}
-        self.pictures: set[str] = set()
-        self.foreign: list[str] = []
-        self.sidecars: dict[tuple[str, str], Entry] = {}  # (stem in NFC, suffix) -> caption file
-        self.metadata: list[Entry] = []
-        self.rows: dict[str, tuple[str, ...]] = {}
-        self.used: dict[str, list[str]] = defaultdict(list)  # caption file -> pictures
-        self.problems: list[Problem] = []
-        for entry in walk(data):
-            self._sort(entry)
-
-    def _sort(self, entry: Entry) -> None:
-        name = PurePosixPath(entry.key)
-        suffix = name.suffix.lower()
-        if name.name in METADATA_NAMES:
-            self.metadata.append(entry)
-        elif suffix in CAPTION_SUFFIXES:
-            self.sidecars[_nfc(str(name.with_suffix(""))), suffix] = entry
-        elif suffix in FOREIGN_SUFFIXES:
-            self.foreign.append(entry.key)
-            self.problem(entry.key, f"{suffix} files cannot be read: convert to PNG or JPEG")
-        elif entry.reason:
-            if suffix in PICTURE_SUFFIXES or entry.reason.startswith("the folder"):
-                self.problem(entry.key, entry.reason)
-        else:
-            self.files[entry.key] = entry.path
-            if suffix in PICTURE_SUFFIXES:
-                self.pictures.add(entry.key)
-
-    def problem(self, path: str, reason: str, left_out: bool = True) -> None:
-        self.problems.append(Problem(path, reason, left_out))
-
-    def read_rows(self) -> None:
-        by_nfc = {_nfc(key): key for key in self.files}
-        folders: set[PurePosixPath] = set()
-        for entry in sorted(self.metadata, key=lambda e: (e.key.count("/"), METADATA_NAMES.index(e.path.name), e.key)):
-            folder = PurePosixPath(entry.key).parent
-            if folder in folders:
-                self.problem(entry.key, "metadata.jsonl is beside it and is used instead")
-                continue
-            try:
-                for row in read_metadata(entry.path):
-                    where = f"{entry.key}:{row.line}"
-                    key = None if row.reason else self._key_of(where, folder, row.file_name, by_nfc)
-                    if row.reason:
-                        self.problem(where, row.reason)
-                    elif key is not None and key in self.rows:
-                        self.problem(where, "a second row for the same file: the first is used")
-                    elif key is not None:
-                        self.rows[key] = row.captions
-                        self.pictures.add(key)
-                folders.add(folder)
-            except FileError as error:
-                self.problem(entry.key, str(error))
-
-    def _key_of(self, where: str, folder: PurePosixPath, name: str, by_nfc: dict[str, str]) -> str | None:
-        """Find the file that a row names, however its path is written; list a problem if there is none."""
-        for spelled in (name, name.replace("\\", "/")):
-            path = PurePosixPath(spelled)
-            if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:[\\/]", name):
-                self.problem(where, "its file_name leads outside of the data folder")
-                return None
-            key = by_nfc.get(_nfc(str(folder / path)))
-            if key is not None:
-                return key
-        self.problem(where, "the file it names is missing")
-        return None
-
-    def pair(self, key: str) -> Pair | None:
-        """Give a picture its captions, or list it as a problem."""
-        path = self.files[key]
-        name = PurePosixPath(key)
-        beside = [
-            self.sidecars[stem, suffix]
-            for suffix in CAPTION_SUFFIXES
-            for stem in (_nfc(key), _nfc(str(name.with_suffix(""))))
-            if (stem, suffix) in self.sidecars
-        ]
-        for entry in beside:
-            self.used[entry.key].append(key)
-        if key in self.rows:
-            if beside:
-                self.problem(beside[0].key, "the metadata has a row for its picture, which is used instead", False)
-            return Pair(key, path, self.rows[key])
-        if not beside:
-            self.problem(key, NO_CAPTION)
-            return None
-        if len(beside) > 1:
-            self.problem(beside[1].key, "another caption file for the same picture is used instead", False)
-        try:
-            if beside[0].reason:
-                raise FileError(beside[0].reason)
-            return Pair(key, path, read_caption_file(beside[0].path))
-        except FileError as error:
-            self.problem(beside[0].key, f"as the caption of a picture: {error}")
-            return None
-
-    def note_unused(self) -> None:
-        for entry in self.sidecars.values():
-            pictures = self.used.get(entry.key, [])
-            if not pictures:
-                self.problem(entry.key, "there is no picture of this name", False)
-            elif len(pictures) > 1:
-                self.problem(entry.key, "several pictures share this caption file", False)
+def name_of(data: str | Path) -> str:
+    """A short name for people: the last part of a path or URL."""
+    text = str(data).rstrip("/\\")
+    if is_url(text) or text.startswith("hf:"):
+        return PurePosixPath(text).name or text
+    return Path(text).resolve().name or text
 
 
-def _nfc(key: str) -> str:
-    return unicodedata.normalize("NFC", key)
+def _listing(data: str, options: DataConfig, in_list: bool = False) -> Listing:
+    if data.startswith("hf:"):
+        return list_hub(data.removeprefix("hf:"), options)
+    if is_url(data) and not data.startswith("file://"):
+        return _of_archives(remote_archives(data), options)
+    path = Path(data.removeprefix("file://"))
+    if not _exists(path) and (glob.has_magic(data) or "{" in data):
+        return _of_archives(_matching(str(path)), options)
+    if not _exists(path):
+        raise DataError(f"there is no folder {shown(data)}: give the folder that holds the pictures")
+    if path.is_dir():
+        return list_hub(data, options) if is_saved(path) else list_folder(path, options)
+    return _of_file(path, options, in_list)
 
 
-def _require_folder(data: Path) -> None:
+def _exists(path: Path) -> bool:
     try:
-        data.stat()
-    except OSError:
-        raise DataError(f"there is no folder {shown(str(data))}: give the folder that holds the pictures") from None
-    if data.is_dir():
-        return
-    name = shown(str(data))
-    if data.suffix.lower() == ".tar" or data.name.lower().endswith((".tar.gz", ".tgz", ".zip")):
-        raise DataError(f"{name} is an archive, not supported in this version yet: unpack it and give the folder")
-    if data.name in METADATA_NAMES:
-        raise DataError(f"{name} is a file: give the folder it lies in, {shown(str(data.parent))}")
-    if data.suffix.lower() in (".txt", ".list"):
-        raise DataError(f"{name} is a file; lists are not supported in this version yet: give the folder of pictures")
-    raise DataError(f"{name} is not a folder: give the folder that holds the pictures")
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
-def _misnamed(found: _Folder) -> str:
-    tables = sorted(key for key in found.files if PurePosixPath(key).suffix.lower() in _TABLE_SUFFIXES)
-    return f"; {shown(tables[0])} is not read: is it one of these two?" if tables else ""
+def _of_file(path: Path, options: DataConfig, in_list: bool) -> Listing:
+    name, lower = shown(str(path)), path.name.lower()
+    if lower.endswith(ARCHIVE_SUFFIXES):
+        return list_tar(local_archive(path), path.name, options)
+    if lower.endswith(COMPRESSED_SUFFIXES):
+        raise DataError(f"{name} is compressed: unpack it and give the .tar file or the folder")
+    if path.name in METADATA_NAMES:
+        raise DataError(f"{name} is a file: give the folder it lies in, {shown(str(path.parent))}")
+    if lower.endswith(".parquet"):
+        return list_table(path, path.name, options)
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise DataError(f"{name} is not a folder: give the folder that holds the pictures")
+    if path.suffix.lower() in (".txt", ".list", "") and in_list:
+        raise DataError(f"{name} is a file in a list: only folders, .tar and .parquet files can be listed")
+    if path.suffix.lower() in (".txt", ".list", ""):
+        return _of_list(path, options)
+    raise DataError(f"{name} is not a folder, a .tar or .parquet file, or a .txt file that lists them")
 
 
-def _nothing_found(data: Path, found: _Folder) -> str:
-    name = shown(str(data))
-    broken = next((problem for problem in found.problems if problem.reason != NO_CAPTION), None)
-    first = f"; first problem: {shown(broken.path)}: {broken.reason}" if broken is not None else ""
-    if found.pictures:
-        picture = shown(PurePosixPath(min(found.pictures)).name)
-        stem = shown(PurePosixPath(min(found.pictures)).stem)
-        count = len(found.pictures)
-        which = "the only picture" if count == 1 else f"none of the {count} pictures"
-        has = "has no caption" if count == 1 else "has a caption"
-        return (
-            f"{which} in {name} {has}: looked for {stem}.txt, {stem}.caption, and a row with file_name and text "
-            f"for {picture} in metadata.jsonl or metadata.csv{_misnamed(found)}{first}"
-        )
-    advice = "put PNG, JPEG or WebP pictures there, each with its caption in a .txt file of the same name"
-    if found.foreign:
-        return f"{name} holds no picture that can be read{first}"
-    if found.metadata:
-        return f"{name} holds {found.metadata[0].path.name} but no pictures that it names{first}"
-    if any(key.lower().endswith(".tar") for key in found.files):
-        return f"{name} holds tar files, not supported in this version yet: unpack them into a folder"
-    if found.sidecars:
-        return f"{name} holds {len(found.sidecars)} text files but no pictures: {advice}"
-    if found.files:
-        return f"{name} holds {len(found.files)} files but no pictures: {advice}"
-    return f"{name} is empty: {advice}" if not found.problems else f"{name} holds nothing that can be read{first}"
+def _matching(pattern: str) -> list[tuple[str, Archive]]:
+    """The archives that a local pattern stands for. Raises DataError."""
+    paths = [path for single in expand(pattern) for path in (sorted(glob.glob(single)) or [single])]
+    return [(Path(path).name, local_archive(Path(path))) for path in paths]
+
+
+def _of_archives(archives: list[tuple[str, Archive]], options: DataConfig) -> Listing:
+    names = _distinct([name for name, _ in archives])
+    return _joined([list_tar(archive, name, options) for name, (_, archive) in zip(names, archives, strict=True)])
+
+
+def _of_list(path: Path, options: DataConfig) -> Listing:
+    """Mix the sources in a text file. One that cannot be used is left out, with its line."""
+    try:
+        lines = decode_text(read_file(path, MAX_LIST_BYTES)).splitlines()
+    except FileError as error:
+        raise DataError(f"{shown(str(path))}: {error}") from None
+    numbered = ((number, line.strip()) for number, line in enumerate(lines, start=1))
+    sources = [(number, line) for number, line in numbered if line and not line.startswith("#")]
+    if not sources:
+        raise DataError(f"{shown(str(path))} lists nothing: write a folder or .tar file on each line")
+    parsed = [_source(path, number, line) for number, line in sources]
+    names = _distinct([name_of(source) for source, _ in parsed])
+    listings = []
+    for (number, _), (source, weight), name in zip(sources, parsed, names, strict=True):
+        try:
+            found = _listing(source, options, in_list=True)
+        except DataError as error:
+            listings.append(Listing((), (Problem(f"{path.name}:{number}", str(error)),)))
+            continue
+        pairs = tuple(replace(pair, key=f"{name}/{pair.key}", weight=weight * pair.weight) for pair in found.pairs)
+        problems = tuple(replace(problem, path=f"{name}/{problem.path}") for problem in found.problems)
+        listings.append(Listing(pairs, problems, found.num_pictures))
+    return _joined(listings)
+
+
+def _source(path: Path, number: int, line: str) -> tuple[str, float]:
+    """The source and weight on one line of a list; paths are relative to the list. Raises DataError."""
+    found = _WEIGHT.search(line)
+    weight = 1.0
+    if found is not None:
+        line = line[: found.start()]
+        try:
+            weight = float(found[1])
+        except ValueError:
+            weight = math.nan
+        if not 0 < weight <= 1e6:
+            raise DataError(f"{shown(str(path))}:{number}: weight must be a number above 0, not {shown(found[1])}")
+    if is_url(line) or line.startswith("hf:"):
+        return line, weight
+    return str(path.parent / line), weight
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, with #2, #3, ... after those that came before."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return found
+
+
+def _joined(listings: list[Listing]) -> Listing:
+    return Listing(
+        tuple(pair for listing in listings for pair in listing.pairs),
+        sorted_problems(problem for listing in listings for problem in listing.problems),
+        sum(listing.num_pictures for listing in listings),
+    )

@@ -1,0 +1,74 @@
+"""Data sets of the Hugging Face package `datasets`: saved in a folder, or by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tintype.config import DataConfig
+from tintype.data.captions import CAPTION_FIELDS, captions_in
+from tintype.data.files import FileError, shown
+from tintype.data.pairs import Listing, Pair, Problem, substitute
+from tintype.data.tables import PICTURE_COLUMNS
+from tintype.errors import DataError, MissingExtraError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A picture in a data set."""
+
+    data: Any  # a datasets.Dataset whose column of pictures is not decoded
+    column: str
+    index: int
+    state: bytes
+
+    def read(self) -> bytes:
+        """Raises FileError."""
+        try:
+            cell = self.data[self.index][self.column]
+            content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        except Exception as error:  # a row without a picture, a file that is gone, a damaged table
+            raise FileError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from None
+        return bytes(content)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `Dataset.save_to_disk` wrote this folder."""
+    return (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+
+
+def list_hub(name: str, options: DataConfig) -> Listing:
+    """The captioned pictures of a data set, NAME or NAME:SPLIT; without a split, "train". Fetched if not here.
+
+    Raises DataError if there is no such data set, or its columns are unknown; MissingExtraError without `datasets`.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("datasets", "tintype[hub]") from None
+    try:
+        if is_saved(Path(name)):
+            data: Any = datasets.load_from_disk(name)
+        else:
+            path, _, split = name.partition(":")
+            data = datasets.load_dataset(path, split=split or "train")
+    except Exception as error:  # of the network, of the name, of the files
+        raise DataError(f"the data set {shown(name)} cannot be loaded: {' '.join(str(error).split())}") from None
+    column = next((own for own in PICTURE_COLUMNS if own in data.column_names), "")
+    texts = [own for own in CAPTION_FIELDS if own in data.column_names]
+    if not column or not texts:
+        has = ", ".join(data.column_names[:6])
+        raise DataError(f"the data set {shown(name)} needs the columns image and text; it has: {has}")
+    data = data.cast_column(column, datasets.Image(decode=False))
+    state = "|".join(str(Path(file["filename"]).stat().st_mtime_ns) for file in data.cache_files).encode()
+    pairs, problems = [], []
+    for index, values in enumerate(data.select_columns(texts)):
+        key = f"{index:08d}"
+        captions, reason = captions_in(values)
+        captions = captions or substitute(options.no_caption, key, reason)
+        if captions:
+            pairs.append(Pair(key, Row(data, column, index, state + b"|%d" % index), captions))
+        else:
+            problems.append(Problem(key, reason))
+    return Listing(tuple(pairs), tuple(problems), len(pairs) + len(problems))

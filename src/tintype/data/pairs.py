@@ -1,0 +1,51 @@
+"""A picture and its captions; what is wrong with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from tintype.data.captions import EMPTY, NO_CAPTION, clean
+from tintype.data.files import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A picture and its captions."""
+
+    key: str  # path relative to the data, with forward slashes; unique
+    place: Place
+    captions: tuple[str, ...]  # at least one
+    weight: float = 1.0  # how often it is shown, relative to the others
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the data that is not as it should be."""
+
+    path: str  # relative to the data; FILE:LINE for a line of a metadata file
+    reason: str
+    left_out: bool = True  # False: it is used, but the user should know
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source holds, before any picture is opened."""
+
+    pairs: tuple[Pair, ...]
+    problems: tuple[Problem, ...]
+    num_pictures: int = 0  # with or without a caption
+
+
+def substitute(policy: str, key: str, reason: str) -> tuple[str, ...]:
+    """Captions for a picture that has none, by the policy "skip", "empty" or "name"; () leaves it out."""
+    if reason not in (NO_CAPTION, EMPTY) or policy == "skip":
+        return ()
+    if policy == "empty":
+        return ("",)
+    return (clean(PurePosixPath(key).name.split(".")[0].replace("_", " ").replace("-", " ")),)
+
+
+def sorted_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda problem: problem.path))

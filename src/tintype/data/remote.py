@@ -1,0 +1,131 @@
+"""Archives that pictures are read from by offset: files on this machine, or at any URL that fsspec knows."""
+
+from __future__ import annotations
+
+import glob
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from tintype.data.files import FileError, shown, state_of
+from tintype.errors import DataError, MissingExtraError
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+MAX_EXPANDED = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Archive:
+    """A file in which pictures lie: local if `files` is None, else at `path` of that fsspec file system."""
+
+    path: str
+    state: bytes
+    size: int  # bytes
+    files: Any = None
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open it for reading from its beginning. Raises FileError or OSError."""
+        if self.files is not None:
+            with self.files.open(self.path, "rb") as file:
+                yield cast(IO[bytes], file)
+            return
+        with open(self.path, "rb") as file:
+            if state_of(os.fstat(file.fileno())) != self.state:
+                raise FileError("it has changed since it was listed")
+            yield file
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read a part of it. Raises FileError."""
+        try:
+            if self.files is not None:
+                content: bytes = self.files.cat_file(self.path, start=offset, end=offset + size)
+            else:
+                with self.open() as file:
+                    file.seek(offset)
+                    content = file.read(size)
+        except FileError:
+            raise
+        except Exception as error:  # each file system raises its own
+            raise FileError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from None
+        if len(content) != size:
+            raise FileError("the archive is cut short in it")
+        return content
+
+
+def is_url(data: str) -> bool:
+    """Whether `data` is a URL such as s3://bucket/train-{000..009}.tar rather than a path."""
+    return _URL.match(data) is not None
+
+
+def local_archive(path: Path) -> Archive:
+    """Raises DataError if it is not a regular file."""
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        raise DataError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(info.st_mode):
+        raise DataError(f"{shown(str(path))} is not a regular file")
+    return Archive(str(path), state_of(info), info.st_size)
+
+
+def remote_archives(url: str) -> list[tuple[str, Archive]]:
+    """The archives, with their names, that a URL stands for: braces and stars expanded, a folder's own.
+
+    Raises DataError or MissingExtraError.
+    """
+    found: list[tuple[str, Archive]] = []
+    for single in expand(url):
+        files, path = _file_system(single)
+        try:
+            paths = sorted(files.glob(path)) if glob.has_magic(path) else [path]
+            if len(paths) == 1 and files.isdir(paths[0]):
+                paths = sorted(name for name in files.find(paths[0]) if name.endswith(".tar"))
+            for name in paths:
+                info = files.info(name)
+                state = f"{files.ukey(name)}".encode()
+                found.append((posixpath.basename(name), Archive(name, state, int(info["size"]), files)))
+        except Exception as error:  # each file system raises its own
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{shown(single)} cannot be read: {why}") from None
+    if not found:
+        raise DataError(f"{shown(url)} holds no .tar files")
+    return found
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(url)
+    except ImportError as error:  # fsspec, or the package for this kind of URL; its message names it
+        scheme = url.partition("://")[0]
+        raise MissingExtraError(str(error) or "fsspec", f"fsspec[{scheme}]") from None
+    except ValueError as error:
+        raise DataError(f"{shown(url)} cannot be read: {error}") from None
+    return files, path
+
+
+def expand(pattern: str) -> list[str]:
+    """Names from a pattern with braces, as WebDataset has them: {000..009} counts, {a,b} lists. Raises DataError."""
+    found = _BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    numbers = _RANGE.fullmatch(found[1])
+    if numbers is not None:
+        first, last = int(numbers[1]), int(numbers[2])
+        if abs(last - first) >= MAX_EXPANDED:
+            raise DataError(f"{shown(found[0])} stands for too many files")
+        step = 1 if last >= first else -1
+        parts = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + step, step)]
+    else:
+        parts = found[1].split(",")
+    return [pattern[: found.start()] + part + rest for part in parts for rest in expand(pattern[found.end() :])]
