@@ -25,6 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.config import PRESETS, Config
+from tintype.data.order import Order
 from tintype.denoiser import Denoiser
 from tintype.train.machine import keep_memory
 from tintype.train.trainer import Trainer
@@ -50,6 +51,12 @@ class MadeUp:
             torch.randn(8 + index % 9, config.text.state_width, generator=generator).half()
             for index in range(NUM_SAMPLES)
         ]
+
+    def order(self, seed: int, indices: Tensor) -> Order:
+        return Order(seed, len(indices))
+
+    def by_shape(self, indices: Tensor) -> list[Tensor]:
+        return [torch.arange(len(indices))]
 
     def pictures(self, indices: Tensor) -> Tensor:
         return self._pictures[indices.cpu()]

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from tintype.config import Config, NetConfig, SampleConfig, TextConfig
 from tintype.denoiser import Denoiser
-from tintype.nets.text import learn_tokenizer
+from tintype.nets.tokens import learn_tokenizer
 
 LOOPBACK = ("127.", "::1", "localhost")
 

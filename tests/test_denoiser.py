@@ -10,7 +10,7 @@ import torch
 from tintype.config import Config, NetConfig, NoiseConfig, TextConfig
 from tintype.denoiser import Denoiser
 from tintype.diffusion.loss import WEIGHTS, diffusion_loss
-from tintype.nets.text import learn_tokenizer
+from tintype.nets.tokens import learn_tokenizer
 
 CAPTIONS = ["a red circle", "a blue square left of a star", ""]
 TOKENIZER, VOCABULARY = learn_tokenizer(CAPTIONS, 300)

@@ -32,6 +32,7 @@ FLOORS = {
     "serve": 6,
     "show": 6,
     "making": 6,
+    "checking": 6,
     "cli": 7,
     "__main__": 8,
 }

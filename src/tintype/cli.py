@@ -113,29 +113,34 @@ def parser() -> Parser:
     return top
 
 
+DATA = "a folder, .tar or .parquet file, URL, hf:NAME, or a .txt file that lists several of these"
+
+
 def _check_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("data", type=Path, metavar="DATA", help="folder of pictures with captions")
-    command.add_argument("--report", type=Path, metavar="FILE", help="also write every problem to FILE (.json or text)")
+    command.epilog = "Nothing in DATA is ever changed."
+    command.add_argument("data", metavar="DATA", help=DATA)
+    command.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write FILE: .html with pictures, .json, text"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--strict", action="store_true", help="exit with 1 if anything is left out")
+    command.add_argument(
+        "--text", type=options.text_encoder, default="minilm", metavar="ENCODER", help="whose limit captions must meet"
+    )
+    command.add_argument("--resolution", type=whole(8, MAX_SIDE), default=32, metavar="PX", help="to train at (32)")
+    options.data_options(command)
     command.set_defaults(run=_check)
 
 
 def _check(args: argparse.Namespace) -> int:
-    from tintype.data.check import check
-    from tintype.show import report_text
+    from tintype.checking import run
 
-    report = check(args.data)
-    print("\n".join(report.lines()))
-    if args.report is not None:
-        content = report_text(report, as_json=args.report.suffix.lower() == ".json")
-        options.write_over(args.report, content.encode("utf-8", "backslashreplace"))
-        print(f"report: {args.report}")
-    return 1 if not report.ok or (args.strict and report.num_left_out) else 0
+    return run(args)
 
 
 def _train_options(command: argparse.ArgumentParser) -> None:
     command.epilog = "The same command again goes on with a run that was stopped. Ctrl-C saves first."
-    command.add_argument("data", type=Path, metavar="DATA", help="folder of pictures with captions")
+    command.add_argument("data", metavar="DATA", help=DATA)
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run, and of the model")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--time", type=minutes, metavar="T", help="take about this long: 90s, 30m, 2h, 1h30m")
@@ -153,13 +158,18 @@ def _train_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    command.add_argument("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
+    command.add_argument("--dedupe", action="store_true", default=None, help="leave out exact copies but the first")
+    command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the training copy here, for several runs")
+    command.add_argument("--stream", action="store_true", help="no training copy: decode whenever a picture is shown")
+    options.data_options(command)
     command.set_defaults(run=_train)
 
 
 def _train(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from tintype.train.request import TrainRequest
+    from tintype.train.request import DataRequest, TrainRequest
     from tintype.train.run import train
 
     request = TrainRequest(
@@ -178,11 +188,30 @@ def _train(args: argparse.Namespace) -> int:
         text=args.text,
         device=args.device,
         dry_run=args.dry_run,
+        taking=DataRequest(
+            crop=args.crop,
+            alpha_color=args.alpha_color,
+            min_size=args.min_size,
+            max_aspect=args.max_aspect,
+            animations=args.animations,
+            caption_encoding=args.caption_encoding,
+            no_caption=args.no_caption,
+            dedupe=args.dedupe,
+        ),
+        exclude=args.exclude,
+        cache=args.cache or _cache(),
+        stream=args.stream,
     )
     run = train(request, Console(stderr=not args.dry_run))
     if not args.dry_run:
         print(run)
     return 0
+
+
+def _cache() -> Path | None:
+    """Where the environment says that training copies are kept."""
+    folder = os.environ.get("TINTYPE_CACHE")
+    return Path(folder) if folder else None
 
 
 def _making_options(command: argparse.ArgumentParser) -> None:

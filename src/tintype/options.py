@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES
+
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
 MAX_SLUG = 60  # characters
 MAX_SLUG_BYTES = 150
@@ -93,6 +95,22 @@ def picture_place(text: str) -> Path:
     if path.is_dir() or text.endswith(("/", "\\")) or path.suffix.lower() in ("", ".png"):
         return path
     raise argparse.ArgumentTypeError(f"must be a folder or end in .png, which can carry a receipt, not {text!r}")
+
+
+def data_options(command: argparse.ArgumentParser) -> None:
+    """Options that check and train share: how pictures and captions are taken in. Unset: as config.DataConfig says."""
+    group = command.add_argument_group("how pictures and captions are taken in")
+    group.add_argument("--crop", choices=CROPS, help="square: the middle of each picture; none: keep its shape (none)")
+    group.add_argument("--min-size", type=whole(0, 10_000), metavar="PX", help="leave out pictures with a shorter side")
+    group.add_argument("--max-aspect", type=number(1, 1000), metavar="X", help="leave out longer ones: X to 1 (4)")
+    group.add_argument("--alpha-color", metavar="COLOR", help="behind transparency: a name or #rrggbb (white)")
+    group.add_argument("--animations", choices=ANIMATIONS, help="use their first picture, or skip them (first)")
+    group.add_argument("--caption-encoding", metavar="NAME", help="of text that is not UTF-8, such as latin-1")
+    group.add_argument(
+        "--no-caption",
+        choices=SUBSTITUTES,
+        help="skip pictures without a caption, train on the empty one, or on the file's name (skip)",
+    )
 
 
 def is_folder(place: Path) -> bool:

@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tintype import __version__
 from tintype.data.files import shown
@@ -20,7 +20,6 @@ from tintype.receipt import read, read_texts
 if TYPE_CHECKING:
     import torch
 
-    from tintype.data.check import Report
     from tintype.models import Model
 
 
@@ -113,23 +112,6 @@ def _num_weights(path: Path) -> int:
             return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); use another checkpoint or copy it again") from None
-
-
-def report_text(report: Report, as_json: bool) -> str:
-    """A data check as a file: the lines of the terminal followed by every file left out, or JSON."""
-    entries = [{"path": p.path, "reason": p.reason, "left_out": p.left_out} for p in report.problems]
-    if as_json:
-        content: dict[str, Any] = {
-            "data": str(report.data),
-            "usable": len(report.pairs),
-            "left_out": report.num_left_out,
-            "problems": entries,
-            "duplicates": [list(keys) for keys in report.duplicates],
-            "notes": list(report.notes),
-        }
-        return json.dumps(content, indent=1) + "\n"
-    lines = [*report.lines(), "", *(f"{p.path}: {p.reason}" for p in report.problems)]
-    return "\n".join(lines).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def doctor() -> Iterator[str]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tintype.config import TextConfig
 from tintype.data.check import check, checking
 from tintype.errors import DataError
 
@@ -54,12 +55,12 @@ def test_exact_copies_are_only_noted(draw, data: Path) -> None:
 
 
 def test_conversions_and_cut_captions_are_noted(draw, data: Path) -> None:
-    draw("a.png", mode="L", color=7)
-    draw("b.png", "one\ntwo")
-    notes = "\n".join(check(data, num_cut=lambda captions: len(captions)).notes)
+    draw("a.png", "a " * 9, mode="L", color=7)
+    draw("b.png", "one\ntwo and so on and on and on and on and on")
+    notes = "\n".join(check(data, text=TextConfig(encoder="learned", max_tokens=3)).notes)
     assert "1 picture: without color" in notes
     assert "1 picture with several captions" in notes
-    assert "3 captions longer than" in notes
+    assert "2 captions are longer than the 3 tokens that learned reads" in notes
 
 
 def test_nothing_usable_is_a_verdict_not_a_crash(draw, data: Path) -> None:

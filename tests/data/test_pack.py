@@ -1,6 +1,9 @@
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
+from tintype.config import DataConfig
+from tintype.data.exclude import read_exclusions
 from tintype.data.growing import GrowingArray
-from tintype.data.pack import Pack, Progress, StatesEncoder, pack, packing
+from tintype.data.pack import Pack
+from tintype.data.packing import Progress, StatesEncoder, pack, packing
+from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 from tintype.errors import DataError
 
@@ -35,9 +42,18 @@ def folder(draw, data: Path) -> Path:
     return data
 
 
+def packs(cache: Path) -> list[str]:
+    """What lies there, but for locks and what tells which data a pack belongs to."""
+    return [path.name for path in cache.iterdir() if not path.name.startswith((".lock-", "stamp-"))]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def packed(folder: Path, tmp_path: Path, encoder: StatesEncoder | None = None) -> Pack:
     pairs, problems = find_pairs(folder)
-    return pack(pairs, 16, tmp_path / "cache", encoder or Words(), problems)
+    return pack(pairs, framing(16), tmp_path / "cache", encoder or Words(), problems)
 
 
 def test_pictures_and_states_come_back_as_they_went_in(folder: Path, tmp_path: Path) -> None:
@@ -70,8 +86,8 @@ def test_equal_captions_are_encoded_once(draw, data: Path, tmp_path: Path) -> No
 
 def test_an_empty_caption_has_no_states(tmp_path: Path, folder: Path) -> None:
     pairs = find_pairs(folder)[0]
-    bare = [type(pair)(pair.key, pair.path, ("",)) for pair in pairs]
-    states = pack(bare, 16, tmp_path / "cache", Words()).states(torch.tensor([0]), torch.tensor([0]))
+    bare = [type(pair)(pair.key, pair.place, ("",)) for pair in pairs]
+    states = pack(bare, framing(16), tmp_path / "cache", Words()).states(torch.tensor([0]), torch.tensor([0]))
     assert states[0].shape == (0, 4)
 
 
@@ -86,17 +102,17 @@ def test_bad_files_are_left_out_and_listed(draw, folder: Path, tmp_path: Path) -
     assert len(about["samples"]) == 29
     assert all(len(sample["sha256"]) == 64 for sample in about["samples"])
     assert {row["path"] for row in about["left_out"]} == {"07.png", "none.png"}
-    assert len(it.report(folder).pairs) == 29
+    assert len(it.report(str(folder), find_pairs(folder)[0], 0.03).pairs) == 29
 
 
 def test_an_unchanged_folder_is_not_packed_again(folder: Path, tmp_path: Path) -> None:
     first = packed(folder, tmp_path)
     encoder = Words()
     pairs = find_pairs(folder)[0]
-    assert list(packing(pairs, 16, tmp_path / "cache", encoder)) == []
+    assert list(packing(pairs, framing(16), tmp_path / "cache", encoder)) == []
     assert encoder.asked == 0
     assert packed(folder, tmp_path).fingerprint == first.fingerprint
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [first.folder.name]
+    assert packs(tmp_path / "cache") == [first.folder.name]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +138,7 @@ def test_any_change_makes_a_new_pack(draw, folder: Path, tmp_path: Path, change:
         encoder.identity = "other words"
     else:
         resolution = 24
-    second = pack(find_pairs(folder)[0], resolution, tmp_path / "cache", encoder)
+    second = pack(find_pairs(folder)[0], framing(resolution), tmp_path / "cache", encoder)
     assert second.fingerprint != first.fingerprint
     if change.startswith("pixels"):
         assert second.pictures(torch.tensor([5]))[0, :, 8, 8].tolist() == [41, 0, 250]
@@ -133,7 +149,7 @@ def test_a_copied_folder_has_the_same_fingerprint(folder: Path, tmp_path: Path) 
     assert packed(copy, tmp_path).fingerprint == packed(folder, tmp_path).fingerprint
 
 
-@pytest.mark.parametrize("name", ["pictures.npy", "states.npy", "pack.json"])
+@pytest.mark.parametrize("name", ["pictures-16x16.npy", "states.npy", "facts.npy", "pack.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_pack_is_made_again(folder: Path, tmp_path: Path, name: str, damage: str) -> None:
     path = packed(folder, tmp_path).folder / name
@@ -158,26 +174,159 @@ def test_states_that_are_not_finite_are_refused_when_written_and_when_read(folde
 
 
 def test_progress_tells_both_stages(folder: Path, tmp_path: Path) -> None:
-    told = list(packing(find_pairs(folder)[0], 16, tmp_path / "cache", Words()))
+    told = list(packing(find_pairs(folder)[0], framing(16), tmp_path / "cache", Words()))
     assert told[:30] == [Progress("pictures", i, 30) for i in range(1, 31)]
     assert told[-1] == Progress("captions", 60, 60)
 
 
-def test_stopping_half_way_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
-    progress = packing(find_pairs(folder)[0], 16, tmp_path / "cache", Words())
-    next(progress)
-    progress.close()
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_two_at_once_agree(folder: Path, tmp_path: Path) -> None:
+def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(draw, folder: Path, tmp_path: Path) -> None:
+    draw("07.png", color="red").write_bytes(b"rubbish")
     pairs = find_pairs(folder)[0]
-    slow = packing(pairs, 16, tmp_path / "cache", Words())
+    whole = content(pack(pairs, framing(16), tmp_path / "whole", Words()).folder)
+    asked = []
+    for stop in (1, 13, 30, 31):
+        encoder = Words()
+        progress = packing(pairs, framing(16), tmp_path / "cache", encoder)
+        for _ in range(stop):
+            next(progress)
+        progress.close()
+        assert not list((tmp_path / "cache").glob("pack-*"))
+        asked.append(next(packing(pairs, framing(16), tmp_path / "cache", Words())))
+    encoder = Words()
+    last = pack(pairs, framing(16), tmp_path / "cache", encoder)
+    assert encoder.asked == 0  # everything had been done
+    assert content(last.folder) == whole
+    assert [p.path for p in last.problems] == ["07.png"]
+    assert [now.done for now in asked[:3]] == [2, 15, 60]
+    assert packs(tmp_path / "cache") == [last.folder.name]
+
+
+@pytest.mark.parametrize("damage", ["journal", "array", "both"])
+def test_a_stopped_pack_that_was_damaged_is_begun_again(folder: Path, tmp_path: Path, damage: str) -> None:
+    pairs = find_pairs(folder)[0]
+    whole = content(pack(pairs, framing(16), tmp_path / "whole", Words()).folder)
+    progress = packing(pairs, framing(16), tmp_path / "cache", Words())
+    for _ in range(20):
+        next(progress)
+    progress.close()
+    (journal,) = (tmp_path / "cache").glob(".packing-*.jsonl")
+    if damage in ("journal", "both"):
+        journal.write_bytes(journal.read_bytes()[:-7])
+    if damage in ("array", "both"):
+        array = journal.with_suffix("") / "pictures-16x16.npy"
+        array.write_bytes(array.read_bytes()[:-100])
+    assert content(pack(pairs, framing(16), tmp_path / "cache", Words()).folder) == whole
+
+
+def test_two_at_once_wait_for_each_other(folder: Path, tmp_path: Path) -> None:
+    pairs = find_pairs(folder)[0]
+    slow = packing(pairs, framing(16), tmp_path / "cache", Words())
     next(slow)
-    quick = pack(pairs, 16, tmp_path / "cache", Words())
+    encoder = Words()
+    other = packing(pairs, framing(16), tmp_path / "cache", encoder)
+    assert next(other) == Progress("waiting", 0, 1)
     for _ in slow:
         pass
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == [quick.folder.name]
+    assert list(other) == []
+    assert encoder.asked == 0
+    assert packs(tmp_path / "cache") == [pack(pairs, framing(16), tmp_path / "cache", encoder).folder.name]
+
+
+def test_data_of_the_same_content_share_a_pack(folder: Path, tmp_path: Path) -> None:
+    first = packed(folder, tmp_path)
+    copy = shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copy)
+    (copy / "zz.png").write_bytes(b"rubbish")
+    (copy / "zz.txt").write_text("of a picture that cannot be read")
+    second = packed(copy, tmp_path)
+    assert second.folder == first.folder
+    assert [p.path for p in second.problems] == ["zz.png"]
+    assert first.problems == []
+    assert packs(tmp_path / "cache") == [first.folder.name]
+
+
+def test_a_disk_with_too_little_room_is_said_before_anything_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20_000))
+    progress = packing(find_pairs(folder)[0], framing(16), tmp_path / "cache", Words())
+    with pytest.raises(DataError, match=r"needs about 2\.59e-05 GB .* has 2e-05 GB free: make room"):
+        next(progress)
+
+
+def test_the_first_of_exact_copies_is_kept_when_asked(draw, data: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        draw(name)
+    draw("d.png", color="blue")
+    how = framing(16, DataConfig(dedupe=True))
+    it = pack(find_pairs(data)[0], how, tmp_path / "cache", Words())
+    assert it.keys == ["a.png", "d.png"]
+    assert [(p.path, p.reason) for p in it.problems] == [
+        (name, "an exact copy of another picture") for name in ("b.png", "c.png")
+    ]
+
+
+def test_dedupe_goes_on_where_it_was_stopped(draw, data: Path, tmp_path: Path) -> None:
+    for i in range(10):
+        draw(f"{i}.png", color=(i % 3, 0, 0))
+    pairs, how = find_pairs(data)[0], framing(16, DataConfig(dedupe=True))
+    progress = packing(pairs, how, tmp_path / "cache", Words())
+    for _ in range(4):
+        next(progress)
+    progress.close()
+    assert pack(pairs, how, tmp_path / "cache", Words()).keys == ["0.png", "1.png", "2.png"]
+
+
+def test_exclusions_by_key_and_by_hash_are_listed(folder: Path, tmp_path: Path) -> None:
+    before = packed(folder, tmp_path)
+    unwanted = tmp_path / "unwanted.txt"
+    unwanted.write_text(f"# not ours\n03.png\nsha256:{before.sha256[5].upper()}\nnowhere.png\n")
+    exclusions = read_exclusions(unwanted)
+    pairs, problems = exclusions.part(find_pairs(folder)[0])
+    it = pack(pairs, framing(16), tmp_path / "cache", Words(), problems, exclusions)
+    assert it.num_samples == 28
+    assert it.fingerprint != before.fingerprint
+    about = it.data_json()
+    reasons = {row["path"]: row["reason"] for row in about["left_out"]}
+    assert reasons == {"03.png": "excluded on request", "05.png": "excluded on request"}
+    assert about["warnings"] == [{"path": "nowhere.png", "reason": "to be excluded, but there is no such picture"}]
+
+
+def test_rows_of_data_json_can_be_excluded(folder: Path, tmp_path: Path) -> None:
+    rows = packed(folder, tmp_path).data_json()["samples"][:2]
+    unwanted = tmp_path / "unwanted.txt"
+    unwanted.write_text("".join(json.dumps(row) + ",\n" for row in rows))
+    assert read_exclusions(unwanted).sha256 == {row["sha256"] for row in rows}
+    with pytest.raises(DataError, match="no longer there"):
+        read_exclusions(tmp_path / "nowhere.txt")
+
+
+def test_pictures_of_several_shapes_are_packed_by_shape(draw, data: Path, tmp_path: Path) -> None:
+    sizes = [(64, 64), (128, 64), (64, 128), (60, 64), (64, 128)]
+    for number, size in enumerate(sizes):
+        draw(f"{number}.png", color=(10 * number, 0, 0), size=size)
+    how = framing(32, DataConfig(crop="none"), patch=4)
+    it = pack(find_pairs(data)[0], how, tmp_path / "cache", Words())
+    parts = it.by_shape(torch.arange(5))
+    assert sorted(part.tolist() for part in parts) == [[0, 3], [1], [2, 4]]
+    for part in parts:
+        pictures = it.pictures(part)
+        height, width = pictures.shape[2:]
+        assert height * width <= 32 * 32
+        assert pictures[:, 0, 0, 0].tolist() == [10 * number for number in part.tolist()]
+        wide = sizes[int(part[0])][0] / sizes[int(part[0])][1]
+        assert width / height == pytest.approx(wide, rel=0.15)
+    with pytest.raises(ValueError):
+        it.pictures(torch.arange(5))
+
+
+def test_squares_have_the_fingerprint_that_they_had_when_there_was_nothing_else(folder: Path, tmp_path: Path) -> None:
+    pairs = find_pairs(folder)[0]
+    square, free = (pack(pairs, framing(16, DataConfig(crop=crop)), tmp_path, Words()) for crop in ("square", "none"))
+    digest = hashlib.sha256(json.dumps([1, 16, "words"]).encode())
+    for pair, sha256 in zip(pairs, square.sha256, strict=True):
+        digest.update(json.dumps([pair.key, sha256, pair.captions]).encode())
+    assert square.fingerprint == free.fingerprint == digest.hexdigest()
 
 
 def test_nothing_usable_is_an_error_that_names_the_first(draw, data: Path, tmp_path: Path) -> None:
@@ -231,6 +380,20 @@ def test_split_always_leaves_something_to_train_on(draw, data: Path, tmp_path: P
     assert len(held) >= (1 if share > 0 and num == 30 else 0)
     if share == 0:
         assert len(held) == 0
+
+
+@pytest.mark.parametrize("keep", [1, 7, 10])
+def test_a_growing_array_can_be_gone_on_with(tmp_path: Path, keep: int) -> None:
+    rows = np.arange(30, dtype=np.int32).reshape(10, 3)
+    path = tmp_path / "a.npy"
+    with suppress(KeyboardInterrupt), GrowingArray(path) as array:
+        array.append(rows)
+        raise KeyboardInterrupt
+    with GrowingArray(path, keep) as array:
+        array.append(rows[keep:])
+    assert np.array_equal(np.load(path), rows)
+    with pytest.raises(ValueError):
+        GrowingArray(path, 11)
 
 
 def test_rows_of_another_shape_do_not_fit(tmp_path: Path) -> None:

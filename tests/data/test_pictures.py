@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from tintype.data.pictures import PictureError, decode, examine, fit, read_picture
+from tintype.data.files import LocalFile
+from tintype.data.pictures import PictureError, decode, examine, fit, framing, read_picture
 
 RED = (200, 30, 40)
+
+
+def place(path: Path) -> LocalFile:
+    return LocalFile(str(path.parent), path.name, b"")
+
+
+def pixels_of(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture).transpose(2, 0, 1)
 
 
 def gradient(width: int = 48, height: int = 32) -> Image.Image:
@@ -75,7 +84,7 @@ def test_truncated_jpeg_is_noticed_at_a_fraction_of_its_size_too() -> None:
 
 def test_png_without_its_end_is_used_with_a_note() -> None:
     content = encoded(gradient())
-    picture, notes = decode(content[:-12])
+    picture, notes, _ = decode(content[:-12])
     assert picture.getpixel((9, 9)) == gradient().getpixel((9, 9))
     assert any("end of the file" in note for note in notes)
 
@@ -107,7 +116,7 @@ def test_what_is_not_a_picture_is_named(content: bytes, words: str) -> None:
 
 
 def test_cmyk_is_converted_with_a_note() -> None:
-    picture, notes = decode(encoded(Image.new("CMYK", (40, 40), (0, 0, 0, 0)), "JPEG"))
+    picture, notes, _ = decode(encoded(Image.new("CMYK", (40, 40), (0, 0, 0, 0)), "JPEG"))
     assert min(picture.getpixel((5, 5))) > 250
     assert any("CMYK" in note for note in notes)
 
@@ -150,7 +159,7 @@ def test_32_bit_integers_are_refused() -> None:
 
 @pytest.mark.parametrize(("mode", "color", "want"), [("1", 1, 255), ("L", 90, 90), ("LA", (90, 255), 90)])
 def test_gray_becomes_rgb_with_a_note(mode: str, color: object, want: int) -> None:
-    picture, notes = decode(encoded(Image.new(mode, (8, 8), color)))
+    picture, notes, _ = decode(encoded(Image.new(mode, (8, 8), color)))
     assert picture.getpixel((0, 0)) == (want,) * 3
     assert "without color" in notes
 
@@ -177,7 +186,7 @@ def test_palette_and_color_key_transparency() -> None:
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_many_pictures_the_first_is_used_with_a_note(format: str) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
-    picture, notes = decode(encoded(frames[0], format, save_all=True, append_images=frames[1:]))
+    picture, notes, _ = decode(encoded(frames[0], format, save_all=True, append_images=frames[1:]))
     red, _, blue = picture.getpixel((4, 4))
     assert red > 240 > 15 > blue
     assert any("first" in note for note in notes)
@@ -249,7 +258,7 @@ def test_fit_takes_the_centre_square(size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, "blue")
     left, top = (size[0] - 64) // 2, (size[1] - 64) // 2
     picture.paste("red", (left, top, left + 64, top + 64))
-    pixels = fit(picture, 32)
+    pixels = pixels_of(fit(picture, (32, 32)))
     assert pixels.shape == (3, 32, 32)
     assert pixels.dtype == np.uint8
     assert pixels[0, 2:-2, 2:-2].min() > 250
@@ -258,9 +267,9 @@ def test_fit_takes_the_centre_square(size: tuple[int, int]) -> None:
 
 def test_fit_is_antialiased_and_exact_at_its_own_size() -> None:
     board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
-    assert np.abs(fit(board, 16).astype(int) - 127).max() <= 3
+    assert np.abs(pixels_of(fit(board, (16, 16))).astype(int) - 127).max() <= 3
     own = gradient(32, 32)
-    assert np.array_equal(fit(own, 32).transpose(1, 2, 0), np.asarray(own))
+    assert np.array_equal(np.asarray(fit(own, (32, 32))), np.asarray(own))
 
 
 @pytest.mark.parametrize(
@@ -270,14 +279,14 @@ def test_fit_is_antialiased_and_exact_at_its_own_size() -> None:
 def test_too_small_and_too_long_are_left_out(tmp_path: Path, size: tuple[int, int], words: str) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", size).save(path)
-    assert words in examine(path, 32).reason
+    assert words in examine(place(path), framing(32)).reason
 
 
 def test_examine_never_raises_and_hashes_what_it_could_read(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"rubbish")
-    seen = examine(path, 32)
+    seen = examine(place(path), framing(32))
     assert seen.pixels is None
     assert len(seen.sha256) == 64
     assert seen.reason
-    assert examine(tmp_path / "gone.png", 32).sha256 == ""
+    assert examine(place(tmp_path / "gone.png"), framing(32)).sha256 == ""

@@ -75,6 +75,7 @@ def test_metadata_comes_before_text_files_and_jsonl_before_csv(draw, data: Path)
     (data / "metadata.csv").write_text("file_name,text\na.png,from csv\n")
     assert captions(data) == {"a.png": ("from jsonl",)}
     assert set(reasons(data)) == {"a.txt", "metadata.csv"}
+    assert not any(p.left_out for p in find_pairs(data)[1])
     assert [p.left_out for p in find_pairs(data)[1] if p.path == "a.txt"] == [False]
 
 
@@ -223,12 +224,17 @@ def test_messages_say_what_is_wrong_and_what_to_do(draw, data: Path, tmp_path: P
     (data / "a.txt").write_text("a cat")
     (data / "b.txt").write_text("a cat")
     assert "2 text files but no pictures" in message(data)
-    assert "not supported in this version" in message(data / "a.txt")
+    assert "there is no folder" in message(data / "a.txt")
     (data / "a.txt").unlink()
     (data / "b.txt").unlink()
     (data / "train.tar").write_bytes(b"x")
-    assert "not supported in this version" in message(data / "train.tar")
-    assert "not supported in this version" in message(data)
+    assert "not a tar file" in message(data / "train.tar")
+    assert "train.tar: not a tar file" in message(data)
+    (data / "train.tar").unlink()
+    (data / "train.tar.gz").write_bytes(b"x")
+    assert "unpack it" in message(data / "train.tar.gz")
+    assert "unpack it" in message(data)
+    (data / "train.tar.gz").unlink()
     picture = draw("cat.png", None)
     assert "not a folder" in message(picture)
     text = message(data)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.nets.conditioning import pad_states
-from tintype.nets.text import FrozenEncoder, LearnedVocabulary, TextTower, learn_tokenizer, make_encoder
+from tintype.nets.text import FrozenEncoder, LearnedVocabulary, TextTower, make_encoder
+from tintype.nets.tokens import learn_tokenizer, token_lengths
 
 CAPTIONS = ["a red circle", "a blue square", "three green stars", "ein grüner Stern", "赤い丸", "красный круг"] * 3
 NET = NetConfig(width=32, heads=2, text_depth=1)
@@ -114,3 +115,16 @@ def test_a_learned_vocabulary_needs_its_file() -> None:
 def test_a_name_that_is_not_on_this_machine_says_what_to_do() -> None:
     with pytest.raises(CheckpointError, match="nothing is fetched"):
         make_encoder(TextConfig(encoder="hf:nobody/no-such-encoder"))
+
+
+def test_lengths_are_those_of_the_encoder_before_it_cuts(tokenizer: str) -> None:
+    captions = ["a red square", "x", "many " * 200]
+    config = TextConfig(encoder="learned", max_tokens=8)
+    lengths = token_lengths(captions, config)
+    assert sum(length > 8 for length in lengths) == 1
+    assert lengths[1] <= 2
+    assert lengths[2] >= 200
+
+
+def test_lengths_for_the_frozen_encoder_count_its_own_marks() -> None:
+    assert token_lengths(["a cat", "", "many " * 200], TextConfig()) == [4, 2, 202]

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig, TrainConfig
+from tintype.data.order import Order
 from tintype.denoiser import Denoiser
 from tintype.train import prepare
 from tintype.train.trainer import Trainer
@@ -22,6 +23,12 @@ class DrawnSamples:
     """Ten pictures with two captions each; nine are trained on."""
 
     num = 10
+
+    def order(self, seed: int, indices: Tensor) -> Order:
+        return Order(seed, len(indices))
+
+    def by_shape(self, indices: Tensor) -> list[Tensor]:
+        return [torch.arange(len(indices))]
 
     def pictures(self, indices: Tensor) -> Tensor:
         rows = torch.arange(3 * 8 * 8).reshape(1, 3, 8, 8)

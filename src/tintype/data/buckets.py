@@ -17,9 +17,7 @@ def shapes_for(resolution: int, patch: int, max_aspect: float) -> tuple[tuple[in
     budget = side * side
     tall = {(budget // columns, columns) for columns in range(1, side + 1)}
     kept = {
-        (rows, columns)
-        for rows, columns in tall
-        if rows <= max_aspect * columns and rows * columns >= FULL * budget
+        (rows, columns) for rows, columns in tall if rows <= max_aspect * columns and rows * columns >= FULL * budget
     }
     both = kept | {(columns, rows) for rows, columns in kept} | {(side, side)}
     return tuple(sorted(((rows * patch, columns * patch) for rows, columns in both), key=lambda s: (s[1] / s[0], s)))

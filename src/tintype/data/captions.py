@@ -36,6 +36,7 @@ class Row(NamedTuple):
     file_name: str
     captions: tuple[str, ...]
     reason: str
+    sha256: str = ""  # of the file, where the row has one
 
 
 def clean(caption: str) -> str:
@@ -121,7 +122,8 @@ def row_of(number: int, values: dict[str, object]) -> Row:
     if not isinstance(name, str) or not name.strip():
         return Row(number, "", (), "the row has no file_name")
     captions, reason = captions_in(values)
-    return Row(number, name, captions, reason)
+    sha256 = values.get("sha256")
+    return Row(number, name, captions, reason, sha256.strip().lower() if isinstance(sha256, str) else "")
 
 
 def captions_in(values: dict[str, object]) -> tuple[tuple[str, ...], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import struct
@@ -46,6 +47,24 @@ class LocalFile:
 
     def read(self) -> bytes:
         return read_file(self.path, state=self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A place whose content was given a sha256: any other content is refused."""
+
+    place: Place
+    sha256: str  # hexadecimal, lower case
+
+    @property
+    def state(self) -> bytes:
+        return self.place.state + self.sha256.encode()
+
+    def read(self) -> bytes:
+        content = self.place.read()
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise FileError("its sha256 is not the one in the metadata: it was changed or damaged")
+        return content
 
 
 class Entry(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
 from tintype.data.captions import METADATA_NAMES, NO_CAPTION, read_caption_file, read_metadata
-from tintype.data.files import Entry, FileError, LocalFile, shown, walk
+from tintype.data.files import Entry, FileError, LocalFile, Verified, shown, walk
 from tintype.data.kinds import (
     ARCHIVE_SUFFIXES,
     CAPTION_SUFFIXES,
@@ -62,6 +62,7 @@ class _Folder:
         self.metadata: list[Entry] = []
         self.bundles: list[Entry] = []  # tar files and tables
         self.rows: dict[str, tuple[str, ...]] = {}
+        self.sha256: dict[str, str] = {}  # that the metadata has, of some files
         self.bad_rows: dict[str, Problem] = {}
         self.used: dict[str, list[str]] = defaultdict(list)  # caption file -> pictures
         self.problems: list[Problem] = []
@@ -98,10 +99,10 @@ class _Folder:
         first: dict[str, str] = {}
         for key in sorted(self.pictures):
             if first.setdefault(_nfc(key).casefold(), key) != key:
-                self.problem(key, f"a name that differs from {first[_nfc(key).casefold()]} only in case or accents", False)
+                self.problem(key, f"its name is that of {first[_nfc(key).casefold()]} but for case or accents", False)
 
     def problem(self, path: str, reason: str, left_out: bool = True) -> None:
-        self.problems.append(Problem(path, reason, left_out))
+        self.problems.append(Problem(path, reason, left_out, self.files.get(path) if left_out else None))
 
     def listing(self, entry: Entry) -> Listing:
         """What lies in a tar file or a table of this folder."""
@@ -145,6 +146,8 @@ class _Folder:
                 self.problem(where, "a second row for the same file: the first is used")
             elif key is not None:
                 self.rows[key] = captions
+                if row.sha256:
+                    self.sha256[key] = row.sha256
                 self.pictures.add(key)
 
     def _key_of(self, where: str, folder: PurePosixPath, name: str, by_nfc: dict[str, str]) -> str | None:
@@ -174,7 +177,8 @@ class _Folder:
         if key in self.rows:
             if beside:
                 self.problem(beside[0].key, "the metadata has a row for its picture, which is used instead", False)
-            return Pair(key, place, self.rows[key])
+            sha256 = self.sha256.get(key)
+            return Pair(key, place if sha256 is None else Verified(place, sha256), self.rows[key])
         if len(beside) > 1:
             self.problem(beside[1].key, "another caption file for the same picture is used instead", False)
         where, reason = key, NO_CAPTION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,35 @@ class GrowingArray:
     """A .npy file that rows are added to; it can be memory-mapped once the `with` block has ended.
 
     Ordinary writes, not a memory map, so that a full disk is an OSError and not the death of the process.
+
+    Args:
+        keep: rows of an unfinished file to go on from; what follows them is dropped.
+
+    Raises ValueError if the file does not hold that many.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = open(path, "wb")
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        self._file = open(path, "r+b" if keep else "wb")
         self._dtype: np.dtype[Any] | None = None
         self._row: tuple[int, ...] = ()
-        self._num_rows = 0
+        self._num_rows = keep
+        if keep:
+            try:
+                self._go_on(keep)
+            except BaseException:
+                self._file.close()
+                raise
+
+    def _go_on(self, keep: int) -> None:
+        if np.lib.format.read_magic(self._file) != (1, 0):
+            raise ValueError("not an array of this kind")
+        shape, _, self._dtype = np.lib.format.read_array_header_1_0(self._file)
+        self._row = shape[1:]
+        end = self._file.tell() + keep * self._dtype.itemsize * math.prod(self._row)
+        if os.fstat(self._file.fileno()).st_size < end:
+            raise ValueError("the file is shorter than it was")
+        self._file.truncate(end)
+        self._file.seek(end)
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add rows [n, ...]. Raises ValueError if their type or shape differs from the first's."""
@@ -32,6 +55,11 @@ class GrowingArray:
             raise ValueError(f"rows of {rows.dtype} {rows.shape[1:]} do not fit {self._dtype} {self._row}")
         self._num_rows += len(rows)
         self._file.write(np.ascontiguousarray(rows).tobytes())
+
+    def sync(self) -> None:
+        """Bring what was added to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def __enter__(self) -> GrowingArray:
         return self
@@ -44,8 +72,7 @@ class GrowingArray:
                 if self._dtype is None:
                     self._dtype = np.dtype(np.uint8)
                 self._write_header()
-                self._file.flush()
-                os.fsync(self._file.fileno())
+                self.sync()
         finally:
             self._file.close()
 

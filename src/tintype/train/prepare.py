@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -14,18 +14,27 @@ from rich.console import Console
 from tintype import models
 from tintype.checkpoint import load_parts
 from tintype.config import PRESETS, Config
-from tintype.data.check import Report
-from tintype.data.pack import Pack, Progress, packing
-from tintype.data.sources import Pair, Problem, find_pairs
+from tintype.data.exclude import Exclusions, read_exclusions
+from tintype.data.pack import Pack
+from tintype.data.packing import Progress, cataloging, packing
+from tintype.data.pairs import Pair, Problem
+from tintype.data.pictures import framing
+from tintype.data.report import Report
+from tintype.data.sources import find_pairs
+from tintype.data.stream import Stream
 from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
-from tintype.nets.text import TextEncoder, learn_tokenizer, make_encoder
+from tintype.nets.text import TextEncoder, make_encoder
+from tintype.nets.tokens import learn_tokenizer
 from tintype.train.folder import PACKS, PARTS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
 from tintype.train.settings import require_same, settings_of
 from tintype.train.trainer import Trainer, load_weights
+
+T = TypeVar("T")
+AHEAD = 2  # batches that are read while others are computed, without a training copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,7 @@ class Prepared:
     config: Config
     tokenizer: str | None
     encoder: TextEncoder
-    pack: Pack
+    pack: Pack | Stream
     device: torch.device
     bf16: bool
     initial: models.Model | None  # whose weights to start from; None draws them
@@ -50,7 +59,8 @@ class Prepared:
         denoiser.encoder = self.encoder
         if self.initial is not None:
             load_weights(denoiser, models.read_weights(self.initial))
-        return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16)
+        ahead = AHEAD if isinstance(self.pack, Stream) else 0
+        return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead)
 
     def resumed(self, config: Config) -> Trainer:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
@@ -68,13 +78,17 @@ def prepare(
     config = settings_of(request, device, base)
     if stored is not None:
         require_same(stored.config, config)
-    pairs, problems = find_pairs(request.data)
+    pairs, problems = find_pairs(request.data, config.data)
+    exclusions = read_exclusions(request.exclude) if request.exclude is not None else Exclusions()
+    pairs, excluded = exclusions.part(pairs)
+    problems += excluded
     if base is not None and config.text == base.text:
         encoder = make_encoder(config.text, tokenizer)
     else:
         config, tokenizer, encoder = _text(config, pairs)
-    pack = _packed(pairs, problems, config.net.resolution, run / PACKS, encoder, console)
-    _report(request.data, pairs, pack, console)
+    making = _Making(config, pairs, problems, encoder, exclusions, request.cache or run / PACKS)
+    pack = making.stream(console) if request.stream else making.pack(console)
+    _say_report(str(request.data), pack, pairs, config.train.held_out if stored is None else None, console)
     if stored is not None and stored.fingerprint not in (None, pack.fingerprint):
         raise CheckpointError(
             f"the pictures or captions in {request.data} are not those the run was started with; put them back, or "
@@ -98,7 +112,8 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
         return stored.config, stored.tokenizer, found
     config = models.read_config(found)
     if config.preset in PRESETS:  # how long and how fast the other model was trained is not asked for again
-        config = replace(config, train=PRESETS[config.preset](config.net.resolution).train)
+        preset = PRESETS[config.preset](config.net.resolution)
+        config = replace(config, train=preset.train, data=preset.data)
     return config, models.read_tokenizer(found), found
 
 
@@ -114,28 +129,56 @@ def _text(config: Config, pairs: list[Pair]) -> tuple[Config, str | None, TextEn
     return config, tokenizer, encoder
 
 
-def _packed(
-    pairs: list[Pair], problems: list[Problem], resolution: int, folder: Path, encoder: TextEncoder, console: Console
-) -> Pack:
-    """Make or open the training copy, and tell how far it is every ten seconds."""
-    progress = packing(pairs, resolution, folder, encoder, problems)
+def _say_report(data: str, pack: Pack | Stream, pairs: list[Pair], held_out: float | None, console: Console) -> None:
+    """Tell what a check finds: all of it at the start of a run, later (held_out is None) only what is left out."""
+    if held_out is None:
+        used = set(pack.keys)
+        report = Report(data, tuple(pair for pair in pairs if pair.key in used), tuple(pack.problems), (), ())
+    else:
+        report = pack.report(data, pairs, held_out)
+    for line in report.lines():
+        say(console, line)
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What a training copy, or a catalog, is made from."""
+
+    config: Config
+    pairs: list[Pair]
+    problems: list[Problem]
+    encoder: TextEncoder
+    exclusions: Exclusions
+    folder: Path
+
+    def pack(self, console: Console) -> Pack:
+        """Make or open the training copy."""
+        how = framing(self.config.net.resolution, self.config.data, self.config.net.patch)
+        progress = packing(self.pairs, how, self.folder, self.encoder, self.problems, self.exclusions)
+        return _told(progress, console)
+
+    def stream(self, console: Console) -> Stream:
+        """Check every picture, unless that was done before, and leave it where it lies."""
+        how = framing(self.config.net.resolution, self.config.data, self.config.net.patch)
+        progress = cataloging(self.pairs, how, self.folder, self.encoder, self.problems, self.exclusions)
+        catalog = _told(progress, console)
+        return Stream(catalog.folder, self.pairs, how, self.encoder, catalog.problems)
+
+
+def _told(progress: Generator[Progress, None, T], console: Console) -> T:
+    """Run `progress` to its end, and tell how far it is: on a terminal always, else every ten seconds."""
     last = time.monotonic()
     with console.status("reading pictures and captions") as status:
         while True:
             try:
-                now: Progress = next(progress)
+                now = next(progress)
             except StopIteration as end:
-                pack: Pack = end.value
-                return pack
+                done: T = end.value
+                return done
             line = f"reading {now.stage}: {now.done:,} of {now.total:,}"
+            if now.stage == "waiting":
+                line = "another run is making the same training copy; waiting for it"
             status.update(line)
             if not console.is_terminal and time.monotonic() - last >= ROW_SECONDS:
                 last = time.monotonic()
                 say(console, line)
-
-
-def _report(data: Path, pairs: list[Pair], pack: Pack, console: Console) -> None:
-    used = set(pack.keys)
-    kept = tuple(pair for pair in pairs if pair.key in used)
-    for line in Report(data, kept, tuple(pack.problems), notes=(), duplicates=()).lines():
-        say(console, line)

@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataRequest:
+    """How pictures and captions are taken in, as in config.DataConfig. None means: not asked for."""
+
+    crop: str | None = None
+    alpha_color: str | None = None
+    min_size: int | None = None
+    max_aspect: float | None = None
+    animations: str | None = None
+    caption_encoding: str | None = None
+    no_caption: str | None = None
+    dedupe: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,7 +27,7 @@ class TrainRequest:
     At most one of `minutes`, `steps` and `images` sets the length of the run.
     """
 
-    data: Path
+    data: str | Path  # a folder, an archive, a list or a URL: see data.sources
     out: Path
     minutes: float | None = None  # wall-clock budget, from the start of the command to the finished model
     steps: int | None = None  # of batch_size pictures each
@@ -28,3 +42,7 @@ class TrainRequest:
     text: str | None = None  # "minilm", "learned" or "hf:NAME"
     device: str | None = None  # None chooses; "cpu", "cuda", "cuda:1", "mps"
     dry_run: bool = False  # print the plan and stop
+    taking: DataRequest = field(default_factory=DataRequest)
+    exclude: Path | None = None  # a list of keys and hashes that must not be trained on
+    cache: Path | None = None  # where training copies are kept, for several runs; None: in the run folder
+    stream: bool = False  # decode pictures whenever they are shown, without a training copy

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tintype.config import Config
+from tintype.data.sources import name_of
 from tintype.train import plan
 from tintype.train.folder import LOG, Stored, find_stored, locked, sweep, write_start
 from tintype.train.interrupt import Interruption, Terminated
@@ -61,7 +62,7 @@ def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, co
     write_start(run, config, ready.tokenizer, ready.pack.data_json())
     trim_log(run / LOG, trainer.images_seen)
     with Interruption() as interruption:
-        Session(run, config, ready, trainer, console, data=request.data.resolve().name).go(interruption)
+        Session(run, config, ready, trainer, console, data=name_of(request.data)).go(interruption)
     say(console, f"done: {run / MODEL}; samples are in {run / 'samples'}")
 
 

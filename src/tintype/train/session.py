@@ -136,6 +136,8 @@ class Session:
             data=self._data,
             num_shown=len(shown),
             num_held_out=len(held_out),
+            num_left_out=sum(problem.left_out for problem in self._ready.pack.problems),
+            fingerprint=self._ready.pack.fingerprint,
             num_weights=sum(weight.numel() for weight in denoiser.parameters()),
             images_seen=self._trainer.images_seen,
             seconds=self._seconds,

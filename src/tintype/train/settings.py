@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from tintype.config import PRESETS, Config, TextConfig
+from tintype.config import PRESETS, Config, DataConfig, TextConfig, check_data
 from tintype.errors import CheckpointError, ConfigError
-from tintype.train.request import TrainRequest
+from tintype.train.request import DataRequest, TrainRequest
 
 T = TypeVar("T")
 MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less
@@ -40,7 +40,20 @@ def settings_of(request: TrainRequest, device: torch.device, base: Config | None
     )
     if request.steps is not None:
         train = replace(train, images=request.steps * train.batch_size)
-    return with_images(replace(config, train=train), train.images)
+    config = replace(config, train=train, data=data_config(request.taking, config.data))
+    return with_images(config, train.images)
+
+
+def data_config(request: DataRequest, otherwise: DataConfig) -> DataConfig:
+    """How data are taken in: as asked, and the rest as in `otherwise`. Raises ConfigError."""
+    asked = {
+        entry.name: value
+        for entry in dataclasses.fields(request)
+        if (value := getattr(request, entry.name)) is not None
+    }
+    found = replace(otherwise, **asked)
+    check_data(found)
+    return found
 
 
 def _either(asked: T | None, otherwise: T) -> T:

@@ -9,14 +9,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from tintype.codec import PixelCodec
 from tintype.config import Config
-from tintype.data.order import caption_at, dropped_at, flip_at, sample_at
+from tintype.data.order import Order, caption_at, dropped_at, flip_at
+from tintype.data.stream import ReadAhead
 from tintype.denoiser import Denoiser
 from tintype.diffusion.loss import WEIGHTS, diffusion_loss, noise_error
 from tintype.diffusion.noise import Purpose, add_noise, normal, sigma_of
@@ -31,13 +32,25 @@ MAX_MEASURED = 64  # held-out pictures that are measured
 
 
 class Samples(Protocol):
-    """What the trainer needs of a `data.pack.Pack`."""
+    """What the trainer needs of a `data.pack.Pack` or `data.stream.Stream`."""
+
+    def order(self, seed: int, indices: Tensor) -> Order: ...
+
+    def by_shape(self, indices: Tensor) -> list[Tensor]: ...
 
     def pictures(self, indices: Tensor) -> Tensor: ...
 
     def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]: ...
 
     def split(self, share: float) -> tuple[Tensor, Tensor]: ...
+
+
+class Part(NamedTuple):
+    """The samples of a batch that are of one shape."""
+
+    positions: Tensor  # [B] in the run
+    pictures: Tensor  # [B, 3, H, W] uint8
+    states: Sequence[Tensor]  # of their captions; none where the caption is dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +69,18 @@ class Trainer:
 
     Args:
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe; weights and loss stay float32.
+        ahead: batches that are read while others are computed, for samples that take time to read.
     """
 
     def __init__(
-        self, denoiser: Denoiser, samples: Samples, config: Config, device: torch.device, *, bf16: bool = False
+        self,
+        denoiser: Denoiser,
+        samples: Samples,
+        config: Config,
+        device: torch.device,
+        *,
+        bf16: bool = False,
+        ahead: int = 0,
     ) -> None:
         self.denoiser = denoiser.to(device).train()
         self.config = config
@@ -72,6 +93,8 @@ class Trainer:
         self._bf16 = bf16
         self._samples = samples
         self._shown, self._held_out = samples.split(config.train.held_out)
+        self._order = samples.order(config.train.seed, self._shown)
+        self._read = ReadAhead(self._parts, ahead)
         self._codec = PixelCodec()
         self._weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
         self._optimizers = make_optimizers(self.denoiser, config.train)
@@ -98,16 +121,22 @@ class Trainer:
         indices = self._held_out[:MAX_MEASURED]
         if not len(indices):
             return {}
+        parts = [indices[places] for places in self._samples.by_shape(indices)]
+        with self.averaged(), self._precision():
+            found = [self._errors_of(part) for part in parts]
+        return {level: float(torch.cat([errors[level] for errors in found]).mean()) for level in LEVELS}
+
+    def _errors_of(self, indices: Tensor) -> dict[float, Tensor]:
+        """Error [B] at each noise level of held-out pictures of one shape."""
         x0 = self._codec.encode(self._samples.pictures(indices)).to(self._device)
         drawn = normal(self.config.train.seed, Purpose.EVALUATE, indices.to(self._drawn_on), tuple(x0.shape[1:]))
         noise = drawn.to(self._device)
+        cond = self.denoiser.condition(self._samples.states(indices, torch.zeros_like(indices)))
         errors = {}
-        with self.averaged(), self._precision():
-            cond = self.denoiser.condition(self._samples.states(indices, torch.zeros_like(indices)))
-            for level in LEVELS:
-                sigma = torch.full((len(x0),), level, device=self._device)
-                denoised = self.denoiser(add_noise(x0, noise, sigma), sigma, cond)
-                errors[level] = float(noise_error(denoised, x0, sigma).mean())
+        for level in LEVELS:
+            sigma = torch.full((len(x0),), level, device=self._device)
+            denoised = self.denoiser(add_noise(x0, noise, sigma), sigma, cond)
+            errors[level] = noise_error(denoised, x0, sigma)
         return errors
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -156,12 +185,27 @@ class Trainer:
 
     def _loss(self, positions: Tensor) -> Tensor:
         """Mean weighted error of the samples at `positions` [B]; each depends on its own position only."""
+        return torch.cat([self._losses(part) for part in self._read(positions)]).mean()
+
+    def _parts(self, positions: Tensor) -> list[Part]:
+        """Read what is shown at `positions` [B], parted by shape."""
+        train = self.config.train
+        indices = self._shown[self._order.at(positions)]
+        choice = caption_at(train.seed, positions)
+        dropped = dropped_at(train.seed, positions, train.caption_dropout)
+        parts = []
+        for places in self._samples.by_shape(indices):
+            states = self._samples.states(indices[places], choice[places])
+            shown = [state[:0] if drop else state for state, drop in zip(states, dropped[places], strict=True)]
+            parts.append(Part(positions[places], self._samples.pictures(indices[places]), shown))
+        return parts
+
+    def _losses(self, part: Part) -> Tensor:
+        """Weighted errors [B] of samples of one shape."""
         noise_config = self.config.noise
         seed = self.config.train.seed
-        indices = self._shown[sample_at(seed, positions, len(self._shown))]
-        x0 = self._x0(indices, positions)
-        states = self._states(indices, positions)
-        positions = positions.to(self._drawn_on)
+        x0 = self._x0(part)
+        positions = part.positions.to(self._drawn_on)
         noise = normal(seed, Purpose.NOISE, positions, tuple(x0.shape[1:])).to(self._device)
         sigma = sigma_of(
             seed,
@@ -173,21 +217,15 @@ class Trainer:
         ).to(self._device)
         weight = WEIGHTS[noise_config.weight](sigma, noise_config.sigma_data)
         with self._precision():
-            cond: Conditioning = self.denoiser.condition(states)
-            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight).mean()
+            cond: Conditioning = self.denoiser.condition(part.states)
+            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight)
 
-    def _x0(self, indices: Tensor, positions: Tensor) -> Tensor:
-        pictures = self._samples.pictures(indices)
+    def _x0(self, part: Part) -> Tensor:
+        pictures = part.pictures
         if self.config.train.flip:
-            mirrored = flip_at(self.config.train.seed, positions)[:, None, None, None]
+            mirrored = flip_at(self.config.train.seed, part.positions)[:, None, None, None]
             pictures = torch.where(mirrored, pictures.flip(-1), pictures)
         return self._codec.encode(pictures.to(self._device))
-
-    def _states(self, indices: Tensor, positions: Tensor) -> Sequence[Tensor]:
-        train = self.config.train
-        states = self._samples.states(indices, caption_at(train.seed, positions))
-        dropped = dropped_at(train.seed, positions, train.caption_dropout)
-        return [state[:0] if drop else state for state, drop in zip(states, dropped.tolist(), strict=True)]
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)

@@ -1,0 +1,60 @@
+"""The command that looks at data: check."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tintype import options
+from tintype.config import DataConfig, TextConfig, check_data
+from tintype.data.check import checking
+from tintype.data.report import Report, show, to_json, to_text
+
+
+def run(args: Namespace) -> int:
+    """Check data and say what was found. Returns the exit code."""
+    report = _checked(args)
+    if args.json:
+        print(to_json(report), end="")
+    else:
+        show(report, Console())
+    if args.report is not None:
+        kind = args.report.suffix.lower()
+        content = (
+            _page(report) if kind in (".html", ".htm") else to_json(report) if kind == ".json" else to_text(report)
+        )
+        options.write_over(args.report, content.encode("utf-8", "backslashreplace"))
+        if not args.json:
+            print(f"report: {args.report}")
+    return 1 if not report.ok or (args.strict and report.num_left_out) else 0
+
+
+def _page(report: Report) -> str:
+    from tintype.data.page import to_html
+
+    return to_html(report)
+
+
+def _checked(args: Namespace) -> Report:
+    asked = {
+        name: value
+        for name in ("crop", "min_size", "max_aspect", "alpha_color", "animations", "caption_encoding", "no_caption")
+        if (value := getattr(args, name)) is not None
+    }
+    taking = replace(DataConfig(crop="none"), **asked)
+    check_data(taking)
+    progress = checking(args.data, args.resolution, taking, TextConfig(encoder=args.text))
+    console = Console(stderr=True)
+    columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=None)
+        while True:
+            try:
+                done, total = next(progress)
+            except StopIteration as end:
+                report: Report = end.value
+                return report
+            bar.update(task, completed=done, total=total)

@@ -1,0 +1,136 @@
+"""What a run is trained on, by number: keys, captions, hashes, weights; who is held out; the content of data.json."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tintype.data.files import shown
+from tintype.data.held_out import is_held_out, name_hash
+from tintype.data.order import Order
+from tintype.data.pairs import Pair, Problem
+from tintype.data.report import Report
+from tintype.data.survey import FACTS, Tokens, survey
+from tintype.errors import DataError
+
+FORMAT = 2  # of packs; raised when older ones must be made again
+DATA_FORMAT = 1  # of data.json
+ABOUT, FACTS_FILE = "pack.json", "facts.npy"
+FEW = 20  # with fewer pictures than this, none need be held out
+
+
+class Catalog:
+    """The samples of a finished pack, without their pixels and text states."""
+
+    def __init__(self, folder: Path, problems: Sequence[Problem] = ()) -> None:
+        """Open what is in `folder`; `problems` are those of the data it was made of. Raises DataError if damaged."""
+        self.folder = folder
+        about = read_about(folder)
+        self.fingerprint: str = about["fingerprint"]  # sha256 of what is trained on, by content
+        self.resolution: int = about["resolution"]
+        self.keys: list[str] = about["keys"]
+        self.problems: list[Problem] = list(problems)
+        self.notes: dict[str, int] = about["notes"]  # what was done to how many pictures
+        self.facts = open_array(folder, FACTS_FILE, about["sizes"]).view(FACTS).reshape(-1)
+        self.sizes: dict[str, int] = about["sizes"]  # of the files, bytes
+        self.lengths: list[int] = about["lengths"]  # rows of text states of each unique caption
+        self.shapes: list[tuple[int, int]] = [(rows, columns) for rows, columns in about["shapes"]]
+        self.shape_of: NDArray[np.int64] = np.asarray(about["shape_of"], dtype=np.int64)  # of each picture
+        self.weights: Tensor | None = None
+        if about["weights"] is not None:
+            self.weights = torch.tensor(about["weights"], dtype=torch.float64)
+        self.unique: list[str] = about["captions"]
+        self.choices: list[list[int]] = about["choices"]  # for each picture, indices into the unique captions
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.keys)
+
+    @property
+    def captions(self) -> list[tuple[str, ...]]:
+        """Of each picture."""
+        return [tuple(self.unique[i] for i in choices) for choices in self.choices]
+
+    @property
+    def sha256(self) -> list[str]:
+        """Of each picture file."""
+        return [bytes(row).hex() for row in self.facts["sha256"]]
+
+    def order(self, seed: int, indices: Tensor) -> Order:
+        """The order in which a run of `seed` shows the samples `indices`; it counts them from 0."""
+        return Order(seed, len(indices), None if self.weights is None else self.weights[indices])
+
+    def by_shape(self, indices: Tensor) -> list[Tensor]:
+        """Part a batch of `indices` [B] by the shape of its pictures: places in the batch, ascending in each part."""
+        shapes = self.shape_of[indices.cpu().numpy()]
+        return [torch.from_numpy(np.flatnonzero(shapes == shape)) for shape in sorted(set(shapes.tolist()))]
+
+    def split(self, share: float) -> tuple[Tensor, Tensor]:
+        """Part the pictures into those to train on and those held out: indices, int64 each, ascending.
+
+        Which is which follows from the content of each file alone, so that it does not change when others join, and
+        exact copies never lie on both sides. At least one picture is trained on; of 20 and more, one is held out.
+        """
+        sha256 = self.sha256
+        held = [is_held_out(own, share) for own in sha256]
+        if all(held) or (share > 0 and not any(held) and self.num_samples >= FEW):
+            lowest = min(sha256, key=name_hash)
+            held = [own == lowest and self.num_samples >= FEW for own in sha256]
+            held = [False] * self.num_samples if all(held) else held
+        mask = torch.tensor(held, dtype=torch.bool)
+        return (~mask).nonzero()[:, 0], mask.nonzero()[:, 0]
+
+    def report(self, data: str, pairs: Sequence[Pair], held_out: float, tokens: Tokens | None = None) -> Report:
+        """Tell what a check of `data`, whose pairs this was made of, tells."""
+        by_key = {pair.key: pair for pair in pairs}
+        used = [by_key[key] for key in self.keys]
+        return survey(data, used, self.facts, self.problems, Counter(self.notes), tokens, held_out)
+
+    def data_json(self) -> dict[str, Any]:
+        """Tell what went in, with hashes, and what was left out, with reasons: the content of a run's data.json."""
+        return {
+            "format": DATA_FORMAT,
+            "fingerprint": self.fingerprint,
+            "resolution": self.resolution,
+            "num_samples": self.num_samples,
+            "samples": [
+                {"key": key, "sha256": sha256, "captions": list(captions)}
+                | ({} if self.weights is None else {"weight": float(self.weights[number])})
+                for number, (key, sha256, captions) in enumerate(
+                    zip(self.keys, self.sha256, self.captions, strict=True)
+                )
+            ],
+            "left_out": [{"path": p.path, "reason": p.reason} for p in self.problems if p.left_out],
+            "warnings": [{"path": p.path, "reason": p.reason} for p in self.problems if not p.left_out],
+        }
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The content of pack.json. Raises DataError."""
+    try:
+        about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(f"there is no finished training copy in {shown(str(folder))}") from None
+    if about.get("format") != FORMAT:
+        raise DataError(f"the training copy in {shown(str(folder))} is of another version: delete it")
+    return about
+
+
+def open_array(folder: Path, name: str, sizes: dict[str, int]) -> NDArray[Any]:
+    """Memory-map an array of a pack. Raises DataError if it is not as it was written."""
+    path = folder / name
+    try:
+        if path.stat().st_size != sizes[name]:
+            raise ValueError("its size has changed")
+        array: NDArray[Any] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
+    except (OSError, ValueError, KeyError):
+        raise DataError(f"the training copy is damaged: delete {shown(str(folder))} and start again") from None
+    return array

@@ -1,0 +1,78 @@
+"""A check as one HTML page, with small pictures of the worst cases; it needs no network and runs no script."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+from tintype.data.files import FileError, Place, shown
+from tintype.data.pictures import decode
+from tintype.data.report import Report, counted, worth_a_look
+
+SIDE = 112  # pixels, of a thumbnail
+MOST = 12  # thumbnails of a kind
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 62em; padding: 0 1em; color: #222 }
+h1 { font-size: 1.3em } h2 { font-size: 1.05em; margin-top: 2em }
+table { border-collapse: collapse } td { padding: .15em .8em .15em 0; vertical-align: top }
+td.number { text-align: right } .bar { background: #579; height: .8em; display: inline-block }
+figure { display: inline-block; margin: 0 .8em .8em 0; width: 112px; vertical-align: top }
+figure div { width: 112px; height: 112px; background: #eee; display: flex; align-items: center;
+  justify-content: center; color: #888 } figure img { max-width: 112px; max-height: 112px }
+figcaption { font-size: .75em; overflow-wrap: anywhere }
+"""
+
+
+def to_html(report: Report) -> str:
+    """The report as a page. Reads the pictures that it shows; those that cannot be read stand as empty frames."""
+    parts = [f"<h1>{_text(report.verdict())}</h1>"]
+    if report.notes:
+        parts.append("<ul>" + "".join(f"<li>{_text(note)}</li>" for note in report.notes) + "</ul>")
+    if report.problems:
+        rows = (
+            f'<tr><td class="number">{len(problems):,}</td><td>{"left out" if left_out else "used, but"}</td>'
+            f"<td>{_text(reason)}</td></tr>"
+            for left_out, reason, problems in report.groups()
+        )
+        parts.append("<h2>Problems</h2><table>" + "".join(rows) + "</table>")
+    for histogram in report.histograms:
+        most = max(number for _, number in histogram.rows)
+        rows = (
+            f'<tr><td class="number">{_text(label)}</td><td class="number">{number:,}</td>'
+            f'<td><span class="bar" style="width:{round(240 * number / most)}px"></span></td></tr>'
+            for label, number in histogram.rows
+        )
+        parts.append(f"<h2>{_text(histogram.title)}</h2><table>{''.join(rows)}</table>")
+    captions = {pair.key: pair.captions[0] for pair in report.pairs}
+    for title, pictures in worth_a_look(report, MOST):
+        figures = "".join(_figure(key, place, captions.get(key, "")) for key, place in pictures)
+        parts.append(f"<h2>{_text(title[:1].upper() + title[1:])}</h2><div>{figures}</div>")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{_text(counted(report.num_left_out, 'picture'))} left out of {_text(report.data)}</title>"
+        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _figure(key: str, place: Place | None, caption: str) -> str:
+    thumbnail = _thumbnail(place) if place is not None else ""
+    picture = f'<img alt="" src="data:image/png;base64,{thumbnail}">' if thumbnail else "cannot be read"
+    words = f"<br>{_text(caption[:120])}" if caption else ""
+    return f"<figure><div>{picture}</div><figcaption>{_text(key)}{words}</figcaption></figure>"
+
+
+def _thumbnail(place: Place) -> str:
+    try:
+        picture = decode(place.read(), SIDE).picture
+    except (FileError, MemoryError):
+        return ""
+    picture.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _text(text: str) -> str:
+    return html.escape(shown(text))

@@ -1,0 +1,169 @@
+"""What a check found, for the terminal, for programs, and as a page with pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tintype.data.files import shown
+from tintype.data.pairs import Pair, Problem
+
+EXAMPLES = 3  # of files, per reason
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_BAR = 24  # characters
+
+
+class Histogram(NamedTuple):
+    """How many of something fall into each of some ranges."""
+
+    title: str
+    rows: tuple[tuple[str, int], ...]  # range, number
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check found."""
+
+    data: str
+    pairs: tuple[Pair, ...]  # that can be trained on
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]  # remarks about the whole, one line each
+    duplicates: tuple[tuple[str, ...], ...]  # keys of files with the same content, two or more each
+    alike: tuple[tuple[str, ...], ...] = ()  # keys of pictures that look alike, two or more each, copies counted once
+    leaks: tuple[tuple[str, str], ...] = ()  # keys that look alike: one trained on, one held out
+    histograms: tuple[Histogram, ...] = ()
+    extremes: tuple[tuple[str, tuple[int, ...]], ...] = ()  # worth a look: what they are, places in `pairs`
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is anything to train on."""
+        return bool(self.pairs)
+
+    @property
+    def num_left_out(self) -> int:
+        return sum(problem.left_out for problem in self.problems)
+
+    def groups(self) -> list[tuple[bool, str, list[Problem]]]:
+        """The problems by reason (are they left out, reason, problems): first what was left out, then by number."""
+        groups: dict[tuple[bool, str], list[Problem]] = defaultdict(list)
+        for problem in self.problems:
+            groups[problem.left_out, problem.reason].append(problem)
+        ordered = sorted(groups.items(), key=lambda item: (not item[0][0], -len(item[1]), item[0][1]))
+        return [(left_out, reason, problems) for (left_out, reason), problems in ordered]
+
+    def by_reason(self) -> list[tuple[str, list[str]]]:
+        """Reason and paths, what was left out first, then by number."""
+        return [(reason, [problem.path for problem in problems]) for _, reason, problems in self.groups()]
+
+    def verdict(self) -> str:
+        """One line: how many pictures can be trained on, and how many are left out."""
+        num_captions = sum(len(pair.captions) for pair in self.pairs)
+        verdict = f"{counted(len(self.pairs), 'picture')} with {counted(num_captions, 'caption')} can be trained on"
+        left_out = f"; {self.num_left_out} left out" if self.num_left_out else ""
+        return f"{shown(self.data)}: {verdict if self.ok else 'nothing can be trained on'}{left_out}"
+
+    def lines(self) -> list[str]:
+        """The verdict, the problems by reason with first examples, and the notes, as plain lines."""
+        reasons = [f"  {len(paths)} x {reason} ({examples(paths)})" for reason, paths in self.by_reason()]
+        return [self.verdict(), *reasons, *(f"  note: {note}" for note in self.notes)]
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Say a number with its noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def examples(paths: Sequence[str]) -> str:
+    """The first few paths, fit to print."""
+    return ", ".join(shown(path) for path in paths[:EXAMPLES]) + (", ..." if len(paths) > EXAMPLES else "")
+
+
+def show(report: Report, console: Console) -> None:
+    """Print a report with tables and small histograms."""
+    _print(console, report.verdict())
+    for title, used in (("left out", True), ("used, but", False)):
+        rows = [(reason, [p.path for p in found]) for left_out, reason, found in report.groups() if left_out is used]
+        if rows:
+            table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 2))
+            table.add_column(justify="right")
+            table.add_column(overflow="fold")
+            table.add_column(overflow="fold")
+            table.show_header = False
+            for reason, paths in rows:
+                table.add_row(Text(f"{len(paths):,}"), Text(reason), Text(examples(paths)))
+            _print(console, table)
+    for histogram in report.histograms:
+        _print(console, _drawn(histogram, console.encoding.lower().startswith("utf")))
+    for note in report.notes:
+        _print(console, f"note: {note}")
+
+
+def _print(console: Console, what: RenderableType) -> None:
+    console.print(what, markup=False, highlight=False, soft_wrap=isinstance(what, str))
+
+
+def _drawn(histogram: Histogram, blocks: bool) -> Table:
+    most = max(number for _, number in histogram.rows)
+    table = Table(title=histogram.title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 2))
+    table.show_header = False
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_column()
+    for label, number in histogram.rows:
+        table.add_row(Text(label), Text(f"{number:,}"), Text(_bar(number / most, blocks)))
+    return table
+
+
+def _bar(share: float, blocks: bool) -> str:
+    if not blocks:
+        return "#" * round(share * _BAR)
+    eighths = round(share * _BAR * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def to_text(report: Report) -> str:
+    """The lines for the terminal, followed by every problem."""
+    lines = [*report.lines(), "", *(f"{shown(p.path)}: {p.reason}" for p in report.problems)]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(report: Report) -> str:
+    """All of it for programs."""
+    content: dict[str, Any] = {
+        "data": report.data,
+        "usable": len(report.pairs),
+        "captions": sum(len(pair.captions) for pair in report.pairs),
+        "left_out": report.num_left_out,
+        "problems": [{"path": p.path, "reason": p.reason, "left_out": p.left_out} for p in report.problems],
+        "duplicates": [list(keys) for keys in report.duplicates],
+        "near_duplicates": [list(keys) for keys in report.alike],
+        "leaks": [list(keys) for keys in report.leaks],
+        "histograms": {histogram.title: dict(histogram.rows) for histogram in report.histograms},
+        "notes": list(report.notes),
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def worth_a_look(report: Report, most: int) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    """The pictures to show, at most `most` of a kind: what is the matter, and (key, place) of each."""
+    places = {pair.key: pair.place for pair in report.pairs}
+    for left_out, reason, problems in report.groups():
+        if left_out:
+            yield f"left out: {reason}", [(p.path, p.place) for p in problems[:most]]
+    for title, groups in (
+        ("exact copies", report.duplicates),
+        ("look alike", report.alike),
+        ("look alike, one trained on and one held out", report.leaks),
+    ):
+        if groups:
+            keys = [key for group in groups for key in group][:most]
+            yield title, [(key, places.get(key)) for key in keys]
+    for title, indices in report.extremes:
+        yield title, [(report.pairs[index].key, report.pairs[index].place) for index in indices[:most]]

@@ -1,0 +1,213 @@
+"""From what is known of every picture to a report: counts, sizes, copies, look-alikes, captions."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tintype.data.files import shown
+from tintype.data.held_out import is_held_out
+from tintype.data.pairs import Pair, Problem
+from tintype.data.pictures import Facts
+from tintype.data.report import Histogram, Report, counted
+from tintype.data.similar import alike
+
+FACTS = np.dtype(
+    [("sha256", "u1", (32,)), ("width", "<u4"), ("height", "<u4"), ("look", "<u8"), ("thumb", "u1", (48,))]
+)
+HELD_OUT = 0.03  # share that a run holds out unless its configuration says otherwise
+FEW_PICTURES = 100  # with fewer, a model mostly repeats them
+MANY_LEFT_OUT = 0.05  # a share that deserves a word of its own
+MANY_SHARED = 0.5  # share of captions that stand at several pictures, from which it is said
+_EXTREMES = 12
+_SIDES = (32, 64, 128, 256, 512, 1024, 2048)
+_ASPECTS = ((0.5, "taller than 1:2"), (0.8, "tall"), (1.25, "about square"), (2.0, "wide"), (np.inf, "wider than 2:1"))
+_DIRECTIONS = re.compile(r"\b(left|right|links|rechts|gauche|droite|izquierda|derecha)\b", re.IGNORECASE)
+
+
+class Tokens(NamedTuple):
+    """How long captions are for a text encoder."""
+
+    encoder: str
+    limit: int  # tokens; what is longer is cut
+    lengths: Sequence[int]  # tokens of every caption, of all pictures in order
+
+
+def packed_facts(facts: Facts) -> bytes:
+    """One row of dtype FACTS."""
+    rest = struct.pack("<IIQ", facts.width, facts.height, facts.look)
+    return bytes.fromhex(facts.sha256) + rest + facts.thumb
+
+
+def unpacked(rows: bytes | bytearray) -> NDArray[Any]:
+    """Rows of `packed_facts`, end to end, as an array of dtype FACTS."""
+    return np.frombuffer(rows, dtype=FACTS)
+
+
+def survey(
+    data: str,
+    pairs: Sequence[Pair],
+    facts: NDArray[Any],
+    problems: Sequence[Problem],
+    tally: Counter[str],
+    tokens: Tokens | None = None,
+    held_out: float = HELD_OUT,
+) -> Report:
+    """Put together what is known of the usable pairs, `facts` [N] of dtype FACTS, and of the rest.
+
+    tally: what was done to how many pictures.
+    """
+    duplicates, first = _copies(facts["sha256"]) if len(facts) else ([], np.zeros(0, dtype=np.intp))
+    groups = [[int(first[i]) for i in group] for group in alike(facts["look"][first], facts["thumb"][first])]
+    leaks = _leaks(groups, facts["sha256"], held_out)
+    notes = [
+        *_on_number(pairs, problems),
+        *_on_captions(pairs, tokens),
+        *_on_copies(pairs, duplicates, groups, leaks),
+        *(f"{counted(number, 'picture')}: {note}" for note, number in sorted(tally.items())),
+    ]
+    return Report(
+        data,
+        tuple(pairs),
+        tuple(problems),
+        tuple(notes),
+        tuple(tuple(pairs[i].key for i in group) for group in duplicates),
+        tuple(tuple(pairs[i].key for i in group) for group in groups),
+        tuple((pairs[one].key, pairs[other].key) for one, other in leaks),
+        tuple(_histograms(facts, tokens)),
+        tuple(_extremes(pairs, facts)),
+    )
+
+
+def _copies(sha256: NDArray[np.uint8]) -> tuple[list[list[int]], NDArray[np.intp]]:
+    """Groups of equal files, and the first of each file, ascending."""
+    whole = np.ascontiguousarray(sha256).view("V32").ravel()
+    order = np.argsort(whole, kind="stable")
+    starts = np.flatnonzero(np.r_[True, whole[order][1:] != whole[order][:-1]])
+    groups = [sorted(group.tolist()) for group in np.split(order, starts[1:]) if len(group) > 1]
+    return sorted(groups), np.sort(order[starts])
+
+
+def _leaks(groups: Sequence[Sequence[int]], sha256: NDArray[np.uint8], share: float) -> list[tuple[int, int]]:
+    """Look-alikes of which a run would train on one and hold out the other."""
+    found = []
+    for group in groups:
+        held = [i for i in group if is_held_out(bytes(sha256[i]).hex(), share)]
+        trained = sorted(set(group) - set(held))
+        if held and trained:
+            found.append((trained[0], held[0]))
+    return found
+
+
+def _on_number(pairs: Sequence[Pair], problems: Sequence[Problem]) -> Iterable[str]:
+    left_out = sum(problem.left_out for problem in problems)
+    if len(pairs) == 1:
+        yield "there is only one picture: the model will memorise it and draw nothing else"
+    elif 0 < len(pairs) < FEW_PICTURES:
+        yield f"{len(pairs)} pictures are few: the model will memorise them; some hundreds are a start"
+    if left_out > MANY_LEFT_OUT * (left_out + len(pairs)):
+        yield f"{100 * left_out / (left_out + len(pairs)):.0f}% are left out: see the reasons above"
+
+
+def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
+    several = sum(len(pair.captions) > 1 for pair in pairs)
+    if several:
+        yield f"{counted(several, 'picture')} with several captions, of which each visit draws one"
+    empty = sum("" in pair.captions for pair in pairs)
+    if empty:
+        yield f"{counted(empty, 'picture')} with the empty caption"
+    times = Counter(caption for pair in pairs for caption in pair.captions)
+    repeated = sum(number for number in times.values() if number > 1)
+    if repeated > MANY_SHARED * times.total():
+        most, number = times.most_common(1)[0]
+        yield f"{counted(repeated, 'caption')} of {times.total()} stand at several pictures ({shown(most)!r}: {number})"
+    directions = sum(_DIRECTIONS.search(caption) is not None for pair in pairs for caption in pair.captions)
+    if directions:
+        yield f"{counted(directions, 'caption')} with left or right: such pictures must not be mirrored in training"
+    if tokens is not None:
+        cut = sum(length > tokens.limit for length in tokens.lengths)
+        if cut:
+            longer = "longer than" if cut == 1 else "are longer than"
+            yield (
+                f"{counted(cut, 'caption')} {longer} the {tokens.limit} tokens that {tokens.encoder} reads: "
+                "the end is not used"
+            )
+
+
+def _on_copies(
+    pairs: Sequence[Pair],
+    duplicates: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[int]],
+    leaks: Sequence[tuple[int, int]],
+) -> Iterable[str]:
+    def example(group: Sequence[int]) -> str:
+        return " = ".join(shown(pairs[i].key) for i in group[:2])
+
+    if duplicates:
+        extra = sum(len(group) - 1 for group in duplicates)
+        yield f"{counted(extra, 'exact copy', 'exact copies')} of other pictures ({example(duplicates[0])})"
+    if groups:
+        number = sum(map(len, groups))
+        yield f"{number} pictures look like others, in {counted(len(groups), 'group')} ({example(groups[0])})"
+    if leaks:
+        yield (
+            f"{counted(len(leaks), 'group')} of look-alikes on both sides of what is held out, so that the error "
+            f"measured there is a little too good ({example(leaks[0])})"
+        )
+
+
+def _histograms(facts: NDArray[Any], tokens: Tokens | None) -> Iterable[Histogram]:
+    if not len(facts):
+        return
+    width, height = facts["width"].astype(np.float64), facts["height"].astype(np.float64)
+    short = np.minimum(width, height)
+    if short.min() == short.max():
+        yield Histogram("shorter side, pixels", ((f"{int(short[0])}", len(short)),))
+    else:
+        labels = [f"below {_SIDES[0]}", *(f"{a} to {b - 1}" for a, b in pairwise(_SIDES))]
+        places = np.digitize(short, _SIDES)
+        yield _counted_rows("shorter side, pixels", [*labels, f"from {_SIDES[-1]}"], places)
+    bounds = [bound for bound, _ in _ASPECTS[:-1]]
+    yield _counted_rows("shape", [label for _, label in _ASPECTS], np.digitize(width / height, bounds))
+    if tokens is not None and len(tokens.lengths):
+        yield _lengths(tokens)
+
+
+def _lengths(tokens: Tokens) -> Histogram:
+    limit = tokens.limit
+    bounds = sorted({1, *(max(1, limit * part // 8) for part in range(1, 9))})
+    labels = [f"{low + 1} to {high}" for low, high in zip([0, *bounds], bounds, strict=False)]
+    places = np.digitize(np.asarray(tokens.lengths), np.asarray(bounds) + 1)
+    title = f"caption length, tokens of {tokens.encoder} (limit {limit})"
+    return _counted_rows(title, [*labels, f"over {limit}: cut"], places)
+
+
+def _counted_rows(title: str, labels: Sequence[str], places: NDArray[np.intp]) -> Histogram:
+    numbers = np.bincount(places, minlength=len(labels))
+    rows = [(label, int(number)) for label, number in zip(labels, numbers, strict=True)]
+    while len(rows) > 1 and not rows[-1][1]:
+        rows.pop()
+    while len(rows) > 1 and not rows[0][1]:
+        rows.pop(0)
+    return Histogram(title, tuple(rows))
+
+
+def _extremes(pairs: Sequence[Pair], facts: NDArray[Any]) -> Iterable[tuple[str, tuple[int, ...]]]:
+    if not len(facts):
+        return
+    width, height = facts["width"].astype(np.float64), facts["height"].astype(np.float64)
+    short, long = np.minimum(width, height), np.maximum(width, height)
+    if short.min() < short.max():
+        yield "smallest", tuple(np.argsort(short, kind="stable")[:_EXTREMES].tolist())
+    stretched = np.argsort(-long / short, kind="stable")[:_EXTREMES]
+    if long[stretched[0]] > 1.5 * short[stretched[0]]:
+        yield "longest shapes", tuple(stretched.tolist())
+    lengths = np.array([max(map(len, pair.captions)) for pair in pairs])
+    yield "longest captions", tuple(np.argsort(-lengths, kind="stable")[:_EXTREMES].tolist())

@@ -1,0 +1,115 @@
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+
+from tintype.config import DataConfig, TextConfig
+from tintype.data.check import check
+from tintype.data.page import to_html
+from tintype.data.report import show, to_json, to_text
+
+
+def printed(report, width: int = 100) -> str:
+    file = io.StringIO()
+    show(report, Console(file=file, width=width))
+    return file.getvalue()
+
+
+def trouble(draw, data: Path) -> None:
+    """Twelve good pictures and some that are not."""
+    for number in range(12):
+        draw(f"{number:02}.png", "a square, left of nothing", color=(20 * number, 0, 90), size=(40 + number, 40))
+    draw("<b>bad.png").write_bytes(b"rubbish")
+    draw("flat.png", size=(400, 40))
+    draw("copy.png", color=(0, 0, 90), size=(40, 40))
+    draw("none.png", None)
+
+
+def test_the_terminal_shows_reasons_histograms_and_notes(draw, data: Path) -> None:
+    trouble(draw, data)
+    text = printed(check(data, text=TextConfig(encoder="learned")))
+    assert "13 pictures with 13 captions can be trained on; 3 left out" in text
+    assert re.search(r"1 +its sides differ more than 4 to 1 +flat\.png", text)
+    assert re.search(r"1 +it has no caption +none\.png", text)
+    assert re.search(r"32 to 63 +13 +[█#]{24}", text)
+    assert "about square" in text
+    assert "caption length, tokens of learned (limit 64)" in text
+    assert "12 captions with left or right: such pictures must not be mirrored" in text
+    assert "1 exact copy of other pictures (00.png = copy.png)" in text
+    assert all(line.isprintable() for line in printed(check(data), 30).splitlines())
+
+
+def test_json_holds_all_of_it(draw, data: Path) -> None:
+    trouble(draw, data)
+    found = json.loads(to_json(check(data)))
+    assert found["usable"] == found["captions"] == 13
+    assert found["left_out"] == 3
+    assert {problem["path"] for problem in found["problems"]} == {"<b>bad.png", "flat.png", "none.png"}
+    assert found["duplicates"] == [["00.png", "copy.png"]]
+    assert found["histograms"]["shorter side, pixels"] == {"32 to 63": 13}
+
+
+def test_text_lists_every_problem(draw, data: Path) -> None:
+    trouble(draw, data)
+    assert "\nflat.png: its sides differ more than 4 to 1\n" in to_text(check(data))
+
+
+class Page(HTMLParser):
+    """Collects tags and the sources of pictures; whatever is open at the end was not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href") and value]
+        if tag not in ("img", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_shows_the_worst_and_carries_everything_in_it(draw, data: Path) -> None:
+    trouble(draw, data)
+    page = to_html(check(data))
+    found = Page()
+    found.feed(page)
+    assert found.open == []
+    assert "script" not in found.tags
+    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
+    sizes = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size for source in found.sources]
+    assert (112, 11) in sizes  # the long one, left out
+    assert "&lt;b&gt;bad.png" in page
+    assert "<b>bad" not in page
+    assert "Left out: not a picture that can be read" in page
+    assert "Exact copies" in page
+    assert page.count("cannot be read") >= 2
+
+
+def test_the_page_of_a_folder_where_nothing_can_be_used(draw, data: Path) -> None:
+    draw("a.png").write_bytes(b"")
+    page = to_html(check(data, options=DataConfig()))
+    assert "nothing can be trained on" in page
+
+
+def test_look_alikes_on_both_sides_of_what_is_held_out_are_told(data: Path) -> None:
+    for number in range(60):
+        for copy in range(2):
+            image = Image.linear_gradient("L").rotate(6 * number, expand=False).resize((40, 40)).convert("RGB")
+            image.putpixel((0, 0), (copy, copy, copy))
+            image.save(data / f"{number:02}-{copy}.png")
+            (data / f"{number:02}-{copy}.txt").write_text("x")
+    report = check(data)
+    assert report.leaks
+    assert all(one[:2] == other[:2] for one, other in report.leaks)
+    assert any("both sides of what is held out" in note for note in report.notes)
+    assert any("120 captions of 120 stand at several pictures ('x': 120)" in note for note in report.notes)

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tintype.data.buckets import FULL, nearest, shapes_for
+from tintype.data.similar import alike, look_of
+
+
+def scene(seed: int, size: int = 96) -> Image.Image:
+    """Soft blobs of color: a picture with a structure of its own."""
+    random = np.random.default_rng(seed)
+    small = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+    return small.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def groups(pictures: list[Image.Image]) -> list[list[int]]:
+    looks, thumbs = zip(*map(look_of, pictures), strict=True)
+    return alike(np.array(looks, dtype=np.uint64), np.frombuffer(b"".join(thumbs), dtype=np.uint8).reshape(-1, 48))
+
+
+def test_a_picture_scaled_brightened_or_compressed_is_found_and_others_are_not() -> None:
+    pictures = [scene(seed) for seed in range(60)]
+    changed = pictures[7].resize((50, 50), Image.Resampling.BILINEAR)
+    brighter = Image.fromarray(np.clip(np.asarray(pictures[20], dtype=int) + 4, 0, 255).astype(np.uint8))
+    noise = np.random.default_rng(0).normal(0, 3, (96, 96, 3))
+    noisy = Image.fromarray(np.clip(np.asarray(pictures[7]) + noise, 0, 255).astype(np.uint8))
+    assert groups([*pictures, changed, brighter, noisy]) == [[7, 60, 62], [20, 61]]
+
+
+def test_another_color_is_another_picture() -> None:
+    picture = scene(1).convert("L")
+    gray, red = (
+        Image.merge("RGB", bands) for bands in ((picture,) * 3, (picture, picture, picture.point(lambda v: v // 3)))
+    )
+    assert groups([gray, red]) == []
+
+
+def test_flat_pictures_have_no_look() -> None:
+    assert look_of(Image.new("RGB", (40, 40), "red"))[0] == 0
+    assert groups([Image.new("RGB", (40, 40), "red")] * 3) == []
+
+
+def test_many_of_one_look_are_one_group() -> None:
+    assert groups([scene(3)] * 300) == [list(range(300))]
+
+
+def test_nothing_is_like_nothing() -> None:
+    assert alike(np.zeros(0, dtype=np.uint64), np.zeros((0, 48), dtype=np.uint8)) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(base=st.integers(1, 2**64 - 1), flips=st.sets(st.integers(0, 63), max_size=8))
+def test_hashes_up_to_four_bits_apart_are_found(base: int, flips: set[int]) -> None:
+    other = base
+    for bit in flips:
+        other ^= 1 << bit
+    found = alike(np.array([base, other], dtype=np.uint64), np.zeros((2, 48), dtype=np.uint8))
+    assert found == ([[0, 1]] if len(flips) <= 4 and other else [])
+
+
+@settings(deadline=None)
+@given(side=st.integers(1, 24), patch=st.sampled_from([2, 4, 8]), max_aspect=st.floats(1, 8))
+def test_shapes_have_about_as_many_tokens_as_the_square(side: int, patch: int, max_aspect: float) -> None:
+    shapes = shapes_for(side * patch, patch, max_aspect)
+    assert (side * patch, side * patch) in shapes
+    assert sorted((width, height) for height, width in shapes) == sorted(shapes)
+    for height, width in shapes:
+        assert height % patch == 0
+        assert width % patch == 0
+        assert FULL * side**2 <= height * width / patch**2 <= side**2
+        assert max(height, width) <= max_aspect * min(height, width)
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [((100, 100), (64, 64)), ((200, 100), (40, 96)), ((100, 160), (80, 48)), ((5, 1), (32, 128))]
+)
+def test_a_picture_goes_to_the_shape_nearest_to_its_own(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    assert nearest(size, shapes_for(64, 8, 4.0)) == shape
