@@ -21,6 +21,7 @@ from tintype.cli import main
 from tintype.data.shapes import write_shapes
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.receipt import read
+from tintype.train.request import DataRequest
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -194,6 +195,28 @@ def test_shapes_are_data_that_passes_the_check(run: Run) -> None:
     assert run("shapes", "data", "--num", "12")[0] == 1  # not an empty folder
 
 
+def test_check_prints_json_and_writes_a_page(run: Run) -> None:
+    write_shapes("data", 3, size=16)
+    Path("data/images/000001.png").write_bytes(b"")
+    code, out, _ = run("check", "data", "--json", "--text", "learned", "--report", "deep/report.html")
+    assert code == 0
+    assert json.loads(out)["left_out"] == 1
+    page = Path("deep/report.html").read_text()
+    assert page.count("<img ") >= 2
+    assert "Left out: the file is empty" in page
+    code, _, err = run("check", "data", "--alpha-color", "sky")
+    assert code == 2
+    assert "'sky'" in err
+
+
+def test_check_takes_data_in_as_asked(run: Run) -> None:
+    write_shapes("data", 3, size=16)
+    Path("data/metadata.jsonl").unlink()
+    assert run("check", "data", "--strict")[0] == 1
+    code, out, _ = run("check", "data", "--strict", "--no-caption", "name", "--min-size", "4")
+    assert (code, "3 pictures with 3 captions" in out) == (0, True)
+
+
 def test_strict_fails_on_anything_left_out(run: Run) -> None:
     write_shapes("data", 3, size=16)
     Path("data/images/000001.png").write_bytes(b"")
@@ -218,11 +241,30 @@ def test_every_train_option_reaches_the_request(run: Run, monkeypatch: pytest.Mo
     )
     assert (code, out) == (0, "run\n")
     (request,) = asked
-    assert (request.data, request.out, request.minutes, request.preset) == (Path("data"), Path("run"), 90.0, None)
+    assert (request.data, request.out, request.minutes, request.preset) == ("data", Path("run"), 90.0, None)
     assert (request.resolution, request.batch_size, request.lr, request.seed) == (16, 8, 1e-3, 0)
     assert (request.from_model, request.resume, request.text, request.device) == ("tiny", "never", "learned", "cpu")
     run("train", "data", "--out", "run", "--steps", "3", "--preset", "small", "--dry-run")
     assert (asked[1].steps, asked[1].preset, asked[1].dry_run, asked[1].minutes) == (3, "small", True, None)
+    assert (asked[1].taking, asked[1].exclude, asked[1].cache, asked[1].stream) == (DataRequest(), None, None, False)
+    monkeypatch.setenv("TINTYPE_CACHE", "kept")
+    run(
+        *("train", "s3://bucket/a.tar", "--out", "run", "--crop", "square", "--min-size", "9", "--max-aspect", "2"),
+        *("--alpha-color", "black", "--animations", "skip", "--caption-encoding", "latin-1", "--no-caption", "name"),
+        *("--dedupe", "--exclude", "not.txt", "--stream"),
+    )
+    assert (asked[2].data, asked[2].exclude, asked[2].cache) == ("s3://bucket/a.tar", Path("not.txt"), Path("kept"))
+    assert asked[2].stream
+    assert asked[2].taking == DataRequest(
+        crop="square",
+        min_size=9,
+        max_aspect=2.0,
+        alpha_color="black",
+        animations="skip",
+        caption_encoding="latin-1",
+        no_caption="name",
+        dedupe=True,
+    )
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

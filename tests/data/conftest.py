@@ -31,5 +31,5 @@ def draw(tmp_path: Path) -> Draw:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     return folder

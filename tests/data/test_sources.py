@@ -159,7 +159,7 @@ def test_junk_is_ignored_without_a_word(draw, data: Path) -> None:
 def test_pipes_folders_and_foreign_formats_named_like_pictures(draw, data: Path) -> None:
     draw("a.png")
     draw("folder.png/inside.png", "within")
-    (data / "photo.heic").write_bytes(b"x")
+    (data / "photo.jxl").write_bytes(b"x")
     (data / "art.psd").write_bytes(b"x")
     if hasattr(os, "mkfifo"):
         os.mkfifo(data / "pipe.png")
@@ -169,7 +169,7 @@ def test_pipes_folders_and_foreign_formats_named_like_pictures(draw, data: Path)
         assert reasons(data)["pipe.png"] == "not a regular file"
         assert "not a regular file" in reasons(data)["b.txt"]
     assert set(captions(data)) == {"a.png", "folder.png/inside.png"}
-    assert "PNG" in reasons(data)["photo.heic"]
+    assert "PNG" in reasons(data)["photo.jxl"]
     assert "PNG" in reasons(data)["art.psd"]
 
 
@@ -249,7 +249,7 @@ def test_messages_say_what_is_wrong_and_what_to_do(draw, data: Path, tmp_path: P
 
 
 def test_a_folder_of_unreadable_kinds_says_so(data: Path) -> None:
-    (data / "a.heic").write_bytes(b"x")
+    (data / "a.jxl").write_bytes(b"x")
     assert "convert" in message(data)
 
 

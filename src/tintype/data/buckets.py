@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+SPACING = 0.15  # between the logarithms of their proportions, about
 FULL = 0.85  # a shape has at least this share of the tokens of the square
 
 
@@ -15,11 +16,16 @@ def shapes_for(resolution: int, patch: int, max_aspect: float) -> tuple[tuple[in
     """
     side = resolution // patch
     budget = side * side
-    tall = {(budget // columns, columns) for columns in range(1, side + 1)}
-    kept = {
-        (rows, columns) for rows, columns in tall if rows <= max_aspect * columns and rows * columns >= FULL * budget
-    }
-    both = kept | {(columns, rows) for rows, columns in kept} | {(side, side)}
+    fullest: dict[int, tuple[int, int]] = {}  # by about their proportions
+    for rows in range(side + 1, budget + 1):
+        columns = budget // rows
+        if rows > max_aspect * columns or rows * columns < FULL * budget:
+            continue
+        place = round(math.log(rows / columns) / SPACING)
+        if rows * columns > math.prod(fullest.get(place, (0, 0))):
+            fullest[place] = (rows, columns)
+    tall = set(fullest.values())
+    both = {(side, side)} | tall | {(columns, rows) for rows, columns in tall}
     return tuple(sorted(((rows * patch, columns * patch) for rows, columns in both), key=lambda s: (s[1] / s[0], s)))
 
 

@@ -22,8 +22,8 @@ from tintype.data.kinds import HEIF
 from tintype.data.similar import look_of
 from tintype.errors import ConfigError
 
-# MPO: JPEG with several pictures, from cameras
-FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
+# Pillow opens MPO, the JPEG with several pictures that cameras write, as JPEG.
+FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 64_000_000  # of one picture, known from its header before anything is decoded
 GRAY = 2  # steps of 255 by which the channels of a picture without color may differ: JPEG rounds
 ANIMATED = "of an animation or many pages, the first picture is used"

@@ -91,15 +91,13 @@ def show(report: Report, console: Console) -> None:
     for title, used in (("left out", True), ("used, but", False)):
         rows = [(reason, [p.path for p in found]) for left_out, reason, found in report.groups() if left_out is used]
         if rows:
-            table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 2))
-            table.add_column(justify="right")
-            table.add_column(overflow="fold")
-            table.add_column(overflow="fold")
-            table.show_header = False
+            table = _table(2)
             for reason, paths in rows:
                 table.add_row(Text(f"{len(paths):,}"), Text(reason), Text(examples(paths)))
+            _print(console, f"{title}:")
             _print(console, table)
     for histogram in report.histograms:
+        _print(console, f"{histogram.title}:")
         _print(console, _drawn(histogram, console.encoding.lower().startswith("utf")))
     for note in report.notes:
         _print(console, f"note: {note}")
@@ -109,13 +107,18 @@ def _print(console: Console, what: RenderableType) -> None:
     console.print(what, markup=False, highlight=False, soft_wrap=isinstance(what, str))
 
 
+def _table(num_free: int) -> Table:
+    """Three columns without a head, the last `num_free` of which may be folded."""
+    table = Table(box=None, show_header=False, pad_edge=True, padding=(0, 1))
+    for number in range(3):
+        table.add_column(justify="left" if number else "right", overflow="fold", no_wrap=number < 3 - num_free)
+    return table
+
+
 def _drawn(histogram: Histogram, blocks: bool) -> Table:
     most = max(number for _, number in histogram.rows)
-    table = Table(title=histogram.title, title_justify="left", title_style="", box=None, pad_edge=False, padding=(0, 2))
-    table.show_header = False
-    table.add_column(justify="right")
-    table.add_column(justify="right")
-    table.add_column()
+    table = _table(1)
+    table.columns[1].justify = "right"
     for label, number in histogram.rows:
         table.add_row(Text(label), Text(f"{number:,}"), Text(_bar(number / most, blocks)))
     return table
