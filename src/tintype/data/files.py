@@ -92,30 +92,26 @@ def walk(root: Path) -> Iterator[Entry]:
             if (info.st_dev, info.st_ino) in seen:
                 continue  # a link back to a folder that was already walked
             seen.add((info.st_dev, info.st_ino))
-            with os.scandir(folder) as listing:
-                found = sorted(listing, key=lambda item: item.name)
+            names = sorted(os.listdir(folder))
         except OSError as error:
             yield Entry(prefix.rstrip("/") or ".", LocalFile(base, prefix, b""), f"the folder {_why(error)}")
             continue
-        for item in found:
-            if item.name.startswith(".") or item.name.lower() in _JUNK:
+        for name in names:
+            if name.startswith(".") or name.lower() in _JUNK:
                 continue
-            key = prefix + item.name
+            path, key = os.path.join(folder, name), prefix + name
             try:
-                info = item.stat()
+                info = os.stat(path)
             except OSError as error:
-                why = "a link that leads nowhere" if _is_dangling(item, error) else _why(error)
+                dangling = isinstance(error, FileNotFoundError) and os.path.islink(path)
+                why = "a link that leads nowhere" if dangling else _why(error)
                 yield Entry(key, LocalFile(base, key, b""), why)
                 continue
             if stat.S_ISDIR(info.st_mode):
-                (linked if item.is_symlink() else pending).append((item.path, key + "/"))
+                (linked if os.path.islink(path) else pending).append((path, key + "/"))
             else:
                 reason = "" if stat.S_ISREG(info.st_mode) else "not a regular file"
                 yield Entry(key, LocalFile(base, key, state_of(info)), reason)
-
-
-def _is_dangling(item: os.DirEntry[str], error: OSError) -> bool:
-    return isinstance(error, FileNotFoundError) and item.is_symlink()
 
 
 def state_of(info: os.stat_result) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
@@ -37,7 +36,8 @@ def list_folder(folder: Path, options: DataConfig) -> Listing:
     """
     found = _Folder(folder, options)
     found.read_rows()
-    pairs = [pair for key in sorted(found.pictures) if (pair := found.pair(key)) is not None]
+    found.pictures.sort()
+    pairs = [pair for key in found.pictures if (pair := found.pair(key)) is not None]
     found.note_unused()
     num_pictures = len(found.pictures)
     for listing in map(found.listing, found.bundles):
@@ -56,15 +56,16 @@ class _Folder:
     def __init__(self, data: Path, options: DataConfig) -> None:
         self.options = options
         self.files: dict[str, LocalFile] = {}
-        self.pictures: set[str] = set()
+        self.pictures: list[str] = []
         self.foreign: list[str] = []
-        self.sidecars: dict[tuple[str, str], Entry] = {}  # (stem in NFC, suffix) -> caption file
+        self.sidecars: dict[str, LocalFile] = {}  # caption files by their keys in NFC, the suffix in lower case
+        self.bad_sidecars: dict[str, str] = {}  # key of a caption file -> why it cannot be read
         self.metadata: list[Entry] = []
         self.bundles: list[Entry] = []  # tar files and tables
         self.rows: dict[str, tuple[str, ...]] = {}
         self.sha256: dict[str, str] = {}  # that the metadata has, of some files
         self.bad_rows: dict[str, Problem] = {}
-        self.used: dict[str, list[str]] = defaultdict(list)  # caption file -> pictures
+        self.used: dict[str, int] = {}  # key of a caption file -> number of pictures
         self.problems: list[Problem] = []
         for entry in walk(data):
             self._sort(entry)
@@ -77,7 +78,9 @@ class _Folder:
         if name in METADATA_NAMES:
             self.metadata.append(entry)
         elif suffix in CAPTION_SUFFIXES:
-            self.sidecars[_nfc(stem), suffix] = entry
+            self.sidecars[_nfc(entry.key if entry.key.endswith(suffix) else stem + suffix)] = entry.place
+            if entry.reason:
+                self.bad_sidecars[entry.key] = entry.reason
         elif reason := foreign(suffix):
             self.foreign.append(entry.key)
             self.problem(entry.key, reason)
@@ -93,9 +96,11 @@ class _Folder:
         else:
             self.files[entry.key] = entry.place
             if suffix in PICTURE_SUFFIXES:
-                self.pictures.add(entry.key)
+                self.pictures.append(entry.key)
 
     def _note_look_alikes(self) -> None:
+        if len({_nfc(key).casefold() for key in self.pictures}) == len(self.pictures):
+            return
         first: dict[str, str] = {}
         for key in sorted(self.pictures):
             if first.setdefault(_nfc(key).casefold(), key) != key:
@@ -116,6 +121,8 @@ class _Folder:
 
     def read_rows(self) -> None:
         """Read the metadata files, one a folder."""
+        if not self.metadata:
+            return
         by_nfc = {_nfc(key): key for key in self.files}
         folders: dict[PurePosixPath, str] = {}
         for entry in sorted(self.metadata, key=lambda e: (e.key.count("/"), METADATA_NAMES.index(e.path.name), e.key)):
@@ -148,7 +155,8 @@ class _Folder:
                 self.rows[key] = captions
                 if row.sha256:
                     self.sha256[key] = row.sha256
-                self.pictures.add(key)
+                if posixpath.splitext(key)[1].lower() not in PICTURE_SUFFIXES:
+                    self.pictures.append(key)
 
     def _key_of(self, where: str, folder: PurePosixPath, name: str, by_nfc: dict[str, str]) -> str | None:
         """Find the file that a row names, however its path is written; list a problem if there is none."""
@@ -166,14 +174,11 @@ class _Folder:
     def pair(self, key: str) -> Pair | None:
         """Give a picture its captions, or list it as a problem."""
         place = self.files[key]
-        beside = [
-            self.sidecars[stem, suffix]
-            for suffix in CAPTION_SUFFIXES
-            for stem in (_nfc(key), _nfc(posixpath.splitext(key)[0]))
-            if (stem, suffix) in self.sidecars
-        ]
-        for entry in beside:
-            self.used[entry.key].append(key)
+        stems = (_nfc(key), _nfc(posixpath.splitext(key)[0]))
+        wanted = (stem + suffix for suffix in CAPTION_SUFFIXES for stem in stems)
+        beside = [self.sidecars[name] for name in wanted if name in self.sidecars]
+        for file in beside:
+            self.used[file.key] = self.used.get(file.key, 0) + 1
         if key in self.rows:
             if beside:
                 self.problem(beside[0].key, "the metadata has a row for its picture, which is used instead", False)
@@ -185,8 +190,8 @@ class _Folder:
         if beside:
             where = beside[0].key
             try:
-                if beside[0].reason:
-                    raise FileError(beside[0].reason)
+                if where in self.bad_sidecars:
+                    raise FileError(self.bad_sidecars[where])
                 return Pair(key, place, read_caption_file(beside[0].path, self.options.caption_encoding))
             except FileError as error:
                 reason = str(error)
@@ -199,12 +204,12 @@ class _Folder:
         return None
 
     def note_unused(self) -> None:
-        for entry in self.sidecars.values():
-            pictures = self.used.get(entry.key, [])
+        for file in self.sidecars.values():
+            pictures = self.used.get(file.key, 0)
             if not pictures:
-                self.problem(entry.key, "there is no picture of this name", False)
-            elif len(pictures) > 1:
-                self.problem(entry.key, "several pictures share this caption file", False)
+                self.problem(file.key, "there is no picture of this name", False)
+            elif pictures > 1:
+                self.problem(file.key, "several pictures share this caption file", False)
 
 
 def _nfc(key: str) -> str:
