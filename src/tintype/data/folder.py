@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
@@ -72,13 +73,13 @@ class _Folder:
         self._note_look_alikes()
 
     def _sort(self, entry: Entry) -> None:
-        name = posixpath.basename(entry.key)
         stem, suffix = posixpath.splitext(entry.key)
         suffix = suffix.lower()
-        if name in METADATA_NAMES:
+        if posixpath.basename(entry.key) in METADATA_NAMES:
             self.metadata.append(entry)
         elif suffix in CAPTION_SUFFIXES:
-            self.sidecars[_nfc(entry.key if entry.key.endswith(suffix) else stem + suffix)] = entry.place
+            name = _nfc(entry.key if entry.key.endswith(suffix) else stem + suffix)
+            self.sidecars[name] = replace(entry.place, state=b"")  # read at once, not later
             if entry.reason:
                 self.bad_sidecars[entry.key] = entry.reason
         elif reason := foreign(suffix):

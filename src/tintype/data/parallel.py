@@ -22,6 +22,9 @@ def num_threads() -> int:
 def in_order(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
     """Yield function(item) for each item, in order, computed by threads a little ahead of the consumer."""
     threads = threads or num_threads()
+    if threads == 1:
+        yield from map(function, items)
+        return
     waiting: deque[Future[R]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="tintype-read")
     try:

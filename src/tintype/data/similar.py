@@ -24,13 +24,20 @@ def look_of(picture: Image.Image) -> tuple[int, bytes]:
 
     The hash of a picture without structure is 0.
     """
-    gray = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX).convert("L"), dtype=np.float32)
+    gray = np.asarray(_shrunk(picture.convert("L"), SIDE), dtype=np.float32)
     waves = (_frequencies @ gray @ _frequencies.T).ravel()
-    thumb = picture.resize((THUMB, THUMB), Image.Resampling.BOX).tobytes()
+    thumb = _shrunk(picture, THUMB).tobytes()
     if np.abs(waves[1:]).max() < FLAT * SIDE:
         return 0, thumb
-    bits = waves > np.median(waves[1:])
+    bits = waves > np.sort(waves[1:])[KEPT * KEPT // 2 - 1]  # the median
     return int.from_bytes(np.packbits(bits).tobytes(), "big"), thumb
+
+
+def _shrunk(picture: Image.Image, side: int) -> Image.Image:
+    """The picture as a square of `side` pixels, each the mean of those it stands for."""
+    if picture.width % side or picture.height % side:
+        return picture.resize((side, side), Image.Resampling.BOX)
+    return picture.reduce((picture.width // side, picture.height // side))  # the same, in less time
 
 
 def alike(looks: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> list[list[int]]:

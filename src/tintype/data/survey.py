@@ -6,7 +6,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,11 +123,15 @@ def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
     empty = sum("" in pair.captions for pair in pairs)
     if empty:
         yield f"{counted(empty, 'picture')} with the empty caption"
-    times = Counter(caption for pair in pairs for caption in pair.captions)
-    repeated = sum(number for number in times.values() if number > 1)
-    if repeated > MANY_SHARED * times.total():
-        most, number = times.most_common(1)[0]
-        yield f"{counted(repeated, 'caption')} of {times.total()} stand at several pictures ({shown(most)!r}: {number})"
+    # Counted by hash, since a dictionary of all captions would be the largest thing in memory.
+    hashes = np.fromiter((hash(caption) for pair in pairs for caption in pair.captions), dtype=np.int64)
+    _, places, times = np.unique(hashes, return_index=True, return_counts=True)
+    repeated = int(times[times > 1].sum())
+    if repeated > MANY_SHARED * len(hashes):
+        most = int(places[times.argmax()])
+        shared = next(islice((caption for pair in pairs for caption in pair.captions), most, None))
+        example = f"{shown(shared)!r}: {times.max()}"
+        yield f"{counted(repeated, 'caption')} of {len(hashes)} stand at several pictures ({example})"
     directions = sum(_DIRECTIONS.search(caption) is not None for pair in pairs for caption in pair.captions)
     if directions:
         yield f"{counted(directions, 'caption')} with left or right: such pictures must not be mirrored in training"
