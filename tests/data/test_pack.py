@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from tintype.config import DataConfig
+from tintype.data.building import Progress, StatesEncoder
 from tintype.data.exclude import read_exclusions
 from tintype.data.growing import GrowingArray
 from tintype.data.pack import Pack
-from tintype.data.packing import Progress, StatesEncoder, pack, packing
+from tintype.data.packing import pack, packing
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 from tintype.errors import DataError

@@ -15,7 +15,7 @@ SCRIPT = """
 import sys
 import time
 from pathlib import Path
-from tintype.data import packing
+from tintype.data import building, packing
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 import torch
@@ -26,8 +26,8 @@ class Words:
         time.sleep(0.002 * len(captions))
         return [torch.tensor([[float(len(word))] for word in caption.split()]).half() for caption in captions]
 
-packing.COMMIT_SECONDS = 0.01
-packing.CAPTION_BATCH = 16
+building.COMMIT_SECONDS = 0.01
+building.CAPTION_BATCH = 16
 print("begun", flush=True)
 packing.pack(find_pairs(sys.argv[1])[0], framing(64), Path(sys.argv[2]), Words())
 """

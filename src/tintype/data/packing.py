@@ -2,57 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import secrets
 import shutil
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-import torch
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
-from torch import Tensor
 
-from tintype.data.catalog import ABOUT, FACTS_FILE, FORMAT, Catalog
-from tintype.data.exclude import REASON, Exclusions
+from tintype.data.building import Builder, Progress, StatesEncoder
+from tintype.data.catalog import Catalog
+from tintype.data.exclude import Exclusions
 from tintype.data.files import shown
-from tintype.data.growing import GrowingArray
-from tintype.data.journal import Journal, Progressed
-from tintype.data.pack import STATES_FILE, Pack, pictures_file
+from tintype.data.pack import Pack
 from tintype.data.pairs import Pair, Problem
-from tintype.data.parallel import in_order
-from tintype.data.pictures import Examined, Framing, examine
-from tintype.data.survey import FACTS, packed_facts, unpacked
+from tintype.data.pictures import Framing
+from tintype.data.stamps import stamp_of
 from tintype.errors import DataError
 
-CAPTION_BATCH = 256
-COMMIT_SECONDS = 2.0  # of work that a kill may lose
-COMMIT_PICTURES = 4096
-_PROBED = 32  # captions whose states are measured to tell how much room they need
 _DAY = 86_400
-
-
-class StatesEncoder(Protocol):
-    """What a pack needs of a text encoder."""
-
-    @property
-    def identity(self) -> str: ...
-
-    def states(self, captions: Sequence[str]) -> list[Tensor]: ...
-
-
-class Progress(NamedTuple):
-    """How far the packing is."""
-
-    stage: str  # "pictures", "captions", or "waiting" for another process that makes the same pack
-    done: int
-    total: int
 
 
 def pack(
@@ -113,7 +83,7 @@ def _making(
     problems: Sequence[Problem],
     exclusions: Exclusions,
 ) -> Generator[Progress, None, tuple[Path, list[Problem]]]:
-    stamp = f"{kind.__name__.lower()}-{_stamp(pairs, how, encoder.identity, exclusions)[:16]}"
+    stamp = f"{kind.__name__.lower()}-{stamp_of(pairs, how, encoder.identity, exclusions)[:16]}"
     try:
         found = _finished(kind, folder, stamp, problems)
         if found is not None:
@@ -131,7 +101,7 @@ def _making(
             if found is None:
                 _sweep(folder)
                 work.mkdir(exist_ok=True)
-                yield from _Builder(kind, work, pairs, how, encoder, exclusions).build(folder, stamp)
+                yield from Builder(kind, work, pairs, how, encoder, exclusions).build(folder, stamp)
                 found = _finished(kind, folder, stamp, problems)
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -159,246 +129,6 @@ def _finished(
         return folder / about["pack"], [*problems, *own]
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
-
-
-class _Builder:
-    """One pack in the making, in a folder of its own."""
-
-    def __init__(
-        self,
-        kind: type[Catalog],
-        work: Path,
-        pairs: Sequence[Pair],
-        how: Framing,
-        encoder: StatesEncoder,
-        exclusions: Exclusions,
-    ) -> None:
-        self._kind = kind
-        self._stored = issubclass(kind, Pack)  # pixels and states too
-        self._work = work
-        self._journal_path = work.with_name(f"{work.name}.jsonl")
-        self._pairs = pairs
-        self._how = how
-        self._encoder = encoder
-        self._exclusions = exclusions
-        try:
-            self._open()
-        except (ValueError, OSError, KeyError):  # what is there is of no use, after a power failure perhaps
-            self._remove()
-            work.mkdir()
-            self._open()
-
-    def _open(self) -> None:
-        self._journal = Journal(self._journal_path)
-        so_far = self._journal.so_far
-        with ExitStack() as stack:
-            stack.callback(self._journal.close)
-            self._facts = stack.enter_context(GrowingArray(self._work / FACTS_FILE, len(so_far.used)))
-            self._states = stack.enter_context(GrowingArray(self._work / STATES_FILE, sum(so_far.lengths)))
-            self._pictures: dict[int, GrowingArray] = {}
-            for number in sorted(set(so_far.shape_of)) if self._stored else ():
-                path = self._work / pictures_file(self._how.shapes[number])
-                keep = so_far.shape_of.count(number)
-                self._pictures[number] = stack.enter_context(GrowingArray(path, keep))
-            self._files = stack.pop_all()
-
-    def build(self, folder: Path, stamp: str) -> Iterator[Progress]:
-        """Do what is left to do, and move the pack into `folder`."""
-        so_far = self._journal.so_far
-        with self._files:
-            if self._stored and so_far.done < len(self._pairs):
-                _require_room(folder, self._work, self._pairs, self._how, self._encoder)
-            try:
-                yield from self._read_pictures()
-                if self._stored:
-                    yield from self._encode_captions()
-            finally:
-                with suppress(OSError):
-                    self._commit()
-        if not so_far.used:
-            self._remove()
-            first = f": {shown(so_far.problems[0][0])}: {so_far.problems[0][1]}" if so_far.problems else ""
-            raise DataError(f"none of the {len(self._pairs)} captioned pictures can be used{first}")
-        fingerprint = self._write_about(so_far)
-        digest = hashlib.sha256(json.dumps([FORMAT, fingerprint]).encode()).hexdigest()
-        name = f"{self._kind.__name__.lower()}-{digest[:16]}"
-        _write(folder / f"stamp-{stamp}.json", {"pack": name, "problems": so_far.problems})
-        _move(self._kind, self._work, folder / name)
-        self._journal_path.unlink()
-
-    def _remove(self) -> None:
-        shutil.rmtree(self._work, ignore_errors=True)
-        self._journal_path.unlink(missing_ok=True)
-
-    def _read_pictures(self) -> Iterator[Progress]:
-        so_far, pairs = self._journal.so_far, self._pairs
-        seen_before = {bytes(row).hex() for row in self._stored_facts()["sha256"]}
-        left = range(so_far.done, len(pairs))
-        since, count = time.monotonic(), 0
-        for number, seen in zip(left, in_order(lambda i: examine(pairs[i].place, self._how), left), strict=True):
-            self._take(number, seen, seen_before)
-            so_far.done = number + 1
-            count += 1
-            if count >= COMMIT_PICTURES or time.monotonic() - since >= COMMIT_SECONDS:
-                self._commit()
-                since, count = time.monotonic(), 0
-            yield Progress("pictures", so_far.done, len(pairs))
-
-    def _take(self, number: int, seen: Examined, seen_before: set[str]) -> None:
-        so_far, pair = self._journal.so_far, self._pairs[number]
-        reason = seen.reason
-        if seen.sha256 in self._exclusions.sha256:
-            reason = REASON
-        elif self._how.options.dedupe and seen.sha256 in seen_before:
-            reason = "an exact copy of another picture"
-        if reason or seen.pixels is None or seen.facts is None:
-            so_far.problems.append((pair.key, reason))
-            return
-        if self._how.options.dedupe:
-            seen_before.add(seen.sha256)
-        shape = self._how.shapes.index((seen.pixels.shape[1], seen.pixels.shape[2]))
-        if self._stored:
-            if shape not in self._pictures:
-                path = self._work / pictures_file(self._how.shapes[shape])
-                self._pictures[shape] = self._files.enter_context(GrowingArray(path))
-            self._pictures[shape].append(seen.pixels[None])
-        self._facts.append(unpacked(packed_facts(seen.facts)))
-        so_far.used.append(number)
-        so_far.shape_of.append(shape)
-        so_far.notes.update(seen.facts.notes)
-
-    def _encode_captions(self) -> Iterator[Progress]:
-        so_far = self._journal.so_far
-        unique = self._unique()
-        for start in range(len(so_far.lengths), len(unique), CAPTION_BATCH):
-            batch = unique[start : start + CAPTION_BATCH]
-            for array in map(_storable, self._encoder.states(batch)):
-                so_far.lengths.append(len(array))
-                self._states.append(array)
-            self._commit()
-            yield Progress("captions", start + len(batch), len(unique))
-
-    def _commit(self) -> None:
-        for array in (self._facts, self._states, *self._pictures.values()):
-            array.sync()
-        self._journal.commit()
-
-    def _stored_facts(self) -> NDArray[Any]:
-        """Of the pictures that were taken before, if their hashes matter."""
-        if not self._how.options.dedupe or not self._journal.so_far.used:
-            return np.zeros(0, dtype=FACTS)
-        rows = np.fromfile(self._work / FACTS_FILE, dtype=np.uint8)
-        return rows[-len(self._journal.so_far.used) * FACTS.itemsize :].view(FACTS)
-
-    def _unique(self) -> list[str]:
-        used = (self._pairs[number] for number in self._journal.so_far.used)
-        return list(dict.fromkeys(caption for pair in used for caption in pair.captions))
-
-    def _write_about(self, so_far: Progressed) -> str:
-        """Write pack.json and return the fingerprint."""
-        used = [self._pairs[number] for number in so_far.used]
-        facts = np.load(self._work / FACTS_FILE, mmap_mode="r")
-        hashes = [bytes(row).hex() for row in facts["sha256"]]
-        shapes = sorted(set(so_far.shape_of))
-        weights = [pair.weight for pair in used]
-        even = all(weight == weights[0] for weight in weights)
-        unique = self._unique()
-        index = {caption: i for i, caption in enumerate(unique)}
-        pictures = [pictures_file(self._how.shapes[shape]) for shape in shapes]
-        names = [FACTS_FILE, STATES_FILE, *pictures] if self._stored else [FACTS_FILE]
-        about: dict[str, Any] = {
-            "format": FORMAT,
-            "resolution": self._how.resolution,
-            "encoder": self._encoder.identity,
-            "fingerprint": _fingerprint(used, hashes, self._how, shapes, self._encoder.identity, even),
-            "shapes": [self._how.shapes[shape] for shape in shapes],
-            "shape_of": [shapes.index(shape) for shape in so_far.shape_of],
-            "weights": None if even else weights,
-            "keys": [pair.key for pair in used],
-            "captions": unique,
-            "choices": [[index[caption] for caption in pair.captions] for pair in used],
-            "lengths": so_far.lengths,
-            "notes": dict(sorted(so_far.notes.items())),
-            "sizes": {name: (self._work / name).stat().st_size for name in names},
-        }
-        _write(self._work / ABOUT, about)
-        return str(about["fingerprint"])
-
-
-def _require_room(folder: Path, work: Path, pairs: Sequence[Pair], how: Framing, encoder: StatesEncoder) -> None:
-    """Raise DataError, before anything is read, if the disk cannot hold what is about to be written."""
-    unique = list(dict.fromkeys(caption for pair in pairs for caption in pair.captions))
-    probed = unique[:: max(1, len(unique) // _PROBED)] if len(unique) > CAPTION_BATCH else []
-    states = sum(_storable(state).nbytes for state in encoder.states(probed)) / len(probed) if probed else 0
-    picture = 3 * max(rows * columns for rows, columns in how.shapes) + FACTS.itemsize
-    needed = round(len(pairs) * picture + len(unique) * states)
-    free = shutil.disk_usage(folder).free + sum(path.stat().st_size for path in work.iterdir())
-    if needed > free:
-        raise DataError(
-            f"the training copy needs about {_gigabytes(needed)} and {shown(str(folder))} has {_gigabytes(free)} free: "
-            "make room, give --cache a folder on another disk, lower --resolution, or --stream without a copy"
-        )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.3g} GB"
-
-
-def _storable(states: Tensor) -> NDArray[Any]:
-    kept = torch.int32 if states.dtype == torch.int64 else torch.float16
-    array: NDArray[Any] = states.detach().cpu().to(kept).numpy()
-    if array.dtype == np.float16 and not np.isfinite(array).all():
-        raise DataError("the text encoder gave states that are not finite numbers: its weights may be damaged")
-    return array
-
-
-def _stamp(pairs: Sequence[Pair], how: Framing, identity: str, exclusions: Exclusions) -> str:
-    """Hash what tells whether a pack is up to date, without reading a picture."""
-    digest = hashlib.sha256(repr([FORMAT, how, identity]).encode() + exclusions.state)
-    for pair in pairs:
-        digest.update(json.dumps([pair.key, pair.captions, pair.weight]).encode() + pair.place.state)
-    return digest.hexdigest()
-
-
-def _fingerprint(
-    pairs: Sequence[Pair], hashes: Sequence[str], how: Framing, shapes: Sequence[int], identity: str, even: bool
-) -> str:
-    """Hash what is trained on, by content: the same on another machine and after a copy of the data.
-
-    What is as it was in the first version, when there were only squares over white, goes in as it did then.
-    """
-    head: list[Any] = [1, how.resolution, identity]
-    used = [how.shapes[shape] for shape in shapes]
-    if used != [(how.resolution, how.resolution)]:
-        head.append({"shapes": how.shapes})
-    if how.options.alpha_color != "white":
-        head.append({"alpha_color": how.options.alpha_color})
-    digest = hashlib.sha256(json.dumps(head).encode())
-    for pair, sha256 in zip(pairs, hashes, strict=True):
-        row = [pair.key, sha256, pair.captions]
-        digest.update(json.dumps(row if even else [*row, pair.weight]).encode())
-    return digest.hexdigest()
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def _move(kind: type[Catalog], work: Path, final: Path) -> None:
-    """Put a finished pack in its place; one that is there and opens holds the same, made from a copy of the data."""
-    with suppress(DataError):
-        kind(final)
-        shutil.rmtree(work, ignore_errors=True)
-        return
-    if final.exists():
-        shutil.rmtree(final)
-    os.rename(work, final)
 
 
 def _sweep(folder: Path) -> None:

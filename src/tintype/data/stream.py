@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from tintype.data.building import StatesEncoder
 from tintype.data.catalog import Catalog
 from tintype.data.files import shown
 from tintype.data.order import Order, block_numbers
-from tintype.data.packing import StatesEncoder
 from tintype.data.pairs import Pair, Problem
 from tintype.data.pictures import Framing, examine
 from tintype.data.tars import Member

@@ -14,9 +14,10 @@ from rich.console import Console
 from tintype import models
 from tintype.checkpoint import load_parts
 from tintype.config import PRESETS, Config
+from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
 from tintype.data.pack import Pack
-from tintype.data.packing import Progress, cataloging, packing
+from tintype.data.packing import cataloging, packing
 from tintype.data.pairs import Pair, Problem
 from tintype.data.pictures import framing
 from tintype.data.report import Report

@@ -1,0 +1,41 @@
+"""What tells whether a pack is up to date, and what it holds: hashes of names and times, and of content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tintype.data.catalog import FORMAT
+from tintype.data.exclude import Exclusions
+from tintype.data.pairs import Pair
+from tintype.data.pictures import Framing
+
+
+def stamp_of(pairs: Sequence[Pair], how: Framing, identity: str, exclusions: Exclusions) -> str:
+    """Hash what tells whether a pack is up to date, without reading a picture."""
+    digest = hashlib.sha256(repr([FORMAT, how, identity]).encode() + exclusions.state)
+    for pair in pairs:
+        digest.update(json.dumps([pair.key, pair.captions, pair.weight]).encode() + pair.place.state)
+    return digest.hexdigest()
+
+
+def fingerprint_of(
+    pairs: Sequence[Pair], hashes: Sequence[str], how: Framing, shapes: Sequence[int], identity: str, even: bool
+) -> str:
+    """Hash what is trained on, by content: the same on another machine and after a copy of the data.
+
+    What is as it was in the first version, when there were only squares over white, goes in as it did then.
+    """
+    head: list[Any] = [1, how.resolution, identity]
+    used = [how.shapes[shape] for shape in shapes]
+    if used != [(how.resolution, how.resolution)]:
+        head.append({"shapes": how.shapes})
+    if how.options.alpha_color != "white":
+        head.append({"alpha_color": how.options.alpha_color})
+    digest = hashlib.sha256(json.dumps(head).encode())
+    for pair, sha256 in zip(pairs, hashes, strict=True):
+        row = [pair.key, sha256, pair.captions]
+        digest.update(json.dumps(row if even else [*row, pair.weight]).encode())
+    return digest.hexdigest()
