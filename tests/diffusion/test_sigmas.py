@@ -9,19 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tintype.diffusion.sigmas import (
+    GRIDS as GRIDS_BY_NAME,
+)
+from tintype.diffusion.sigmas import (
     alpha_bar,
     flow_sigmas,
     flow_time,
     karras_sigmas,
     log_snr,
     log_snr_sigmas,
+    logistic_sigmas,
     shift,
     sigma_from_alpha_bar,
     sigma_from_flow_time,
     sigma_from_log_snr,
 )
 
-GRIDS = [karras_sigmas, flow_sigmas, log_snr_sigmas]
+GRIDS = [karras_sigmas, flow_sigmas, log_snr_sigmas, logistic_sigmas]
 Grid = Callable[..., torch.Tensor]
 levels = st.floats(1e-3, 1e3)
 
@@ -97,3 +101,25 @@ def test_impossible_shapes_of_grids_are_refused() -> None:
         karras_sigmas(4, 0.1, 1.0, rho=0.0)
     with pytest.raises(ValueError):
         flow_sigmas(4, 0.1, 1.0, shift=-1.0)
+    with pytest.raises(ValueError):
+        logistic_sigmas(4, 0.1, 1.0, center=0.0)
+    with pytest.raises(ValueError):
+        logistic_sigmas(4, 0.1, 1.0, width=math.nan)
+
+
+@pytest.mark.parametrize("center", [0.3, 1.0, 4.0])
+def test_a_logistic_grid_lies_between_flow_and_log_snr(center: float) -> None:
+    narrow, wide = logistic_sigmas(9, 0.02, 80.0, center, 1.0), logistic_sigmas(9, 0.02, 80.0, center, 1e4)
+    torch.testing.assert_close(narrow, flow_sigmas(9, 0.02, 80.0, shift=center), rtol=1e-12, atol=0)
+    torch.testing.assert_close(wide, log_snr_sigmas(9, 0.02, 80.0), rtol=1e-3, atol=0)
+    steps = -logistic_sigmas(40, 0.02, 80.0, center)[:-1].log().diff()
+    densest = logistic_sigmas(40, 0.02, 80.0, center)[int(steps.argmin())].item()
+    assert densest == pytest.approx(center, rel=0.3)
+
+
+def test_the_grids_by_name_are_the_grids() -> None:
+    for name, grid in GRIDS_BY_NAME.items():
+        assert torch.equal(grid(7, 0.02, 80.0, 0.8)[[0, -2, -1]], torch.tensor([80.0, 0.02, 0.0], dtype=torch.float64))
+        expected = {"logistic": logistic_sigmas, "flow": flow_sigmas}
+        if name in expected:
+            assert torch.equal(grid(7, 0.02, 80.0, 0.8), expected[name](7, 0.02, 80.0, 0.8))

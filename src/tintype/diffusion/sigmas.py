@@ -9,6 +9,7 @@ All functions are elementwise, keep dtype and device, and take sigma >= 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -79,6 +80,20 @@ def flow_sigmas(steps: int, sigma_min: float, sigma_max: float, shift: float = 1
     return _grid(shift * sigma_from_flow_time(time), sigma_min, sigma_max)
 
 
+def logistic_sigmas(steps: int, sigma_min: float, sigma_max: float, center: float = 0.5, width: float = 1.5) -> Tensor:
+    """Noise levels [steps + 1] float64, as dense in ln sigma as a logistic distribution around `center`, then 0.
+
+    Width 1 is `flow_sigmas` with shift `center`; the wider, the nearer to `log_snr_sigmas`. Raises ValueError for
+    arguments out of range.
+    """
+    _check(steps, sigma_min, sigma_max)
+    if not (math.isfinite(center) and center > 0 and math.isfinite(width) and width > 0):
+        raise ValueError(f"center and width must be positive, not {center} and {width}")
+    high, low = ((sigma / center) ** (1 / width) for sigma in (sigma_max, sigma_min))
+    place = _even(high / (1 + high), low / (1 + low), steps)
+    return _grid(center * (place / (1 - place)) ** width, sigma_min, sigma_max)
+
+
 def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     """Noise levels [steps + 1] float64, evenly spaced in ln sigma, then 0 (DPM-Solver, 2206.00927).
 
@@ -105,3 +120,15 @@ def _grid(sigmas: Tensor, sigma_min: float, sigma_max: float) -> Tensor:
         sigmas[-1] = sigma_min
     sigmas[0] = sigma_max
     return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+
+# (steps, sigma_min, sigma_max, center) -> [steps + 1]; center: around which noise level the steps are, for those grids
+# that have one.
+Grid = Callable[[int, float, float, float], Tensor]
+
+GRIDS: dict[str, Grid] = {
+    "logistic": lambda steps, low, high, center: logistic_sigmas(steps, low, high, center),
+    "log_snr": lambda steps, low, high, center: log_snr_sigmas(steps, low, high),
+    "karras": lambda steps, low, high, center: karras_sigmas(steps, low, high),
+    "flow": lambda steps, low, high, center: flow_sigmas(steps, low, high, center),
+}
