@@ -1,6 +1,6 @@
 """Samplers of diffusers and k-diffusion, run through their public interfaces on a denoiser of ours.
 
-    pip install -c constraints.txt "tintype[bench]"        # or --no-deps diffusers k-diffusion torchdiffeq torchsde
+    pip install -c constraints.txt -e ".[bench]" && pip install -c constraints.txt --no-deps k-diffusion
 
 Each peer is a function (denoise, noise, num_evaluations) -> (pictures, first noise level): it starts from
 sigma_0 * noise, where sigma_0 is the first level of its own grid, and uses at most that many evaluations. All are told

@@ -83,7 +83,7 @@ class SampleConfig:
     sampler: str = "unipc"
     steps: int = 16
     grid: str = "logistic"  # a name in diffusion.sigmas.GRIDS
-    grid_center: float = 0.5  # sigma around which the steps of a grid are, at the resolution of training
+    grid_center: float = 0.7  # sigma around which the steps of a grid are, at the resolution of training
     guidance: float = 3.0
     guidance_min: float = 0.2  # guidance acts on noise levels between these two
     guidance_max: float = 80.0

@@ -42,7 +42,7 @@ class Receipt:
     guidance_min: float = 0.2  # guidance acted on noise levels between these two
     guidance_max: float = 80.0
     grid: str = "log_snr"
-    center: float = 0.5  # sigma around which the grid's steps are, for grids that have one
+    center: float = 0.7  # sigma around which the grid's steps are, for grids that have one
     share: float = 0.0  # of what was mixed in: another caption, the starting noise of another seed and index
     caption_to: str | None = None
     seed_to: int | None = None

@@ -24,8 +24,7 @@ MAX_CAPTION = 10_000  # characters
 MAX_SIGMA = 1e6
 MIN_STRENGTH = 0.01
 STRENGTH = 0.6  # of the noise put on an init_image unless told otherwise
-INVERT_STEPS = 24  # unless told otherwise: each takes four evaluations, twice
-INVERT_SAMPLER = "reference"
+INVERT = (24, "reference", "log_snr")  # steps (each takes four evaluations, twice), sampler and grid to lead back with
 
 Margins = tuple[int, int, int, int]  # pixels: left, top, right, bottom
 
@@ -147,7 +146,8 @@ def make_request(
     down = side("height", net.resolution + margins[1] + margins[3] if height is None else height, net.patch, MAX_SIDE)
     canvas, painted = _canvas(init_image, mask, margins, across, down)
     share = strength if strength is not None else STRENGTH if invert is None and not any(margins) else 1.0
-    own_steps, own_sampler = (own.steps, own.sampler) if invert is None else (INVERT_STEPS, INVERT_SAMPLER)
+    defaults = (own.steps, own.sampler, own.grid) if invert is None else INVERT
+    own_steps, own_sampler, own_grid = defaults
     # A larger picture keeps its contents visible under more noise.
     own_center = own.grid_center * math.sqrt(across * down) / net.resolution
     mixed = _mixed(num, _seeds("seed", seeds, num), captions_to, seeds_to, indices_to, shares, variation)
@@ -163,7 +163,7 @@ def make_request(
         steps=whole("steps", own_steps if steps is None else steps, 1, MAX_STEPS),
         interval=_interval((own.guidance_min, own.guidance_max) if interval is None else interval),
         sampler=_one_of("sampler", samplers, own_sampler if sampler is None else sampler),
-        grid=_one_of("grid", grids, own.grid if grid is None else grid),
+        grid=_one_of("grid", grids, own_grid if grid is None else grid),
         center=number("center", own_center if center is None else center, 1e-3, 1e4),
         negative="" if negative is None else _texts("negative", [negative])[0],
         width=across,

@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from tintype.diffusion.coroutine import exponential_weights
 from tintype.diffusion.exact import finite_denoiser, gaussian_denoiser, gaussian_flow, mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal, step_noise
-from tintype.diffusion.ode import dpmpp_2m, euler, heun, invert, reference, unipc
+from tintype.diffusion.ode import dpmpp_2m, euler, heun, invert, plan, reference, unipc
 from tintype.diffusion.samplers import SAMPLERS, Denoise, Sampler, num_evaluations, sample, steps_of
 from tintype.diffusion.sde import ddpm, dpmpp_2m_sde, heun_churn
 from tintype.diffusion.sigmas import flow_sigmas, karras_sigmas, log_snr_sigmas, logistic_sigmas
@@ -68,7 +68,9 @@ def test_error_falls_with_the_order_of_the_sampler(name: str, grid: Grid, truth:
     for steps in (257, 513):
         picture = sample(SAMPLERS[name], mixture(), static(48), grid(steps, 0.02, 80.0))
         errors.append((picture - truth).square().mean().sqrt().item())
-    assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[name], abs=0.15)
+    # Even in flow time the first steps stay long, and multistep samplers begin with lower orders.
+    tolerance = 0.3 if grid is flow_sigmas else 0.15
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[name], abs=tolerance)
 
 
 def test_few_steps_are_good_already(truth: torch.Tensor) -> None:
@@ -76,8 +78,8 @@ def test_few_steps_are_good_already(truth: torch.Tensor) -> None:
         picture = sample(SAMPLERS[name], mixture(), static(48), logistic_sigmas(steps, 0.02, 80.0))
         return (picture - truth).square().mean().sqrt().item()
 
-    assert error("unipc", 17) < 0.03
-    assert error("unipc", 17) < error("dpmpp_2m", 17) < error("euler", 17)
+    assert error("unipc", 17) < 0.02
+    assert max(error("unipc", 17), error("dpmpp_2m", 17)) < error("euler", 17) / 3
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -173,19 +175,32 @@ def exact_quadratic(coefficients: tuple[float, float, float], x: float, sigma: f
 
 
 @pytest.mark.parametrize("grid", GRIDS)
+def test_a_prediction_is_that_of_dpmpp_2m_and_of_deis_as_far_as_it_is_cautious(grid: Grid) -> None:
+    levels = tuple(grid(9, 0.02, 80.0).tolist())
+    exact, halfway, cautious = (plan(levels, 3, 0, caution) for caution in (0.0, 0.5, 1.0))
+    for bold, middle, mild, published in zip(exact, halfway, cautious, plan(levels, 2, 0, 1.0), strict=True):
+        assert mild.predict[:2] == pytest.approx(published.predict[:2], rel=1e-12)
+        assert middle.predict == pytest.approx([(a + b) / 2 for a, b in zip(bold.predict, mild.predict, strict=True)])
+    for sigma, sigma_before, stage in zip(levels[1:-2], levels, cautious[1:], strict=False):
+        h, h_before = math.log(sigma / levels[levels.index(sigma) + 1]), math.log(sigma_before / sigma)
+        growth = 1 - math.exp(-h)  # 2211.01095 algorithm 2
+        expected = [growth * (1 + h / h_before / 2), -growth * h / h_before / 2]
+        assert stage.predict[:2] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("coefficients", [(0.3, 0.0, 0.0), (0.3, -0.2, 0.0), (0.1, 0.2, -0.15)])
 def test_unipc_corrects_exactly_what_a_parabola_can_be(coefficients: tuple[float, float, float], grid: Grid) -> None:
     levels = grid(9, 0.02, 80.0)
     denoise = quadratic(coefficients)
     steps = list(steps_of(unipc, denoise, torch.full((1, 1, 1, 1), 40.0, dtype=F64), levels))
     errors = []
-    for before, step, after in zip([None, *steps], steps, steps[1:], strict=False):
-        # Undo the prediction of the next state, which follows dpmpp_2m, to see the corrected state it started from.
-        h = math.log(step.sigma / after.sigma)
-        guess = step.denoised.item()
-        if before is not None:
-            guess += (step.denoised - before.denoised).item() * h / (2 * math.log(before.sigma / step.sigma))
-        corrected = (after.x.item() - (1 - math.exp(-h)) * guess) * math.exp(h)
+    for index, (step, after) in enumerate(pairwise(steps)):
+        # Undo the prediction of the next state to see the corrected state it started from.
+        stage = plan(tuple(levels.tolist()), 3, 3, caution=0.5)[index]
+        answers = [earlier.denoised.item() for earlier in steps[index::-1]]
+        predicted = sum(weight * answer for weight, answer in zip(stage.predict, answers, strict=False))
+        corrected = (after.x.item() - predicted) / stage.keep
         errors.append((corrected - exact_quadratic(coefficients, 40.0, 80.0, step.sigma)) / step.sigma)
     assert abs(errors[0]) < 1e-12
     if coefficients[2] == 0:  # a line needs two answers only, and has them from the first correction on

@@ -32,27 +32,27 @@ Plan = tuple[Stage, ...]
 
 def euler(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """First order: DDIM (2010.02502 eq. 13), Euler in sigma and rectified-flow Euler are all this one."""
-    return (yield from _multistep(x, _plan(levels_of(sigmas), 1, 0)))
+    return (yield from _multistep(x, plan(levels_of(sigmas), 1, 0)))
 
 
 def dpmpp_2m(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Second order, one evaluation per step: DPM-Solver++(2M) (2211.01095 algorithm 2)."""
-    return (yield from _multistep(x, _plan(levels_of(sigmas), 2, 0, midpoint=True)))
+    return (yield from _multistep(x, plan(levels_of(sigmas), 2, 0, caution=1.0)))
 
 
 def unipc(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
-    """Third order, one evaluation per step: predict as dpmpp_2m, then correct with the new evaluation.
+    """Third order, one evaluation per step: predict, then correct with the new evaluation.
 
     UniPC (2302.04867) with the corrector's weights taken from the integral in coroutine.py, exact when `denoised` is
-    quadratic in lambda. The answer to the last query is the picture: the last two steps are only predicted, with order
-    2 and 1.
+    quadratic in lambda. The predictor lies halfway between dpmpp_2m and deis_3: the first is too cautious and the
+    second too bold where steps are long. The answer to the last query is the picture.
     """
-    return (yield from _multistep(x, _plan(levels_of(sigmas), 2, 3, midpoint=True)))
+    return (yield from _multistep(x, plan(levels_of(sigmas), 3, 3, caution=0.5)))
 
 
 def deis_2(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Second order, one evaluation per step: exponential Adams-Bashforth (DEIS, 2204.13902) in lambda."""
-    return (yield from _multistep(x, _plan(levels_of(sigmas), 2, 0)))
+    return (yield from _multistep(x, plan(levels_of(sigmas), 2, 0)))
 
 
 def deis_3(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
@@ -60,12 +60,12 @@ def deis_3(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
 
     It is what DPM-Solver++(3M) means to be: as widely copied, that has its last term twice too small and order 2.
     """
-    return (yield from _multistep(x, _plan(levels_of(sigmas), 3, 0)))
+    return (yield from _multistep(x, plan(levels_of(sigmas), 3, 0)))
 
 
 def deis_4(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Fourth order, one evaluation per step: exponential Adams-Bashforth (DEIS, 2204.13902) in lambda."""
-    return (yield from _multistep(x, _plan(levels_of(sigmas), 4, 0)))
+    return (yield from _multistep(x, plan(levels_of(sigmas), 4, 0)))
 
 
 def heun(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
@@ -129,9 +129,9 @@ def _move(x: Tensor, denoised: Tensor, ratio: float) -> Tensor:
     return denoised + (x - denoised) * ratio if ratio > 0 else denoised
 
 
-def _multistep(x: Tensor, plan: Plan) -> Coroutine:
+def _multistep(x: Tensor, stages: Plan) -> Coroutine:
     start, answers = x, list[Tensor]()  # start: the state before the last step; answers: newest first
-    for stage in plan:
+    for stage in stages:
         denoised = yield query(x, stage.sigma)
         answers = [denoised, *answers[:3]]
         if stage.correct:
@@ -143,26 +143,24 @@ def _multistep(x: Tensor, plan: Plan) -> Coroutine:
 
 
 @lru_cache(maxsize=64)
-def _plan(levels: tuple[float, ...], predict: int, correct: int, midpoint: bool = False) -> Plan:
+def plan(levels: tuple[float, ...], predict: int, correct: int, caution: float = 0.0) -> Plan:
     """Every coefficient of a multistep sampler on a grid.
 
     predict: answers that a step goes by, at most; correct: answers by which it is done again, the new one among them; 0
-    for never. midpoint: with two answers, as DPM-Solver++ has it, rather than exactly.
+    for never. caution: how far from the exact weights to those of DPM-Solver++(2M), which go by two answers.
     """
     stages = []
     for index, (sigma, sigma_next) in enumerate(pairwise(levels)):
         seen = levels[index::-1]  # newest first
-        redo, corrections = 0.0, list[float]()
-        if correct and index and sigma_next > 0:
-            redo, corrections = _step(seen[1], sigma, seen[:correct])
         if sigma_next == 0:
-            keep, predictions = 0.0, [1.0]
-        elif midpoint and predict == 2 and index:
-            keep = sigma_next / sigma
+            stages.append(Stage(sigma, 0.0, (), 0.0, (1.0,)))
+            continue
+        redo, corrections = _step(seen[1], sigma, seen[:correct]) if correct and index else (0.0, [])
+        keep, predictions = _step(sigma, sigma_next, seen[:predict])
+        if caution and index:
             share = math.log(sigma / sigma_next) / math.log(seen[1] / sigma) / 2
-            predictions = [(1 - keep) * (1 + share), (keep - 1) * share]
-        else:
-            keep, predictions = _step(sigma, sigma_next, seen[:predict])
+            cautious = [(1 - keep) * (1 + share), (keep - 1) * share, 0.0]
+            predictions = [w + caution * (c - w) for w, c in zip(predictions, cautious, strict=False)]
         stages.append(Stage(sigma, redo, tuple(corrections), keep, tuple(predictions)))
     return tuple(stages)
 
