@@ -2,7 +2,7 @@
 
     python bench/sampling.py mixtures             error on exact mixtures at 8, 12, 16, 20 evaluations; all run in fp32
     python bench/sampling.py model  --model M     distance to the model's own picture after 500 evaluations
-    python bench/sampling.py grids  --model M     the same, for each of our samplers and grids
+    python bench/sampling.py grids  --model M     the same, for each of our samplers and grids; --save keeps the best
     python bench/sampling.py overhead             time of a step outside the network, 64 px, one picture
     python bench/sampling.py rounds --model M     pictures led back to noise and developed again: PSNR
 
@@ -15,19 +15,22 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from peers import SIGMA_MAX, SIGMA_MIN, Peer, diffusers_peers, k_diffusion_peers, log_uniform_betas
 from torch import Tensor
 
-from tintype.config import SampleConfig
+from tintype.config import Config, SampleConfig
 from tintype.data.shapes import captions
 from tintype.diffusion.exact import mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import SAMPLERS, num_evaluations, sample
 from tintype.diffusion.sigmas import GRIDS, log_snr_sigmas
+from tintype.options import write_over
 from tintype.pipeline import Pipeline
 
 BUDGETS = (8, 12, 16, 20)
@@ -159,16 +162,30 @@ def on_model(options: argparse.Namespace) -> None:
 
 def on_grids(options: argparse.Namespace) -> None:
     denoise, noise, truth = of_model(options)
-    choices = {f"tintype {name}, log_snr": own(name, "log_snr") for name in ("unipc", "dpmpp_2m", "deis_2", "deis_3")}
-    for center in (0.25, 0.5, 1.0, 2.0, 4.0):
+    choices = {f"tintype {name}, log_snr": own(name, "log_snr") for name in ("unipc", "dpmpp_2m", "deis_3")}
+    for center in (0.35, 0.7, 1.4, 2.8):
         choices |= {
             f"tintype {name}, {grid} {center}": own(name, grid, center)
-            for name in ("unipc", "dpmpp_2m", "deis_3")
+            for name in ("unipc", "dpmpp_2m")
             for grid in ("logistic", "flow")
         }
     table = compare(choices, denoise, noise, {SIGMA_MAX: truth}, denoise)
-    for name in sorted(table, key=lambda name: sum(map(math.log, table[name]))):
+    ranked = sorted(table, key=lambda name: sum(map(math.log, table[name])))
+    for name in ranked:
         print(f"{name:44}" + "".join(f"{error:9.4f}" for error in table[name]))
+    if options.save:
+        keep(Path(options.model), ranked[0])
+
+
+def keep(folder: Path, name: str) -> None:
+    """Make the choice with this name the model's own setting, in its config.json."""
+    sampler, grid = name.removeprefix("tintype ").split(", ")
+    kind, _, center = grid.partition(" ")
+    path = folder / "config.json"
+    config = Config.from_json(path.read_text(encoding="utf-8"))
+    chosen = replace(config.sample, sampler=sampler, grid=kind, grid_center=float(center or config.sample.grid_center))
+    write_over(path, replace(config, sample=chosen).to_json().encode())
+    print(f"{path}: now with {sampler} on the grid {grid}")
 
 
 def overhead(options: argparse.Namespace) -> None:
@@ -186,12 +203,12 @@ def overhead(options: argparse.Namespace) -> None:
     scheduler = diffusers.DPMSolverMultistepScheduler(trained_betas=log_uniform_betas(), use_exponential_sigmas=True)
 
     def theirs() -> None:
-        scheduler.set_timesteps(steps)
         sample_ = x
         for timestep in scheduler.timesteps:
             sample_ = scheduler.step(answer, timestep, sample_, return_dict=False)[0]
 
-    def seconds(run) -> float:
+    def seconds(run: Callable[[], None]) -> float:
+        scheduler.set_timesteps(steps)  # forgets the last run; not counted
         start = time.perf_counter()
         run()
         return (time.perf_counter() - start) / steps
@@ -227,6 +244,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--rows", type=int, default=6, help="peers to show, best first")
     parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--save", action="store_true", help="grids: keep the best in the config.json of a model folder")
     parser.add_argument("--device")
     options = parser.parse_args()
     options.num = options.num or (512 if options.what == "mixtures" else 32)

@@ -19,6 +19,7 @@ FLOORS = {
     "nets": 1,
     "options": 1,
     "checks": 1,
+    "canvas": 1,
     "denoiser": 2,
     "codec": 2,
     "checkpoint": 3,

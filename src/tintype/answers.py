@@ -15,6 +15,8 @@ from tintype.nets.dit import TextKeys, join
 from tintype.request import Request
 
 Texts = Mapping[str, TextKeys]  # every text of a request, read
+Answers = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (x, sigma) -> denoised, once for each text told
+Asking = Callable[[Sequence[Sequence[str]]], Answers]  # texts, each for all pictures -> who answers for them
 
 
 def texts_of(request: Request) -> list[str]:
@@ -24,14 +26,14 @@ def texts_of(request: Request) -> list[str]:
     return list(dict.fromkeys([*request.captions, *request.captions_to, *guided, *known]))
 
 
-def answering(denoiser: Denoiser, texts: Texts, request: Request) -> Denoise:
-    """The denoiser of a request's pictures: with and without the caption in one call, and without only in the interval.
+def answering(asking: Asking, request: Request) -> Denoise:
+    """The denoiser of a request's pictures: with and without the caption at once, and without only in the interval.
 
     Two captions of one picture are mixed as their answers are, by its share.
     """
     told = [request.captions, request.captions_to] if request.captions_to else [request.captions]
     shares = torch.tensor(request.shares)
-    ask = _asking(denoiser, texts, told)
+    ask = asking(told)
 
     def mixed(answers: Sequence[Tensor]) -> Tensor:
         first, *other = answers
@@ -42,7 +44,7 @@ def answering(denoiser: Denoiser, texts: Texts, request: Request) -> Denoise:
 
     if all(scale == 1 for scale in request.guidance):
         return plain
-    ask_all = _asking(denoiser, texts, [*told, (request.negative,) * len(request)])
+    ask_all = asking([*told, (request.negative,) * len(request)])
 
     def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         *with_caption, reference = ask_all(x, sigma)
@@ -63,17 +65,29 @@ def one_by_one(rows: Sequence[Denoise]) -> Denoise:
     return lambda x, sigma: torch.cat([one(x[i : i + 1], sigma[i : i + 1]) for i, one in enumerate(rows)])
 
 
-def _asking(
-    denoiser: Denoiser, texts: Texts, told: Sequence[Sequence[str]]
-) -> Callable[[Tensor, Tensor], Sequence[Tensor]]:
-    """A function from noisy pictures to an answer for each of the texts they are told, from one call of the network."""
-    num = len(told)
-    keys = join([texts[text] for captions in told for text in captions])
+def in_one_call(denoiser: Denoiser, texts: Texts) -> Asking:
+    """Ask a network about all texts in one call."""
 
-    def ask(x: Tensor, sigma: Tensor) -> Sequence[Tensor]:
-        with torch.no_grad():
-            if num == 1:
-                return [denoiser.denoise(x, sigma, keys)]
-            return denoiser.denoise(torch.cat([x] * num), torch.cat([sigma] * num), keys).chunk(num)
+    def asking(told: Sequence[Sequence[str]]) -> Answers:
+        num = len(told)
+        keys = join([texts[text] for captions in told for text in captions])
 
-    return ask
+        def ask(x: Tensor, sigma: Tensor) -> Sequence[Tensor]:
+            with torch.no_grad():
+                if num == 1:
+                    return [denoiser.denoise(x, sigma, keys)]
+                return denoiser.denoise(torch.cat([x] * num), torch.cat([sigma] * num), keys).chunk(num)
+
+        return ask
+
+    return asking
+
+
+def one_after_another(given: Callable[[Sequence[str]], Denoise]) -> Asking:
+    """Ask about each text in a call of its own."""
+
+    def asking(told: Sequence[Sequence[str]]) -> Answers:
+        each = [given(captions) for captions in told]
+        return lambda x, sigma: [denoise(x, sigma) for denoise in each]
+
+    return asking

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -12,19 +12,22 @@ from PIL import Image
 from torch import Tensor
 
 from tintype import __version__, models
-from tintype.answers import Texts, answering, one_by_one, repaint, texts_of
+from tintype.answers import Texts, answering, in_one_call, one_after_another, one_by_one, repaint, texts_of
+from tintype.canvas import digest
 from tintype.codec import PixelCodec
 from tintype.config import Config
 from tintype.denoiser import Denoiser
 from tintype.diffusion.noise import step_noise
 from tintype.diffusion.ode import invert
-from tintype.diffusion.samplers import SAMPLERS, Denoise, Step, num_evaluations, steps_of
+from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, num_evaluations, steps_of
 from tintype.diffusion.sigmas import GRIDS
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.nets.conditioning import Conditioning
 from tintype.receipt import Receipt, clean
-from tintype.request import Options, Request, digest, make_request
+from tintype.request import Options, Request, make_request
 from tintype.starting import mixed_noise, noise_of, sigmas_of, start_of
+
+Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
 
 
 class Pipeline:
@@ -185,18 +188,31 @@ class Pipeline:
             back = steps_of(invert, self._denoise(known, texts), x0.repeat(len(request), 1, 1, 1), sigmas)
             found = yield from _renumbered(back, 0, total)
             x = sigma * mixed_noise(request, (found / sigma).cpu()).to(self.device)
-        shape = (channels, request.height, request.width)
-        draws = step_noise(torch.tensor(request.seeds), torch.tensor(request.indices), shape)
-
-        def randn(num_drawn: int) -> Tensor:
-            return draws(num_drawn).to(self.device)
-
-        steps = steps_of(sampler, self._denoise(request, texts), x, sigmas, randn)
+        steps = steps_of(sampler, self._denoise(request, texts), x, sigmas, self._randn(request))
         return (yield from _renumbered(steps, skipped, total))
 
-    def denoise(self, request: Request) -> Denoise:
-        """The denoiser of a request, with guidance and mask applied; each text is read once, here."""
-        return self._denoise(request, self._read(texts_of(request)))
+    def coroutine(self, request: Request) -> tuple[Coroutine, int]:
+        """The same path for who answers the questions of several requests at once: a sampler that has not begun yet,
+        and how many questions it will ask. `denoise` with a `given` turns the network's answers into its answers.
+
+        Raises ConfigError for `invert`, which asks about two captions in turn.
+        """
+        if request.invert is not None:
+            raise ConfigError("a picture to invert cannot be worked on together with others")
+        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
+        x0 = None if request.init_image is None else self._encoded(request.init_image)
+        x = start_of(noise_of(request, self.config.net.channels).to(self.device), sigmas[0].item(), x0)
+        return sampler(x, sigmas, self._randn(request)), num_evaluations(sampler, sigmas)
+
+    def denoise(self, request: Request, given: Given | None = None) -> Denoise:
+        """The denoiser of a request, with guidance and mask applied; each text is read once, here.
+
+        given: what to ask in place of this pipeline's network, all pictures at once.
+        """
+        if given is None:
+            return self._denoise(request, self._read(texts_of(request)))
+        asking = one_after_another(lambda captions: given(self.encode(captions)))
+        return self._masked(request, answering(asking, request))
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Conditioning:
@@ -253,11 +269,19 @@ class Pipeline:
 
     def _denoise(self, request: Request, texts: Texts) -> Denoise:
         parts = request.parts(1 if self.one_by_one else len(request))
-        denoise = one_by_one([answering(self.denoiser, texts, part) for part in parts])
+        asking = in_one_call(self.denoiser, texts)
+        return self._masked(request, one_by_one([answering(asking, part) for part in parts]))
+
+    def _masked(self, request: Request, denoise: Denoise) -> Denoise:
         if request.init_image is None or request.mask is None:
             return denoise
         mask = _pixels(request.mask).to(self.device) / 255
         return repaint(denoise, self._encoded(request.init_image), mask)
+
+    def _randn(self, request: Request) -> Randn:
+        shape = (self.config.net.channels, request.height, request.width)
+        draws = step_noise(torch.tensor(request.seeds), torch.tensor(request.indices), shape)
+        return lambda num_drawn: draws(num_drawn).to(self.device)
 
     @torch.no_grad()
     def _read(self, texts: Sequence[str]) -> Texts:
