@@ -85,8 +85,8 @@ class SampleConfig:
     grid: str = "logistic"  # a name in diffusion.sigmas.GRIDS
     grid_center: float = 0.7  # sigma around which the steps of a grid are, at the resolution of training
     guidance: float = 3.0
-    guidance_min: float = 0.2  # guidance acts on noise levels between these two
-    guidance_max: float = 80.0
+    guidance_min: float = 0.4  # guidance acts on noise levels between these two
+    guidance_max: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

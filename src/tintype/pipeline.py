@@ -117,7 +117,8 @@ class Pipeline:
             outpaint: pixels to paint around init_image: left, top, right, bottom. The picture is fitted into what they
                 leave of width x height.
             invert: the caption of init_image. It is led back to the noise it comes from, to `strength` of the way
-                (default: all), and developed again from there: under the same caption to the same picture.
+                (default: all), and developed again from there: under the same caption to about the same picture, as
+                far as the network is smooth.
             captions_to, seeds_to, shares: mix in another caption, another starting noise (spherically), by a share from
                 0 to 1 per picture; default: evenly from the first picture to the last. `indices_to` go with `seeds_to`,
                 0 if not given.
