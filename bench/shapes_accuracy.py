@@ -1,6 +1,7 @@
 """How often a model draws what the caption says, judged by a program: the drawn world of `tintype.data.shapes`.
 
-    python bench/shapes_accuracy.py [--model NAME|FOLDER] [--num 500] [--steps N] [--guidance W] [--batch 64]
+    python bench/shapes_accuracy.py [--model NAME|FOLDER] [--num 500] [--steps N] [--guidance W]
+                                    [--interval LOW,HIGH] [--batch 64]
 
 Two sets of captions: *new*, of the kinds the model was trained on but none of them in its training set word for word;
 and *held out*, with a color and shape, or an arrangement of two colors, that no training picture shows. `--drawn`
@@ -21,6 +22,7 @@ from PIL import Image
 
 from tintype.data.shapes import KINDS, Scene, captions, example
 from tintype.data.shapes_check import Verdict, check_picture
+from tintype.options import interval
 from tintype.pipeline import Pipeline
 
 SEED = 1_000_003  # of the captions asked for; far from any seed of training
@@ -58,7 +60,9 @@ def seen_captions(data: Path | None, num: int, seed: int) -> set[str]:
         return {json.loads(line)["text"] for line in lines}
 
 
-def from_model(pipeline: Pipeline, batch: int, steps: int | None, guidance: float | None) -> Callable:
+def from_model(
+    pipeline: Pipeline, batch: int, steps: int | None, guidance: float | None, interval: tuple[float, float] | None
+) -> Callable:
     """A function from what is asked to pictures: picture i is drawn from seed i."""
 
     def make(asks: list[Asked]) -> Iterator[Image.Image]:
@@ -66,7 +70,7 @@ def from_model(pipeline: Pipeline, batch: int, steps: int | None, guidance: floa
             part = asks[start : start + batch]
             seeds = list(range(start, start + len(part)))
             texts = [caption for _, caption, _ in part]
-            yield from pipeline.generate(texts, seeds=seeds, steps=steps, guidance=guidance)
+            yield from pipeline.generate(texts, seeds=seeds, steps=steps, guidance=guidance, interval=interval)
 
     return make
 
@@ -87,6 +91,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=500, help="captions in each of the two sets")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--interval", type=interval, metavar="LOW,HIGH", help="noise levels at which guidance acts")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--device")
     parser.add_argument("--seen", type=Path, help="the data folder that the model was trained on")
@@ -100,10 +105,11 @@ def main() -> None:
     options = parser.parse_args()
 
     seen = seen_captions(options.seen, options.seen_num, options.seen_seed)
-    make = None
+    make, asked_of_net = None, list[int]()
     if not options.drawn:
         pipeline = Pipeline.load(options.model, options.device)
-        make = from_model(pipeline, options.batch, options.steps, options.guidance)
+        pipeline.denoiser.net.register_forward_pre_hook(lambda net, inputs: asked_of_net.append(len(inputs[0])))
+        make = from_model(pipeline, options.batch, options.steps, options.guidance, options.interval)
     result: dict[str, dict] = {}
     start = time.perf_counter()
     for split in SPLITS:
@@ -128,6 +134,8 @@ def main() -> None:
         )
         print(f"{row:16}" + "".join(f"{cell:>32}" for cell in cells))
     print(f"{2 * options.num} pictures asked for, judged in {seconds:.0f} s with the rest")
+    if make is not None:
+        print(f"{sum(asked_of_net) / (2 * options.num):.1f} evaluations of the network a picture")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tintype import cli, options
 from tintype.cli import main
 from tintype.data.shapes import write_shapes
 from tintype.diffusion.samplers import SAMPLERS
+from tintype.diffusion.sigmas import GRIDS
 from tintype.receipt import read
 from tintype.train.request import DataRequest
 
@@ -104,15 +106,78 @@ def test_a_picture_can_be_changed_and_that_done_again(run: Run) -> None:
     assert "not the init image" in run("redo", "x.png", *edit)[2]
 
 
+EDITS: dict[str, list[str]] = {
+    "outpaint": ["--init-image", "red.png", "--outpaint", "4,0,0,8"],
+    "outpaint under a mask": ["--init-image", "red.png", "--outpaint", "4", "--mask", "mask.png"],
+    "invert": ["--init-image", "red.png", "--invert", "a red circle", "--steps", "3"],
+    "vary": ["--num-images", "2", "--vary", "0.3"],
+    "vary what is inverted": ["--init-image", "red.png", "--invert", "x", "--steps", "2", "--vary", "0.2"],
+    "the first of a series": ["--num-images", "1", "--vary", "0.3"],
+    "to a caption": ["--num-images", "3", "--to-caption", "a blue square"],
+    "to a seed": ["--num-images", "3", "--to-seed", "4", "--seed", "2"],
+    "settings": ["--grid", "karras", "--guidance-interval", "0.5,20", "--sampler", "dpmpp_2m_sde"],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_every_kind_of_picture_can_be_made_again(edit: str, run: Run) -> None:
+    Image.new("RGB", (40, 40), "red").save("red.png")
+    Image.new("L", (40, 40), 255).save("mask.png")
+    code, out, err = run("generate", "a star", "--model", "tiny", *EDITS[edit])
+    assert (code, err) == (0, "")
+    last = out.splitlines()[-1].split()[0]
+    pairs = [pair for pair in pairwise(EDITS[edit]) if pair[0] in ("--init-image", "--mask")]
+    given = [word for pair in pairs for word in pair]
+    assert run("redo", last, "--model", "tiny", "--output", "again.png", *given) == (0, "again.png\n", "")
+    assert pixels(Path("again.png")) == pixels(Path(last))
+    assert run("info", last)[0] == 0
+
+
+def test_images_on_the_way_to_another_make_a_strip(run: Run) -> None:
+    way = ["a red circle", "--model", "tiny", "--to-caption", "a star", "--to-seed", "3", "--steps", "2"]
+    for name in ("strip.png", "strip.gif", "strip.webp"):
+        out = run("generate", *way, "--strip", name, "--output", "frames")[1].splitlines()
+        assert len(out) == 8 + 1
+        assert out[-1] == name
+    with Image.open("strip.png") as sheet:
+        assert sheet.width > 8 * 90
+    for name in ("strip.gif", "strip.webp"):
+        with Image.open(name) as animation:
+            assert animation.n_frames == 14  # type: ignore[attr-defined]  # there and back
+
+
+def test_captions_may_come_from_a_file(run: Run) -> None:
+    Path("captions.txt").write_bytes("\ufeffa red circle\r\n\n  東京 の 家  \n".encode())
+    out = run("generate", "--prompts-file", "captions.txt", "--model", "tiny", "--steps", "1", "--num-images", "2")[1]
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == ["a-red-circle-s0-0.png", "a-red-circle-s0-1.png", "東京-の-家-s0-0.png", "東京-の-家-s0-1.png"]
+    assert read(Path(names[2])).caption == "東京 の 家"
+    Path("captions.txt").write_bytes(b"caf\xe9\n")
+    code, _, err = run("generate", "--prompts-file", "captions.txt", "--model", "tiny")
+    assert (code, err) == (1, "tintype: captions.txt is not UTF-8 text: save it as UTF-8\n")
+
+
+def test_a_finished_picture_can_be_refined_without_saying_its_caption_again(run: Run) -> None:
+    run("generate", "a red circle", "--model", "tiny", "--output", "x.png")
+    more = ["--model", "tiny", "--init-image", "x.png", "--strength", "0.2"]
+    assert run("generate", *more, "--output", "y.png")[0] == 0
+    assert read(Path("y.png")).caption == "a red circle"
+    Image.new("RGB", (16, 16)).save("plain.png")
+    code, _, err = run("generate", "--model", "tiny", "--init-image", "plain.png")
+    assert code == 2
+    assert "give a CAPTION: plain.png carries no Tintype receipt" in err
+
+
 def test_the_steps_can_be_saved_as_sheet_and_as_animation(run: Run) -> None:
-    for name in ("steps.png", "steps.gif"):
+    for name in ("steps.png", "steps.gif", "steps.webp"):
         out = run("generate", "a star", "--model", "tiny", "--save-steps", name, "--num-images", "2")[1]
         assert out.splitlines()[-1] == name
     with Image.open("steps.png") as sheet:
         assert sheet.width > 4 * 96
         assert sheet.height > 6 * 96  # two pictures, three rows each
-    with Image.open("steps.gif") as animation:
-        assert animation.n_frames == 4  # type: ignore[attr-defined]
+    for name in ("steps.gif", "steps.webp"):
+        with Image.open(name) as animation:
+            assert animation.n_frames == 4  # type: ignore[attr-defined]
     for name, num in (("s.gif", 4), ("s.png", 16)):
         several = ["--num-images", "20", "--steps", "1", "--save-steps", name]
         assert f"{name} shows the first {num} of 20 pictures" in run("generate", "a", "--model", "tiny", *several)[2]
@@ -126,7 +191,7 @@ def test_a_caption_that_is_too_long_is_told(run: Run) -> None:
 
 def test_a_caption_may_be_anything(run: Run) -> None:
     out = run(
-        "generate", "--model", "tiny", "--steps", "1", "--", "-rot", "../../etc/passwd", "東京 の 家", "", "a\udc80"
+        "generate", "--model", "tiny", "--steps", "1", "--", "-rot", "../../etc/passwd", "東京 の 家", "...", "a\udc80"
     )[1]
     assert [line.split()[0] for line in out.splitlines()] == [
         "rot-s0.png",
@@ -278,7 +343,22 @@ TRAIN = ["train", "data", "--out", "run"]
     [
         ([], "COMMAND"),
         (["develop"], "invalid choice: 'develop'"),
-        (["generate"], "CAPTION"),
+        (["generate"], "give a CAPTION, or a file of them with --prompts-file"),
+        (["generate", "", "--model", "tiny"], "a CAPTION is empty: say what to make"),
+        (["generate", "a star", " ", "--model", "tiny"], "a CAPTION is empty"),
+        (["generate", "x" * 50_000, "--model", "tiny"], "at most 10,000 characters, not 50,000"),
+        ([*GENERATE, "--negative", "x" * 50_000], "at most 10,000 characters"),
+        ([*GENERATE, "--grid", "even"], "invalid choice: 'even'"),
+        ([*GENERATE, "--guidance-interval", "3"], "--guidance-interval: must be two numbers such as 0.3,10"),
+        ([*GENERATE, "--guidance-interval", "nan,3"], "--guidance-interval"),
+        ([*GENERATE, "--guidance-interval", "3,1"], "interval must not end below its start"),
+        ([*GENERATE, "--outpaint", "8"], "--init-image"),
+        ([*GENERATE, "--invert", "x"], "--init-image"),
+        ([*GENERATE, "--outpaint", "1,2,3"], "--outpaint: must be N or LEFT,TOP,RIGHT,BOTTOM"),
+        ([*GENERATE, "--vary", "2"], "--vary: must be a number from 0 to 1"),
+        (["generate", "a circle", *GENERATE[1:], "--to-seed", "3"], "go with one caption"),
+        ([*GENERATE, "--vary", "0.1", "--to-seed", "3"], "either variation"),
+        ([*GENERATE, "--strip", "x.jpg"], "--strip: must end in .png"),
         ([*GENERATE, "--steps", "0"], "--steps: must be a whole number from 1 to 1000, not '0'"),
         ([*GENERATE, "--steps", "many"], "--steps"),
         ([*GENERATE, "--guidance", "nan"], "--guidance: must be a number from 0 to 100, not 'nan'"),
@@ -336,6 +416,14 @@ def test_failure_is_exit_code_1_and_one_line(arguments: list[str], says: str, ru
     assert says in err
 
 
+def test_a_mask_of_another_size_is_one_line(run: Run) -> None:
+    Image.new("RGB", (40, 40), "red").save("red.png")
+    Image.new("L", (20, 40), 255).save("mask.png")
+    code, out, err = run(*GENERATE, "--init-image", "red.png", "--mask", "mask.png")
+    assert (code, out) == (2, "")
+    assert err == "tintype: the mask is 20x40 and the init_image 40x40: they must be of one size\n"
+
+
 def test_debug_shows_where_an_error_comes_from(run: Run) -> None:
     for arguments in (("--debug", "redo", "missing.png"), ("redo", "missing.png", "--debug")):
         assert "Traceback" in run(*arguments)[2]
@@ -372,8 +460,9 @@ def test_help_and_version_succeed(run: Run) -> None:
         assert f"usage: tintype {command}" in out
 
 
-def test_the_samplers_known_without_torch_are_all_there_are() -> None:
+def test_the_names_known_without_torch_are_all_there_are() -> None:
     assert tuple(SAMPLERS) == cli.SAMPLERS
+    assert tuple(GRIDS) == cli.GRIDS
 
 
 # --- small parts ----------------------------------------------------------------------------------------------------

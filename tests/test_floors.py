@@ -18,6 +18,8 @@ FLOORS = {
     "diffusion": 0,
     "nets": 1,
     "options": 1,
+    "checks": 1,
+    "canvas": 1,
     "denoiser": 2,
     "codec": 2,
     "checkpoint": 3,
@@ -28,9 +30,12 @@ FLOORS = {
     "pipeline": 4,
     "receipt": 4,
     "request": 4,
+    "answers": 4,
+    "starting": 4,
     "evaluate": 5,
     "serve": 6,
     "show": 6,
+    "preview": 6,
     "making": 6,
     "checking": 6,
     "cli": 7,
@@ -40,7 +45,10 @@ FLOORS = {
 NEIGHBORS = {
     "config": {"errors"},
     "train": {"pipeline", "receipt", "request", "models"},
-    "pipeline": {"receipt", "request", "models"},
+    "pipeline": {"answers", "starting", "receipt", "request", "models"},
+    "answers": {"request"},
+    "making": {"preview"},
+    "starting": {"request"},
 }
 RUNS_STORED_CODE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

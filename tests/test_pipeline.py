@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 import shutil
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tintype import checkpoint
-from tintype.diffusion.samplers import SAMPLERS
+from tintype.diffusion.noise import Purpose, normal
+from tintype.diffusion.samplers import SAMPLERS, sample
+from tintype.diffusion.sigmas import karras_sigmas, log_snr_sigmas
 from tintype.errors import CheckpointError, ConfigError, TintypeError
+from tintype.nets.conditioning import Conditioning
+from tintype.nets.dit import TextKeys
 from tintype.pipeline import Pipeline, finish
 
 CAPTIONS = ["a red circle", "a blue square left of a green star", "a red circle", "ein Haus am See"]
@@ -158,6 +166,70 @@ def test_sharing_a_batch_changes_nothing_but_rounding(pipeline: Pipeline, monkey
     torch.testing.assert_close(finish(pipeline.run(request)), alone, rtol=0, atol=1e-3)
 
 
+def levels(picture: Image.Image) -> Tensor:
+    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).int()
+
+
+@pytest.mark.parametrize("sampler", ["unipc", "ddpm"])
+def test_a_picture_is_the_same_alone_and_in_a_batch_of_seven(
+    sampler: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*CAPTIONS, "a star " * 7, "東京", "a blue circle"]
+    seven = pipeline.generate(texts, seeds=3, sampler=sampler)
+    alone = [pipeline.generate(t, seeds=3, indices=[i], sampler=sampler)[0] for i, t in enumerate(texts)]
+    assert all(map(same, seven, alone))
+    monkeypatch.setattr(pipeline, "one_by_one", False)
+    for picture, other in zip(pipeline.generate(texts, seeds=3, sampler=sampler), alone, strict=True):
+        assert int((levels(picture) - levels(other)).abs().max()) <= 1
+
+
+def test_a_picture_is_the_same_among_strangers_at_other_steps(pipeline: Pipeline) -> None:
+    """Two samplers at different steps and noise levels answered by one call of the network, as a server may do."""
+    denoiser, text = pipeline.denoiser, pipeline.denoiser.encode(["a red circle", "a star", "ein Haus am See"])
+    x = 80.0 * normal(0, Purpose.START, torch.arange(3), (3, 16, 16))
+    grids = [log_snr_sigmas(9, 0.02, 80.0), karras_sigmas(5, 0.02, 80.0)]
+    waiting = {0: SAMPLERS["unipc"](x[:1], grids[0], None), 1: SAMPLERS["heun"](x[1:], grids[1], None)}
+    rows = {0: slice(0, 1), 1: slice(1, 3)}
+    queries = {name: next(coroutine) for name, coroutine in waiting.items()}
+    ends: dict[int, Tensor] = {}
+    while queries:
+        order = list(queries)
+        places = torch.cat([torch.arange(3)[rows[name]] for name in order])
+        with torch.no_grad():
+            asked = torch.cat([queries[name].x for name in order]), torch.cat([queries[name].sigma for name in order])
+            answers = denoiser(*asked, text[places]).split([len(queries[name].x) for name in order])
+        for name, answer in zip(order, answers, strict=True):
+            try:
+                queries[name] = waiting[name].send(answer)
+            except StopIteration as end:
+                ends[name] = end.value
+                del queries[name]
+    alone = torch.no_grad()(denoiser.given(text[torch.tensor([0])]))
+    (picture,), (other,) = (
+        pipeline.pictures(x0) for x0 in (ends[0], sample(SAMPLERS["unipc"], alone, x[:1], grids[0]))
+    )
+    assert int((levels(picture) - levels(other)).abs().max()) <= 1
+
+
+def test_who_answers_for_several_requests_gets_the_same_pictures(pipeline: Pipeline) -> None:
+    request = pipeline.request(CAPTIONS[:2], guidance=3, sampler="ddpm")
+    coroutine, total = pipeline.coroutine(request)
+    denoise = pipeline.denoise(request, pipeline.denoiser.given)
+    query, asked = next(coroutine), 0
+    try:
+        while True:
+            asked += 1
+            with torch.no_grad():
+                query = coroutine.send(denoise(*query))
+    except StopIteration as end:
+        pictures = pipeline.pictures(end.value)
+    assert asked == total
+    for picture, other in zip(pictures, pipeline.generate(CAPTIONS[:2], guidance=3, sampler="ddpm"), strict=True):
+        assert distance(picture, other) < 1
+    with pytest.raises(ConfigError, match="invert"):
+        pipeline.coroutine(pipeline.request("x", init_image=noise_picture(16, 16), invert="x"))
+
+
 def test_the_global_random_state_is_left_alone(pipeline: Pipeline) -> None:
     before = torch.get_rng_state()
     first = pipeline.generate("a red circle", sampler="euler_ancestral")
@@ -169,39 +241,46 @@ def test_the_global_random_state_is_left_alone(pipeline: Pipeline) -> None:
 # --- captions and guidance ------------------------------------------------------------------------------------------
 
 
-def count_evaluations(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The noise levels at which the network is asked, once per evaluation."""
-    asked: list[float] = []
-    given = pipeline.denoiser.given
-
-    def counted(cond: Any) -> Any:
-        denoise = given(cond)
-
-        def evaluate(x: Tensor, sigma: Tensor) -> Tensor:
-            asked.append(float(sigma[0]))
-            return denoise(x, sigma)
-
-        return evaluate
-
-    monkeypatch.setattr(pipeline.denoiser, "given", counted)
-    return asked
+@pytest.fixture
+def asked(pipeline: Pipeline) -> Iterator[list[int]]:
+    """How many pictures the network is asked about, call by call."""
+    sizes: list[int] = []
+    hook = pipeline.denoiser.net.register_forward_pre_hook(lambda net, inputs: sizes.append(len(inputs[0])))
+    yield sizes
+    hook.remove()
 
 
-def test_guidance_one_asks_for_the_caption_alone(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = count_evaluations(pipeline, monkeypatch)
+def test_guidance_one_asks_for_the_caption_alone(pipeline: Pipeline, asked: list[int]) -> None:
     plain = pipeline.generate("a red circle", guidance=1, steps=6)
-    assert len(asked) == 6
+    assert asked == [1] * 6
     assert same(plain[0], pipeline.generate("a red circle", guidance=1, steps=6, negative="a star")[0])
 
 
-def test_guidance_acts_within_its_interval_only(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = count_evaluations(pipeline, monkeypatch)
+def test_guidance_is_one_call_within_its_interval_and_half_of_it_outside(pipeline: Pipeline, asked: list[int]) -> None:
+    steps = list(pipeline.stream("a red circle", guidance=3, steps=8, interval=(0.3, 9)))
+    assert asked == [2 if 0.3 <= step.sigma <= 9 else 1 for step in steps]
+    assert set(asked) == {1, 2}
+    asked.clear()
     pipeline.generate("a red circle", guidance=3, steps=8)
     low, high = pipeline.config.sample.guidance_min, pipeline.config.sample.guidance_max
-    levels = sorted(set(asked), reverse=True)
-    assert len(levels) == 8
-    assert all(asked.count(level) == (2 if low <= level <= high else 1) for level in levels)
-    assert {asked.count(level) for level in levels} == {1, 2}
+    assert asked == [2 if low <= step.sigma <= high else 1 for step in steps]
+    asked.clear()
+    pipeline.generate("a red circle", guidance=3, steps=8, interval=(0, 1000))
+    assert asked == [2] * 8
+
+
+def test_high_orders_step_back_under_strong_guidance_and_the_receipt_says_so(pipeline: Pipeline) -> None:
+    for sampler, strong in (("deis_4", "deis_2"), ("deis_3", "deis_2"), ("unipc", "unipc"), ("heun", "heun")):
+        assert pipeline.request("a star", sampler=sampler, guidance=4).sampler == sampler
+        request = pipeline.request("a star", sampler=sampler, guidance=8)
+        assert pipeline.receipts(request)[0].sampler == strong
+
+
+def test_guidance_may_differ_from_picture_to_picture(pipeline: Pipeline) -> None:
+    several = pipeline.generate(["a red circle"] * 3, seeds=[4, 4, 4], guidance=[1, 3, 8])
+    for scale, picture in zip([1, 3, 8], several, strict=True):
+        assert same(picture, pipeline.generate("a red circle", seeds=[4], guidance=scale)[0])
+    assert not same(several[0], several[2])
 
 
 def test_the_caption_and_the_negative_text_matter(pipeline: Pipeline) -> None:
@@ -213,15 +292,26 @@ def test_the_caption_and_the_negative_text_matter(pipeline: Pipeline) -> None:
 
 def test_each_text_is_read_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    states = pipeline.denoiser.encoder.states
+    keys: list[int] = []
+    states, text_keys = pipeline.denoiser.encoder.states, pipeline.denoiser.net.text_keys
 
-    def counted(captions: list[str]) -> list[Tensor]:
+    def counted_states(captions: list[str]) -> list[Tensor]:
         read.extend(captions)
         return states(captions)
 
-    monkeypatch.setattr(pipeline.denoiser.encoder, "states", counted)
-    pipeline.generate(["a red circle"] * 3, steps=5)
-    assert sorted(read) == ["", "a red circle"]
+    def counted_keys(cond: Conditioning) -> TextKeys:
+        keys.append(len(cond))
+        return text_keys(cond)
+
+    monkeypatch.setattr(pipeline.denoiser.encoder, "states", counted_states)
+    monkeypatch.setattr(pipeline.denoiser.net, "text_keys", counted_keys)
+    for one_by_one in (True, False):
+        monkeypatch.setattr(pipeline, "one_by_one", one_by_one)
+        read.clear()
+        keys.clear()
+        pipeline.generate(["a red circle"] * 3 + ["a star"], steps=5)
+        assert sorted(read) == ["", "a red circle", "a star"]
+        assert sum(keys) == 3
 
 
 @pytest.mark.parametrize("caption", ["", "   ", "東京 🎨", "x" * 5000, "a\udc80b", "a\0b", "line\nline"])
@@ -242,16 +332,25 @@ def test_the_last_guess_of_a_stream_is_the_picture(sampler: str, pipeline: Pipel
     assert all(map(same, pipeline.pictures(steps[-1].denoised), pictures))
 
 
-def test_a_stream_refuses_before_its_first_step_and_can_be_closed(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_refuses_before_its_first_step_and_can_be_closed(pipeline: Pipeline, asked: list[int]) -> None:
     with pytest.raises(ConfigError):
         pipeline.stream("a red circle", steps=0)
-    asked = count_evaluations(pipeline, monkeypatch)
     stream = pipeline.stream("a red circle", steps=8, guidance=1)
     next(stream)
     stream.close()
-    assert len(asked) == 1
+    assert asked == [1]
+
+
+def test_closing_a_stream_frees_its_pictures_at_once(pipeline: Pipeline) -> None:
+    stream = pipeline.stream(["a red circle"] * 2, steps=8, sampler="deis_4")
+    seen = [(weakref.ref(step.x), weakref.ref(step.denoised)) for step in (next(stream) for _ in range(4))]
+    assert any(ref() is not None for pair in seen for ref in pair)  # the sampler remembers
+    gc.disable()  # at once, not when garbage is next collected
+    try:
+        stream.close()
+        assert [ref() for pair in seen for ref in pair] == [None] * 8
+    finally:
+        gc.enable()
 
 
 def test_a_lent_denoiser_is_not_changed_and_gets_no_gradients(pipeline: Pipeline, tiny_model: Path) -> None:
@@ -284,12 +383,13 @@ def distance(a: Image.Image, b: Image.Image) -> float:
 
 def test_less_strength_stays_closer_to_the_picture_and_takes_fewer_steps(pipeline: Pipeline) -> None:
     init_image = noise_picture(16, 16)
-    requests = [pipeline.request("x", init_image=init_image, strength=s, steps=10) for s in (0.05, 0.5, 1)]
-    starts = [pipeline.start(request) for request in requests]
-    assert [len(sigmas) - 1 for _, sigmas in starts] == [1, 5, 10]
-    assert float(starts[2][1][0]) == pytest.approx(pipeline.config.noise.sigma_max)
-    shown = [pipeline.pictures(x)[0] for x, _ in starts]
-    gaps = [distance(init_image, picture) for picture in shown]
+    runs = [
+        list(pipeline.stream("x", init_image=init_image, strength=strength, steps=10, grid="log_snr"))
+        for strength in (0.05, 0.5, 1)
+    ]
+    assert [len(steps) for steps in runs] == [1, 5, 10]
+    assert runs[2][0].sigma == pytest.approx(pipeline.config.noise.sigma_max)
+    gaps = [distance(init_image, pipeline.pictures(steps[0].x)[0]) for steps in runs]
     assert gaps[0] < gaps[1] < gaps[2]
 
 
@@ -315,6 +415,64 @@ def test_an_init_image_of_any_mode_and_size_is_fitted(pipeline: Pipeline) -> Non
     assert request.init_image.size == (24, 8)
     assert request.init_image.getpixel((0, 0)) == (255, 255, 255)
     assert pipeline.generate("x", init_image=Image.new("1", (3, 3)), width=24, height=8)[0].size == (24, 8)
+
+
+def test_painting_around_a_picture_keeps_it_exactly(pipeline: Pipeline) -> None:
+    init_image = noise_picture(16, 16)
+    (picture,) = pipeline.generate("a red circle", init_image=init_image, outpaint=(4, 8, 0, 0))
+    assert picture.size == (20, 24)
+    assert same(picture.crop((4, 8, 20, 24)), init_image)
+    (inside,) = pipeline.generate("x", init_image=init_image, outpaint=(4, 4, 4, 4), width=24, height=24)
+    assert same(inside.crop((4, 4, 20, 20)), init_image)
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (0, 0, 8, 16))
+    (both,) = pipeline.generate("x", init_image=init_image, mask=mask, outpaint=(0, 0, 8, 0))
+    assert same(both.crop((8, 0, 16, 16)), init_image.crop((8, 0, 16, 16)))
+    assert not same(both.crop((0, 0, 8, 16)), init_image.crop((0, 0, 8, 16)))
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    first, second = (torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).float() for picture in (a, b))
+    return 20 * math.log10(255) - 10 * math.log10(max(1e-12, float((first - second).square().mean())))
+
+
+@pytest.mark.parametrize("guidance", [1, 3])
+def test_a_picture_led_back_to_its_noise_comes_back(guidance: float, pipeline: Pipeline) -> None:
+    (init_image,) = pipeline.generate("a red circle", seeds=3)
+    same_settings = {"init_image": init_image, "invert": "a red circle", "guidance": guidance, "steps": 12}
+    steps = list(pipeline.stream("a red circle", **same_settings))  # type: ignore[arg-type]
+    assert [step.index for step in steps] == list(range(steps[0].total))
+    assert max(step.sigma for step in steps) == pytest.approx(pipeline.config.noise.sigma_max)
+    (back,) = pipeline.generate("a red circle", **same_settings)  # type: ignore[arg-type]
+    assert psnr(init_image, back) > 40
+    assert not same(init_image, pipeline.generate("a green star", **same_settings)[0])  # type: ignore[arg-type]
+
+
+def test_variations_go_from_the_picture_to_another(pipeline: Pipeline) -> None:
+    (first,) = pipeline.generate("a red circle", seeds=9)
+    starts = []
+    for distance_ in (0.0, 0.1, 0.5, 1.0):
+        varied = pipeline.generate(["a red circle"] * 3, seeds=9, variation=distance_)
+        assert same(varied[0], first)
+        assert same(varied[1], varied[2]) == (distance_ == 0)
+        request = pipeline.request(["a red circle"] * 3, seeds=9, variation=distance_)
+        x = next(pipeline.run(request)).x
+        starts.append(float((x[1] - x[0]).norm()))
+        assert float(x[1].norm()) == pytest.approx(float(x[0].norm()), rel=0.1)  # as much noise as before
+    assert starts == sorted(starts)
+    assert starts[0] == 0
+
+
+def test_pictures_go_from_one_caption_and_seed_to_another(pipeline: Pipeline) -> None:
+    ends = pipeline.generate(["a red circle", "a green star"], seeds=[1, 2])
+    between = pipeline.generate(
+        ["a red circle"] * 5, seeds=1, indices=[0] * 5, captions_to="a green star", seeds_to=2, indices_to=[0] * 5
+    )
+    for picture, end in ((between[0], ends[0]), (between[4], ends[1])):
+        assert distance(picture, end) < 1  # asked for in a call of another size
+    assert not same(between[2], between[0])
+    only_caption = pipeline.generate(["a red circle"] * 2, seeds=[1, 1], captions_to="a green star", shares=[0, 0.5])
+    assert distance(only_caption[0], ends[0]) < 1 < distance(only_caption[1], ends[0])
 
 
 def test_other_sizes_are_made_in_multiples_of_the_patch(pipeline: Pipeline) -> None:
@@ -343,7 +501,28 @@ def test_other_sizes_are_made_in_multiples_of_the_patch(pipeline: Pipeline) -> N
         ({"seeds": 1.5}, "seed must be"),
         ({"indices": [0, 1]}, "one index per caption"),
         ({"indices": [-1]}, "index must be"),
-        ({"sampler": "plms"}, "sampler must be one of unipc, dpmpp_2m, euler"),
+        ({"sampler": "plms"}, "sampler must be one of unipc, dpmpp_2m"),
+        ({"grid": "even"}, "grid must be one of"),
+        ({"guidance": [1, 2]}, "one guidance per caption: 1, not 2"),
+        ({"guidance": [float("nan")]}, "guidance must be a number"),
+        ({"interval": (3, 1)}, "interval must not end below its start"),
+        ({"interval": (float("nan"), 1)}, "interval must be a number"),
+        ({"variation": 2}, "variation must be between 0 and 1"),
+        ({"variation": 0.1, "seeds_to": 3}, "either variation"),
+        ({"shares": [0.5]}, "belong to captions_to or seeds_to"),
+        ({"captions_to": "y", "shares": [0.5, 1]}, "one share per caption: 1, not 2"),
+        ({"captions_to": ["y", "z"]}, "one caption in captions_to per caption"),
+        ({"seeds_to": [1, 2]}, "one seed per caption"),
+        ({"outpaint": (4, 4, 4, 4)}, "need an init_image"),
+        ({"invert": "x"}, "need an init_image"),
+        ({"init_image": Image.new("RGB", (4, 4)), "outpaint": (4, 4)}, "four margins"),
+        ({"init_image": Image.new("RGB", (4, 4)), "outpaint": (3, 0, 0, 0)}, "width must be a multiple of 4"),
+        ({"init_image": Image.new("RGB", (4, 4)), "outpaint": (8, 0, 8, 0), "width": 16}, "no room"),
+        (
+            {"init_image": Image.new("RGB", (4, 4)), "mask": Image.new("L", (5, 4))},
+            "the mask is 5x4 and the init_image 4x4: they must be of one size",
+        ),
+        ({"negative": "x" * 50_000}, "at most 10,000 characters, not 50,000"),
         ({"width": 18}, "width must be a multiple of 4"),
         ({"height": 0}, "height must be"),
         ({"height": 4096}, "height must be"),
@@ -358,9 +537,9 @@ def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any], says: str, pip
         pipeline.generate("a red circle", **wrong)
 
 
-@pytest.mark.parametrize("captions", [[], [3], [None]])
+@pytest.mark.parametrize("captions", [[], [3], [None], "x" * 50_000])
 def test_captions_must_be_texts(captions: Any, pipeline: Pipeline) -> None:
-    with pytest.raises(ConfigError, match="captions"):
+    with pytest.raises(ConfigError, match=r"captions must|at most 10,000 characters"):
         pipeline.generate(captions)
 
 

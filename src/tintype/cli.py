@@ -23,7 +23,12 @@ from tintype.options import Parser, minutes, number, whole
 from tintype.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, STRENGTH
 
 DEFAULT_MODEL = "shapes"
-SAMPLERS = ("unipc", "dpmpp_2m", "euler", "ddim", "heun", "euler_ancestral")  # known without importing torch
+# Known without importing torch.
+SAMPLERS = (
+    *("unipc", "dpmpp_2m", "deis_2", "deis_3", "deis_4", "euler", "ddim", "heun", "reference"),
+    *("ddpm", "euler_ancestral", "dpmpp_2m_sde", "heun_churn"),
+)
+GRIDS = ("logistic", "log_snr", "karras", "flow")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -220,6 +225,9 @@ def _making_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--mask", type=Path, metavar="FILE", help="repaint the init image where this is white")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.add_argument(
+        "--no-preview", dest="preview", action="store_false", help="show a bar only, where a terminal can show pictures"
+    )
+    command.add_argument(
         "--output",
         type=options.picture_place,
         metavar="FILE|FOLDER",
@@ -230,18 +238,25 @@ def _making_options(command: argparse.ArgumentParser) -> None:
 
 def _generate_options(command: argparse.ArgumentParser) -> None:
     command.epilog = "Image j has seed N and index j, and is the same picture when made alone. Unset: the model's own."
-    command.add_argument("captions", nargs="+", metavar="CAPTION", help="what to make")
+    command.add_argument("captions", nargs="*", metavar="CAPTION", help="what to make")
+    command.add_argument("--prompts-file", type=Path, metavar="FILE", help="more captions, one a line, UTF-8")
     command.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FOLDER", help="shipped name, model or run folder (shapes)"
     )
-    command.add_argument("--num-images", type=whole(1, 10_000), default=1, metavar="N", help="per caption (1)")
+    command.add_argument(
+        "--num-images", type=whole(1, 10_000), metavar="N", help="per caption (1; 8 on the way to another)"
+    )
     command.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the starting noise (0)")
     command.add_argument("--steps", type=whole(1, MAX_STEPS), metavar="N", help="steps from noise to picture")
     command.add_argument(
         "--guidance", type=number(0, MAX_GUIDANCE), metavar="W", help="how strictly to follow the caption; 1 is plainly"
     )
+    command.add_argument(
+        "--guidance-interval", type=options.interval, metavar="LOW,HIGH", help="noise levels at which guidance acts"
+    )
     command.add_argument("--negative", metavar="TEXT", help="what to steer away from")
     command.add_argument("--sampler", choices=SAMPLERS, help="how to step")
+    command.add_argument("--grid", choices=GRIDS, help="how noise levels are spaced")
     command.add_argument("--width", type=whole(1, MAX_SIDE), metavar="PX")
     command.add_argument("--height", type=whole(1, MAX_SIDE), metavar="PX")
     command.add_argument(
@@ -249,7 +264,23 @@ def _generate_options(command: argparse.ArgumentParser) -> None:
     )
     _making_options(command)
     command.add_argument(
-        "--save-steps", type=options.steps_file, metavar="FILE.gif|FILE.png", help="show every step: animation or sheet"
+        "--outpaint", type=options.margins, metavar="N|L,T,R,B", help="paint so many pixels around the init image"
+    )
+    command.add_argument(
+        "--invert",
+        metavar="CAPTION",
+        help="lead the init image, of this caption, back to its noise and start there",
+    )
+    command.add_argument("--to-caption", metavar="TEXT", help="go from CAPTION to TEXT over the images")
+    command.add_argument("--to-seed", type=whole(0, MAX_SEED), metavar="N", help="go from --seed to N over the images")
+    command.add_argument(
+        "--vary", type=number(0, 1), metavar="D", help="images after the first vary it: 0 not at all, 1 anew"
+    )
+    command.add_argument(
+        "--strip", type=options.sheet_file, metavar="FILE", help="also all images side by side (.png) or in turn (.gif)"
+    )
+    command.add_argument(
+        "--save-steps", type=options.sheet_file, metavar="FILE", help="show every step: .png sheet, .gif or .webp"
     )
     command.set_defaults(run=_generate)
 

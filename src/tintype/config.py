@@ -100,9 +100,11 @@ class SampleConfig:
 
     sampler: str = "unipc"
     steps: int = 16
+    grid: str = "logistic"  # a name in diffusion.sigmas.GRIDS
+    grid_center: float = 0.7  # sigma around which the steps of a grid are, at the resolution of training
     guidance: float = 3.0
-    guidance_min: float = 0.2  # guidance acts on noise levels between these two
-    guidance_max: float = 80.0
+    guidance_min: float = 0.4  # guidance acts on noise levels between these two
+    guidance_max: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +183,7 @@ def check(config: Config) -> None:
         ("seed", train.seed, 0, 2**63 - 1),
         ("steps", sample.steps, 1, 1000),
         ("guidance", sample.guidance, 0, 100),
+        ("grid_center", sample.grid_center, 1e-3, 1e4),
     ]
     for name, value, low, high in ranges:
         if not (math.isfinite(value) and low <= value <= high):

@@ -45,14 +45,19 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         """Noisy pictures x [B, C, H, W] at noise levels sigma [B] -> denoised [B, C, H, W], float32."""
-        return self._denoise(x, sigma, self.net.text_keys(cond))
+        return self.denoise(x, sigma, self.read(cond))
+
+    def read(self, cond: Conditioning) -> TextKeys:
+        """The keys and values of captions [B, L, D]: made once, good for all steps."""
+        return self.net.text_keys(cond)
 
     def given(self, cond: Conditioning) -> Denoise:
         """The denoiser of one set of captions; their keys and values are computed here, once, for all steps."""
-        text = self.net.text_keys(cond)
-        return lambda x, sigma: self._denoise(x, sigma, text)
+        text = self.read(cond)
+        return lambda x, sigma: self.denoise(x, sigma, text)
 
-    def _denoise(self, x: Tensor, sigma: Tensor, text: TextKeys) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, text: TextKeys) -> Tensor:
+        """`forward` for captions that were read before."""
         noise = self.config.noise
         row = scalings(noise.prediction, sigma, noise.sigma_data)
         c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (row.c_skip, row.c_out, row.c_in))

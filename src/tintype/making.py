@@ -4,62 +4,88 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from tintype import options
 from tintype.data.pictures import PictureError, read_picture
-from tintype.errors import CheckpointError, ConfigError, TintypeError
+from tintype.diffusion.samplers import Step
+from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.pipeline import Pipeline
+from tintype.preview import Preview
 from tintype.receipt import Receipt, read, to_png
 from tintype.request import Request
-from tintype.sheet import Frame, animation, contact_sheet, frame, shown
+from tintype.sheet import Frame, animation, contact_sheet, frame, shown, strip
+
+FRAMES = 8  # variations, or images from one caption or seed to another, unless told otherwise
 
 
 def generate(args: Namespace) -> int:
     """Make pictures from captions, save each and print its path. Returns the exit code."""
-    if args.init_image is None and (args.mask is not None or args.strength is not None):
-        raise ConfigError("--mask and --strength change a picture: give it with --init-image")
+    edits = ("mask", "strength", "outpaint", "invert")
+    if args.init_image is None and any(getattr(args, name) is not None for name in edits):
+        raise ConfigError(f"{', '.join('--' + name for name in edits)} change a picture: give it with --init-image")
+    captions = _captions(args)
     init_image, mask = _read(args.init_image), _read(args.mask)
     pipeline = Pipeline.load(args.model, args.device)
-    num = args.num_images
+    series = args.to_caption is not None or args.to_seed is not None or args.vary is not None
+    num = args.num_images or (FRAMES if series else 1)
+    if series and len(captions) > 1:
+        raise ConfigError("--to-caption, --to-seed and --vary go with one caption")
     request = pipeline.request(
-        [caption for caption in args.captions for _ in range(num)],
+        [caption for caption in captions for _ in range(num)],
         seeds=args.seed,
-        indices=list(range(num)) * len(args.captions),
+        indices=[0] * num if series else list(range(num)) * len(captions),
         steps=args.steps,
         guidance=args.guidance,
+        interval=args.guidance_interval,
         sampler=args.sampler,
+        grid=args.grid,
         negative=args.negative,
         init_image=init_image,
         strength=args.strength,
         mask=mask,
+        outpaint=args.outpaint,
+        invert=args.invert,
+        captions_to=args.to_caption,
+        seeds_to=args.to_seed,
+        variation=args.vary,
         width=args.width,
         height=args.height,
     )
-    cut = pipeline.num_cut([*args.captions, request.negative])
+    cut = pipeline.num_cut([*captions, request.negative])
     if cut:
         limit = pipeline.config.text.max_tokens
         _say(f"note: {cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
     frames: list[Frame] | None = None if args.save_steps is None else []
-    for index, (picture, receipt) in enumerate(_made(pipeline, request, frames)):
-        stem = options.numbered(f"{options.slug(receipt.caption)}-s{receipt.seed}", index % num, num)
-        path = _save(args.output, stem, to_png(picture, receipt), index, len(request))
+    pictures: list[Image.Image] = []
+    for place, (picture, receipt) in enumerate(_made(pipeline, request, frames, args.preview)):
+        stem = options.numbered(f"{options.slug(receipt.caption)}-s{receipt.seed}", place % num, num)
+        path = _save(args.output, stem, to_png(picture, receipt), place, len(request))
         print(f"{path}  seed {receipt.seed}" + (f" index {receipt.index}" if num > 1 else ""), flush=True)
+        if args.strip is not None:
+            pictures.append(picture)
     if frames:
         print(_save_steps(args.save_steps, frames, len(request)))
+    if pictures:
+        print(options.write_over(args.strip, strip(pictures, options.SHEETS[args.strip.suffix.lower()])))
     return 0
 
 
 def redo(args: Namespace) -> int:
     """Make a picture again from its receipt. Returns the exit code."""
     receipt = read(args.picture)
-    if bool(receipt.init_image) != bool(args.init_image) or bool(receipt.mask) != bool(args.mask):
-        wanted = [name for name, used in (("--init-image", receipt.init_image), ("--mask", receipt.mask)) if used]
+    masked = bool(receipt.mask) and not receipt.outpaint  # outpainting makes a mask of its own
+    if (
+        bool(receipt.init_image) != bool(args.init_image)
+        or (masked and not args.mask)
+        or (args.mask and not receipt.mask)
+    ):
+        wanted = [name for name, used in (("--init-image", receipt.init_image), ("--mask", masked)) if used]
         raise ConfigError(f"this picture can be made again with {' and '.join(wanted) or 'no --init-image or --mask'}")
     init_image, mask = _read(args.init_image), _read(args.mask)
     pipeline = _model_of(receipt, args.model, args.device)
@@ -69,17 +95,26 @@ def redo(args: Namespace) -> int:
         indices=[receipt.index],
         steps=receipt.steps,
         guidance=receipt.guidance,
+        interval=(receipt.guidance_min, receipt.guidance_max),
         sampler=receipt.sampler,
+        grid=receipt.grid,
+        center=receipt.center,
         negative=receipt.negative,
         init_image=init_image,
         strength=receipt.strength if receipt.init_image else None,
         mask=mask,
+        outpaint=[int(margin) for margin in receipt.outpaint.split()] or None,
+        invert=receipt.invert,
+        captions_to=None if receipt.caption_to is None else [receipt.caption_to],
+        seeds_to=None if receipt.seed_to is None else [receipt.seed_to],
+        indices_to=None if receipt.seed_to is None else [receipt.index_to],
+        shares=None if receipt.caption_to is None and receipt.seed_to is None else [receipt.share],
         width=receipt.width,
         height=receipt.height,
     )
     for warning in _differences(receipt, pipeline.receipts(request)[0]):
         _say(f"warning: {warning}; the new picture may look different")
-    for picture, made in _made(pipeline, request):
+    for picture, made in _made(pipeline, request, None, args.preview):
         print(_save(args.output, f"{args.picture.stem}-redo", to_png(picture, made), 0, 1))
     return 0
 
@@ -95,37 +130,54 @@ def _read(path: Path | None) -> Image.Image | None:
         raise TintypeError(f"cannot use {path}: {error}") from None
 
 
+def _captions(args: Namespace) -> list[str]:
+    """What to make: from the command line, from a file, or as the receipt of the init image says."""
+    captions = list(args.captions)
+    if args.prompts_file is not None:
+        captions += read_lines(args.prompts_file)
+    if not captions and args.init_image is not None:
+        try:
+            captions = [read(args.init_image).caption]
+        except DataError as error:
+            raise ConfigError(f"give a CAPTION: {error}") from None
+    if not captions:
+        raise ConfigError("give a CAPTION, or a file of them with --prompts-file")
+    if not all(caption.strip() for caption in captions):
+        raise ConfigError("a CAPTION is empty: say what to make")
+    return captions
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty. Raises DataError if it is not UTF-8 or has none."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    captions = [line.strip() for line in lines if line.strip()]
+    if not captions:
+        raise DataError(f"{path} has no captions: write one on each line")
+    return captions
+
+
 def _made(
-    pipeline: Pipeline, request: Request, frames: list[Frame] | None = None
+    pipeline: Pipeline, request: Request, frames: list[Frame] | None, picture: bool
 ) -> Iterator[tuple[Image.Image, Receipt]]:
-    """Make the pictures of a request, with a bar on a terminal; the steps of the first ones are added to `frames`."""
+    """Make the pictures of a request, watched on a terminal; the steps of the first ones are added to `frames`."""
     parts = list(request.parts(pipeline.batch_limit(request)))
-    for part_index, part in enumerate(parts):
-        with _bar() as progress:
-            task: TaskID | None = None
-            for step in pipeline.run(part):
-                if task is None:
-                    task = progress.add_task("", total=step.total * len(parts))
-                progress.update(task, completed=part_index * step.total + step.index + 1)
-                if frames is not None and part_index == 0:
+    for place, part in enumerate(parts):
+        stream, ends = pipeline.run(part), list[Tensor]()
+        with closing(stream), Preview(picture) as preview:
+            for step in _ending(stream, ends):
+                preview.update(place * step.total + step.index + 1, len(parts) * step.total, step.denoised)
+                if frames is not None and place == 0:
                     rows = slice(shown(len(part), animated=False))
                     frames.append(frame(step.index, step.total, step.sigma, step.x[rows], step.denoised[rows]))
-        yield from zip(pipeline.pictures(step.denoised), pipeline.receipts(part), strict=True)
+        yield from zip(pipeline.pictures(ends[0]), pipeline.receipts(part), strict=True)
 
 
-def _bar() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("developing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        redirect_stdout=False,  # results stay on stdout
-        disable=not console.is_terminal,
-    )
+def _ending(stream: Generator[Step, None, Tensor], ends: list[Tensor]) -> Iterator[Step]:
+    """The steps of a stream; what it returns is added to `ends`."""
+    ends.append((yield from stream))
 
 
 def _save(place: Path | None, stem: str, content: bytes, index: int, num: int) -> Path:
@@ -135,11 +187,12 @@ def _save(place: Path | None, stem: str, content: bytes, index: int, num: int) -
 
 
 def _save_steps(path: Path, frames: Sequence[Frame], num_pictures: int) -> Path:
-    animated = path.suffix.lower() == ".gif"
+    kind = options.SHEETS[path.suffix.lower()]
+    animated = kind != "PNG"
     num_shown = shown(len(frames[0].guess), animated)
     if num_shown < num_pictures:
         _say(f"note: {path} shows the first {num_shown} of {num_pictures} pictures")
-    return options.write_over(path, animation(frames) if animated else contact_sheet(frames))
+    return options.write_over(path, animation(frames, kind) if animated else contact_sheet(frames))
 
 
 def _model_of(receipt: Receipt, model: str | None, device: str | None) -> Pipeline:

@@ -82,10 +82,34 @@ def text_encoder(text: str) -> str:
     raise argparse.ArgumentTypeError(f"must be minilm, learned or hf:NAME-OR-FOLDER, not {text!r}")
 
 
-def steps_file(text: str) -> Path:
-    """An argument type: where to save a contact sheet or an animation."""
-    if Path(text).suffix.lower() not in (".png", ".gif"):
-        raise argparse.ArgumentTypeError(f"must end in .png (a contact sheet) or .gif (an animation), not {text!r}")
+def interval(text: str) -> tuple[float, float]:
+    """An argument type: two noise levels, LOW,HIGH."""
+    low, comma, high = text.partition(",")
+    if not comma:
+        raise argparse.ArgumentTypeError(f"must be two numbers such as 0.3,10, not {text!r}")
+    parse = number(0, 1e6)
+    return parse(low), parse(high)
+
+
+def margins(text: str) -> tuple[int, int, int, int]:
+    """An argument type: pixels on each side, N or LEFT,TOP,RIGHT,BOTTOM."""
+    parse = whole(0, 4096)
+    sides = [parse(part) for part in text.split(",")]
+    if len(sides) == 1:
+        sides *= 4
+    if len(sides) != 4:
+        raise argparse.ArgumentTypeError(f"must be N or LEFT,TOP,RIGHT,BOTTOM, not {text!r}")
+    left, top, right, bottom = sides
+    return left, top, right, bottom
+
+
+SHEETS = {".png": "PNG", ".gif": "GIF", ".webp": "WEBP"}
+
+
+def sheet_file(text: str) -> Path:
+    """An argument type: where to save a contact sheet, a strip or an animation."""
+    if Path(text).suffix.lower() not in SHEETS:
+        raise argparse.ArgumentTypeError(f"must end in .png (one picture), .gif or .webp (an animation), not {text!r}")
     return Path(text)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -11,17 +12,22 @@ from PIL import Image
 from torch import Tensor
 
 from tintype import __version__, models
+from tintype.answers import Texts, answering, in_one_call, one_after_another, one_by_one, repaint, texts_of
+from tintype.canvas import digest
 from tintype.codec import PixelCodec
 from tintype.config import Config
 from tintype.denoiser import Denoiser
-from tintype.diffusion.guidance import guide
-from tintype.diffusion.noise import Purpose, add_noise, normal, step_noise
-from tintype.diffusion.samplers import SAMPLERS, Denoise, Step, steps_of
-from tintype.diffusion.sigmas import log_snr_sigmas
+from tintype.diffusion.noise import step_noise
+from tintype.diffusion.ode import invert
+from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, num_evaluations, steps_of
+from tintype.diffusion.sigmas import GRIDS
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.nets.conditioning import Conditioning
 from tintype.receipt import Receipt, clean
-from tintype.request import Options, Request, digest, make_request
+from tintype.request import Options, Request, make_request
+from tintype.starting import mixed_noise, noise_of, sigmas_of, start_of
+
+Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
 
 
 class Pipeline:
@@ -74,12 +80,22 @@ class Pipeline:
         seeds: int | Sequence[int] | None = None,
         indices: Sequence[int] | None = None,
         steps: int | None = None,
-        guidance: float | None = None,
+        guidance: float | Sequence[float] | None = None,
+        interval: tuple[float, float] | None = None,
         sampler: str | None = None,
+        grid: str | None = None,
+        center: float | None = None,
         negative: str | None = None,
         init_image: Image.Image | None = None,
         strength: float | None = None,
         mask: Image.Image | None = None,
+        outpaint: Sequence[int] | None = None,
+        invert: str | None = None,
+        captions_to: str | Sequence[str] | None = None,
+        seeds_to: int | Sequence[int] | None = None,
+        indices_to: Sequence[int] | None = None,
+        shares: Sequence[float] | None = None,
+        variation: float | None = None,
         width: int | None = None,
         height: int | None = None,
     ) -> list[Image.Image]:
@@ -89,12 +105,25 @@ class Pipeline:
             seeds: one per caption (each at index 0), or one for all (the i-th at index i); None is seed 0 for all.
             indices: one per caption. Picture i of a request with seed S is the picture of seed S, index i, alone too.
             steps: 1 to 1000.
-            guidance: how much more to follow the caption than the reference, "" or `negative`; 1 is no guidance.
-            sampler: a name in SAMPLERS.
+            guidance: how much more to follow the caption than the reference, "" or `negative`; 1 is no guidance. One
+                number, or one per caption.
+            interval: lowest and highest noise level at which guidance acts.
+            sampler, grid: names in SAMPLERS and GRIDS.
+            center: noise level around which the grid's steps are, for grids that have one.
             negative: text to steer away from.
             init_image, strength: start from this picture with noise on it, from 0.01 (a touch) to 1 (static);
                 default 0.6.
-            mask: repaint init_image where the mask is white; black pixels stay exactly as they are.
+            mask: repaint init_image where the mask, of its size, is white; black pixels stay exactly as they are.
+            outpaint: pixels to paint around init_image: left, top, right, bottom. The picture is fitted into what they
+                leave of width x height.
+            invert: the caption of init_image. It is led back to the noise it comes from, to `strength` of the way
+                (default: all), and developed again from there: under the same caption to about the same picture, as
+                far as the network is smooth.
+            captions_to, seeds_to, shares: mix in another caption, another starting noise (spherically), by a share from
+                0 to 1 per picture; default: evenly from the first picture to the last. `indices_to` go with `seeds_to`,
+                0 if not given.
+            variation: picture 0 is that of its seed and index 0, the others are variations of it at this distance,
+                from 0 (the same) to 1 (another); after `invert`, of the noise that was found.
             width, height: pixels, multiples of the model's patch, up to 2048.
 
         Raises ConfigError for a setting out of range.
@@ -105,11 +134,21 @@ class Pipeline:
             indices=indices,
             steps=steps,
             guidance=guidance,
+            interval=interval,
             sampler=sampler,
+            grid=grid,
+            center=center,
             negative=negative,
             init_image=init_image,
             strength=strength,
             mask=mask,
+            outpaint=outpaint,
+            invert=invert,
+            captions_to=captions_to,
+            seeds_to=seeds_to,
+            indices_to=indices_to,
+            shares=shares,
+            variation=variation,
             width=width,
             height=height,
         )
@@ -119,14 +158,15 @@ class Pipeline:
     def stream(self, captions: str | Sequence[str], **same: Unpack[Options]) -> Generator[Step, None, Tensor]:
         """Watch `generate`, with the same options, work on one batch: a Step per evaluation of the network.
 
-        `pictures(step.denoised)` shows the guess of a step; the guess of the last step is the finished picture,
-        which is also the generator's return value, [B, 3, H, W]. Closing the iterator cancels. Raises ConfigError.
+        `pictures(step.denoised)` shows the guess of a step; the generator's return value, [B, 3, H, W], is the finished
+        picture, and so is the guess of the last step, except after `invert`. Closing the iterator cancels and frees
+        what it held. Raises ConfigError.
         """
         return self.run(self.request(captions, **same))
 
     def request(self, captions: str | Sequence[str], **same: Unpack[Options]) -> Request:
         """The options of `generate`, completed and checked. Raises ConfigError."""
-        return make_request(self.config, SAMPLERS, captions, **same)
+        return make_request(self.config, SAMPLERS, GRIDS, captions, **same)
 
     def batch_limit(self, request: Request) -> int:
         """How many pictures of a request to work on at once; bounds memory."""
@@ -135,35 +175,45 @@ class Pipeline:
 
     def run(self, request: Request) -> Generator[Step, None, Tensor]:
         """The one path to a picture: everything else calls this. Returns x0 [B, 3, H, W]."""
-        denoise = self.denoise(request)
-        x, sigmas = self.start(request)
-        randn = step_noise(torch.tensor(request.seeds), torch.tensor(request.indices), tuple(x.shape[1:]))
-        sampler = SAMPLERS[request.sampler]
-        return (yield from steps_of(sampler, denoise, x, sigmas, lambda num_drawn: randn(num_drawn).to(self.device)))
+        texts = self._read(texts_of(request))
+        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
+        channels, sigma = self.config.net.channels, sigmas[0].item()
+        x0 = None if request.init_image is None else self._encoded(request.init_image)
+        skipped, total = 0, num_evaluations(sampler, sigmas)
+        if request.invert is None or x0 is None:
+            x = start_of(noise_of(request, channels).to(self.device), sigma, x0)
+        else:
+            known = replace(request, captions=(request.invert,) * len(request), captions_to=(), mask=None)
+            skipped = num_evaluations(invert, sigmas)
+            total += skipped
+            back = steps_of(invert, self._denoise(known, texts), x0.repeat(len(request), 1, 1, 1), sigmas)
+            found = yield from _renumbered(back, 0, total)
+            x = sigma * mixed_noise(request, (found / sigma).cpu()).to(self.device)
+        steps = steps_of(sampler, self._denoise(request, texts), x, sigmas, self._randn(request))
+        return (yield from _renumbered(steps, skipped, total))
 
-    def start(self, request: Request) -> tuple[Tensor, Tensor]:
-        """Starting pictures [B, 3, H, W] and the noise levels to take them through, [steps + 1], ending in 0."""
-        level = self.config.noise
-        shape = (self.config.net.channels, request.height, request.width)
-        # Drawn on the CPU for every device: not every device has 64-bit integers.
-        noise = normal(torch.tensor(request.seeds), Purpose.START, torch.tensor(request.indices), shape).to(self.device)
-        if request.init_image is None:
-            return level.sigma_max * noise, log_snr_sigmas(request.steps, level.sigma_min, level.sigma_max)
-        # Part of the way back into the noise, and from there in steps of the same length as from the very start.
-        sigma = level.sigma_min * (level.sigma_max / level.sigma_min) ** request.strength
-        sigmas = log_snr_sigmas(max(1, round(request.steps * request.strength)), level.sigma_min, sigma)
-        x0 = self._encoded(request.init_image).expand_as(noise)
-        return add_noise(x0, noise, torch.full((len(request),), sigma, device=self.device)), sigmas
+    def coroutine(self, request: Request) -> tuple[Coroutine, int]:
+        """The same path for who answers the questions of several requests at once: a sampler that has not begun yet,
+        and how many questions it will ask. `denoise` with a `given` turns the network's answers into its answers.
 
-    def denoise(self, request: Request) -> Denoise:
-        """The denoiser of a request, with guidance and mask applied; each text is read once, here."""
-        if not self.one_by_one or len(request) == 1:
-            return self._denoise(request)
-        # Pictures of one caption share a denoiser of a single picture.
-        first = {part.captions[0]: part for part in request.parts(1)}
-        singles = {caption: self._denoise(part) for caption, part in first.items()}
-        rows = [singles[caption] for caption in request.captions]
-        return lambda x, sigma: torch.cat([one(x[i : i + 1], sigma[i : i + 1]) for i, one in enumerate(rows)])
+        Raises ConfigError for `invert`, which asks about two captions in turn.
+        """
+        if request.invert is not None:
+            raise ConfigError("a picture to invert cannot be worked on together with others")
+        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
+        x0 = None if request.init_image is None else self._encoded(request.init_image)
+        x = start_of(noise_of(request, self.config.net.channels).to(self.device), sigmas[0].item(), x0)
+        return sampler(x, sigmas, self._randn(request)), num_evaluations(sampler, sigmas)
+
+    def denoise(self, request: Request, given: Given | None = None) -> Denoise:
+        """The denoiser of a request, with guidance and mask applied; each text is read once, here.
+
+        given: what to ask in place of this pipeline's network, all pictures at once.
+        """
+        if given is None:
+            return self._denoise(request, self._read(texts_of(request)))
+        asking = one_after_another(lambda captions: given(self.encode(captions)))
+        return self._masked(request, answering(asking, request))
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Conditioning:
@@ -192,8 +242,12 @@ class Pipeline:
                 seed=seed,
                 index=index,
                 steps=request.steps,
-                guidance=request.guidance,
+                guidance=guidance,
+                guidance_min=request.interval[0],
+                guidance_max=request.interval[1],
                 sampler=request.sampler,
+                grid=request.grid,
+                center=request.center,
                 width=request.width,
                 height=request.height,
                 model=self.name,
@@ -202,25 +256,41 @@ class Pipeline:
                 strength=request.strength,
                 init_image=digest(request.init_image),
                 mask=digest(request.mask),
+                outpaint=" ".join(map(str, request.outpaint)) if any(request.outpaint) else "",
+                invert=request.invert,
+                share=request.shares[place],
+                caption_to=request.captions_to[place] if request.captions_to else None,
+                seed_to=request.seeds_to[place] if request.seeds_to else None,
+                index_to=request.indices_to[place] if request.indices_to else 0,
             )
-            for caption, seed, index in zip(request.captions, request.seeds, request.indices, strict=True)
+            for place, (caption, seed, index, guidance) in enumerate(
+                zip(request.captions, request.seeds, request.indices, request.guidance, strict=True)
+            )
         ]
 
-    def _denoise(self, request: Request) -> Denoise:
-        sample = self.config.sample
-        denoise = self._given(self.encode(request.captions))
-        if request.guidance != 1:
-            reference = self._given(self.encode([request.negative]).expand(len(request)))
-            denoise = guide(denoise, reference, request.guidance, (sample.guidance_min, sample.guidance_max))
+    def _denoise(self, request: Request, texts: Texts) -> Denoise:
+        parts = request.parts(1 if self.one_by_one else len(request))
+        asking = in_one_call(self.denoiser, texts)
+        return self._masked(request, one_by_one([answering(asking, part) for part in parts]))
+
+    def _masked(self, request: Request, denoise: Denoise) -> Denoise:
         if request.init_image is None or request.mask is None:
             return denoise
         mask = _pixels(request.mask).to(self.device) / 255
-        return _repaint(denoise, self._encoded(request.init_image), mask)
+        return repaint(denoise, self._encoded(request.init_image), mask)
 
-    def _given(self, cond: Conditioning) -> Denoise:
-        with torch.no_grad():
-            denoise = self.denoiser.given(cond)
-        return torch.no_grad()(denoise)
+    def _randn(self, request: Request) -> Randn:
+        shape = (self.config.net.channels, request.height, request.width)
+        draws = step_noise(torch.tensor(request.seeds), torch.tensor(request.indices), shape)
+        return lambda num_drawn: draws(num_drawn).to(self.device)
+
+    @torch.no_grad()
+    def _read(self, texts: Sequence[str]) -> Texts:
+        """Every text as the network reads it, each once; one by one where pictures are made so."""
+        if self.one_by_one:
+            return {text: self.denoiser.read(self.encode([text])) for text in texts}
+        keys = self.denoiser.read(self.encode(texts))
+        return {text: keys.row(place) for place, text in enumerate(texts)}
 
     def _encoded(self, picture: Image.Image) -> Tensor:
         return self.codec.encode(_pixels(picture).to(self.device))
@@ -236,9 +306,15 @@ def finish(stream: Generator[Step, None, Tensor]) -> Tensor:
             return x0
 
 
-def _repaint(denoise: Denoise, original: Tensor, mask: Tensor) -> Denoise:
-    """Where mask [1, 1, H, W] is 0, answer `original`: there the noise comes off again, down to the last pixel."""
-    return lambda x, sigma: torch.where(mask == 0, original, torch.lerp(original, denoise(x, sigma), mask))
+def _renumbered(stream: Generator[Step, None, Tensor], first: int, total: int) -> Generator[Step, None, Tensor]:
+    """The steps of one part of a longer way."""
+    while True:
+        try:
+            step = next(stream)
+        except StopIteration as end:
+            x: Tensor = end.value
+            return x
+        yield step._replace(index=first + step.index, total=total)
 
 
 def _pixels(picture: Image.Image) -> Tensor:

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -37,6 +37,16 @@ class Receipt:
     strength: float = 1.0  # below 1 only with an init_image
     init_image: str = ""  # sha256 of the picture it started from, as pixels at this size
     mask: str = ""  # sha256 of the mask, likewise
+    outpaint: str = ""  # margins that were painted around it: left, top, right, bottom
+    invert: str | None = None  # the caption under which it was led back to noise
+    guidance_min: float = 0.2  # guidance acted on noise levels between these two
+    guidance_max: float = 80.0
+    grid: str = "log_snr"
+    center: float = 0.7  # sigma around which the grid's steps are, for grids that have one
+    share: float = 0.0  # of what was mixed in: another caption, the starting noise of another seed and index
+    caption_to: str | None = None
+    seed_to: int | None = None
+    index_to: int = 0
 
     def to_json(self) -> str:
         values = {k: clean(v) if isinstance(v, str) else v for k, v in dataclasses.asdict(self).items()}
@@ -53,9 +63,10 @@ class Receipt:
             raise DataError("its receipt is of another format: it needs another version of Tintype")
         hints = get_type_hints(cls)
         for name, value in values.items():
-            if hints.get(name) is float and type(value) is int and abs(value) < 2**53:
+            allowed = get_args(hints.get(name)) or (hints.get(name),)
+            if float in allowed and type(value) is int and abs(value) < 2**53:
                 values[name] = float(value)
-            elif type(value) is not hints.get(name):
+            elif type(value) not in allowed:
                 raise DataError(f"its receipt has an entry that this version does not understand: {name}")
         missing = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.name not in values]
         if missing:
@@ -75,6 +86,9 @@ class Receipt:
         }
         if self.index:
             entries["Index"] = self.index
+        if self.seed_to is not None and self.share:
+            entries["Variation seed"] = f"{self.seed_to}:{self.index_to}" if self.index_to else self.seed_to
+            entries["Variation seed strength"] = f"{self.share:g}"
         if self.init_image:
             entries["Denoising strength"] = f"{self.strength:g}"
         entries["Version"] = f"tintype {self.version}"

@@ -1,4 +1,4 @@
-"""A picture coming out of the noise, step by step, as one contact sheet (PNG) or an animation (GIF)."""
+"""A picture coming out of the noise, step by step, as one contact sheet (PNG) or an animation (GIF, WebP); strips."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ def frame(index: int, total: int, sigma: float, x: Tensor, denoised: Tensor) -> 
     return Frame(
         label=f"{index + 1}/{total}",
         sigma=sigma,
-        noisy=_visible(x / math.sqrt(1 + sigma * sigma)),
-        guess=_visible(denoised),
-        noise=_visible((x - denoised) / sigma / 2),
+        noisy=visible(x / math.sqrt(1 + sigma * sigma)),
+        guess=visible(denoised),
+        noise=visible((x - denoised) / sigma / 2),
     )
 
 
-def _visible(x: Tensor) -> Tensor:
+def visible(x: Tensor) -> Tensor:
+    """Model space as uint8 pixels on the CPU, whatever is in it."""
     return ((x.detach().cpu() + 1) * 127.5).nan_to_num(0).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -89,8 +90,8 @@ def contact_sheet(frames: Sequence[Frame]) -> bytes:
     return buffer.getvalue()
 
 
-def animation(frames: Sequence[Frame]) -> bytes:
-    """GIF: a frame per step; a row per picture with noisy, guess and noise side by side; the end is held."""
+def animation(frames: Sequence[Frame], kind: str = "GIF") -> bytes:
+    """GIF or WEBP: a frame per step; a row per picture with noisy, guess and noise side by side; the end is held."""
     frames = thin(frames, MAX_FRAMES)
     num_pictures = shown(len(frames[0].guess), animated=True)
     width, height = _cell(frames[0].guess, GIF_CELL)
@@ -110,14 +111,40 @@ def animation(frames: Sequence[Frame]) -> bytes:
                 page.paste(picture, (left, 2 * LABEL + MARGIN + row * (height + MARGIN)))
         pages.append(page)
     durations = [max(60, min(400, 6000 // len(pages)))] * (len(pages) - 1) + [2500]  # milliseconds
+    return _animated(pages, durations, kind)
+
+
+def strip(pictures: Sequence[Image.Image], kind: str = "PNG") -> bytes:
+    """Pictures of one size side by side (PNG), or one after the other, there and back (GIF or WEBP)."""
+    width, height = _cell_of(pictures[0].width, pictures[0].height, CELL if kind == "PNG" else GIF_CELL)
+    enlarged = [_resized(picture, width, height) for picture in pictures]
+    if kind != "PNG":
+        pages = [*enlarged, *enlarged[-2:0:-1]]
+        return _animated(pages, [max(60, min(400, 6000 // len(pages)))] * len(pages), kind)
+    page = Image.new("RGB", (len(enlarged) * (width + MARGIN) - MARGIN, height), PAPER)
+    for place, picture in enumerate(enlarged):
+        page.paste(picture, (place * (width + MARGIN), 0))
     buffer = BytesIO()
-    pages[0].save(buffer, format="GIF", save_all=True, append_images=pages[1:], duration=durations, loop=0)
+    page.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _animated(pages: Sequence[Image.Image], durations: Sequence[int], kind: str) -> bytes:
+    buffer = BytesIO()
+    first, *others = pages
+    if kind == "WEBP":
+        first.save(buffer, "WEBP", save_all=True, append_images=others, duration=list(durations), lossless=True)
+    else:
+        first.save(buffer, "GIF", save_all=True, append_images=others, duration=list(durations), loop=0)
     return buffer.getvalue()
 
 
 def _cell(pixels: Tensor, at_least: int) -> tuple[int, int]:
     """Width and height of one picture on the page: a whole multiple if it is small, shrunk if it is large."""
-    height, width = pixels.shape[-2:]
+    return _cell_of(pixels.shape[-1], pixels.shape[-2], at_least)
+
+
+def _cell_of(width: int, height: int, at_least: int) -> tuple[int, int]:
     side = max(width, height)
     if side > MAX_CELL:
         return max(1, width * MAX_CELL // side), max(1, height * MAX_CELL // side)
@@ -126,6 +153,9 @@ def _cell(pixels: Tensor, at_least: int) -> tuple[int, int]:
 
 
 def _enlarged(pixels: Tensor, width: int, height: int) -> Image.Image:
-    picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return _resized(Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), width, height)
+
+
+def _resized(picture: Image.Image, width: int, height: int) -> Image.Image:
     resampling = Image.Resampling.NEAREST if width >= picture.width else Image.Resampling.BOX
     return picture.resize((width, height), resampling)

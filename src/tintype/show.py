@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tintype import __version__
 from tintype.data.files import shown
 from tintype.errors import CheckpointError, DataError
-from tintype.receipt import read, read_texts
+from tintype.receipt import Receipt, read, read_texts
 
 if TYPE_CHECKING:
     import torch
@@ -57,14 +57,24 @@ def about_picture(path: Path) -> list[str]:
         ("caption", receipt.caption),
         ("negative", receipt.negative),
         ("seed", f"{receipt.seed}, index {receipt.index}"),
-        ("steps", f"{receipt.steps}, sampler {receipt.sampler}, guidance {receipt.guidance:g}"),
+        ("steps", f"{receipt.steps} of the grid {receipt.grid}, sampler {receipt.sampler}"),
+        ("guidance", f"{receipt.guidance:g} at sigma {receipt.guidance_min:g} to {receipt.guidance_max:g}"),
         ("size", f"{receipt.width}x{receipt.height}"),
         ("made from", f"a picture, strength {receipt.strength:g}" if receipt.init_image else ""),
         ("mask", "yes" if receipt.mask else ""),
+        ("outpainted", f"{receipt.outpaint} pixels (left, top, right, bottom)" if receipt.outpaint else ""),
+        ("inverted", f"as {receipt.invert!r}" if receipt.invert is not None else ""),
+        ("mixed in", _mixed_in(receipt) if receipt.share else ""),
         ("model", f"{receipt.model} (sha256 {receipt.model_hash[:10]}...)"),
         ("version", f"tintype {receipt.version}"),
     ]
     return [f"{path}: made by Tintype", *_aligned(lines)]
+
+
+def _mixed_in(receipt: Receipt) -> str:
+    caption = [] if receipt.caption_to is None else [f"caption {receipt.caption_to!r}"]
+    seed = [] if receipt.seed_to is None else [f"noise of seed {receipt.seed_to}, index {receipt.index_to}"]
+    return f"{receipt.share:.3g} of {' and '.join([*caption, *seed])}"
 
 
 def about_model(what: str) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tintype.diffusion.exact import gaussian_denoiser, gaussian_flow
-from tintype.diffusion.guidance import guide
+from tintype.diffusion.guidance import guide, guide_pair
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.samplers import sample, unipc
 from tintype.diffusion.sigmas import log_snr_sigmas
@@ -51,3 +51,20 @@ def test_scale_and_interval_act_sample_by_sample() -> None:
         scale = [3.0, 3.0, 1.0, 2.0][row]
         alone = guide(CONDITIONAL, UNCONDITIONAL, scale, (1.0, 5.0))(x[row : row + 1], sigma[row : row + 1])
         assert torch.equal(alone[0], guided[row])
+
+
+def test_two_answers_of_one_call_are_guided_alike() -> None:
+    x, sigma = static(5), torch.tensor([0.1, 1.0, 2.0, 5.0, 50.0], dtype=torch.float64)
+    calls: list[int] = []
+
+    def pair(x: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(len(x))
+        return CONDITIONAL(x, sigma), UNCONDITIONAL(x, sigma)
+
+    scale = torch.tensor([3.0, 3.0, 1.0, 2.0, 4.0])
+    together = guide_pair(never, pair, scale, (1.0, 5.0))(x, sigma)
+    assert torch.equal(together, guide(CONDITIONAL, UNCONDITIONAL, scale, (1.0, 5.0))(x, sigma))
+    assert calls == [5]
+    outside = torch.full((5,), 0.1, dtype=torch.float64)
+    assert torch.equal(guide_pair(CONDITIONAL, pair, scale, (1.0, 5.0))(x, outside), CONDITIONAL(x, outside))
+    assert calls == [5]

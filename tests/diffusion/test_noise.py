@@ -16,6 +16,7 @@ from tintype.diffusion.noise import (
     permutation,
     philox,
     sigma_of,
+    slerp,
     step_noise,
     uniform,
 )
@@ -226,3 +227,26 @@ def test_add_noise() -> None:
     x = add_noise(x0, noise, torch.tensor([0.5, 3.0]))
     assert x[0].unique().tolist() == [2.0]
     assert x[1].unique().tolist() == [7.0]
+
+
+def test_noise_on_the_way_to_other_noise_is_as_strong_and_as_far_as_asked() -> None:
+    first, second = (normal(seed, Purpose.START, torch.arange(6), (3, 16, 16)) for seed in (0, 1))
+    share = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
+    mixed = slerp(first, second, share)
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed[0], first[0])
+    assert torch.equal(mixed[5], second[5])
+    torch.testing.assert_close(mixed.flatten(1).std(1), torch.ones(6), rtol=0, atol=0.06)
+
+    def angle(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.acos(torch.cosine_similarity(a.flatten(1).double(), b.flatten(1).double()))
+
+    torch.testing.assert_close(
+        angle(first, mixed)[1:], share[1:].double() * angle(first, second)[1:], rtol=0, atol=1e-3
+    )
+    assert torch.equal(slerp(first[3:4], second[3:4], share[3:4]), mixed[3:4])
+
+
+def test_noise_on_the_way_to_itself_stays_itself() -> None:
+    noise = normal(0, Purpose.START, torch.arange(2), (3, 4, 4))
+    torch.testing.assert_close(slerp(noise, noise, torch.tensor([0.3, 0.7])), noise, rtol=1e-6, atol=1e-6)

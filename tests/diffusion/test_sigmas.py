@@ -9,19 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tintype.diffusion.sigmas import (
+    GRIDS as GRIDS_BY_NAME,
+)
+from tintype.diffusion.sigmas import (
     alpha_bar,
     flow_sigmas,
     flow_time,
     karras_sigmas,
     log_snr,
     log_snr_sigmas,
+    logistic_sigmas,
     shift,
     sigma_from_alpha_bar,
     sigma_from_flow_time,
     sigma_from_log_snr,
 )
 
-GRIDS = [karras_sigmas, flow_sigmas, log_snr_sigmas]
+GRIDS = [karras_sigmas, flow_sigmas, log_snr_sigmas, logistic_sigmas]  # the last may end above sigma_min
 Grid = Callable[..., torch.Tensor]
 levels = st.floats(1e-3, 1e3)
 
@@ -67,7 +71,7 @@ def test_grids_fall_from_one_end_to_the_other_and_to_zero(grid: Grid, steps: int
     assert sigmas[0] == 80.0
     assert sigmas[-1] == 0.0
     assert (sigmas.diff() < 0).all()
-    if steps > 1:
+    if steps > 1 and grid is not logistic_sigmas:
         assert sigmas[-2] == 0.02
 
 
@@ -97,3 +101,29 @@ def test_impossible_shapes_of_grids_are_refused() -> None:
         karras_sigmas(4, 0.1, 1.0, rho=0.0)
     with pytest.raises(ValueError):
         flow_sigmas(4, 0.1, 1.0, shift=-1.0)
+    with pytest.raises(ValueError):
+        logistic_sigmas(4, 0.1, 1.0, center=0.0)
+    with pytest.raises(ValueError):
+        logistic_sigmas(4, 0.1, 1.0, width=math.nan)
+
+
+@pytest.mark.parametrize("center", [0.3, 1.0, 4.0])
+def test_a_logistic_grid_is_even_down_to_zero_and_dense_around_its_center(center: float) -> None:
+    for steps in (1, 2, 8, 20):
+        levels = logistic_sigmas(steps, 0.001, 80.0, center, 1.3)
+        place = 1 / (1 + (levels / center) ** (-1 / 1.3))  # the logistic distribution of ln sigma
+        torch.testing.assert_close(place.diff(), -place[:1].expand(steps) / steps, rtol=1e-9, atol=0)
+    many = logistic_sigmas(400, 0.02, 80.0, center)
+    assert many[-2] == 0.02
+    steps_in_log = -many[:-1].log().diff()
+    assert many[int(steps_in_log.argmin())].item() == pytest.approx(center, rel=0.1)
+    flow = logistic_sigmas(400, 0.02, 80.0, center, 1.0)
+    torch.testing.assert_close(flow, flow_sigmas(400, 0.02, 80.0, shift=center), rtol=1e-9, atol=0)
+
+
+def test_the_grids_by_name_are_the_grids() -> None:
+    for name, grid in GRIDS_BY_NAME.items():
+        assert torch.equal(grid(7, 0.02, 80.0, 0.8)[[0, -1]], torch.tensor([80.0, 0.0], dtype=torch.float64))
+        expected = {"logistic": logistic_sigmas, "flow": flow_sigmas}
+        if name in expected:
+            assert torch.equal(grid(7, 0.02, 80.0, 0.8), expected[name](7, 0.02, 80.0, 0.8))

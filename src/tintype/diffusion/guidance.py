@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import per_sample
 
+Interval = tuple[float, float]
+Pair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, sigma) -> denoised with the caption, and the reference's
 
-def guide(
-    denoise: Denoise, reference: Denoise, scale: float | Tensor, interval: tuple[float, float] | None = None
-) -> Denoise:
+
+def guide(denoise: Denoise, reference: Denoise, scale: float | Tensor, interval: Interval | None = None) -> Denoise:
     """reference + scale * (denoised - reference), for noise levels within `interval` (both ends in; None: all).
 
     scale: one number, or [B]; 1 is no guidance, 0 the reference. Samples with scale 1 or outside the interval are
     exactly what `denoise` says, and where that is true of all of them `reference` is not called. The usual reference is
     the same network with the empty caption; a worse network works too (2406.02507).
     """
+    return guide_pair(denoise, lambda x, sigma: (denoise(x, sigma), reference(x, sigma)), scale, interval)
+
+
+def guide_pair(denoise: Denoise, pair: Pair, scale: float | Tensor, interval: Interval | None = None) -> Denoise:
+    """`guide` where one call of a network gives both answers; outside the interval only `denoise` is called."""
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
-        denoised = denoise(x, sigma)
         scales = torch.as_tensor(scale, dtype=sigma.dtype, device=sigma.device).expand(len(x))
         active = scales != 1
         if interval is not None:
             active = active & (interval[0] <= sigma) & (sigma <= interval[1])
         if not bool(active.any()):
-            return denoised
-        base = reference(x, sigma)
+            return denoise(x, sigma)
+        denoised, base = pair(x, sigma)
         moved = base + per_sample(scales, denoised) * (denoised - base)
         return torch.where(per_sample(active, denoised).bool(), moved, denoised)
 

@@ -116,6 +116,27 @@ def add_noise(x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     return x0 + per_sample(sigma, x0) * noise
 
 
+def slerp(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Noise [B, ...] on the great circle from `first` (share 0) to `second` (share 1); share: [B].
+
+    On the way, noise of unit variance keeps it: each sample is taken at its own angle, and its length changes evenly.
+    """
+    a, b = first.flatten(1).double(), second.flatten(1).double()
+    share = share.double()[:, None].to(a.device)
+    lengths = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
+    cosine = ((a * b).sum(1, keepdim=True) / (lengths[0] * lengths[1])).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    # Nearly parallel: a straight line is as good, and no sine is divided by.
+    sine = torch.sin(angle)
+    flat = sine < 1e-6
+    near = torch.where(flat, 1 - share, torch.sin((1 - share) * angle) / sine.clamp(min=1e-6))
+    far = torch.where(flat, share, torch.sin(share * angle) / sine.clamp(min=1e-6))
+    length = torch.lerp(lengths[0], lengths[1], share)
+    mixed = (near * (a / lengths[0]) + far * (b / lengths[1])) * length
+    mixed = torch.where(share == 0, a, torch.where(share == 1, b, mixed))
+    return mixed.reshape(first.shape).to(first.dtype)
+
+
 def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
     """Ten rounds of Philox4x32; words are int64 tensors holding 32 bits, broadcast against each other."""
     c0, c1, c2, c3 = counter

@@ -9,6 +9,7 @@ All functions are elementwise, keep dtype and device, and take sigma >= 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -79,6 +80,22 @@ def flow_sigmas(steps: int, sigma_min: float, sigma_max: float, shift: float = 1
     return _grid(shift * sigma_from_flow_time(time), sigma_min, sigma_max)
 
 
+def logistic_sigmas(steps: int, sigma_min: float, sigma_max: float, center: float = 0.7, width: float = 1.1) -> Tensor:
+    """Noise levels [steps + 1] float64, as dense in ln sigma as a logistic distribution around `center`, then 0.
+
+    Spaced evenly down to 0 itself, so that a few steps are not spent on noise too weak to see; sigma_min is reached
+    where there are steps enough. Width 1 is even in flow time, with shift `center`; the wider, the more even in ln
+    sigma. Raises ValueError for arguments out of range.
+    """
+    _check(steps, sigma_min, sigma_max)
+    if not (math.isfinite(center) and center > 0 and math.isfinite(width) and width > 0):
+        raise ValueError(f"center and width must be positive, not {center} and {width}")
+    high, low = (1 / (1 + (sigma / center) ** (-1 / width)) for sigma in (sigma_max, sigma_min))
+    last = max(low, high / steps)
+    place = _even(high, last, steps)
+    return _grid(center * (place / (1 - place)) ** width, sigma_min if last == low else 0.0, sigma_max)
+
+
 def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     """Noise levels [steps + 1] float64, evenly spaced in ln sigma, then 0 (DPM-Solver, 2206.00927).
 
@@ -101,7 +118,19 @@ def _even(first: float, last: float, num: int) -> Tensor:
 
 def _grid(sigmas: Tensor, sigma_min: float, sigma_max: float) -> Tensor:
     # The ends are the caller's own numbers, free of the rounding of powers and logarithms.
-    if len(sigmas) > 1:
+    if len(sigmas) > 1 and sigma_min > 0:
         sigmas[-1] = sigma_min
     sigmas[0] = sigma_max
     return torch.cat([sigmas, sigmas.new_zeros(1)])
+
+
+# (steps, sigma_min, sigma_max, center) -> [steps + 1]; center: around which noise level the steps are, for those grids
+# that have one.
+Grid = Callable[[int, float, float, float], Tensor]
+
+GRIDS: dict[str, Grid] = {
+    "logistic": lambda steps, low, high, center: logistic_sigmas(steps, low, high, center),
+    "log_snr": lambda steps, low, high, center: log_snr_sigmas(steps, low, high),
+    "karras": lambda steps, low, high, center: karras_sigmas(steps, low, high),
+    "flow": lambda steps, low, high, center: flow_sigmas(steps, low, high, center),
+}

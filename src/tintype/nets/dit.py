@@ -11,6 +11,7 @@ Bao et al. 2023, arXiv 2209.12152). Any height and width that the patch divides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple, cast
 
@@ -31,6 +32,29 @@ class TextKeys(NamedTuple):
     values: tuple[Tensor, ...]  # likewise
     mask: Tensor  # [B, L] bool
     summary: Tensor  # [B, D] mean of the tokens
+
+    def row(self, index: int) -> TextKeys:
+        """One caption of several, B = 1."""
+        only = slice(index, index + 1)
+        keys, values = (tuple(part[only] for part in parts) for parts in (self.keys, self.values))
+        return TextKeys(keys, values, self.mask[only], self.summary[only])
+
+
+def join(texts: Sequence[TextKeys]) -> TextKeys:
+    """Captions one after another; shorter ones are padded."""
+    if len(texts) == 1:
+        return texts[0]
+    longest = max(text.mask.shape[1] for text in texts)
+
+    def stacked(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([F.pad(part, (0, 0, 0, 0, 0, longest - part.shape[1])) for part in parts])
+
+    return TextKeys(
+        tuple(stacked(block) for block in zip(*(text.keys for text in texts), strict=True)),
+        tuple(stacked(block) for block in zip(*(text.values for text in texts), strict=True)),
+        torch.cat([F.pad(text.mask, (0, longest - text.mask.shape[1])) for text in texts]),
+        torch.cat([text.summary for text in texts]),
+    )
 
 
 class Block(nn.Module):

@@ -1,0 +1,172 @@
+"""Samplers without fresh noise: they follow the probability flow, each with its order of accuracy.
+
+The multistep ones remember earlier answers and ask once per step. All their coefficients follow from the grid alone, so
+they are planned before the first question: a step is one sum of pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from torch import Tensor
+
+from tintype.diffusion.coroutine import Coroutine, Randn, combine, exponential_weights, levels_of, query
+
+
+class Stage(NamedTuple):
+    """One step of a multistep sampler: coefficients of its answers, newest first."""
+
+    sigma: float
+    redo: float  # what is kept of the state before, when the step to `sigma` is done again with the answer there
+    correct: tuple[float, ...]  # weights of that second time; none: the step stays as it is
+    keep: float  # what is kept of x in the step from `sigma`; 0 where the answer is the picture
+    predict: tuple[float, ...]
+
+
+Plan = tuple[Stage, ...]
+
+
+def euler(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """First order: DDIM (2010.02502 eq. 13), Euler in sigma and rectified-flow Euler are all this one."""
+    return (yield from _multistep(x, plan(levels_of(sigmas), 1, 0)))
+
+
+def dpmpp_2m(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """Second order, one evaluation per step: DPM-Solver++(2M) (2211.01095 algorithm 2)."""
+    return (yield from _multistep(x, plan(levels_of(sigmas), 2, 0, caution=1.0)))
+
+
+def unipc(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """Third order, one evaluation per step: predict, then correct with the new evaluation.
+
+    UniPC (2302.04867) with the corrector's weights taken from the integral in coroutine.py, exact when `denoised` is
+    quadratic in lambda. The predictor lies halfway between dpmpp_2m and deis_3: the first is too cautious and the
+    second too bold where steps are long. The answer to the last query is the picture.
+    """
+    return (yield from _multistep(x, plan(levels_of(sigmas), 3, 3, caution=0.5)))
+
+
+def deis_2(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """Second order, one evaluation per step: exponential Adams-Bashforth (DEIS, 2204.13902) in lambda."""
+    return (yield from _multistep(x, plan(levels_of(sigmas), 2, 0)))
+
+
+def deis_3(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """Third order, one evaluation per step: exponential Adams-Bashforth (DEIS, 2204.13902) in lambda.
+
+    It is what DPM-Solver++(3M) means to be: as widely copied, that has its last term twice too small and order 2.
+    """
+    return (yield from _multistep(x, plan(levels_of(sigmas), 3, 0)))
+
+
+def deis_4(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """Fourth order, one evaluation per step: exponential Adams-Bashforth (DEIS, 2204.13902) in lambda."""
+    return (yield from _multistep(x, plan(levels_of(sigmas), 4, 0)))
+
+
+def heun(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """Second order, two evaluations per step and one in a step to 0 (EDM, 2206.00364 algorithm 1)."""
+    for sigma, sigma_next in pairwise(levels_of(sigmas)):
+        x = yield from heun_step(x, sigma, sigma_next)
+    return x
+
+
+def heun_step(x: Tensor, sigma: float, sigma_next: float) -> Coroutine:
+    """One step of `heun`."""
+    denoised = yield query(x, sigma)
+    ahead = _move(x, denoised, sigma_next / sigma)
+    if sigma_next == 0:
+        return ahead
+    there = yield query(ahead, sigma_next)
+    slope = (x - denoised) / sigma + (ahead - there) / sigma_next
+    return x + slope * ((sigma_next - sigma) / 2)
+
+
+def reference(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """Fourth order without memory, four evaluations per step and one in a step to 0: what others are measured by.
+
+    Exponential Runge-Kutta (Cox and Matthews 2002, eq. 26-29, "ETDRK4") in lambda.
+    """
+    for sigma, sigma_next in pairwise(levels_of(sigmas)):
+        x = yield from _runge_kutta(x, sigma, sigma_next)
+    return x
+
+
+def invert(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
+    """`reference` backwards: from pictures at the last noise level of the grid, above 0, to the noise at its first.
+
+    `reference` on the same grid leads back, up to the fourth power of the step. Raises ValueError for a grid that ends
+    in 0: there every noise would do.
+    """
+    levels = levels_of(sigmas)
+    if levels[-1] == 0:
+        raise ValueError("a grid to invert on must end above 0")
+    for sigma, sigma_next in pairwise(reversed(levels)):
+        x = yield from _runge_kutta(x, sigma, sigma_next)
+    return x
+
+
+def _runge_kutta(x: Tensor, sigma: float, sigma_next: float) -> Coroutine:
+    first = yield query(x, sigma)
+    if sigma_next == 0:
+        return first
+    h = math.log(sigma / sigma_next)
+    middle, half = math.sqrt(sigma * sigma_next), math.exp(-h / 2)
+    ahead = combine(x, half, [1 - half], [first])
+    second = yield query(ahead, middle)
+    third = yield query(combine(x, half, [1 - half], [second]), middle)
+    fourth = yield query(combine(ahead, half, [2 * (1 - half), half - 1], [third, first]), sigma_next)
+    start, between, end = exponential_weights([0.0, 0.5, 1.0], h)
+    return combine(x, half * half, [start, between / 2, between / 2, end], [first, second, third, fourth])
+
+
+def _move(x: Tensor, denoised: Tensor, ratio: float) -> Tensor:
+    """x at sigma_next = ratio * sigma if `denoised` stayed as it is."""
+    return denoised + (x - denoised) * ratio if ratio > 0 else denoised
+
+
+def _multistep(x: Tensor, stages: Plan) -> Coroutine:
+    start, answers = x, list[Tensor]()  # start: the state before the last step; answers: newest first
+    for stage in stages:
+        denoised = yield query(x, stage.sigma)
+        answers = [denoised, *answers[:3]]
+        if stage.correct:
+            x = combine(start, stage.redo, stage.correct, answers[: len(stage.correct)])
+        if stage.keep == 0:
+            return denoised
+        start, x = x, combine(x, stage.keep, stage.predict, answers[: len(stage.predict)])
+    return x
+
+
+@lru_cache(maxsize=64)
+def plan(levels: tuple[float, ...], predict: int, correct: int, caution: float = 0.0) -> Plan:
+    """Every coefficient of a multistep sampler on a grid.
+
+    predict: answers that a step goes by, at most; correct: answers by which it is done again, the new one among them; 0
+    for never. caution: how far from the exact weights to those of DPM-Solver++(2M), which go by two answers.
+    """
+    stages = []
+    for index, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        seen = levels[index::-1]  # newest first
+        if sigma_next == 0:
+            stages.append(Stage(sigma, 0.0, (), 0.0, (1.0,)))
+            continue
+        redo, corrections = _step(seen[1], sigma, seen[:correct]) if correct and index else (0.0, [])
+        keep, predictions = _step(sigma, sigma_next, seen[:predict])
+        if caution and index:
+            share = math.log(sigma / sigma_next) / math.log(seen[1] / sigma) / 2
+            cautious = [(1 - keep) * (1 + share), (keep - 1) * share, 0.0]
+            predictions = [w + caution * (c - w) for w, c in zip(predictions, cautious, strict=False)]
+        stages.append(Stage(sigma, redo, tuple(corrections), keep, tuple(predictions)))
+    return tuple(stages)
+
+
+def _step(sigma: float, sigma_next: float, seen: Sequence[float]) -> tuple[float, list[float]]:
+    """A step by the polynomial in lambda through the answers at the levels `seen`: what is kept of x, and weights."""
+    h = math.log(sigma / sigma_next)
+    # Time runs from 0 at the start of the step to 1 at its end.
+    return sigma_next / sigma, exponential_weights([math.log(sigma / level) / h for level in seen], h)
