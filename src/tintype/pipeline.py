@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -16,12 +16,14 @@ from tintype.config import Config
 from tintype.denoiser import Denoiser
 from tintype.diffusion.guidance import guide
 from tintype.diffusion.noise import Purpose, add_noise, normal, step_noise
-from tintype.diffusion.samplers import SAMPLERS, Denoise, Step, steps_of
+from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, num_evaluations, steps_of
 from tintype.diffusion.sigmas import log_snr_sigmas
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.nets.conditioning import Conditioning
 from tintype.receipt import Receipt, clean
 from tintype.request import Options, Request, digest, make_request
+
+Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
 
 
 class Pipeline:
@@ -137,9 +139,14 @@ class Pipeline:
         """The one path to a picture: everything else calls this. Returns x0 [B, 3, H, W]."""
         denoise = self.denoise(request)
         x, sigmas = self.start(request)
-        randn = step_noise(torch.tensor(request.seeds), torch.tensor(request.indices), tuple(x.shape[1:]))
+        return (yield from steps_of(SAMPLERS[request.sampler], denoise, x, sigmas, self._randn(request, x)))
+
+    def coroutine(self, request: Request) -> tuple[Coroutine, int]:
+        """The same path for who answers the questions of several requests at once: a sampler that has not begun yet,
+        and how many questions it will ask. `denoise` with a `given` turns the network's answers into its answers."""
+        x, sigmas = self.start(request)
         sampler = SAMPLERS[request.sampler]
-        return (yield from steps_of(sampler, denoise, x, sigmas, lambda num_drawn: randn(num_drawn).to(self.device)))
+        return sampler(x, sigmas, self._randn(request, x)), num_evaluations(sampler, sigmas)
 
     def start(self, request: Request) -> tuple[Tensor, Tensor]:
         """Starting pictures [B, 3, H, W] and the noise levels to take them through, [steps + 1], ending in 0."""
@@ -155,13 +162,18 @@ class Pipeline:
         x0 = self._encoded(request.init_image).expand_as(noise)
         return add_noise(x0, noise, torch.full((len(request),), sigma, device=self.device)), sigmas
 
-    def denoise(self, request: Request) -> Denoise:
-        """The denoiser of a request, with guidance and mask applied; each text is read once, here."""
+    def denoise(self, request: Request, given: Given | None = None) -> Denoise:
+        """The denoiser of a request, with guidance and mask applied; each text is read once, here.
+
+        given: what to ask in place of this pipeline's network, all pictures at once.
+        """
+        if given is not None:
+            return self._denoise(request, given)
         if not self.one_by_one or len(request) == 1:
-            return self._denoise(request)
+            return self._denoise(request, self._given)
         # Pictures of one caption share a denoiser of a single picture.
         first = {part.captions[0]: part for part in request.parts(1)}
-        singles = {caption: self._denoise(part) for caption, part in first.items()}
+        singles = {caption: self._denoise(part, self._given) for caption, part in first.items()}
         rows = [singles[caption] for caption in request.captions]
         return lambda x, sigma: torch.cat([one(x[i : i + 1], sigma[i : i + 1]) for i, one in enumerate(rows)])
 
@@ -206,11 +218,15 @@ class Pipeline:
             for caption, seed, index in zip(request.captions, request.seeds, request.indices, strict=True)
         ]
 
-    def _denoise(self, request: Request) -> Denoise:
+    def _randn(self, request: Request, x: Tensor) -> Randn:
+        randn = step_noise(torch.tensor(request.seeds), torch.tensor(request.indices), tuple(x.shape[1:]))
+        return lambda num_drawn: randn(num_drawn).to(self.device)
+
+    def _denoise(self, request: Request, given: Given) -> Denoise:
         sample = self.config.sample
-        denoise = self._given(self.encode(request.captions))
+        denoise = given(self.encode(request.captions))
         if request.guidance != 1:
-            reference = self._given(self.encode([request.negative]).expand(len(request)))
+            reference = given(self.encode([request.negative]).expand(len(request)))
             denoise = guide(denoise, reference, request.guidance, (sample.guidance_min, sample.guidance_max))
         if request.init_image is None or request.mask is None:
             return denoise
