@@ -15,7 +15,8 @@ from tests.serve.conftest import Held, until, work_of
 
 from tintype.errors import TintypeError
 from tintype.pipeline import Pipeline, finish
-from tintype.serve.engine import Engine, Refused
+from tintype.serve.engine import Engine
+from tintype.serve.queue import Refused
 from tintype.serve.work import Work
 
 LEVEL = 2 / 255 * 1.001  # one step of a pixel, in x0
@@ -238,7 +239,7 @@ def test_the_queue_is_bounded_by_number_cost_and_key(held: Ready, engine_of: Eng
 def test_cost_bounds_the_queue_but_never_a_single_request(held: Ready, engine_of: EngineOf) -> None:
     pipeline, denoiser = held
     engine = engine_of(pipeline, max_batch=1)
-    engine._max_waiting_cost = work_of(pipeline).task.cost * 1.5
+    engine._waiting._max_cost = work_of(pipeline).task.cost * 1.5
     denoiser.hold()
     engine.submit(work_of(pipeline))
     until(lambda: engine.num_running == 1)

@@ -26,7 +26,7 @@ class Question(NamedTuple):
     x: Tensor
     sigma: Tensor
 
-    def __len__(self) -> int:  # type: ignore[override]  # pictures, not fields
+    def __len__(self) -> int:  # pictures, not fields
         return len(self.x)
 
 
@@ -80,7 +80,7 @@ class Batch:
             sigma = torch.cat([questions[i].sigma[rows] for i, rows in group])
             denoised = self._given([(questions[i].cond, rows.start, rows.stop) for i, rows in group])(x, sigma)
             sizes = [rows.stop - rows.start for _, rows in group]
-            for (i, _), part in zip(group, denoised.split(sizes), strict=True):
+            for (i, _), part in zip(group, torch.split(denoised, sizes), strict=True):
                 parts[i].append(part)
         return [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
 

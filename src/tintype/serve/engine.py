@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -22,25 +21,12 @@ from tintype.pipeline import Pipeline
 from tintype.serve.batch import Batch, Exchange, Question
 from tintype.serve.capacity import is_memory_error, measured
 from tintype.serve.metrics import Metrics
+from tintype.serve.queue import Queue, Refused
 from tintype.serve.settings import Settings
 from tintype.serve.work import Begun, Reason, Work
 
 SMOOTHING = 0.9  # of the measured speed, from turn to turn
 Group = tuple[Pipeline, tuple[int, int]]  # pictures that fit into one call
-
-
-class Refused(Exception):
-    """There is no room for a request now.
-
-    Args:
-        reason: queue, cost, key, starting, stopping or dead.
-        retry_after: seconds until there may be.
-    """
-
-    def __init__(self, reason: str, message: str, retry_after: float) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.retry_after = retry_after
 
 
 @dataclass(eq=False, slots=True)
@@ -62,11 +48,10 @@ class Engine:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, max_waiting_cost: float) -> None:
-        self._settings = settings
+        self._max_batch = settings.max_batch
         self._metrics = metrics
-        self._max_waiting_cost = max_waiting_cost
         self._lock = threading.Condition()
-        self._waiting: deque[Work] = deque()
+        self._waiting = Queue(settings, max_waiting_cost)
         self._running: list[_Open] = []
         self._turns: dict[Group, int] = {}  # when each group was last answered
         self._num_turns = 0
@@ -86,31 +71,29 @@ class Engine:
     def submit(self, work: Work) -> None:
         """Put a work at the end of the queue. Raises Refused."""
         with self._lock:
-            self._require_room(work)
-            self._waiting.append(work)
+            self._require_service()
+            self._waiting.put(work, self._running_works(), min(60.0, self._clearing()))
+            self._metrics.waiting.set(len(self._waiting))
             self._lock.notify()
-        self._metrics.waiting.inc()
 
     def cancel(self, work: Work) -> None:
         """Give a work up: at once if it waits, else after the step it is in."""
         work.cancelled.set()
         with self._lock:
-            waiting = work in self._waiting
-            if waiting:
-                self._waiting.remove(work)
+            waiting = self._waiting.remove(work)
+            self._metrics.waiting.set(len(self._waiting))
             self._lock.notify()
         if waiting:
-            self._metrics.waiting.dec()
             self._end(work, "cancelled")
 
     def drain(self) -> None:
         """Admit nothing more; what waits fails, what runs goes on."""
         with self._lock:
             self._draining = True
-            waiting, self._waiting = list(self._waiting), deque()
+            waiting = self._waiting.clear()
+            self._metrics.waiting.set(0)
             self._lock.notify()
         for work in waiting:
-            self._metrics.waiting.dec()
             self._fail(work, "shutdown", "the server is shutting down")
 
     def stop(self, seconds: float = 0.0) -> None:
@@ -140,12 +123,12 @@ class Engine:
     def position(self, work: Work) -> int:
         """Place in the queue, from 1; 0 if it does not wait."""
         with self._lock:
-            return self._waiting.index(work) + 1 if work in self._waiting else 0
+            return next((place for place, other in enumerate(self._waiting, 1) if other is work), 0)
 
     def seconds_left(self, work: Work | None = None) -> float | None:
         """A guess from the speed so far: until a work is done, or until all are. None before anything was measured."""
         with self._lock:
-            waiting, running = list(self._waiting), [open_.work for open_ in self._running]
+            waiting, running = list(self._waiting), self._running_works()
         if not self._speed:
             return None
         if work is None:
@@ -156,29 +139,22 @@ class Engine:
             return (own + sum(map(_remaining, ahead))) / self._speed
         return sum(min(own, _remaining(other)) for other in running) / self._speed
 
-    def _require_room(self, work: Work) -> None:
-        settings, left = self._settings, min(60.0, self._clearing())
+    def _require_service(self) -> None:
         if self.failure or (self.ready and not self.alive):
             raise Refused("dead", f"the engine has stopped: {self.failure or 'unknown'}", 30)
         if self._draining:
             raise Refused("stopping", "the server is shutting down", 10)
         if not self.ready:
             raise Refused("starting", "the server is still warming up", 2)
-        if len(self._waiting) >= settings.max_waiting:
-            raise Refused("queue", f"{len(self._waiting)} requests are waiting already", left)
-        cost = work.task.cost + sum(other.task.cost for other in self._waiting)
-        if self._waiting and cost > self._max_waiting_cost:
-            raise Refused("cost", "the requests that wait already are as much work as the queue may hold", left)
-        if settings.api_keys:
-            mine = [*self._waiting, *(open_.work for open_ in self._running)]
-            if sum(other.owner == work.owner for other in mine) >= settings.max_open_per_key:
-                raise Refused("key", f"this key has {settings.max_open_per_key} requests open already", left)
+
+    def _running_works(self) -> list[Work]:
+        return [open_.work for open_ in self._running]
 
     def _clearing(self) -> float:
         """Seconds until a place in the queue is free, about."""
         if not self._speed or not self._running:
             return 1.0
-        return min(map(_remaining, [open_.work for open_ in self._running])) / self._speed + 0.5
+        return min(map(_remaining, self._running_works())) / self._speed + 0.5
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -216,11 +192,9 @@ class Engine:
     def _drop(self) -> None:
         now = time.monotonic()
         with self._lock:
-            late = [work for work in self._waiting if work.deadline <= now]
-            for work in late:
-                self._waiting.remove(work)
+            late = self._waiting.late(now)
+            self._metrics.waiting.set(len(self._waiting))
         for work in late:
-            self._metrics.waiting.dec()
             self._fail(work, "deadline", "it was not made in time: too many requests were before it")
         for open_ in list(self._running):
             if open_.work.cancelled.is_set():
@@ -234,15 +208,15 @@ class Engine:
         """Let in what waits, in order, as long as one call has room; whatever comes first always gets in."""
         while True:
             with self._lock:
-                if not self._waiting:
+                work = self._waiting.first()
+                if work is None:
                     return
-                work = self._waiting[0]
                 width, height = work.task.size
                 used = sum(2 * o.work.task.num * o.work.task.size[0] * o.work.task.size[1] for o in self._running)
                 if self._running and used + 2 * width * height > self._limit_now(work.task.pipeline):
                     return
-                self._waiting.popleft()
-            self._metrics.waiting.dec()
+                self._waiting.remove(work)
+                self._metrics.waiting.set(len(self._waiting))
             self._begin(work)
 
     def _begin(self, work: Work) -> None:
@@ -333,7 +307,7 @@ class Engine:
     def _limit(self, pipeline: Pipeline) -> int:
         """Measure, once for each shape of network, how many pixels to show it in one call. Also warms it up."""
         pixels = pipeline.config.net.resolution**2
-        num = self._settings.max_batch or measured(pipeline)
+        num = self._max_batch or measured(pipeline)
         pipeline.encode(["", "warm"])
         self._limits[pipeline.config.net] = num * pixels
         return num * pixels
@@ -359,8 +333,8 @@ class Engine:
 
     def _abandon(self) -> None:
         with self._lock:
-            left = [*(open_.work for open_ in self._running), *self._waiting]
-            self._running, self._waiting = [], deque()
+            left = [*self._running_works(), *self._waiting.clear()]
+            self._running = []
         self._metrics.running.set(0)
         self._metrics.waiting.set(0)
         reason: Reason = "shutdown" if self._stopping else "error"

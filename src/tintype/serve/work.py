@@ -37,7 +37,9 @@ class Begun(NamedTuple):
 class Task(Protocol):
     """What an engine can do: a coroutine over pictures of one size. Begun on the engine's thread."""
 
-    pipeline: Pipeline
+    @property
+    def pipeline(self) -> Pipeline:
+        """The model."""
 
     @property
     def size(self) -> tuple[int, int]:
