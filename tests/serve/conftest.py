@@ -51,6 +51,9 @@ class Held(Denoiser):
         return denoise
 
     def hold(self) -> None:
+        """Make no call from now on that is not allowed."""
+        while self.allowed.acquire(blocking=False):
+            pass
         self.free = False
 
     def allow(self, num: int) -> None:

@@ -80,11 +80,12 @@ def test_a_seed_beyond_javascripts_numbers_survives_as_text(http: httpx.Client) 
     assert last["pictures"][0]["receipt"]["seed"] == str(2**63 - 1)
 
 
-def test_a_job_starts_from_a_picture_and_keeps_what_a_mask_leaves(http: httpx.Client) -> None:
+@pytest.mark.parametrize("mode", ["L", "RGBA"])  # a browser's canvas is always RGBA
+def test_a_job_starts_from_a_picture_and_keeps_what_a_mask_leaves(mode: str, http: httpx.Client) -> None:
     original = Image.new("RGB", (16, 16), (10, 200, 60))
     mask = Image.new("L", (16, 16), 0)
     mask.paste(255, (8, 0, 16, 16))
-    ask = {"init_image": data_url(original), "mask": data_url(mask), "strength": 0.8}
+    ask = {"init_image": data_url(original), "mask": data_url(mask.convert(mode)), "strength": 0.8}
     last = finished(http, submit(http, **ask)["id"])
     made = np.asarray(Image.open(io.BytesIO(http.get(last["pictures"][0]["url"]).content)))
     assert (made[:, :8] == (10, 200, 60)).all()

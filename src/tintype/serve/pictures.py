@@ -51,9 +51,9 @@ def read_mask(content: bytes, param: str) -> Image.Image:
     _require_small(content, param)
     plain = read(content, param)
     with Image.open(io.BytesIO(content)) as image:
-        if not image.has_transparency_data:
-            return plain.convert("L")
         alpha = image.convert("RGBA").getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return plain.convert("L")
     return alpha.point([255 - value for value in range(256)])
 
 

@@ -68,7 +68,8 @@ async function look() {
     const name = $("model").value;
     const found = await api("/api/look", { image: picture, prompt: $("how-caption").value, model: name, levels: LEVELS });
     const seen = await Promise.all(found.levels.map(async (level) => ({ ...level, image: await loaded(level.strip) })));
-    const run = await api(`/api/runs/${encodeURIComponent(name)}`).catch(() => null);
+    const isRun = [...$("run").options].some((option) => option.value === name);
+    const run = isRun ? await api(`/api/runs/${encodeURIComponent(name)}`).catch(() => null) : null;
     if (turn !== asked) return;
     levels = seen;
     heldOut = Object.entries(run?.noise_error.at(-1)?.levels ?? {}).map(([sigma, error]) => [Number(sigma), error]).sort((a, b) => a[0] - b[0]);

@@ -15,6 +15,7 @@ let at = { job: 0, row: 0, step: null }; // what the plates show; step null: the
 let from = null; // { url, canvas } of the picture to start from
 let playing = null;
 let painter;
+let usedSeed = null;
 
 const plates = { noisy: ".noisy canvas", noise: ".noise canvas", guess: "#guess" };
 const plate = (kind) => document.querySelector(plates[kind]);
@@ -75,6 +76,12 @@ function dice() {
   $("seed").value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
 }
 
+// A seed that was typed or kept is used; one that has made its picture makes room for another.
+function freshSeed() {
+  if ($("lock").getAttribute("aria-pressed") !== "true" && $("seed").value === usedSeed) dice();
+  usedSeed = $("seed").value;
+}
+
 // --- asking --------------------------------------------------------------------------------------------------------
 
 function settings(more = {}) {
@@ -96,11 +103,12 @@ function settings(more = {}) {
 }
 
 function develop(more) {
+  freshSeed();
   send([{ ask: settings(more), label: "" }]);
-  if ($("lock").getAttribute("aria-pressed") !== "true") dice();
 }
 
 function compare() {
+  usedSeed = $("seed").value;
   send(SCALES.map((scale) => ({ ask: settings({ n: 1, guidance_scale: scale }), label: `guidance ${scale}` })));
 }
 
@@ -330,11 +338,11 @@ function paint(on) {
 
 function repaint() {
   if (!painter.touched) return toast("Paint over what is to be made again first");
+  freshSeed();
   const canvas = guess();
   const [width, height] = [canvas.width, canvas.height];
   const more = { width, height, n: 1, init_image: canvas.toDataURL("image/png"), mask: painter.mask(width, height), strength: Number($("paint-strength").value) };
   send([{ ask: settings(more), label: "" }]);
-  if ($("lock").getAttribute("aria-pressed") !== "true") dice();
 }
 
 function useReceipt(receipt) {

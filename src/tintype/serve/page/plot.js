@@ -50,12 +50,14 @@ export function plot(box, { title, xName, yName, curves, logX = false, logY = fa
   }
   svg.append(draw("text", { x: WIDTH - RIGHT, y: HEIGHT - 6, "text-anchor": "end" }, `${xName} →`));
   svg.append(draw("text", { x: WIDTH - RIGHT, y: 17, "text-anchor": "end" }, yName));
+  let legend = LEFT + 4;
   shown.forEach((curve, index) => {
     const path = curve.points.map(([a, b], i) => `${i ? "L" : "M"}${x.place(a).toFixed(1)} ${y.place(b).toFixed(1)}`).join("");
     svg.append(draw("path", { d: path, class: `line c${index % 6}` }));
     if (shown.length > 1) {
-      svg.append(draw("line", { x1: LEFT + 4 + 88 * index, x2: LEFT + 20 + 88 * index, y1: HEIGHT - 10, y2: HEIGHT - 10, class: `line c${index % 6}` }));
-      svg.append(draw("text", { x: LEFT + 24 + 88 * index, y: HEIGHT - 6 }, curve.name));
+      svg.append(draw("line", { x1: legend, x2: legend + 16, y1: HEIGHT - 10, y2: HEIGHT - 10, class: `line c${index % 6}` }));
+      svg.append(draw("text", { x: legend + 20, y: HEIGHT - 6 }, curve.name));
+      legend += 34 + 7 * curve.name.length;
     }
   });
   if (here !== undefined) {

@@ -58,6 +58,7 @@ function show(run) {
   Object.assign($("run-when"), { max: Math.max(0, last) });
   if (atNewest) $("run-when").value = Math.max(0, last);
   grid();
+  if ($("run-captions").children.length !== run.captions.length) $("run-captions").replaceChildren(...run.captions.map((text) => element("li", { textContent: text })));
   const plan = { Model: run.plan.preset, Pictures: `${run.plan.resolution} × ${run.plan.resolution}`, Text: run.plan.text, "Batch size": run.plan.batch_size, "Learning rate": run.plan.lr, Predicts: run.plan.predicts, Seed: run.plan.seed };
   $("run-plan").replaceChildren(...Object.entries(plan).map(([name, value]) => element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: String(value) }))));
 }
