@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -36,6 +36,7 @@ PAGE = {
         "text/javascript; charset=utf-8",
     ),
 }
+HEARTBEAT_SECONDS = 0.05
 QUEUE = 8  # requests of the largest kind that may wait, by cost
 
 
@@ -50,13 +51,13 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine.start(list(catalog.pipelines.values()))
-        refresher = asyncio.create_task(_refresh(catalog))
+        background = [asyncio.create_task(_refresh(catalog)), asyncio.create_task(_heartbeat(metrics))]
         try:
             yield
         finally:
-            refresher.cancel()
-            with suppress(asyncio.CancelledError):
-                await refresher
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             await asyncio.to_thread(engine.stop)
 
     app = FastAPI(title="Tintype", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -74,6 +75,15 @@ async def _refresh(catalog: Catalog) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
         for name in await asyncio.to_thread(catalog.refresh):
             logs.event("newer checkpoint", model=name)
+
+
+async def _heartbeat(metrics: Metrics) -> None:
+    """Notice when something holds up the event loop."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + HEARTBEAT_SECONDS
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        metrics.lag.observe(max(0.0, loop.time() - due))
 
 
 def _operation(app: FastAPI, desk: Desk) -> None:

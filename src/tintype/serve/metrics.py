@@ -15,6 +15,7 @@ except ImportError:  # Windows does not tell
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
 STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+LAG_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -47,6 +48,7 @@ class Metrics:
         self.images = counter("image_count", "Pictures made")
         self.pixels = counter("image_pixels", "Pixels of pictures made")
         self.steps = counter("num_inference_steps", "Calls of the network, times the pictures in them")
+        self.lag = histogram("event_loop_lag_seconds", "How late the event loop comes to what is due", LAG_SECONDS)
         self.http = counter("http_responses", "Answers by status", "status")
         if getrusage is not None:
             peak = gauge("peak_memory_bytes", "Most memory this process ever had")
