@@ -51,8 +51,14 @@ def process(tiny_model: Path) -> Iterator[Process]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as on Unix")
-def test_it_answers_and_finishes_what_runs_when_it_is_terminated(process: Process) -> None:
+def test_it_answers_and_finishes_what_runs_when_it_is_terminated(
+    process: Process, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     until(process.healthy, 60)
+    assert main(["serve", str(tiny_model), "--port", process.url.rpartition(":")[2]]) == 1  # the port is taken
+    said = capsys.readouterr().err
+    assert "cannot listen" in said
+    assert said.count("\n") == 1
     with httpx.Client(base_url=process.url, trust_env=False, timeout=30) as http:
         assert "<title>Tintype</title>" in http.get("/").text
         assert http.post("/v1/images/generations", json={"prompt": "a", "steps": 2}).status_code == 200
@@ -68,14 +74,7 @@ def test_it_answers_and_finishes_what_runs_when_it_is_terminated(process: Proces
     assert "Traceback" not in process.process.stderr.read()
 
 
-def test_a_port_that_is_taken_and_a_model_that_is_missing(
-    process: Process, tiny_model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    port = process.url.rpartition(":")[2]
-    assert main(["serve", str(tiny_model), "--port", port]) == 1
-    said = capsys.readouterr().err
-    assert "cannot listen" in said
-    assert said.count("\n") == 1
+def test_a_model_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "no-such-model", "--port", "0"]) == 1
     assert "no model" in capsys.readouterr().err
 
