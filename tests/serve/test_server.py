@@ -79,6 +79,15 @@ def test_a_model_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no model" in capsys.readouterr().err
 
 
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "tintype.serve.server")
+    assert main(["serve"]) == 1
+    assert "pip install 'tintype[serve]'" in capsys.readouterr().err
+
+
 def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text("# mine\nfirst-key-1\n\n  second-key  \nfirst-key-1\n")
