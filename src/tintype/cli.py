@@ -106,6 +106,7 @@ def parser() -> Parser:
         ("check", "look for problems in captioned pictures", _check_options),
         ("train", "train a model on captioned pictures, or go on training", _train_options),
         ("generate", "make pictures from captions", _generate_options),
+        ("serve", "a page and an API that make pictures", _serve_options),
         ("shapes", "write drawn, captioned pictures to try things on", _shapes_options),
         ("info", "what made a picture; what a model is, how far a run has come", _info_options),
         ("redo", "make a picture again from its receipt", _redo_options),
@@ -289,6 +290,48 @@ def _generate(args: argparse.Namespace) -> int:
     from tintype.making import generate
 
     return generate(args)
+
+
+def _serve_options(command: argparse.ArgumentParser) -> None:
+    command.epilog = "The page is at http://HOST:PORT, the OpenAI API at http://HOST:PORT/v1. Ctrl-C stops it."
+    command.add_argument(
+        "models",
+        nargs="*",
+        default=[DEFAULT_MODEL],
+        metavar="MODEL",
+        help="shipped names, model or run folders (shapes)",
+    )
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (127.0.0.1: only here)"
+    )
+    command.add_argument("--port", type=whole(0, 65535), default=8000, metavar="N", help="0 takes a free one (8000)")
+    command.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys, one a line; without one of them: 401")
+    command.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name it is reached by")
+    command.add_argument("--max-waiting", type=whole(1, 10**6), default=64, metavar="N", help="requests in the queue")
+    command.add_argument("--max-batch", type=whole(1, 4096), metavar="N", help="pictures at once (measured)")
+    command.add_argument("--max-steps", type=whole(1, MAX_STEPS), default=200, metavar="N", help="per picture (200)")
+    command.add_argument("--deadline", type=number(1, 86400), default=600.0, metavar="S", help="seconds a request has")
+    command.add_argument("--log-prompts", action="store_true", help="write captions to the log")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    command.set_defaults(run=_serve)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from tintype.serve.server import serve, with_keys
+    from tintype.serve.settings import Settings
+
+    settings = Settings(
+        host=args.host,
+        port=args.port,
+        allowed_hosts=tuple(args.allow_host),
+        log_prompts=args.log_prompts,
+        max_waiting=args.max_waiting,
+        max_batch=args.max_batch,
+        max_steps=args.max_steps,
+        deadline=args.deadline,
+    )
+    serve(args.models, with_keys(settings, args.api_key_file), args.device)
+    return 0
 
 
 def _shapes_options(command: argparse.ArgumentParser) -> None:

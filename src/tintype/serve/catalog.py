@@ -1,0 +1,92 @@
+"""The models of a server, by name. A run that still trains is followed: its newest checkpoint is what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tintype import models
+from tintype.errors import CheckpointError, ConfigError
+from tintype.pipeline import Pipeline
+
+
+@dataclass(slots=True)
+class Entry:
+    """A model that is served."""
+
+    name: str
+    source: str | Path  # as given
+    run: Path | None  # its run folder, if it has one
+    folder: Path | None = None  # which of its folders is loaded
+    pipeline: Pipeline | None = None  # None: a run without a checkpoint yet
+
+
+class Catalog:
+    """Loads models and finds them by name.
+
+    Raises CheckpointError if a model cannot be loaded, ConfigError if two have one name.
+    """
+
+    def __init__(self, sources: Sequence[str | Path], device: str | None = None) -> None:
+        self._device = device
+        self._entries: dict[str, Entry] = {}
+        for source in sources:
+            entry = _entry(source)
+            if entry.name in self._entries:
+                raise ConfigError(f"two models are called {entry.name}; rename one of the folders")
+            self._entries[entry.name] = entry
+            try:
+                self._load(entry)
+            except CheckpointError:
+                if entry.run is None or not (entry.run / models.CONFIG).is_file() or _has_checkpoints(entry.run):
+                    raise
+
+    @property
+    def pipelines(self) -> dict[str, Pipeline]:
+        """What can make pictures now; the first one is what is used when no model is named."""
+        return {entry.name: entry.pipeline for entry in self._entries.values() if entry.pipeline is not None}
+
+    @property
+    def runs(self) -> dict[str, Path]:
+        """The run folders among the models."""
+        return {entry.name: entry.run for entry in self._entries.values() if entry.run is not None}
+
+    def get(self, name: str | None) -> Pipeline | None:
+        """A model by its name; None names the first."""
+        pipelines = self.pipelines
+        return next(iter(pipelines.values()), None) if name is None else pipelines.get(name)
+
+    def refresh(self) -> list[str]:
+        """Load checkpoints that are newer than what is served; says which models changed. Takes a moment for each."""
+        changed = []
+        for entry in self._entries.values():
+            if entry.run is None:
+                continue
+            try:
+                if models.find(entry.source).folder != entry.folder:
+                    self._load(entry)
+                    changed.append(entry.name)
+            except CheckpointError:  # being written, or just deleted in favour of a newer one: next time
+                continue
+        return changed
+
+    def _load(self, entry: Entry) -> None:
+        folder = models.find(entry.source).folder
+        pipeline = Pipeline.load(entry.source, self._device)
+        pipeline.name = entry.name
+        entry.pipeline, entry.folder = pipeline, folder
+
+
+def _entry(source: str | Path) -> Entry:
+    if isinstance(source, str) and source in models.shipped():
+        return Entry(source, source, None)
+    folder = Path(source)
+    if not folder.is_dir():
+        models.find(source)  # says what there is
+    is_run = (folder / "log.jsonl").is_file() or (folder / "data.json").is_file()
+    return Entry(folder.resolve().name, source, folder if is_run or _has_checkpoints(folder) else None)
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    return (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())

@@ -1,0 +1,80 @@
+"""Where requests become works: the model looked up, the settings checked, a place in the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fastapi import Request
+from PIL import Image
+
+from tintype.serve import logs
+from tintype.serve.catalog import Catalog
+from tintype.serve.engine import Engine
+from tintype.serve.faults import Fault
+from tintype.serve.metrics import Metrics
+from tintype.serve.queue import Refused
+from tintype.serve.schemas import Ask, pipeline_of, to_request
+from tintype.serve.settings import Settings
+from tintype.serve.work import Making, Task, Watch, Work
+
+SSE_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+_OVERLOADED = ("queue", "cost", "key")
+
+
+class Desk:
+    """What all routes share."""
+
+    def __init__(self, catalog: Catalog, engine: Engine, settings: Settings, metrics: Metrics) -> None:
+        self.catalog = catalog
+        self.engine = engine
+        self.settings = settings
+        self.metrics = metrics
+        self.started = int(time.time())
+
+    async def making(self, ask: Ask, init: Image.Image | None = None, mask: Image.Image | None = None) -> Making:
+        """Check what is asked for. Raises Fault."""
+        pipeline = pipeline_of(self.catalog, ask.model)
+        if init is None and mask is None:
+            return Making(pipeline, to_request(ask, pipeline, self.settings))
+        # Scaling a picture to size may take a while: not on the loop.
+        return Making(pipeline, await asyncio.to_thread(to_request, ask, pipeline, self.settings, init, mask))
+
+    def open(
+        self, task: Task, request: Request, *, seconds: float, watch: Watch | None = None, keep: bool = False
+    ) -> Work:
+        """Put a task in the queue. Raises Fault: 429 when there is no room, 503 when there is no engine."""
+        owner = request.state.owner
+        work = Work(task, owner=owner, seconds=seconds, watch=watch, keep=keep)
+        try:
+            self.engine.submit(work)
+        except Refused as refused:
+            self.metrics.rejected.labels(refused.reason).inc()
+            overloaded = refused.reason in _OVERLOADED
+            status, code = (429, "slow_down") if overloaded else (503, "server_is_overloaded")
+            raise Fault(status, str(refused), code, retry_after=refused.retry_after) from None
+        fields: dict[str, object] = {
+            "work": work.id,
+            "request_id": request.state.request_id,
+            "model": task.pipeline.name,
+        }
+        if isinstance(task, Making):
+            asked = task.request
+            fields |= {"num": len(asked), "size": f"{asked.width}x{asked.height}", "steps": asked.steps}
+            if self.settings.log_prompts:
+                fields["prompt"] = asked.captions[0]
+        logs.event("submitted", **fields)
+        return work
+
+
+def fault_of(work: Work) -> Fault:
+    """Why a work has no pictures."""
+    if work.status == "cancelled":
+        return Fault(409, "it was cancelled", "cancelled", final=True)
+    if work.reason == "deadline":
+        return Fault(504, work.message, "timeout", retry_after=10)
+    if work.reason == "memory":
+        return Fault(503, work.message, "out_of_memory", retry_after=10)
+    if work.reason == "shutdown":
+        return Fault(503, work.message, "server_is_overloaded", retry_after=10)
+    return Fault(500, work.message or "it failed", "generation_failed", final=True)

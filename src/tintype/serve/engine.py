@@ -1,0 +1,347 @@
+"""The engine: one thread owns the models and answers the open questions of all requests together, step by step.
+
+Each turn of its loop drops what was cancelled or is late, admits what waits, and answers all open questions of one
+model and picture size with one call of the network, whatever step, sampler, caption and guidance each belongs to.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from tintype.diffusion.samplers import Query, Step
+from tintype.errors import TintypeError
+from tintype.pipeline import Pipeline
+from tintype.serve.batch import Batch, Exchange, Question
+from tintype.serve.capacity import is_memory_error, measured
+from tintype.serve.metrics import Metrics
+from tintype.serve.queue import Queue, Refused
+from tintype.serve.settings import Settings
+from tintype.serve.work import Begun, Reason, Work
+
+SMOOTHING = 0.9  # of the measured speed, from turn to turn
+Group = tuple[Pipeline, tuple[int, int]]  # pictures that fit into one call
+
+
+@dataclass(eq=False, slots=True)
+class _Open:
+    """A work that runs."""
+
+    work: Work
+    exchange: Exchange
+    begun: Begun
+    query: Query
+    questions: list[Question] = field(default_factory=list)
+
+
+class Engine:
+    """Runs works. `submit`, `cancel` and the properties may be used from any thread.
+
+    Args:
+        max_waiting_cost: of all works that wait, see `cost_of`.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, max_waiting_cost: float) -> None:
+        self._max_batch = settings.max_batch
+        self._metrics = metrics
+        self._lock = threading.Condition()
+        self._waiting = Queue(settings, max_waiting_cost)
+        self._running: list[_Open] = []
+        self._turns: dict[Group, int] = {}  # when each group was last answered
+        self._num_turns = 0
+        self._batches: WeakKeyDictionary[Pipeline, Batch] = WeakKeyDictionary()
+        self._limits: dict[object, int] = {}  # of a network: pixels in one call
+        self._speed = 0.0  # cost a second, see `cost_of`
+        self._thread: threading.Thread | None = None
+        self._draining = self._stopping = False
+        self.ready = False
+        self.failure = ""  # why the thread died
+
+    def start(self, pipelines: Sequence[Pipeline]) -> None:
+        """Start the thread; `ready` once every pipeline has been tried out."""
+        self._thread = threading.Thread(target=self._run, args=(list(pipelines),), name="engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work) -> None:
+        """Put a work at the end of the queue. Raises Refused."""
+        with self._lock:
+            self._require_service()
+            self._waiting.put(work, self._running_works(), min(60.0, self._clearing()))
+            self._metrics.waiting.set(len(self._waiting))
+            self._lock.notify()
+
+    def cancel(self, work: Work) -> None:
+        """Give a work up: at once if it waits, else after the step it is in."""
+        work.cancelled.set()
+        with self._lock:
+            waiting = self._waiting.remove(work)
+            self._metrics.waiting.set(len(self._waiting))
+            self._lock.notify()
+        if waiting:
+            self._end(work, "cancelled")
+
+    def drain(self) -> None:
+        """Admit nothing more; what waits fails, what runs goes on."""
+        with self._lock:
+            self._draining = True
+            waiting = self._waiting.clear()
+            self._metrics.waiting.set(0)
+            self._lock.notify()
+        for work in waiting:
+            self._fail(work, "shutdown", "the server is shutting down")
+
+    def stop(self, seconds: float = 0.0) -> None:
+        """Drain, give what runs so many seconds, and end the thread."""
+        self.drain()
+        until = time.monotonic() + seconds
+        while self.num_running and time.monotonic() < until and self.alive:
+            time.sleep(0.02)
+        with self._lock:
+            self._stopping = True
+            self._lock.notify()
+        if self._thread is not None:
+            self._thread.join(10)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def position(self, work: Work) -> int:
+        """Place in the queue, from 1; 0 if it does not wait."""
+        with self._lock:
+            return next((place for place, other in enumerate(self._waiting, 1) if other is work), 0)
+
+    def seconds_left(self, work: Work | None = None) -> float | None:
+        """A guess from the speed so far: until a work is done, or until all are. None before anything was measured."""
+        with self._lock:
+            waiting, running = list(self._waiting), self._running_works()
+        if not self._speed:
+            return None
+        if work is None:
+            return sum(map(_remaining, [*running, *waiting])) / self._speed
+        own = _remaining(work)
+        if work in waiting:
+            ahead = [*running, *waiting[: waiting.index(work)]]
+            return (own + sum(map(_remaining, ahead))) / self._speed
+        return sum(min(own, _remaining(other)) for other in running) / self._speed
+
+    def _require_service(self) -> None:
+        if self.failure or (self.ready and not self.alive):
+            raise Refused("dead", f"the engine has stopped: {self.failure or 'unknown'}", 30)
+        if self._draining:
+            raise Refused("stopping", "the server is shutting down", 10)
+        if not self.ready:
+            raise Refused("starting", "the server is still warming up", 2)
+
+    def _running_works(self) -> list[Work]:
+        return [open_.work for open_ in self._running]
+
+    def _clearing(self) -> float:
+        """Seconds until a place in the queue is free, about."""
+        if not self._speed or not self._running:
+            return 1.0
+        return min(map(_remaining, self._running_works())) / self._speed + 0.5
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self, pipelines: list[Pipeline]) -> None:
+        try:
+            with torch.no_grad():
+                for pipeline in pipelines:
+                    self._limit(pipeline)
+                self.ready = True
+                while not self._stopping:
+                    self._turn()
+        except BaseException as error:  # whatever it was, nobody may wait for ever
+            self.failure = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._abandon()
+
+    def _turn(self) -> None:
+        with self._lock:
+            while not (self._waiting or self._running or self._stopping):
+                self._lock.wait()
+        self._drop()
+        self._admit()
+        self._metrics.running.set(len(self._running))
+        groups: dict[Group, list[_Open]] = {}
+        for open_ in self._running:
+            groups.setdefault((open_.work.task.pipeline, open_.work.task.size), []).append(open_)
+        if groups:
+            chosen = min(groups, key=lambda group: self._turns.get(group, -1))
+            self._num_turns += 1
+            self._turns = {group: turn for group, turn in self._turns.items() if group in groups}
+            self._turns[chosen] = self._num_turns
+            self._advance(chosen, groups[chosen])
+
+    def _drop(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            late = self._waiting.late(now)
+            self._metrics.waiting.set(len(self._waiting))
+        for work in late:
+            self._fail(work, "deadline", "it was not made in time: too many requests were before it")
+        for open_ in list(self._running):
+            if open_.work.cancelled.is_set():
+                self._close(open_)
+                self._end(open_.work, "cancelled")
+            elif open_.work.deadline <= now:
+                self._close(open_)
+                self._fail(open_.work, "deadline", "it was not made in time")
+
+    def _admit(self) -> None:
+        """Let in what waits, in order, as long as one call has room; whatever comes first always gets in."""
+        while True:
+            with self._lock:
+                work = self._waiting.first()
+                if work is None:
+                    return
+                width, height = work.task.size
+                used = sum(2 * o.work.task.num * o.work.task.size[0] * o.work.task.size[1] for o in self._running)
+                if self._running and used + 2 * width * height > self._limit_now(work.task.pipeline):
+                    return
+                self._waiting.remove(work)
+                self._metrics.waiting.set(len(self._waiting))
+            self._begin(work)
+
+    def _begin(self, work: Work) -> None:
+        exchange = Exchange()
+        self._metrics.queue_wait.observe(time.monotonic() - work.created)
+        try:
+            begun = work.task.begin(exchange.given)
+            query = next(begun.coroutine)
+        except Exception as error:
+            self._fail_with(work, error)
+            return
+        work.num_cut = begun.num_cut
+        mask = exchange.conds[0].mask
+        work.text_tokens = int(mask.sum()) - len(mask)  # without the token that begins every caption
+        self._running.append(_Open(work, exchange, begun, query))
+        work.begin(begun.total)
+
+    def _advance(self, group: Group, opens: list[_Open]) -> None:
+        started = time.perf_counter()
+        for open_ in opens:
+            open_.questions = open_.exchange.ask(open_.begun.denoise, open_.query)
+        answers = self._answer(group, opens)
+        self._measure(group, opens, time.perf_counter() - started)
+        for open_, told in zip(opens, answers, strict=True):
+            if isinstance(told, Exception):
+                self._close(open_)
+                self._fail_with(open_.work, told)
+            else:
+                self._send(open_, told)
+
+    def _answer(self, group: Group, opens: list[_Open]) -> list[list[Tensor] | Exception]:
+        """For each the network's answers, or why there are none. What goes wrong for all is tried again one by one."""
+        pipeline = group[0]
+        batch = self._batches.setdefault(pipeline, Batch(pipeline.denoiser))
+        try:
+            flat = iter(batch.answer([q for open_ in opens for q in open_.questions], self._rows(group)))
+            return [[next(flat) for _ in open_.questions] for open_ in opens]
+        except Exception as error:
+            batch.forget()
+            if is_memory_error(error):
+                self._limits[pipeline.config.net] = max(1, self._limit_now(pipeline) // 2)
+                if pipeline.device.type == "cuda":
+                    torch.cuda.empty_cache()
+        answers: list[list[Tensor] | Exception] = []
+        for open_ in opens:
+            try:
+                answers.append(batch.answer(open_.questions, self._rows(group)))
+            except Exception as error:
+                answers.append(error)
+            finally:
+                batch.forget()
+        return answers
+
+    def _send(self, open_: _Open, answers: list[Tensor]) -> None:
+        """Give a coroutine its answer, and hear its next question or its result."""
+        work, query = open_.work, open_.query
+        try:
+            denoised = open_.exchange.tell(open_.begun.denoise, query, answers)
+            if not bool(torch.isfinite(denoised).all()):
+                self._close(open_)
+                self._fail(work, "not_finite", "the model gave values that are not numbers; use another checkpoint")
+                return
+            work.advance(Step(work.index + 1, open_.begun.total, float(query.sigma[0]), query.x, denoised))
+            if work.index == 0 and work.first_shown:
+                self._metrics.first_preview.observe(work.first_shown - work.created)
+            open_.query = open_.begun.coroutine.send(denoised)
+        except StopIteration as finished:
+            work.result = finished.value.cpu()
+            self._close(open_)
+            self._end(work, "done")
+        except Exception as error:
+            self._close(open_)
+            self._fail_with(work, error)
+
+    def _measure(self, group: Group, opens: list[_Open], seconds: float) -> None:
+        num = sum(len(question) for open_ in opens for question in open_.questions)
+        speed = num * group[1][0] * group[1][1] / max(seconds, 1e-6)
+        self._speed = SMOOTHING * self._speed + (1 - SMOOTHING) * speed if self._speed else speed
+        self._metrics.step(num, seconds)
+
+    def _rows(self, group: Group) -> int:
+        """How many pictures of a size to show the network in one call."""
+        return max(1, self._limit_now(group[0]) // (group[1][0] * group[1][1]))
+
+    def _limit_now(self, pipeline: Pipeline) -> int:
+        return self._limits.get(pipeline.config.net) or self._limit(pipeline)
+
+    def _limit(self, pipeline: Pipeline) -> int:
+        """Measure, once for each shape of network, how many pixels to show it in one call. Also warms it up."""
+        pixels = pipeline.config.net.resolution**2
+        num = self._max_batch or measured(pipeline)
+        pipeline.encode(["", "warm"])
+        self._limits[pipeline.config.net] = num * pixels
+        return num * pixels
+
+    def _close(self, open_: _Open) -> None:
+        self._running.remove(open_)
+        open_.begun.coroutine.close()
+
+    def _fail_with(self, work: Work, error: Exception) -> None:
+        if is_memory_error(error):
+            self._fail(work, "memory", "there is not enough memory for this")
+        else:
+            message = str(error) if isinstance(error, TintypeError) else f"unexpected {type(error).__name__}"
+            self._fail(work, "error", message)
+
+    def _fail(self, work: Work, reason: Reason, message: str) -> None:
+        work.end("failed", reason, message)
+        self._metrics.ended(work)
+
+    def _end(self, work: Work, status: str) -> None:
+        work.end("done" if status == "done" else "cancelled")
+        self._metrics.ended(work)
+
+    def _abandon(self) -> None:
+        with self._lock:
+            left = [*self._running_works(), *self._waiting.clear()]
+            self._running = []
+        self._metrics.running.set(0)
+        self._metrics.waiting.set(0)
+        reason: Reason = "shutdown" if self._stopping else "error"
+        for work in left:
+            self._fail(work, reason, "the server is shutting down" if self._stopping else "the engine has stopped")
+
+
+def _remaining(work: Work) -> float:
+    """Cost of the steps still to be made."""
+    return work.task.cost * (1 - (work.index + 1) / work.total if work.total else 1.0)

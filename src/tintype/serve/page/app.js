@@ -1,0 +1,62 @@
+// The page: its views, its models, its theme, and pictures that are dropped on it.
+import { $, api, element } from "./api.js";
+import * as how from "./how.js";
+import * as make from "./make.js";
+import * as training from "./training.js";
+
+const VIEWS = ["develop", "how", "training"];
+
+function view() {
+  const wanted = location.hash.slice(1);
+  const name = VIEWS.includes(wanted) ? wanted : "develop";
+  for (const other of VIEWS) $(other).hidden = other !== name;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  how.shown(name === "how");
+  training.shown(name === "training");
+}
+
+function theme() {
+  const dark = getComputedStyle(document.documentElement).colorScheme.startsWith("dark");
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+  try { localStorage.setItem("tintype-theme", dark ? "light" : "dark"); } catch { /* storage may be forbidden */ }
+}
+
+function drops() {
+  let depth = 0;
+  const over = (by) => { depth = Math.max(0, depth + by); document.body.classList.toggle("dropping", depth > 0); };
+  addEventListener("dragenter", (event) => { if (event.dataTransfer?.types.includes("Files")) over(1); });
+  addEventListener("dragleave", () => over(-1));
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    over(-depth);
+    const file = event.dataTransfer?.files[0];
+    if ($("how").hidden) make.take(file);
+    else how.take(file);
+  });
+}
+
+async function begin() {
+  $("theme").addEventListener("click", theme);
+  addEventListener("hashchange", view);
+  drops();
+  try {
+    const { models, samplers } = await api("/api/models");
+    const byName = Object.fromEntries(models.map((model) => [model.name, model]));
+    $("model").replaceChildren(...models.map((model) => element("option", { value: model.name, textContent: model.name })));
+    $("model").addEventListener("change", () => make.useModel());
+    make.start(byName, samplers);
+    how.start();
+    await training.start(() => make.useModel());
+    if (!models.length) $("status").textContent = "no model yet: the run has not saved a checkpoint";
+  } catch (error) {
+    $("status").textContent = error.message;
+    $("status").classList.add("bad");
+  }
+  view();
+}
+
+begin();

@@ -1,0 +1,83 @@
+// A run in progress: how far, how good, what it draws. Looking only; the command line starts and stops it.
+import { $, api, duration, element } from "./api.js";
+import { plot } from "./plot.js";
+
+const EVERY_MS = 5000;
+let visible = false;
+let atNewest = true;
+let samples = [];
+let useModel = () => {};
+
+export async function start(chosen) {
+  useModel = chosen;
+  const { runs } = await api("/api/runs");
+  $("training-tab").hidden = runs.length === 0;
+  $("run").replaceChildren(...runs.map((name) => element("option", { value: name, textContent: name })));
+  $("run").addEventListener("change", () => { atNewest = true; refresh(); });
+  $("run-when").addEventListener("input", () => {
+    atNewest = Number($("run-when").value) === samples.length - 1;
+    grid();
+  });
+  $("run-generate").addEventListener("click", generate);
+  setInterval(() => { if (visible && !document.hidden) refresh(); }, EVERY_MS);
+}
+
+export function shown(on) {
+  visible = on;
+  if (on) refresh();
+}
+
+async function refresh() {
+  if (!$("run").value) return;
+  try {
+    show(await api(`/api/runs/${encodeURIComponent($("run").value)}`));
+  } catch (error) {
+    $("run-status").textContent = error.message;
+  }
+}
+
+function show(run) {
+  const share = run.images_seen / run.images;
+  const resting = run.seconds_since !== null && run.seconds_since > 90;
+  const seen = `${run.images_seen.toLocaleString()} of ${run.images.toLocaleString()} images seen (${Math.floor(100 * share)} %)`;
+  let now = "";
+  if (run.finished) now = "finished";
+  else if (resting) now = `no news for ${duration(run.seconds_since)}: stopped, or pausing`;
+  else if (run.seconds_left !== null) now = `about ${duration(run.seconds_left)} left`;
+  $("run-status").textContent = now ? `${seen} · ${now}` : seen;
+  $("run-progress").value = share;
+  $("run-generate").disabled = !run.can_generate;
+  $("run-generate").title = run.can_generate ? "" : "it has not saved a checkpoint yet";
+  plot($("run-loss"), { title: "Loss in training", xName: "images seen", yName: "", curves: [{ name: "loss", points: run.loss }], logY: true });
+  const levels = [...new Set(run.noise_error.flatMap((row) => Object.keys(row.levels)))].sort((a, b) => a - b);
+  const curves = levels.map((level) => ({ name: `at ${level}`, points: run.noise_error.map((row) => [row.images_seen, row.levels[level]]) }));
+  plot($("run-errors"), { title: "Error of the noise, held-out pictures", xName: "images", yName: "by noise level", curves, logY: true });
+  samples = run.samples;
+  $("run-samples").hidden = samples.length === 0;
+  const last = samples.length - 1;
+  Object.assign($("run-when"), { max: Math.max(0, last) });
+  if (atNewest) $("run-when").value = Math.max(0, last);
+  grid();
+  if ($("run-captions").children.length !== run.captions.length) $("run-captions").replaceChildren(...run.captions.map((text) => element("li", { textContent: text })));
+  const plan = { Model: run.plan.preset, Pictures: `${run.plan.resolution} × ${run.plan.resolution}`, Text: run.plan.text, "Batch size": run.plan.batch_size, "Learning rate": run.plan.lr, Predicts: run.plan.predicts, Seed: run.plan.seed };
+  $("run-plan").replaceChildren(...Object.entries(plan).map(([name, value]) => element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: String(value) }))));
+}
+
+function grid() {
+  const sample = samples[Number($("run-when").value)];
+  if (!sample) return;
+  const url = `/api/runs/${encodeURIComponent($("run").value)}/samples/${sample.file}`;
+  if (!$("run-grid").src.endsWith(url)) $("run-grid").src = url;
+  const says = `after ${sample.images_seen.toLocaleString()} images`;
+  $("run-when-says").textContent = says;
+  $("run-when").setAttribute("aria-valuetext", says);
+}
+
+async function generate() {
+  const name = $("run").value;
+  if (![...$("model").options].some((option) => option.value === name)) return location.reload();
+  $("model").value = name;
+  useModel();
+  location.hash = "#develop";
+  $("caption").focus();
+}

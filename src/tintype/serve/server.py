@@ -1,0 +1,122 @@
+"""`tintype serve`: the application on a port, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tintype.errors import ConfigError, MissingExtraError, TintypeError
+
+try:
+    import fastapi  # noqa: F401
+    import prometheus_client  # noqa: F401
+    import python_multipart  # noqa: F401
+    import uvicorn
+except ImportError as error:
+    raise MissingExtraError(
+        (error.name or "fastapi").replace("multipart", "python-multipart"), "tintype[serve]"
+    ) from None
+
+from tintype.serve import logs
+from tintype.serve.app import create_app
+from tintype.serve.catalog import Catalog
+from tintype.serve.engine import Engine
+from tintype.serve.settings import Settings
+
+MIN_KEY = 8  # characters
+MAX_CONNECTIONS = 1000
+WATCH_SECONDS = 0.05  # between looks whether to stop
+
+
+def serve(models: Sequence[str], settings: Settings, device: str | None = None) -> None:
+    """Load models and serve them until SIGINT or SIGTERM. Raises TintypeError."""
+    for warning in warnings_of(settings):
+        print(f"tintype: warning: {warning}", file=sys.stderr)
+    with _listen(settings) as listening:
+        catalog = Catalog(models, device)
+        logs.set_up()
+        app, engine = create_app(catalog, settings)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(settings.shutdown_seconds) + 2,
+        )
+        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        names = ", ".join(catalog.pipelines) or "no model yet"
+        address = f"http://{shown}:{listening.getsockname()[1]}"
+        print(f"tintype: serving {names} at {address}", file=sys.stderr, flush=True)
+        asyncio.run(_run(uvicorn.Server(config), listening, engine, settings))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The port, before any time is spent on models. Raises TintypeError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise TintypeError(
+            f"cannot listen on {settings.host}:{settings.port} ({why}); choose another --host or --port"
+        ) from None
+
+
+async def _run(server: uvicorn.Server, listening: socket.socket, engine: Engine, settings: Settings) -> None:
+    """Serve; when told to stop, admit nothing more, finish what runs within the limit, and give up the rest."""
+    stopping = asyncio.create_task(_stop_in_time(server, engine, settings))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        stopping.cancel()
+
+
+async def _stop_in_time(server: uvicorn.Server, engine: Engine, settings: Settings) -> None:
+    while not server.should_exit:
+        await asyncio.sleep(WATCH_SECONDS)
+    logs.event("stopping", running=engine.num_running, waiting=engine.num_waiting)
+    await asyncio.to_thread(engine.stop, settings.shutdown_seconds)
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """The keys in a file, one a line; empty lines and those beginning with # are passed over. Raises ConfigError."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from None
+    keys = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    if not keys:
+        raise ConfigError(f"{path} holds no key; write one a line")
+    if any(len(key) < MIN_KEY or not key.isascii() or " " in key for key in keys):
+        raise ConfigError(f"each key in {path} must be at least {MIN_KEY} letters and digits without spaces")
+    return keys
+
+
+def with_keys(settings: Settings, path: Path | None) -> Settings:
+    """The settings with the keys of a file, if one is given. Raises ConfigError."""
+    return settings if path is None else replace(settings, api_keys=read_keys(path))
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """What whoever starts a server so should know."""
+    if settings.api_keys or _is_loopback(settings.host):
+        return []
+    return [
+        f"ANYONE who can reach {settings.host}:{settings.port} over the network can use this server: there is no key. "
+        "Give --api-key-file FILE, or leave out --host to serve this machine only"
+    ]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

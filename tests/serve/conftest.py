@@ -1,0 +1,176 @@
+"""A tiny model whose steps a test can hold back, and a live server on a free port of this machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import uvicorn
+from torch import Tensor
+
+from tintype import models
+from tintype.denoiser import Denoiser
+from tintype.diffusion.parameterization import Denoise
+from tintype.nets.conditioning import Conditioning
+from tintype.pipeline import Pipeline
+from tintype.serve.app import create_app
+from tintype.serve.catalog import Catalog
+from tintype.serve.engine import Engine
+from tintype.serve.metrics import Metrics
+from tintype.serve.settings import Settings
+from tintype.serve.work import Making, Work
+
+
+class Held(Denoiser):
+    """A denoiser that makes a call only when the test allows it, and remembers how many pictures each call had."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.free = True
+        self.allowed = threading.Semaphore(0)
+        self.calls: list[int] = []
+        self.fault: Callable[[Tensor, Tensor], Tensor | None] | None = None  # may raise, or answer instead
+
+    def given(self, cond: Conditioning) -> Denoise:
+        inner = super().given(cond)
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            if not self.free:
+                assert self.allowed.acquire(timeout=30), "the test never allowed this call"
+            self.calls.append(len(x))
+            answer = self.fault(x, sigma) if self.fault is not None else None
+            return inner(x, sigma) if answer is None else answer
+
+        return denoise
+
+    def hold(self) -> None:
+        """Make no call from now on that is not allowed."""
+        while self.allowed.acquire(blocking=False):
+            pass
+        self.free = False
+
+    def allow(self, num: int) -> None:
+        """Let `num` more calls through."""
+        for _ in range(num):
+            self.allowed.release()
+
+    def release(self) -> None:
+        """Let all calls through from now on."""
+        self.free = True
+        self.allowed.release()
+
+
+def held_pipeline(folder: Path) -> tuple[Pipeline, Held]:
+    found = models.find(folder)
+    held = Held(models.read_config(found), models.read_tokenizer(found))
+    held.load_state_dict(models.read_weights(found))
+    held.eval().requires_grad_(False)
+    return Pipeline(held, "cpu", found.name, models.weights_hash(found)), held
+
+
+@pytest.fixture
+def held(tiny_model: Path) -> tuple[Pipeline, Held]:
+    return held_pipeline(tiny_model)
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for what another thread does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def engine_of() -> Iterator[Callable[..., Engine]]:
+    """Started engines of a pipeline, stopped at the end."""
+    engines: list[tuple[Engine, Pipeline]] = []
+
+    def make(pipeline: Pipeline, **settings: Any) -> Engine:
+        engine = Engine(Settings(**{"max_batch": 16, **settings}), Metrics(), 1e15)
+        engines.append((engine, pipeline))
+        engine.start([pipeline])
+        until(lambda: engine.ready)
+        return engine
+
+    yield make
+    for engine, pipeline in engines:
+        if isinstance(pipeline.denoiser, Held):
+            pipeline.denoiser.release()
+            pipeline.denoiser.allow(100)
+        engine.stop()
+        assert not engine.alive
+
+
+def work_of(pipeline: Pipeline, captions: str | list[str] = "a red circle", **options: Any) -> Work:
+    """A work that makes pictures."""
+    seconds = options.pop("seconds", 60.0)
+    return Work(Making(pipeline, pipeline.request(captions, **options)), seconds=seconds, watch=range, keep=True)
+
+
+class Live:
+    """A server that answers on a real socket."""
+
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+        app, self.engine = create_app(catalog, settings)
+        self._server = uvicorn.Server(
+            uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+        )
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        until(lambda: self._server.started)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def ready(self) -> None:
+        until(lambda: self.engine.ready)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def live(folder: Path, pipeline: Pipeline | None = None, **settings: Any) -> Iterator[Live]:
+    catalog = Catalog([folder], "cpu")
+    if pipeline is not None:
+        catalog._entries["tiny"].pipeline = pipeline
+    server = Live(catalog, Settings(**{"max_batch": 16, **settings}))
+    try:
+        server.ready()
+        yield server
+    finally:
+        if pipeline is not None and isinstance(pipeline.denoiser, Held):
+            pipeline.denoiser.release()
+            pipeline.denoiser.allow(100)
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model: Path) -> Iterator[Live]:
+    """One server for a module's tests."""
+    with live(tiny_model) as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: Live) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products are fastest on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

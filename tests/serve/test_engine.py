@@ -1,0 +1,363 @@
+"""The engine: pictures do not depend on who else is served, and nothing that happens to one request touches another."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tests.serve.conftest import Held, until, work_of
+
+from tintype.errors import TintypeError
+from tintype.pipeline import Pipeline, finish
+from tintype.serve.engine import Engine
+from tintype.serve.queue import Refused
+from tintype.serve.work import Work
+
+LEVEL = 2 / 255 * 1.001  # one step of a pixel, in x0
+
+Ready = tuple[Pipeline, Held]
+EngineOf = Callable[..., Engine]
+
+
+def over(*works: Work) -> None:
+    until(lambda: not any(work.open for work in works))
+
+
+def done(work: Work) -> torch.Tensor:
+    over(work)
+    assert work.status == "done", (work.status, work.message)
+    assert work.result is not None
+    return work.result
+
+
+def alone(work: Work) -> torch.Tensor:
+    """What the pipeline itself makes, as the command line does."""
+    return finish(work.task.pipeline.run(work.task.request))  # type: ignore[attr-defined]
+
+
+REQUESTS: list[dict[str, Any]] = [
+    {"seeds": 1},
+    {"captions": "a blue square left of a green star", "seeds": 2, "steps": 7, "guidance": 1.0},
+    {"captions": "東京", "seeds": 3, "sampler": "heun", "guidance": 7.5, "negative": "a red circle"},
+    {"captions": ["a", "ein Haus am See", ""], "seeds": 4, "sampler": "euler_ancestral", "steps": 9},
+    {"captions": "a", "seeds": 5, "width": 32, "height": 16},
+    {"captions": "a red circle", "seeds": 6, "init_image": Image.new("RGB", (16, 16), "teal"), "strength": 0.7,
+     "mask": Image.linear_gradient("L").resize((16, 16))},
+]  # fmt: skip
+
+
+def test_every_request_is_the_picture_the_pipeline_makes_alone(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline)
+    works = [work_of(pipeline, **{"captions": "a red circle", **options}) for options in REQUESTS]
+    denoiser.hold()
+    for work in works:
+        engine.submit(work)
+    denoiser.release()
+    for work in works:
+        assert (done(work) - alone(work)).abs().max() <= LEVEL
+    assert max(denoiser.calls) > 4  # they did share calls
+
+
+def test_strangers_that_join_and_leave_midway_change_nothing(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline)
+    expected = alone(work_of(pipeline, steps=12, seeds=9))
+    denoiser.calls.clear()
+    denoiser.hold()
+    work = work_of(pipeline, steps=12, seeds=9)
+    engine.submit(work)
+    denoiser.allow(4)
+    until(lambda: work.index == 3)
+    strangers = [work_of(pipeline, caption, steps=20, seeds=i) for i, caption in enumerate(["a", "東京", "b c d e f"])]
+    for stranger in strangers:
+        engine.submit(stranger)
+    denoiser.allow(3)
+    until(lambda: work.index == 6)
+    engine.cancel(strangers[1])
+    denoiser.release()
+    assert (done(work) - expected).abs().max() <= LEVEL
+    assert strangers[1].status == "cancelled"
+    done(strangers[0])
+    done(strangers[2])
+    assert max(denoiser.calls) == 8  # four pictures, each with and without its caption
+
+
+def test_a_request_larger_than_a_call_is_spread_over_several(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=3)
+    work = work_of(pipeline, ["a", "b", "c", "d", "e"], seeds=1)
+    denoiser.calls.clear()
+    engine.submit(work)
+    assert (done(work) - alone(work)).abs().max() <= LEVEL
+    assert max(denoiser.calls[:8]) <= 3
+
+
+def test_cancelled_work_stops_after_the_step_it_is_in(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline)
+    denoiser.hold()
+    work = work_of(pipeline, steps=50)
+    engine.submit(work)
+    denoiser.allow(3)
+    until(lambda: work.index == 2)
+    calls = len(denoiser.calls)
+    engine.cancel(work)
+    denoiser.allow(1)  # the call it may be in
+    over(work)
+    assert work.status == "cancelled"
+    assert len(denoiser.calls) <= calls + 1
+    assert engine.num_running == 0
+
+
+def test_what_waits_is_cancelled_at_once(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=1)
+    denoiser.hold()
+    first, second = work_of(pipeline), work_of(pipeline)
+    engine.submit(first)
+    until(lambda: engine.num_running == 1)
+    engine.submit(second)
+    assert engine.position(second) == 1
+    engine.cancel(second)
+    assert second.status == "cancelled"
+    assert engine.num_waiting == 0
+
+
+def faulty(pipeline: Pipeline, denoiser: Held, fault: Any) -> Work:
+    """A work that the fault is for: the only one with a picture at noise level 80 and this seed."""
+    work = work_of(pipeline, "the culprit", seeds=666)
+    start, _ = pipeline.start(work.task.request)  # type: ignore[attr-defined]
+
+    def strike(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor | None:
+        hit = [(row - start[0]).abs().max() < 1e-6 for row in x]
+        return fault(x, hit) if any(hit) else None
+
+    denoiser.fault = strike
+    return work
+
+
+def raising(x: torch.Tensor, hit: list[bool]) -> torch.Tensor:
+    raise RuntimeError("a bug in the network")
+
+
+def memory(x: torch.Tensor, hit: list[bool]) -> torch.Tensor:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+def nan(x: torch.Tensor, hit: list[bool]) -> torch.Tensor:
+    return torch.stack(
+        [torch.full_like(row, float("nan")) if bad else row / 100 for row, bad in zip(x, hit, strict=True)]
+    )
+
+
+@pytest.mark.parametrize(("fault", "reason"), [(raising, "error"), (memory, "memory"), (nan, "not_finite")])
+def test_what_goes_wrong_for_one_request_touches_no_other(
+    fault: Any, reason: str, held: Ready, engine_of: EngineOf
+) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline)
+    denoiser.hold()
+    blocker = work_of(pipeline, steps=1)  # so that the others begin together
+    engine.submit(blocker)
+    until(lambda: engine.num_running == 1)
+    culprit = faulty(pipeline, denoiser, fault)
+    others = [work_of(pipeline, seeds=seed) for seed in (1, 2)]
+    for work in (others[0], culprit, others[1]):
+        engine.submit(work)
+    denoiser.release()
+    over(culprit, *others)
+    assert (culprit.status, culprit.reason) == ("failed", reason)
+    assert "\n" not in culprit.message
+    for work in others:
+        done(work)
+    if fault is not nan:
+        denoiser.fault = None
+        for work in others:
+            assert (done(work) - alone(work)).abs().max() <= LEVEL
+    assert engine.alive
+
+
+def test_a_call_too_large_for_memory_is_halved_and_made_again(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=16)
+
+    def small_memory(x: torch.Tensor, sigma: torch.Tensor) -> None:
+        if len(x) > 8:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    work = work_of(pipeline, ["a"] * 8, seeds=3)
+    expected = alone(work)
+    denoiser.calls.clear()
+    denoiser.fault = small_memory
+    engine.submit(work)
+    assert (done(work) - expected).abs().max() <= LEVEL
+    assert [size for size in denoiser.calls if size > 8] == [16]
+
+
+def test_a_caption_that_cannot_be_read_fails_alone(
+    held: Ready, engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, _ = held
+    engine = engine_of(pipeline)
+    encode = pipeline.encode
+
+    def broken(captions: Any) -> Any:
+        if "broken" in captions:
+            raise TintypeError("no such words")
+        return encode(captions)
+
+    monkeypatch.setattr(pipeline, "encode", broken)
+    bad, good = work_of(pipeline, "broken"), work_of(pipeline)
+    engine.submit(bad)
+    engine.submit(good)
+    done(good)
+    over(bad)
+    assert (bad.status, bad.message) == ("failed", "no such words")
+
+
+def test_the_queue_is_bounded_by_number_cost_and_key(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=1, max_waiting=2)
+    denoiser.hold()
+    engine.submit(work_of(pipeline))
+    until(lambda: engine.num_running == 1)
+    engine.submit(work_of(pipeline))
+    engine.submit(work_of(pipeline))
+    with pytest.raises(Refused) as refused:
+        engine.submit(work_of(pipeline))
+    assert refused.value.reason == "queue"
+    assert refused.value.retry_after > 0
+
+
+def test_cost_bounds_the_queue_but_never_a_single_request(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=1)
+    engine._waiting._max_cost = work_of(pipeline).task.cost * 1.5
+    denoiser.hold()
+    engine.submit(work_of(pipeline))
+    until(lambda: engine.num_running == 1)
+    engine.submit(work_of(pipeline, ["a"] * 3))
+    with pytest.raises(Refused) as refused:
+        engine.submit(work_of(pipeline))
+    assert refused.value.reason == "cost"
+
+
+def test_one_key_cannot_take_every_place(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_open_per_key=1, api_keys=("a-long-key", "b-long-key"))
+    denoiser.hold()
+    works = [work_of(pipeline) for _ in range(3)]
+    for work, owner in zip(works, ("key-0", "key-0", "key-1"), strict=True):
+        work.owner = owner
+    engine.submit(works[0])
+    with pytest.raises(Refused) as refused:
+        engine.submit(works[1])
+    assert refused.value.reason == "key"
+    engine.submit(works[2])
+
+
+def test_a_deadline_ends_what_waits_and_what_runs(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=1)
+    denoiser.hold()
+    running, waiting = work_of(pipeline, steps=50), work_of(pipeline)
+    engine.submit(running)
+    until(lambda: running.status == "running")
+    engine.submit(waiting)
+    running.deadline = waiting.deadline = 0.0
+    denoiser.allow(2)
+    over(running, waiting)
+    assert {running.reason, waiting.reason} == {"deadline"}
+
+
+def test_stopping_refuses_the_new_fails_what_waits_and_finishes_what_runs(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=1)
+    denoiser.hold()
+    running, waiting = work_of(pipeline), work_of(pipeline)
+    engine.submit(running)
+    until(lambda: running.status == "running")
+    engine.submit(waiting)
+    stopping = threading.Thread(target=engine.stop, args=(20.0,))
+    stopping.start()
+    over(waiting)
+    assert waiting.reason == "shutdown"
+    with pytest.raises(Refused) as refused:
+        engine.submit(work_of(pipeline))
+    assert refused.value.reason == "stopping"
+    denoiser.release()
+    stopping.join(20)
+    assert running.status == "done"
+
+
+def test_stopping_in_no_time_gives_up_what_runs(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline)
+    denoiser.hold()
+    work = work_of(pipeline, steps=50)
+    engine.submit(work)
+    until(lambda: work.status == "running")
+    denoiser.allow(5)
+    stopping = threading.Thread(target=engine.stop)
+    stopping.start()
+    until(lambda: engine._stopping)
+    denoiser.allow(5)
+    over(work)
+    assert work.reason == "shutdown"
+    stopping.join(10)
+
+
+def test_two_sizes_take_turns(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=64)
+    denoiser.hold()
+    small, large = work_of(pipeline, steps=30), work_of(pipeline, steps=30, width=32, height=32)
+    engine.submit(small)
+    until(lambda: engine.num_running == 1)
+    engine.submit(large)
+    denoiser.allow(21)
+    until(lambda: small.index + large.index >= 18)
+    assert abs(small.index - large.index) <= 2
+
+
+def test_every_step_is_kept_for_the_page(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, _ = held
+    engine = engine_of(pipeline)
+    work = work_of(pipeline, ["a", "b"], steps=6)
+    engine.submit(work)
+    done(work)
+    steps = list(pipeline.stream(["a", "b"], steps=6, seeds=0))
+    assert sorted(work.frames) == list(range(6))
+    assert [work.frames[i].sigma for i in range(6)] == [step.sigma for step in steps]
+    guess = pipeline.codec.decode(steps[2].denoised)
+    assert (work.frames[2].guess.int() - guess.int()).abs().max() <= 1
+
+
+def test_many_random_cancellations_leave_nothing_behind(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, _ = held
+    engine = engine_of(pipeline, max_waiting=1000)
+    chance = random.Random(0)
+    works = [work_of(pipeline, steps=chance.randint(1, 12), seeds=i) for i in range(60)]
+    for work in works:
+        engine.submit(work)
+        if chance.random() < 0.6:
+            engine.cancel(chance.choice(works))
+    over(*works)
+    assert {work.status for work in works} <= {"done", "cancelled"}
+    until(lambda: engine.num_running == engine.num_waiting == 0)
+
+
+def test_the_batch_is_measured_when_it_is_not_given(tiny_model: Path, engine_of: EngineOf) -> None:
+    pipeline = Pipeline.load(tiny_model, "cpu")
+    engine = engine_of(pipeline, max_batch=None)
+    assert engine._limit_now(pipeline) >= pipeline.config.net.resolution**2
+    work = work_of(pipeline)
+    engine.submit(work)
+    assert (done(work) - alone(work)).abs().max() <= LEVEL

@@ -1,0 +1,209 @@
+"""Jobs: they outlive their readers, can be followed by many and at any pace, and keep every step."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from tests.serve.conftest import Held, Live, held_pipeline, live, until
+
+from tintype.pipeline import Pipeline
+from tintype.receipt import Receipt
+
+
+def data_url(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def states(http: httpx.Client, job: str, after: str = "") -> Generator[tuple[str, dict[str, Any]]]:
+    """(id, state) of every event."""
+    headers = {"Last-Event-ID": after} if after else {}
+    with http.stream("GET", f"/api/jobs/{job}/events", headers=headers) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        name = ""
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                name = line[4:]
+            elif line.startswith("data: "):
+                yield name, json.loads(line[6:])
+
+
+def finished(http: httpx.Client, job: str) -> dict[str, Any]:
+    return [state for _, state in states(http, job)][-1]
+
+
+def submit(http: httpx.Client, **ask: Any) -> dict[str, Any]:
+    answer = http.post("/api/jobs", json={"prompt": "a red circle", **ask})
+    assert answer.status_code == 202, answer.text
+    found: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"/api/jobs/{found['id']}"
+    return found
+
+
+def test_a_job_is_followed_to_its_pictures(http: httpx.Client, tiny_model: Path) -> None:
+    job = submit(http, n=2, seed=4, steps=6)["id"]
+    last = finished(http, job)
+    assert last["status"] == "done"
+    assert [entry["receipt"]["index"] for entry in last["pictures"]] == [0, 1]
+    own = Pipeline.load(tiny_model, "cpu").generate(["a red circle"] * 2, seeds=[4, 4], indices=[0, 1], steps=6)
+    for entry, expected in zip(last["pictures"], own, strict=True):
+        made = Image.open(io.BytesIO(http.get(entry["url"]).content))
+        assert np.abs(np.asarray(made, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
+        assert Receipt.from_json(made.info["tintype"]).seed == 4
+
+
+def test_every_step_can_be_seen_later(http: httpx.Client) -> None:
+    job = submit(http, n=2, steps=5)["id"]
+    last = finished(http, job)
+    assert list(last["sigmas"]) == ["0", "1", "2", "3", "4"]
+    for index in range(5):
+        strip = Image.open(io.BytesIO(http.get(f"/api/jobs/{job}/steps/{index}.png").content))
+        assert strip.size == (3 * 16, 2 * 16)
+    assert http.get(f"/api/jobs/{job}/steps/5.png").status_code == 404
+    guess = strip.crop((16, 0, 32, 16))
+    picture = Image.open(io.BytesIO(http.get(last["pictures"][0]["url"]).content))
+    assert guess.tobytes() == picture.tobytes()  # the guess of the last step is the picture
+
+
+def test_a_seed_beyond_javascripts_numbers_survives_as_text(http: httpx.Client) -> None:
+    last = finished(http, submit(http, seed=2**63 - 1, steps=1)["id"])
+    assert last["pictures"][0]["receipt"]["seed"] == str(2**63 - 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])  # a browser's canvas is always RGBA
+def test_a_job_starts_from_a_picture_and_keeps_what_a_mask_leaves(mode: str, http: httpx.Client) -> None:
+    original = Image.new("RGB", (16, 16), (10, 200, 60))
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (8, 0, 16, 16))
+    ask = {"init_image": data_url(original), "mask": data_url(mask.convert(mode)), "strength": 0.8}
+    last = finished(http, submit(http, **ask)["id"])
+    made = np.asarray(Image.open(io.BytesIO(http.get(last["pictures"][0]["url"]).content)))
+    assert (made[:, :8] == (10, 200, 60)).all()
+    assert not (made[:, 8:] == (10, 200, 60)).all()
+    assert last["pictures"][0]["receipt"]["strength"] == 0.8
+
+
+@pytest.fixture
+def slow(tiny_model: Path) -> Iterator[tuple[Live, Held, httpx.Client]]:
+    pipeline, denoiser = held_pipeline(tiny_model)
+    with live(tiny_model, pipeline, max_batch=2) as server:  # one request at a time, one call a step
+        denoiser.hold()
+        with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as http:
+            yield server, denoiser, http
+
+
+def test_a_reader_that_leaves_and_returns_misses_nothing_but_time(slow: tuple[Live, Held, httpx.Client]) -> None:
+    server, denoiser, http = slow
+    job = submit(http, steps=8)["id"]
+    denoiser.allow(3)
+    reader = states(http, job)
+    name = next(name for name, state in reader if state["step"] and state["step"]["index"] == 2)
+    reader.close()  # the connection is closed; the job goes on
+    until(lambda: server.engine.num_running == 1)
+    denoiser.release()
+    after = [state for _, state in states(http, job, after=name)]
+    assert after[-1]["status"] == "done"
+    assert all(state["step"]["index"] > 2 for state in after)
+    assert finished(http, job)["status"] == "done"  # also long after its end
+
+
+def test_a_slow_reader_sees_the_newest_and_holds_nobody_up(slow: tuple[Live, Held, httpx.Client]) -> None:
+    server, denoiser, http = slow
+    job = submit(http, steps=60)["id"]
+    reader = states(http, job)
+    next(reader)
+    denoiser.release()
+    until(lambda: server.engine.num_running == 0)  # done, though nobody read
+    rest = [state for _, state in reader]
+    assert rest[-1]["status"] == "done"
+    steps = [state["step"]["index"] for state in rest if state["step"]]
+    assert steps == sorted(steps)
+    assert steps[-1] == 59
+
+
+def test_those_who_wait_are_told_their_place(slow: tuple[Live, Held, httpx.Client]) -> None:
+    server, _, http = slow
+    submit(http)
+    until(lambda: server.engine.num_running == 1)
+    assert [submit(http)["position"] for _ in range(2)] == [1, 2]
+
+
+def test_deleting_stops_within_a_step_and_can_be_repeated(slow: tuple[Live, Held, httpx.Client]) -> None:
+    server, denoiser, http = slow
+    job = submit(http, steps=100)["id"]
+    denoiser.allow(2)
+    until(lambda: len(denoiser.calls) == 2)
+    http.delete(f"/api/jobs/{job}")
+    denoiser.allow(1)
+    until(lambda: server.engine.num_running == 0)
+    assert len(denoiser.calls) <= 3
+    again = http.delete(f"/api/jobs/{job}").json()
+    assert (again["status"], again["error"]["code"]) == ("cancelled", "cancelled")
+
+
+def test_jobs_belong_to_their_key(tiny_model: Path) -> None:
+    with live(tiny_model, api_keys=("first-key", "second-key")) as server:
+        clients = [
+            httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False)
+            for key in ("first-key", "second-key")
+        ]
+        job = submit(clients[0])["id"]
+        assert finished(clients[0], job)["status"] == "done"
+        for path in ("", "/events", "/pictures/0.png", "/steps/0.png"):
+            assert clients[1].get(f"/api/jobs/{job}{path}").status_code == 403
+        assert clients[1].delete(f"/api/jobs/{job}").status_code == 403
+        assert clients[0].get("/", auth=("me", "first-key")).status_code == 200  # as browsers ask
+        for client in clients:
+            client.close()
+
+
+def test_only_so_many_finished_jobs_are_kept(tiny_model: Path) -> None:
+    with live(tiny_model, kept_jobs=2) as server, httpx.Client(base_url=server.url, trust_env=False) as http:
+        jobs = []
+        for _ in range(4):
+            jobs.append(submit(http, steps=1)["id"])
+            assert finished(http, jobs[-1])["status"] == "done"
+        submit(http)
+        found = [http.get(f"/api/jobs/{job}").status_code for job in jobs]
+        assert found == [404, 404, 200, 200]
+
+
+def test_the_page_learns_what_it_can_ask_for(http: httpx.Client) -> None:
+    found = http.get("/api/models").json()
+    assert found["models"][0]["name"] == "tiny"
+    assert (found["models"][0]["steps"], found["models"][0]["patch"]) == (4, 4)
+    assert "unipc" in found["samplers"]
+
+
+def test_looking_at_a_picture_shows_its_noise_and_the_models_error(http: httpx.Client, tiny_model: Path) -> None:
+    ask = {"image": data_url(Image.new("RGB", (20, 20), "orange")), "prompt": "a", "levels": 6, "seed": 3}
+    found = http.post("/api/look", json=ask).json()["levels"]
+    config = Pipeline.load(tiny_model, "cpu").config
+    sigmas = [level["sigma"] for level in found]
+    assert sigmas == sorted(sigmas)
+    assert sigmas[0] == pytest.approx(config.noise.sigma_min)
+    assert sigmas[-1] == pytest.approx(config.noise.sigma_max)
+    assert all(level["noise_error"] > 0 for level in found)
+    strip = Image.open(io.BytesIO(base64.b64decode(found[0]["strip"].partition(",")[2])))
+    assert strip.size == (4 * 16, 16)
+    clear = np.asarray(strip.crop((0, 0, 16, 16)), dtype=int)
+    assert np.abs(clear - np.array([255, 165, 0])).max() < 16  # the least noise leaves the picture as it is
+
+
+def test_a_receipt_is_read_back(http: httpx.Client) -> None:
+    last = finished(http, submit(http, seed=11, steps=2)["id"])
+    content = http.get(last["pictures"][0]["url"]).content
+    found = http.post("/api/receipt", json={"image": base64.b64encode(content).decode()}).json()
+    assert found["receipt"] == last["pictures"][0]["receipt"]
+    none = http.post("/api/receipt", json={"image": data_url(Image.new("RGB", (4, 4)))}).json()
+    assert none["receipt"] is None

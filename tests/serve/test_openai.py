@@ -1,0 +1,260 @@
+"""The images API, tried with the client that people use."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+from tests.serve.conftest import Held, Live, held_pipeline, live, until
+
+from tintype.pipeline import Pipeline
+from tintype.receipt import Receipt
+
+PROMPT = "a red circle left of a blue square"
+
+
+ClientOf = Callable[..., openai.OpenAI]
+
+
+@pytest.fixture
+def client_of() -> Iterator[ClientOf]:
+    """Clients of a server, closed at the end."""
+    made: list[openai.OpenAI] = []
+
+    def make(server: Live, **options: Any) -> openai.OpenAI:
+        http = openai.DefaultHttpxClient(trust_env=False)
+        settings = {"api_key": "any", "max_retries": 0, **options}
+        made.append(openai.OpenAI(base_url=f"{server.url}/v1", http_client=http, **settings))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(server: Live, client_of: ClientOf) -> openai.OpenAI:
+    return client_of(server)
+
+
+def picture(b64: str | None) -> Image.Image:
+    assert b64 is not None
+    return Image.open(io.BytesIO(base64.b64decode(b64)))
+
+
+def png(picture: Image.Image) -> io.BytesIO:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    buffer.name = "picture.png"
+    buffer.seek(0)
+    return buffer
+
+
+def close(a: Image.Image, b: Image.Image) -> bool:
+    return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max()) <= 1
+
+
+def test_the_same_seed_is_the_same_file_and_the_pipelines_picture(client: openai.OpenAI, tiny_model: Path) -> None:
+    asked = {"seed": 7, "num_inference_steps": 5, "guidance_scale": 2.5, "negative_prompt": "blue"}
+    made = [client.images.generate(prompt=PROMPT, extra_body=asked) for _ in range(2)]
+    assert made[0].data is not None
+    assert made[1].data is not None
+    assert made[0].data[0].b64_json == made[1].data[0].b64_json
+    shown = picture(made[0].data[0].b64_json)
+    pipeline = Pipeline.load(tiny_model, "cpu")
+    own = pipeline.generate(PROMPT, seeds=[7], steps=5, guidance=2.5, negative="blue")[0]
+    assert close(shown, own)
+    receipt = Receipt.from_json(shown.info["tintype"])
+    assert (receipt.caption, receipt.seed, receipt.steps, receipt.guidance) == (PROMPT, 7, 5, 2.5)
+    assert receipt.model_hash == pipeline.model_hash
+
+
+def test_pictures_of_one_request_have_one_seed_and_their_own_index(client: openai.OpenAI) -> None:
+    made = client.images.generate(prompt=PROMPT, n=3, model="tiny", size="24x16", extra_body={"seed": 3})  # type: ignore[call-overload]
+    assert [(item.seed, item.index) for item in made.data] == [(3, 0), (3, 1), (3, 2)]
+    assert len({item.b64_json for item in made.data}) == 3
+    assert {picture(item.b64_json).size for item in made.data} == {(24, 16)}
+    assert made.usage.output_tokens == 3 * 6 * 4  # patches of 4x4 pixels
+    assert made.usage.total_tokens == made.usage.input_tokens + made.usage.output_tokens
+    third = client.images.generate(prompt=PROMPT, size="24x16", extra_body={"seed": 3, "index": 2})  # type: ignore[call-overload]
+    assert close(picture(third.data[0].b64_json), picture(made.data[2].b64_json))
+
+
+def test_without_a_seed_pictures_differ_and_their_seed_is_told(client: openai.OpenAI) -> None:
+    first, second = (client.images.generate(prompt=PROMPT, extra_body={"steps": 1}).data for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first[0].b64_json != second[0].b64_json
+    again = client.images.generate(prompt=PROMPT, extra_body={"steps": 1, "seed": first[0].seed}).data  # type: ignore[attr-defined]
+    assert again is not None
+    assert close(picture(again[0].b64_json), picture(first[0].b64_json))
+
+
+@pytest.mark.parametrize(("form", "kind"), [("png", "PNG"), ("webp", "WEBP"), ("jpeg", "JPEG")])
+def test_formats(form: Any, kind: str, client: openai.OpenAI) -> None:
+    made = client.images.generate(prompt=PROMPT, output_format=form, output_compression=80, extra_body={"seed": 1})
+    assert made.data is not None
+    assert picture(made.data[0].b64_json).format == kind
+    assert made.output_format == form
+
+
+def test_streaming_shows_the_models_guesses_and_ends_with_the_same_picture(client: openai.OpenAI) -> None:
+    asked = {"seed": 5, "num_inference_steps": 8}
+    whole = client.images.generate(prompt=PROMPT, extra_body=asked)
+    events = list(client.images.generate(prompt=PROMPT, stream=True, partial_images=3, extra_body=asked))
+    kinds = [event.type for event in events]
+    assert kinds[-1] == "image_generation.completed"
+    partial = [event for event in events if event.type == "image_generation.partial_image"]
+    assert len(kinds) == len(partial) + 1
+    assert [event.partial_image_index for event in partial] == list(range(len(partial)))
+    steps = [event.step for event in partial]  # type: ignore[attr-defined]
+    assert steps == sorted(set(steps))
+    assert set(steps) <= {1, 3, 5}
+    assert whole.data is not None
+    assert events[-1].b64_json == whole.data[0].b64_json
+    assert events[-1].usage.total_tokens > 0  # type: ignore[union-attr]
+    assert all(picture(event.b64_json).size == (16, 16) for event in events)
+    assert {event.quality for event in events} <= {"low", "medium", "high", "auto"}
+
+
+def test_no_partial_images_means_the_finished_one_alone(client: openai.OpenAI) -> None:
+    for extra in ({}, {"partial_images": 0}):
+        events = list(client.images.generate(prompt=PROMPT, stream=True, **extra))  # type: ignore[call-overload]
+        assert [event.type for event in events] == ["image_generation.completed"]
+
+
+def test_a_stream_of_several_pictures_says_which_is_which(client: openai.OpenAI) -> None:
+    asked = {"seed": 5, "preview_every": 1}
+    events = list(client.images.generate(prompt=PROMPT, n=2, stream=True, extra_body=asked))
+    completed = [event for event in events if event.type == "image_generation.completed"]
+    assert [event.image_index for event in completed] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_edits_keep_what_the_mask_does_not_cover(client: openai.OpenAI) -> None:
+    original = Image.new("RGB", (16, 16), (200, 30, 90))
+    mask = Image.new("RGBA", (16, 16), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (0, 0, 8, 16))  # transparent: to be made again
+    made = client.images.edit(
+        image=png(original), mask=png(mask), prompt=PROMPT, extra_body={"seed": 1, "strength": 0.9}
+    )
+    assert made.data is not None
+    pixels = np.asarray(picture(made.data[0].b64_json))
+    assert (pixels[:, 8:] == (200, 30, 90)).all()
+    assert not (pixels[:, :8] == (200, 30, 90)).all()
+    assert made.usage is not None
+    assert made.usage.input_tokens_details.image_tokens == 16
+
+
+def test_edits_take_a_list_of_one_picture_and_stream(client: openai.OpenAI) -> None:
+    original = Image.new("RGB", (40, 30), "teal")
+    events = list(client.images.edit(image=[png(original)], prompt=PROMPT, stream=True, partial_images=1))
+    assert [event.type for event in events][-1] == "image_edit.completed"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.images.edit(image=[png(original), png(original)], prompt=PROMPT)
+    assert refused.value.param == "image"
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert client.models.retrieve("tiny").owned_by == "tintype"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("dall-e-3")
+
+
+def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.images.generate(prompt=PROMPT, model="dall-e-3")
+    assert missing.value.code == "model_not_found"
+    assert missing.value.request_id
+    for wrong in ({"n": 0}, {"size": "17x16"}, {"output_format": "svg"}, {"background": "transparent"},
+                  {"response_format": "url"}):  # fmt: skip
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.images.generate(prompt=PROMPT, **wrong)  # type: ignore[call-overload]
+        assert refused.value.param == next(iter(wrong))
+        assert "Error code: 400" in str(refused.value)
+    with pytest.raises(openai.InternalServerError), pytest.warns(DeprecationWarning, match="deprecated"):
+        client.images.create_variation(image=png(Image.new("RGB", (8, 8))))
+
+
+def test_a_key_is_asked_for_and_told(tiny_model: Path, client_of: ClientOf) -> None:
+    with live(tiny_model, api_keys=("a-long-key",)) as server:
+        with pytest.raises(openai.AuthenticationError):
+            client_of(server).images.generate(prompt=PROMPT)
+        good = client_of(server, api_key="a-long-key")
+        assert good.images.generate(prompt=PROMPT).data
+
+
+@pytest.fixture
+def slow(tiny_model: Path) -> Iterator[tuple[Live, Held]]:
+    """A server that makes a step only when allowed."""
+    pipeline, denoiser = held_pipeline(tiny_model)
+    with live(tiny_model, pipeline, max_batch=2, max_waiting=1) as server:  # one request at a time
+        denoiser.hold()
+        yield server, denoiser
+
+
+def test_closing_a_stream_stops_the_work(slow: tuple[Live, Held], client_of: ClientOf) -> None:
+    server, denoiser = slow
+    denoiser.allow(3)
+    stream = client_of(server).images.generate(
+        prompt=PROMPT, stream=True, extra_body={"num_inference_steps": 100, "preview_every": 1}
+    )
+    next(iter(stream))
+    stream.close()
+    until(lambda: (denoiser.allow(1), server.engine.num_running == 0)[1])
+    assert len(denoiser.calls) < 90
+
+
+def test_a_client_that_gives_up_waiting_stops_the_work(slow: tuple[Live, Held], client_of: ClientOf) -> None:
+    server, denoiser = slow
+    with pytest.raises(openai.APITimeoutError):
+        client_of(server, timeout=0.5).images.generate(prompt=PROMPT, extra_body={"num_inference_steps": 100})
+    until(lambda: (denoiser.allow(1), server.engine.num_running == 0)[1])
+    assert len(denoiser.calls) < 90
+
+
+def test_overload_is_a_rate_limit_error_at_once(slow: tuple[Live, Held]) -> None:
+    server, denoiser = slow
+
+    async def storm() -> list[Any]:
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as http:
+            tasks = []
+            for num in range(2):  # one runs, one waits
+                tasks.append(asyncio.create_task(http.post("/v1/images/generations", json={"prompt": "a", "n": 1})))
+                while server.engine.num_running + server.engine.num_waiting < num + 1:
+                    await asyncio.sleep(0.005)
+            answers = [await http.post("/v1/images/generations", json={"prompt": "a"}) for _ in range(3)]
+            denoiser.release()
+            return [*answers, *await asyncio.gather(*tasks)]
+
+    answers = asyncio.run(storm())
+    assert [answer.status_code for answer in answers] == [429, 429, 429, 200, 200]
+    assert answers[0].json()["error"]["code"] == "slow_down"
+    assert int(answers[0].headers["retry-after"]) >= 1
+
+
+def test_a_failure_midway_reaches_a_streaming_client(slow: tuple[Live, Held], client_of: ClientOf) -> None:
+    server, denoiser = slow
+    denoiser.fault = lambda x, sigma: x * float("nan")
+    denoiser.release()
+    with pytest.raises(openai.APIError, match="not numbers"):
+        list(client_of(server).images.generate(prompt=PROMPT, stream=True))
+    with pytest.raises(openai.InternalServerError) as failed:
+        client_of(server, max_retries=2).images.generate(prompt=PROMPT)
+    assert failed.value.response.headers["x-should-retry"] == "false"
+
+
+def test_a_caption_that_is_too_long_for_the_model_is_made_with_a_warning(http: httpx.Client) -> None:
+    answer = http.post("/v1/images/generations", json={"prompt": "circle " * 500, "steps": 1})
+    assert answer.status_code == 200
+    assert "16 tokens" in answer.headers["x-tintype-warning"]
+    assert answer.json()["warning"] == answer.headers["x-tintype-warning"]

@@ -1,0 +1,324 @@
+"""The page in a real browser, all it can do; nothing in the console, nothing that axe minds.
+
+With TINTYPE_SCREENSHOTS=FOLDER and TINTYPE_SCREENSHOT_MODEL=MODEL the last test also takes the pictures for docs/.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from tests.serve.conftest import Held, Live, held_pipeline, live, until
+
+pytestmark = pytest.mark.slow
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def served(tiny_model: Path) -> Iterator[tuple[Live, Held]]:
+    pipeline, denoiser = held_pipeline(tiny_model)
+    with live(tiny_model, pipeline, max_batch=16) as server:
+        yield server, denoiser
+
+
+class Tab:
+    """A page with everything it complained about."""
+
+    def __init__(self, browser: Any, url: str, **options: Any) -> None:
+        self.context = browser.new_context(reduced_motion="reduce", accept_downloads=True, **options)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("requestfailed", self._failed)
+        self.page.goto(url)
+        self.wait("document.querySelector('#model').options.length > 0")
+
+    def _failed(self, request: Any) -> None:
+        if "/events" not in request.url:  # streams are closed by the page when they are over
+            self.complaints.append(f"{request.url}: {request.failure}")
+
+    def wait(self, condition: str, seconds: float = 60.0) -> None:
+        """Until a JavaScript expression is true; Playwright's own way needs eval, which the page forbids."""
+        for _ in range(int(seconds / 0.02)):
+            if self.page.evaluate(condition):
+                return
+            self.page.wait_for_timeout(20)
+        raise AssertionError(f"{condition} did not come true")
+
+    def status(self, text: str) -> None:
+        self.wait(f"document.querySelector('#status').textContent.includes('{text}')")
+
+    def develop(self, caption: str, steps: int = 6) -> None:
+        self.page.fill("#caption", caption)
+        self.page.fill("#steps", str(steps))
+        self.page.click("#go")
+
+    def pixels(self, selector: str) -> bytes:
+        """What a canvas shows, as a PNG."""
+        url: str = self.page.evaluate("s => document.querySelector(s).toDataURL()", selector)
+        return base64.b64decode(url.partition(",")[2])
+
+    def picture(self, selector: str) -> NDArray[np.uint8]:
+        """What a canvas shows, [H, W, 3]."""
+        return np.asarray(Image.open(io.BytesIO(self.pixels(selector))).convert("RGB"))
+
+
+@pytest.fixture
+def tab(browser: Any, served: tuple[Live, Held]) -> Iterator[Tab]:
+    opened = Tab(browser, served[0].url)
+    yield opened
+    assert opened.complaints == []
+    served[1].release()
+    opened.context.close()
+
+
+def test_steps_arrive_one_by_one_and_can_be_gone_back_to(tab: Tab, served: tuple[Live, Held]) -> None:
+    _, denoiser = served
+    denoiser.hold()
+    tab.develop("a red circle", steps=6)
+    denoiser.allow(2)
+    tab.wait("document.querySelector('#where').textContent.startsWith('step 2 of 6')")
+    early = tab.pixels("#guess")
+    denoiser.release()
+    tab.status("done")
+    tab.page.wait_for_selector("#download:visible")
+    assert tab.pixels("#guess") != early
+    tab.page.focus("#scrub")
+    for _ in range(4):
+        tab.page.keyboard.press("ArrowLeft")
+    assert "step 2 of 6" in tab.page.inner_text("#where")
+    assert tab.pixels("#guess") == early
+    assert tab.page.locator("#strip canvas").count() == 6
+
+
+def test_another_caption_from_a_step_in_the_middle(tab: Tab) -> None:
+    tab.develop("a red circle", steps=6)
+    tab.page.wait_for_selector("#download:visible")
+    tab.page.locator("#strip canvas").nth(2).click()
+    tab.page.fill("#caption", "a blue square")
+    with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
+        tab.page.click("#again")
+    asked = sent.value.post_data_json
+    assert asked["prompt"] == "a blue square"
+    assert asked["init_image"].startswith("data:image/png")
+    assert 0.3 < asked["strength"] < 0.9
+    tab.page.wait_for_selector("#download:visible")
+    assert tab.page.locator("#gallery li").count() == 2
+
+
+def test_escape_cancels(tab: Tab, served: tuple[Live, Held]) -> None:
+    server, denoiser = served
+    denoiser.hold()
+    tab.develop("a red circle", steps=100)
+    denoiser.allow(3)
+    tab.wait("document.querySelector('#where').textContent.startsWith('step 3')")
+    tab.page.keyboard.press("Escape")
+    tab.status("cancelled")
+    denoiser.allow(1)
+    until(lambda: server.engine.num_running == 0)
+    denoiser.release()
+    tab.page.keyboard.press("Control+Enter")
+    tab.page.wait_for_selector("#download:visible", timeout=60_000)
+
+
+def test_a_painted_part_is_made_again_and_the_rest_stays(tab: Tab) -> None:
+    tab.develop("a red circle")
+    tab.page.wait_for_selector("#download:visible")
+    before = tab.picture("#guess")
+    tab.page.fill("#caption", "a blue square left of a green star")
+    tab.page.click("#mask")
+    tab.page.locator("#brush").fill("30")
+    box = tab.page.locator("#paint").bounding_box()
+    x, y, side = box["x"], box["y"], box["width"]
+    tab.page.mouse.move(x + 0.1 * side, y + 0.1 * side)
+    tab.page.mouse.down()
+    tab.page.mouse.move(x + 0.3 * side, y + 0.3 * side, steps=4)
+    tab.page.mouse.up()
+    tab.page.click("#paint-go")
+    tab.page.wait_for_selector("#download:visible")
+    tab.wait("document.querySelectorAll('#gallery li').length === 2")
+    changed = np.argwhere((before != tab.picture("#guess")).any(axis=2))
+    assert len(changed) > 0
+    assert changed.max() < 9  # only in the corner that was painted
+
+
+def test_painting_with_the_keyboard(tab: Tab) -> None:
+    tab.develop("a red circle")
+    tab.page.wait_for_selector("#download:visible")
+    tab.page.click("#mask")
+    for key in ("ArrowLeft", "ArrowUp", "Space"):
+        tab.page.keyboard.press(key)
+    with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
+        tab.page.click("#paint-go")
+    assert sent.value.post_data_json["mask"].startswith("data:image/png")
+    tab.page.wait_for_selector("#download:visible")
+
+
+def test_a_picture_tells_its_settings_and_is_made_again(tab: Tab, tmp_path: Path) -> None:
+    tab.develop("ein Haus am See", steps=5)
+    tab.page.wait_for_selector("#download:visible")
+    with tab.page.expect_download() as download:
+        tab.page.click("#download")
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert path.name.startswith("ein-haus-am-see-s")
+    made = tab.pixels("#guess")
+    tab.page.reload()
+    tab.wait("document.querySelector('#model').options.length > 0")
+    tab.page.set_input_files("#open", path)
+    tab.wait("document.querySelector('#caption').value === 'ein Haus am See'")
+    assert tab.page.input_value("#steps") == "5"
+    tab.page.click("#go")
+    tab.page.wait_for_selector("#download:visible")
+    assert tab.pixels("#guess") == made
+    tab.page.locator("#gallery button", has_text="Redo").first.click()
+    tab.wait("document.querySelectorAll('#gallery li').length === 3")
+    assert tab.pixels("#guess") == made
+
+
+def test_a_picture_without_a_receipt_is_a_start(tab: Tab, tmp_path: Path) -> None:
+    path = tmp_path / "mine.jpg"
+    Image.effect_noise((90, 60), 60).convert("RGB").save(path)
+    tab.page.set_input_files("#open", path)
+    tab.page.wait_for_selector("#start:visible")
+    with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
+        tab.develop("a red circle")
+    assert sent.value.post_data_json["strength"] == 0.6
+    tab.page.wait_for_selector("#download:visible")
+    tab.page.click("#start-clear")
+    assert tab.page.locator("#start").is_hidden()
+
+
+def test_nine_seeds_and_a_comparison_of_guidance(tab: Tab) -> None:
+    tab.page.fill("#caption", "a red circle")
+    tab.page.click("#seeds")
+    tab.page.wait_for_selector("#download:visible")
+    assert tab.page.locator("#others button").count() == 9
+    first = tab.pixels("#guess")
+    tab.page.locator("#others button").nth(4).click()
+    assert tab.pixels("#guess") != first
+    tab.page.click("#scales")
+    tab.wait("document.querySelectorAll('#gallery li').length === 13")
+    assert tab.page.locator("#others span").all_inner_texts() == [f"guidance {scale}" for scale in (1, 2, 4, 8)]
+
+
+def test_how_it_works_follows_the_slider(tab: Tab) -> None:
+    tab.page.click("nav a[data-view=how]")
+    tab.page.wait_for_selector("#how-plot svg")
+    tab.page.focus("#how-slider")
+    tab.page.keyboard.press("Home")
+    clear = tab.page.inner_text("#how-level")
+    picture = tab.pixels("#how-bench canvas")
+    tab.page.keyboard.press("End")
+    assert "100.0 % of it is static" in tab.page.inner_text("#how-level")
+    assert clear != tab.page.inner_text("#how-level")
+    assert picture != tab.pixels("#how-bench canvas")
+    assert re.search(r"\d % of it was identified", tab.page.inner_text("#how-error"))
+
+
+def test_markup_in_a_caption_is_only_text(tab: Tab) -> None:
+    evil = '<img src=x onerror="document.title=1"><b>bold</b>'
+    tab.develop(evil)
+    tab.page.wait_for_selector("#download:visible")
+    assert tab.page.inner_text("#gallery p") == evil
+    assert tab.page.title() == "Tintype"
+
+
+def test_what_goes_wrong_is_said(tab: Tab) -> None:
+    tab.page.fill("#caption", "a")
+    tab.page.evaluate("document.querySelector('#width').value = 17")
+    tab.page.click("#go")
+    tab.status("multiple of 4")
+    assert [text for text in tab.complaints if "400" not in text] == []  # the browser itself notes the answer
+    tab.complaints.clear()
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_nothing_that_axe_minds_and_no_sideways_scrolling(
+    size: str, scheme: str, browser: Any, served: tuple[Live, Held]
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser")
+    width, height = SIZES[size]
+    tab = Tab(browser, served[0].url, color_scheme=scheme, viewport={"width": width, "height": height})
+    tab.develop("a red circle")
+    tab.page.wait_for_selector("#download:visible")
+    tab.page.click("details summary")
+    for view in ("develop", "how"):
+        tab.page.evaluate(f"location.hash = '#{view}'")
+        if view == "how":
+            tab.page.wait_for_selector("#how-plot svg")
+        found = axe.Axe().run(tab.page).response["violations"]
+        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+        assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.complaints == []
+    tab.context.close()
+
+
+def test_with_a_key_the_browser_asks_for_it_once(browser: Any, tiny_model: Path) -> None:
+    with live(tiny_model, api_keys=("a-long-key",)) as server:
+        tab = Tab(browser, server.url, http_credentials={"username": "me", "password": "a-long-key"})
+        tab.develop("a red circle")
+        tab.page.wait_for_selector("#download:visible")
+        assert [text for text in tab.complaints if "401" not in text] == []
+        tab.context.close()
+
+
+@pytest.mark.skipif("TINTYPE_SCREENSHOTS" not in os.environ, reason="TINTYPE_SCREENSHOTS names no folder for pictures")
+def test_screenshots(browser: Any) -> None:
+    folder = Path(os.environ["TINTYPE_SCREENSHOTS"])
+    folder.mkdir(parents=True, exist_ok=True)
+    model = Path(os.environ["TINTYPE_SCREENSHOT_MODEL"])
+    caption = os.environ.get("TINTYPE_SCREENSHOT_CAPTION", "a red circle left of a blue square")
+    with live(model, max_batch=None) as server:
+        for size, scheme in (("desktop", "dark"), ("desktop", "light"), ("phone", "dark")):
+            width, height = SIZES[size]
+            options = {"color_scheme": scheme, "viewport": {"width": width, "height": height}, "device_scale_factor": 1}
+            tab = Tab(browser, server.url, **options)
+            tab.page.fill("#seed", "3")
+            tab.page.fill("#caption", caption)
+            tab.page.click("#seeds" if scheme == "light" else "#go")
+            tab.page.wait_for_selector("#download:visible", timeout=120_000)
+            place = 7 if scheme == "dark" else 15
+            tab.page.locator("#scrub").fill(str(place))
+            _shoot(tab.page, folder / f"develop-{size}-{scheme}.png")
+            if size == "desktop":
+                tab.page.click("nav a[data-view=how]")
+                tab.page.wait_for_selector("#how-plot svg", timeout=60_000)
+                _shoot(tab.page, folder / f"how-{scheme}.png")
+                if tab.page.locator("#training-tab").is_visible():
+                    tab.page.click("#training-tab")
+                    tab.page.wait_for_selector("#run-loss svg")
+                    tab.page.wait_for_timeout(500)
+                    _shoot(tab.page, folder / f"training-{scheme}.png")
+            assert tab.complaints == []
+            tab.context.close()
+
+
+def _shoot(page: Any, path: Path) -> None:
+    """A screenshot of the whole page, as small a file as it can be."""
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    picture.convert("RGB").save(path, optimize=True)
