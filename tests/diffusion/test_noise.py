@@ -95,6 +95,8 @@ def test_purpose_numbers_are_fixed_for_ever() -> None:
         "INIT": 9,
         "EVALUATE": 10,
         "SHAPES": 11,
+        "WEIGHT": 20,
+        "BLOCK": 21,
     }
 
 
