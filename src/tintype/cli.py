@@ -106,6 +106,7 @@ def parser() -> Parser:
         ("check", "look for problems in captioned pictures", _check_options),
         ("train", "train a model on captioned pictures, or go on training", _train_options),
         ("generate", "make pictures from captions", _generate_options),
+        ("evaluate", "whether a model is any good, in a report to look at", _evaluate_options),
         ("serve", "a page and an API that make pictures", _serve_options),
         ("shapes", "write drawn, captioned pictures to try things on", _shapes_options),
         ("info", "what made a picture; what a model is, how far a run has come", _info_options),
@@ -290,6 +291,12 @@ def _generate(args: argparse.Namespace) -> int:
     from tintype.making import generate
 
     return generate(args)
+
+
+def _evaluate_options(command: argparse.ArgumentParser) -> None:
+    from tintype.evaluate.command import add_options
+
+    add_options(command)
 
 
 def _serve_options(command: argparse.ArgumentParser) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -70,3 +72,75 @@ def finite_denoiser(points: Tensor, block: int = 4096) -> Denoise:
         return (answer / total).reshape(x.shape).to(x.dtype)
 
     return denoise
+
+
+NEGLIGIBLE = 1e-10  # share below which a block of points adds nothing to what an ideal denoiser says
+
+Blocks = Callable[[], Iterator[Tensor]]  # all points of a set in order, some [n, ...] at a time
+
+
+def finite_errors(
+    blocks: Blocks, x0: Tensor, noise: Tensor, sigmas: Tensor, log_priors: Sequence[Tensor]
+) -> Generator[int, None, Tensor]:
+    """Noise error of the ideal denoiser of a set too large to be held as floats, at points of the set under noise.
+
+    For x = x0 + sigma * noise, the weight of point y is that of 2206.00364 eq. 57 times its prior:
+
+        -|x - y|^2 / 2 sigma^2 = -|x0 - y|^2 / 2 sigma^2 - noise . (x0 - y) / sigma + what all points share
+
+    The two products of pictures are the same at every sigma and are made once, in float64; the last digits of distances
+    decide at small sigma. The mean that the denoiser says takes a product per level.
+
+    Args:
+        x0: [Q, ...], points of the set. noise: [Q, ...]. sigmas: [K].
+        log_priors: P of them, each [N] or [Q, N]: ln of how likely a point is before x is seen, up to a constant.
+
+    Yields how many points were gone through, about (1 + P) times each. Returns [P, Q, K] float64.
+    """
+    queries, draws = x0.flatten(1).double(), noise.flatten(1).double()
+    apart, along = [], []  # |x0 - y|^2 and noise . (x0 - y), [Q, n] a block
+    for block in blocks():
+        points = block.flatten(1).double()
+        squares = queries.square().sum(1)[:, None] + points.square().sum(1) - 2 * (queries @ points.T)
+        apart.append(squares.clamp_(min=0).float())
+        along.append(((queries * draws).sum(1)[:, None] - draws @ points.T).float())
+        yield len(block)
+    found = []
+    for prior in log_priors:
+        sums = yield from _means_said(blocks, apart, along, sigmas, prior)
+        away = (sums - queries.float()).double().square().mean(2)  # [K, Q]
+        found.append((away / sigmas.double().square()[:, None]).T)
+    return torch.stack(found)
+
+
+def _means_said(
+    blocks: Blocks, apart: list[Tensor], along: list[Tensor], sigmas: Tensor, prior: Tensor
+) -> Generator[int, None, Tensor]:
+    """What the ideal denoiser says [K, Q, D] float32, from the products of `finite_errors`."""
+    starts = [0]
+    for part in apart:
+        starts.append(starts[-1] + part.shape[1])
+    totals = torch.full((len(sigmas), len(apart[0])), -torch.inf)  # ln of the sum of weights [K, Q]
+    for place, (near, straight) in enumerate(zip(apart, along, strict=True)):
+        own = prior[..., starts[place] : starts[place + 1]].float()
+        for level, sigma in enumerate(sigmas.tolist()):
+            logits = _logits(near, straight, sigma, own)
+            totals[level] = torch.logaddexp(totals[level], torch.logsumexp(logits, 1))
+    sums: Tensor | None = None
+    for place, block in enumerate(blocks()):
+        points = block.flatten(1).float()
+        if sums is None:
+            sums = points.new_zeros(len(sigmas), len(apart[0]), points.shape[1])
+        own = prior[..., starts[place] : starts[place + 1]].float()
+        for level, sigma in enumerate(sigmas.tolist()):
+            share = _logits(apart[place], along[place], sigma, own).sub_(totals[level][:, None]).exp_()
+            heard = share.amax(1) > NEGLIGIBLE
+            if bool(heard.any()):
+                sums[level, heard] += share[heard] @ points
+        yield len(block)
+    assert sums is not None  # a set has points
+    return sums
+
+
+def _logits(apart: Tensor, along: Tensor, sigma: float, prior: Tensor) -> Tensor:
+    return torch.add(prior, apart, alpha=-0.5 / sigma**2).add_(along, alpha=-1 / sigma)

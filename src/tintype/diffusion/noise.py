@@ -40,6 +40,10 @@ class Purpose(IntEnum):
     INIT = 9  # weights of a new network; index: parameter
     EVALUATE = 10  # noise of the held-out measure; index: sample
     SHAPES = 11  # drawn pictures; index: picture
+    MEASURED = 12  # which pictures an evaluation looks at; index: kind of picture
+    SHUFFLE = 13  # captions given to other pictures; index: 0
+    RESAMPLE = 14  # pictures of a bootstrap; index: group
+    PAIRED = 15  # captions that pictures are judged by to know what chance would do; index: 0
     WEIGHT = 20  # which samples are shown once more or less; index: epoch
     BLOCK = 21  # order of archives in an epoch; index: epoch
 

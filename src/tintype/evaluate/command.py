@@ -1,0 +1,193 @@
+"""The command `tintype evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tintype import options
+from tintype.options import whole
+from tintype.request import MAX_SEED
+
+if TYPE_CHECKING:
+    from tintype.evaluate.results import Result, Settings, Shown
+
+T = TypeVar("T")
+REPORT, RESULTS, FOLDER = "report.html", "results.json", "evaluation"
+SPOKEN_SECONDS = 20.0  # between lines that say how far it is, where there is no terminal
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """What may be typed after `tintype evaluate`."""
+    command.epilog = "With two models the report compares them. A run is evaluated on its own pictures without --data."
+    command.add_argument("models", nargs="+", metavar="MODEL", help="shipped name, model or run folder; one or two")
+    command.add_argument("--data", metavar="DATA", help="the captioned pictures it was trained on")
+    command.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="for report.html and results.json (of a run: RUN/evaluation)"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--save", action="store_true", help="write guidance and steps found best into the model")
+    command.add_argument("--num", type=whole(8, 10**6), metavar="N", help="pictures measured of each kind (192)")
+    command.add_argument("--samples", type=whole(4, 10**6), metavar="N", help="pictures made (192)")
+    command.add_argument("--asked", type=whole(8, 10**5), metavar="N", help="captions of shapes, new and held out (96)")
+    command.add_argument(
+        "--features", metavar="NAME", help="to compare pictures in: scattering (it ships), inception, hf:NAME-OR-FOLDER"
+    )
+    command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="of all that is drawn (0)")
+    command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the decoded pictures here, for several uses")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    command.set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Evaluate one model or two, write the report and print the verdict. Returns the exit code."""
+    from tintype.errors import ConfigError
+    from tintype.evaluate.compare import difference
+    from tintype.evaluate.results import to_json
+    from tintype.evaluate.verdict import verdict
+
+    if len(args.models) > 2:
+        raise ConfigError("evaluate compares two models at most")
+    found = [_evaluated(model, args) for model in args.models]
+    folder = args.output or _folder(args.models, [result.about.name for result, _ in found])
+    before = _previous(folder, found[0][0]) if len(found) == 1 else None
+    gap = difference(*found) if len(found) == 2 else None
+    page = _page(found, before, gap)
+    texts = [json.loads(to_json(result)) for result, _ in found]
+    results = json.dumps({"models": texts, "difference": gap}, indent=1, ensure_ascii=False) + "\n"
+    options.write_over(folder / RESULTS, results.encode())
+    report = options.write_over(folder / REPORT, page.encode("utf-8", "backslashreplace"))
+    if len(found) == 1:
+        options.write_over(folder / _name_of(found[0][0].about.images_seen), to_json(found[0][0]).encode())
+    said = _saved(args.models[0], found[0][0], args.save) if len(found) == 1 else []
+    if args.json:
+        print(results, end="")
+        return 0
+    for result, _ in found:
+        print(f"{result.about.name}:" if len(found) == 2 else f"{result.about.name} on {result.about.data}:")
+        for line in verdict(result):
+            print(f"  {line.text}")
+    for note in [*found[0][0].notes, *said]:
+        print(f"note: {note}")
+    print(f"report: {report}")
+    return 0
+
+
+def _page(found: list[tuple[Result, Shown]], before: dict[str, Any] | None, gap: dict[str, Any] | None) -> str:
+    from tintype.evaluate.page import to_html
+
+    return to_html(found, before, gap)
+
+
+def _evaluated(model: str, args: Namespace) -> tuple[Result, Shown]:
+    from tintype import models
+    from tintype.evaluate.material import open_material
+    from tintype.evaluate.measure import evaluating
+    from tintype.pipeline import Pipeline
+
+    place = models.find(model)
+    pipeline = Pipeline.load(model, args.device)
+    with tempfile.TemporaryDirectory(prefix="tintype-") as scratch, Display() as display:
+        opening = open_material(
+            place, pipeline.config, pipeline.denoiser.encoder, args.data, args.cache or _cache() or Path(scratch)
+        )
+        material = display.follow(opening)
+        return display.follow(evaluating(pipeline, material, _images_seen(place), _settings(args)))
+
+
+def _settings(args: Namespace) -> Settings:
+    from tintype.evaluate.results import Settings
+
+    names = ("num", "samples", "asked", "features", "seed")
+    return Settings(**{name: value for name in names if (value := getattr(args, name)) is not None})
+
+
+def _cache() -> Path | None:
+    folder = os.environ.get("TINTYPE_CACHE")
+    return Path(folder) if folder else None
+
+
+def _images_seen(place: Any) -> int:
+    """How many images the model has been shown, as far as it is on record."""
+    from tintype import models
+
+    try:
+        return int(json.loads((place.folder / "state.json").read_text(encoding="utf-8"))["images_seen"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return models.read_config(place).train.images
+
+
+def _folder(given: list[str], names: list[str]) -> Path:
+    """Where a report goes that no folder was named for: into a model's own folder, else beside the user."""
+    own = Path(given[0])
+    if len(given) == 1 and own.is_dir():
+        return own / FOLDER
+    return Path("-".join([FOLDER, *names]))
+
+
+def _name_of(images_seen: int) -> str:
+    return f"seen-{images_seen:09d}.json"
+
+
+def _previous(folder: Path, now: Result) -> dict[str, Any] | None:
+    """The newest earlier evaluation in the folder of the same run, on the same data, in the same way."""
+    for path in sorted(folder.glob("seen-*.json"), reverse=True):
+        if path.name >= _name_of(now.about.images_seen):
+            continue
+        try:
+            before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            about = before["about"]
+            if about["fingerprint"] == now.about.fingerprint and before["sigmas"] == now.sigmas:
+                return before
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def _saved(model: str, result: Result, settings_too: bool) -> list[str]:
+    """Fill the model card, and write the chosen settings if asked. Returns what there is to say about it."""
+    from tintype.evaluate.keep import fill_card, save_settings
+
+    said = fill_card(Path(model), result)
+    return said + (save_settings(Path(model), result) if settings_too else [])
+
+
+class Display:
+    """A bar on a terminal; elsewhere a line now and then. On stderr."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = Console(stderr=True)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("loading", total=None)
+        self._spoken = time.monotonic()
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self._bar.stop()
+
+    def follow(self, work: Generator[Any, None, T]) -> T:
+        """Run work that yields (stage, done, total) to its end."""
+        while True:
+            try:
+                stage, done, total = next(work)
+            except StopIteration as end:
+                found: T = end.value
+                return found
+            self._bar.update(self._task, description=stage, completed=done, total=total)
+            if not self._console.is_terminal and time.monotonic() - self._spoken >= SPOKEN_SECONDS:
+                self._spoken = time.monotonic()
+                self._console.print(f"{stage}: {done:,} of {total:,}", markup=False, highlight=False)

@@ -1,0 +1,63 @@
+"""What stays with the model: the results in its card, the settings found best in its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tintype import models
+from tintype.checkpoint import write_text
+from tintype.errors import TintypeError
+from tintype.evaluate.drawn import with_chosen
+from tintype.evaluate.results import Result
+from tintype.evaluate.verdict import verdict
+
+CARD = "README.md"
+BEGIN, END = "<!-- evaluation -->", "<!-- /evaluation -->"
+
+
+def fill_card(folder: Path, result: Result) -> list[str]:
+    """Write the verdict into the card of a finished model, in place of an earlier one. Returns remarks for the user.
+
+    Cards of models that came with the package, and of runs that still train, are left alone.
+    """
+    card = folder / CARD
+    if not folder.is_dir() or not card.is_file() or not (folder / models.WEIGHTS).is_file():
+        return []
+    try:
+        text = card.read_text(encoding="utf-8")
+        write_text(card, with_evaluation(text, result))
+    except (OSError, UnicodeDecodeError, TintypeError) as error:
+        return [f"the model card {card} was not filled: {error}"]
+    return [f"the model card {card} now says this too"]
+
+
+def with_evaluation(card: str, result: Result) -> str:
+    """The card with the verdict at the end of its section on quality, or at its end."""
+    lines = "\n".join(f"- {line.text}" for line in verdict(result))
+    about = result.about
+    block = (
+        f"{BEGIN}\nMeasured by `tintype evaluate` after {about.images_seen:,} images, on {about.num_measured_unseen} "
+        f"unseen pictures of {about.data}; intervals are 95 %.\n\n{lines}\n{END}"
+    )
+    start, end = card.find(BEGIN), card.find(END)
+    if 0 <= start < end:
+        return card[:start] + block + card[end + len(END) :]
+    quality = card.find("\n## Quality")
+    place = card.find("\n## ", quality + 1) if quality >= 0 else -1
+    if place < 0:
+        return card.rstrip("\n") + f"\n\n{block}\n"
+    return f"{card[:place].rstrip()}\n\n{block}\n{card[place:]}"
+
+
+def save_settings(folder: Path, result: Result) -> list[str]:
+    """Write the chosen guidance and steps into config.json of a finished model. Returns remarks for the user."""
+    if result.accuracy is None:
+        return ["nothing to save: guidance and steps are chosen only where a program can check captions"]
+    if not (folder / models.WEIGHTS).is_file() or not (folder / models.CONFIG).is_file():
+        return ["settings were not saved: they belong to a finished model, and this is none"]
+    place = models.Model(folder.name, folder, None)
+    config = models.read_config(place)
+    chosen = result.accuracy.chosen
+    write_text(folder / models.CONFIG, replace(config, sample=with_chosen(config.sample, chosen)).to_json())
+    return [f"{folder / models.CONFIG} now says {chosen.steps} steps and guidance {chosen.guidance:g}"]

@@ -1,0 +1,52 @@
+"""Pictures to look at and to measure, made the way that users make them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tintype.pipeline import Pipeline
+from tintype.sheet import Frame, contact_sheet, frame
+
+BATCH = 32
+
+
+def making(
+    pipeline: Pipeline, captions: Sequence[str], seed: int, steps: int | None = None, guidance: float | None = None
+) -> Generator[int, None, list[Image.Image]]:
+    """Make one picture a caption, picture i from `seed` and index i. Yields how many were carried one step further.
+
+    `steps` and `guidance` None are the model's own.
+    """
+    request = pipeline.request(captions, seeds=seed, steps=steps, guidance=guidance)
+    pictures: list[Image.Image] = []
+    for part in request.parts(BATCH):
+        stream = pipeline.run(part)
+        while True:
+            try:
+                next(stream)
+            except StopIteration as end:
+                x0: Tensor = end.value
+                break
+            yield len(part)
+        pictures += pipeline.pictures(x0)
+    return pictures
+
+
+def developing(pipeline: Pipeline, caption: str, seed: int) -> Generator[int, None, bytes]:
+    """A picture coming out of the noise, step by step: PNG."""
+    frames: list[Frame] = []
+    for step in pipeline.stream([caption], seeds=seed):
+        frames.append(frame(step.index, step.total, step.sigma, step.x, step.denoised))
+        yield 1
+    return contact_sheet(frames)
+
+
+def as_tensor(pictures: Sequence[Image.Image]) -> Tensor:
+    """Pictures of one size as uint8 [N, 3, H, W]."""
+    rows = [torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8) for picture in pictures]
+    width, height = pictures[0].size
+    return torch.stack(rows).reshape(len(pictures), height, width, 3).permute(0, 3, 1, 2).contiguous()

@@ -1,0 +1,216 @@
+"""One evaluation from beginning to end."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tintype import __version__
+from tintype.diffusion.loss import WEIGHTS
+from tintype.evaluate import caption_use as use
+from tintype.evaluate.accuracy import is_shapes
+from tintype.evaluate.drawn import caption_accuracy
+from tintype.evaluate.gauge import gauge
+from tintype.evaluate.levels import noise_levels
+from tintype.evaluate.making import developing, making
+from tintype.evaluate.material import Material, some_of
+from tintype.evaluate.network import Bench, caption_use, word_use
+from tintype.evaluate.results import About, CaptionUse, NoiseErrors, Result, Settings, Shown, WordUse
+from tintype.evaluate.sampled import as_a_whole, near_copies
+from tintype.evaluate.statistics import UNKNOWN, means
+from tintype.evaluate.work import Progress, told
+from tintype.nets.conditioning import Conditioning
+from tintype.pipeline import Pipeline
+
+MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3
+FEW = 20  # pictures, below which intervals are too wide to say much
+SHEET = 24  # samples that are shown
+SEEN, UNSEEN, SAMPLED, CALIBRATED = range(4)  # kinds of pictures that are chosen
+
+
+@dataclass
+class _Errors:
+    """What one evaluation measures of the network."""
+
+    unseen: Tensor  # [N, K]
+    seen: Tensor  # [M, K]
+    ideal: Tensor
+    ideal_blind: Tensor
+
+
+def evaluating(
+    pipeline: Pipeline, material: Material, images_seen: int, settings: Settings
+) -> Generator[Progress, None, tuple[Result, Shown]]:
+    """Measure everything that the data allow. Results depend on the model, the data and the settings alone."""
+    started = time.monotonic()
+    pipeline.one_by_one = False  # pictures may share a batch: they are looked at, not made again
+    notes = list(material.notes)
+    sigmas = noise_levels(pipeline.config.noise)
+    bench = Bench(
+        lambda captions: pipeline.denoiser.given(_encoded(pipeline, captions)),
+        material, sigmas, settings.seed, pipeline.device,
+    )  # fmt: skip
+    seen = some_of(material.seen, settings.num, settings.seed, SEEN)
+    unseen = some_of(material.unseen, settings.num, settings.seed, UNSEEN)
+    _note_few(notes, seen, unseen)
+    found = yield from _network(bench, seen, unseen)
+    noise = _noise_errors(found, _level_weights(pipeline, sigmas), settings.seed)
+    heard = yield from _captions(bench, found, seen, unseen, notes)
+    captions, pictures = yield from _samples(pipeline, material, settings)
+    copies, neighbors, features = yield from near_copies(material, captions, pictures, settings, notes)
+    quality = as_a_whole(material, features, settings, notes)
+    accuracy = None
+    if is_shapes(material.pack.unique):
+        accuracy = yield from caption_accuracy(pipeline, set(material.pack.unique), settings)
+    total = pipeline.request([captions[0]]).steps
+    strip = yield from told("a picture developing", total, developing(pipeline, captions[0], settings.seed))
+    result = Result(
+        about=_about(pipeline, material, images_seen, len(seen), len(unseen)),
+        settings=settings,
+        sigmas=sigmas.tolist(),
+        noise=noise,
+        captions=heard,
+        copies=copies,
+        quality=quality,
+        accuracy=accuracy,
+        notes=notes,
+        seconds=round(time.monotonic() - started, 1),
+    )
+    sheet = list(zip(captions, pictures, strict=True))[:SHEET]
+    measured = [material.pack.sha256[index] for index in unseen.tolist()]
+    return result, Shown(
+        samples=sheet, neighbors=neighbors, developing=strip, measured=measured, unseen_errors=found.unseen
+    )
+
+
+def _encoded(pipeline: Pipeline, captions: Sequence[str]) -> Conditioning:
+    return pipeline.encode(captions)
+
+
+def _network(bench: Bench, seen: Tensor, unseen: Tensor) -> Generator[Progress, None, _Errors]:
+    """Noise errors on seen and unseen pictures, and the best there could be."""
+    material, num = bench.material, len(bench.sigmas)
+    errors = {}
+    for kind, indices in (("unseen pictures", unseen), ("training pictures", seen)):
+        work = bench.errors(indices, material.captions(indices))
+        errors[kind] = yield from told(f"noise error, {kind}", num * len(indices), work)
+    ideal = blind = torch.empty(0, num, dtype=torch.float64)
+    if len(seen):
+        ideal, blind = yield from told("the best there could be", 3 * len(material.seen), bench.ideal(seen))
+    return _Errors(errors["unseen pictures"], errors["training pictures"], ideal, blind)
+
+
+def _noise_errors(found: _Errors, weights: Tensor, seed: int) -> NoiseErrors:
+    curve = [UNKNOWN] * len(weights)
+    gauges = None
+    if len(found.unseen) >= FEW and len(found.seen) >= FEW:
+        gauges = gauge(found.unseen, found.seen, found.ideal, weights, seed)
+    return NoiseErrors(
+        unseen=means(found.unseen),
+        seen=means(found.seen),
+        ideal=means(found.ideal),
+        ideal_blind=means(found.ideal_blind),
+        gauge=curve if gauges is None else gauges[:-1],
+        gauge_overall=None if gauges is None else gauges[-1],
+    )
+
+
+def _level_weights(pipeline: Pipeline, sigmas: Tensor) -> Tensor:
+    """How much the error of the noise counts in training, level by level: [K]."""
+    noise = pipeline.config.noise
+    return WEIGHTS[noise.weight](sigmas, noise.sigma_data) * sigmas.square()
+
+
+def _captions(
+    bench: Bench, found: _Errors, seen: Tensor, unseen: Tensor, notes: list[str]
+) -> Generator[Progress, None, CaptionUse | None]:
+    """What captions are worth, on unseen pictures where there are enough of them."""
+    on_unseen = len(unseen) >= min(FEW, len(seen))
+    indices, right = (unseen, found.unseen) if on_unseen else (seen, found.seen)
+    captions = bench.material.captions(indices)
+    if len(set(captions)) < 2:
+        notes.append("all pictures measured have the same caption, so what captions are worth cannot be measured")
+        return None
+    if not on_unseen:
+        notes.append("what captions are worth was measured on training pictures, since next to none were held out")
+    total = len(bench.sigmas) * len(indices)
+    others = bench.errors(indices, use.shuffled(captions, bench.seed))
+    other = yield from told("captions of other pictures", total, others)
+    empty = yield from told("no captions", total, bench.errors(indices, [""] * len(indices)))
+    levels = _telling_levels(right, other)
+    words = yield from _words(bench, indices, captions, right[:, levels], bench.sigmas[levels])
+    return caption_use(right, other, empty, words, bench.sigmas[levels].tolist(), on_unseen)
+
+
+def _telling_levels(right: Tensor, other: Tensor) -> Tensor:
+    """The levels at which captions matter most, ascending."""
+    gap = 1 - right.mean(0) / other.mean(0).clamp(min=1e-30)
+    return gap.topk(WORD_LEVELS).indices.sort().values
+
+
+def _words(
+    bench: Bench, indices: Tensor, captions: Sequence[str], right: Tensor, sigmas: Tensor
+) -> Generator[Progress, None, list[WordUse]]:
+    probes = use.probes(captions, MAX_WORDS, WORD_PICTURES)
+    if not probes:
+        return []
+    pictures = indices[torch.tensor([probe.picture for probe in probes])]
+    work = bench.errors(pictures, [probe.without for probe in probes], sigmas)
+    without = yield from told("single words", len(sigmas) * len(probes), work)
+    return word_use(probes, right, without)
+
+
+def _samples(
+    pipeline: Pipeline, material: Material, settings: Settings
+) -> Generator[Progress, None, tuple[list[str], list]]:  # type: ignore[type-arg]
+    """Pictures for captions of training pictures, of which copies are most likely."""
+    pool = material.seen if len(material.seen) else material.unseen
+    chosen = pool[torch.arange(settings.samples) % len(pool)]
+    if len(pool) > settings.samples:
+        chosen = some_of(pool, settings.samples, settings.seed, SAMPLED)
+    captions = material.captions(chosen)
+    steps = pipeline.request(captions[:1]).steps
+    pictures = yield from told("making pictures", steps * len(captions), making(pipeline, captions, settings.seed))
+    return captions, pictures
+
+
+def _note_few(notes: list[str], seen: Tensor, unseen: Tensor) -> None:
+    if not len(unseen):
+        notes.append(
+            "no pictures are held out, so nothing can be said of new pictures; all errors are of training pictures"
+        )
+    elif len(unseen) < FEW:
+        notes.append(f"only {len(unseen)} pictures are held out: what is said of new pictures is little more than a guess")
+    if not len(seen):
+        notes.append("none of these pictures is known to have been trained on, so whether it copies cannot be told")
+    elif len(seen) < FEW:
+        notes.append(f"the model was trained on {len(seen)} pictures: too few to tell copying from drawing")
+
+
+def _about(pipeline: Pipeline, material: Material, images_seen: int, num_seen: int, num_unseen: int) -> About:
+    config = pipeline.config
+    return About(
+        name=pipeline.name,
+        sha256=pipeline.model_hash,
+        images_seen=images_seen,
+        preset=config.preset,
+        num_weights=sum(weight.numel() for weight in pipeline.denoiser.parameters()),
+        resolution=config.net.resolution,
+        text=config.text.encoder,
+        data=material.name,
+        fingerprint=material.pack.fingerprint,
+        num_seen=len(material.seen),
+        num_unseen=len(material.unseen),
+        num_measured_seen=num_seen,
+        num_measured_unseen=num_unseen,
+        steps=config.sample.steps,
+        guidance=config.sample.guidance,
+        sampler=config.sample.sampler,
+        version=__version__,
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,137 @@
+"""What is asked of the network itself: noise errors, what the ideal denoiser would do, and whether captions are heard."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tintype.codec import PixelCodec
+from tintype.diffusion.exact import finite_errors
+from tintype.evaluate.caption_use import Probe
+from tintype.evaluate.levels import Given, errors, noise_for
+from tintype.evaluate.material import BLOCK_VALUES, Material
+from tintype.evaluate.results import CaptionUse, WordUse
+from tintype.evaluate.statistics import Estimate, mean, means
+
+BATCH = {"cpu": 32}
+CODEC = PixelCodec()
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What errors are measured with: the same noise for every model and question."""
+
+    given: Given
+    material: Material
+    sigmas: Tensor  # [K]
+    seed: int
+    device: torch.device
+
+    def errors(
+        self, indices: Tensor, captions: Sequence[str], sigmas: Tensor | None = None
+    ) -> Generator[int, None, Tensor]:
+        """Noise error [N, K] of the pictures `indices` [N] under `captions`."""
+        levels = self.sigmas if sigmas is None else sigmas
+        found = torch.empty(len(indices), len(levels), dtype=torch.float64)
+        for places in self.material.pack.by_shape(indices):
+            own = indices[places]
+            x0 = CODEC.encode(self.material.pictures(own))
+            noise = noise_for(self.seed, own, x0.shape[1:])
+            texts = [captions[place] for place in places.tolist()]
+            batch = BATCH.get(self.device.type, 256)
+            found[places] = yield from errors(self.given, x0, texts, noise, levels, batch=batch, device=self.device)
+        return found
+
+    def ideal(self, indices: Tensor) -> Generator[int, None, tuple[Tensor, Tensor]]:
+        """Noise errors [N, K] of the ideal denoiser of the training set at training pictures, two times.
+
+        The first knows the captions, so that it has to tell only pictures of the same caption from each other; the
+        second does not.
+        """
+        pack, seen = self.material.pack, self.material.seen
+        found = torch.empty(2, len(indices), len(self.sigmas), dtype=torch.float64)
+        for places in pack.by_shape(indices):
+            own = indices[places]
+            alike = seen[torch.from_numpy(pack.shape_of[seen.numpy()] == pack.shape_of[int(own[0])])]
+            x0 = CODEC.encode(self.material.pictures(own))
+            noise = noise_for(self.seed, own, x0.shape[1:])
+            blind = torch.zeros(len(alike)) if pack.weights is None else pack.weights[alike].log()
+            priors = [blind + _log_shares(self.material, own, alike), blind]
+            found[:, places] = yield from finite_errors(
+                _blocks(self.material, alike, x0[0].numel()), x0, noise, self.sigmas, priors
+            )
+        return found[0], found[1]
+
+
+def _blocks(material: Material, indices: Tensor, values: int) -> Callable[[], Iterator[Tensor]]:
+    step = max(16, BLOCK_VALUES // values)
+
+    def blocks() -> Iterator[Tensor]:
+        for start in range(0, len(indices), step):
+            yield CODEC.encode(material.pictures(indices[start : start + step]))
+
+    return blocks
+
+
+def _log_shares(material: Material, queries: Tensor, points: Tensor) -> Tensor:
+    """ln of the probability that a point [N] is shown with the first caption of a query [Q]: [Q, N]."""
+    said_by: dict[int, list[int]] = defaultdict(list)
+    choices = material.pack.choices
+    for place, index in enumerate(points.tolist()):
+        for caption in choices[index]:
+            said_by[caption].append(place)
+    shares = torch.zeros(len(queries), len(points))
+    for row, index in enumerate(queries.tolist()):
+        for place in said_by[choices[index][0]]:
+            shares[row, place] += 1 / len(choices[int(points[place])])
+    return shares.log()
+
+
+def caption_use(
+    right: Tensor, other: Tensor, empty: Tensor, words: list[WordUse], word_sigmas: list[float], on_unseen: bool
+) -> CaptionUse:
+    """Put together what errors [N, K] under the right, another and no caption say."""
+    return CaptionUse(
+        on_unseen=on_unseen,
+        right=means(right),
+        other=means(other),
+        empty=means(empty),
+        gain_over_other=[gain(a, b) for a, b in zip(right.unbind(1), other.unbind(1), strict=True)],
+        gain_over_empty=[gain(a, b) for a, b in zip(right.unbind(1), empty.unbind(1), strict=True)],
+        words=words,
+        word_sigmas=word_sigmas,
+    )
+
+
+def gain(better: Tensor, worse: Tensor) -> Estimate:
+    """How much smaller one error is than another on the same pictures and noise [N], relative to the larger.
+
+    1 - mean(better) / mean(worse), with the interval of the ratio by the delta method.
+    """
+    total = float(worse.double().mean())
+    if not total > 0:
+        return Estimate(0.0, 0.0, 0.0)
+    ratio = float(better.double().mean()) / total
+    spread = mean((ratio * worse.double() - better.double()) / total)
+    return Estimate(1 - ratio, 1 - ratio + spread.low, 1 - ratio + spread.high)
+
+
+def word_use(probes: Sequence[Probe], with_word: Tensor, without: Tensor) -> list[WordUse]:
+    """The rise of the error when a word is left out, the largest first.
+
+    with_word [N, L]: errors of all pictures; without [P, L]: of the probes. Levels are given equal weight.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, probe in enumerate(probes):
+        rows[probe.word].append(row)
+    base = with_word.mean(0)
+    found = []
+    for word, own in rows.items():
+        pictures = torch.tensor([probes[row].picture for row in own])
+        rise = ((without[own] - with_word[pictures]) / base).mean(1)
+        found.append(WordUse(word=word, effect=mean(rise), num=len(own)))
+    return sorted(found, key=lambda use: -use.effect.value)

@@ -1,0 +1,197 @@
+"""What an evaluation found, as data: written to JSON, shown in the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from tintype.evaluate.accuracy import Score
+from tintype.evaluate.statistics import Estimate
+
+FORMAT = 1  # of results.json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How much is measured. More pictures narrow the intervals."""
+
+    num: int = 192  # pictures of each kind, seen and unseen
+    samples: int = 192  # pictures made
+    asked: int = 96  # captions of the drawn world, new and held out each
+    compared: int = 64  # captions that settings are compared on
+    calibrated: int = 1000  # unseen pictures that the alarm is calibrated on, at most
+    seed: int = 0
+    features: str = "scattering"
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """Which model was evaluated, on what."""
+
+    name: str
+    sha256: str
+    images_seen: int
+    preset: str
+    num_weights: int
+    resolution: int
+    text: str
+    data: str
+    fingerprint: str
+    num_seen: int
+    num_unseen: int
+    num_measured_seen: int
+    num_measured_unseen: int
+    steps: int
+    guidance: float
+    sampler: str
+    version: str
+    time: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseErrors:
+    """Mean squared error of the predicted noise at each level; 1 is as wrong as predicting none."""
+
+    unseen: list[Estimate]
+    seen: list[Estimate]
+    ideal: list[Estimate]  # of the best any model could do that knows the training set by heart, captions included
+    ideal_blind: list[Estimate]  # the same without captions
+    gauge: list[Estimate]
+    gauge_overall: Estimate | None  # levels weighted as in training
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordUse:
+    """What leaving out a word does to the error."""
+
+    word: str
+    effect: Estimate  # relative rise of the error
+    num: int  # pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionUse:
+    """The error under the right caption, one of another picture, and none."""
+
+    on_unseen: bool  # otherwise measured on training pictures
+    right: list[Estimate]
+    other: list[Estimate]
+    empty: list[Estimate]
+    gain_over_other: list[Estimate]  # relative: 0.2 means a fifth less error under the right caption
+    gain_over_empty: list[Estimate]
+    words: list[WordUse]
+    word_sigmas: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """How near samples come to training pictures."""
+
+    share: Estimate  # of samples that raise the alarm
+    num_alarmed: int
+    num: int
+    rate: float  # of unseen pictures that raise it
+    num_calibrated: int
+    calibrated_on: str
+    num_leaked: int  # unseen pictures that equal a training picture
+    distance: float  # median over samples to the nearest training picture, in levels of 255
+    distance_unseen: float  # the same of unseen pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Samples as a whole against real pictures, in a space of features."""
+
+    features: str
+    frechet: Estimate  # samples against training pictures
+    frechet_real: Estimate  # unseen pictures against training pictures: what a perfect model would score
+    precision: Estimate
+    recall: Estimate
+    precision_real: Estimate
+    recall_real: Estimate
+    num: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How well captions are drawn under one setting, on the same captions and noise."""
+
+    steps: int
+    guidance: float
+    all_right: Estimate
+    mean_right: Estimate  # share of what captions say
+    evaluations: float  # of the network, a picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionAccuracy:
+    """How often pictures show what captions say, judged by a program."""
+
+    scores: dict[str, dict[str, Score]]  # "new", "held out" and "chance" -> attribute
+    by_distance: dict[int, Score]  # everything right, by how many combinations are new
+    settings: list[Setting]
+    chosen: Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """All of it; parts that could not be measured are None, and `notes` say why."""
+
+    about: About
+    settings: Settings
+    sigmas: list[float]
+    noise: NoiseErrors
+    captions: CaptionUse | None = None
+    copies: Copies | None = None
+    quality: Quality | None = None
+    accuracy: CaptionAccuracy | None = None
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbor:
+    """A sample beside the training pictures nearest to it."""
+
+    caption: str
+    sample: Image.Image
+    by_pixels: Image.Image
+    by_features: Image.Image
+    distance: float  # in levels of 255
+    alarmed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Pictures for the report, and what two models are compared by."""
+
+    samples: list[tuple[str, Image.Image]]
+    neighbors: list[Neighbor]
+    developing: bytes | None
+    measured: list[str]  # sha256 of the unseen pictures, in order
+    unseen_errors: Tensor  # [N, K]
+
+
+def to_json(result: Result) -> str:
+    """A result as JSON; what is not a finite number becomes null."""
+    return json.dumps({"format": FORMAT, **_plain(result)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Estimate):
+        return _plain(value._asdict())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,287 @@
+"""The sections of the report that hold plots and tables."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+from tintype.data.files import shown
+from tintype.evaluate.accuracy import ATTRIBUTES
+from tintype.evaluate.plot import Curve, plot
+from tintype.evaluate.results import CaptionAccuracy, Result
+from tintype.evaluate.statistics import Estimate
+from tintype.evaluate.verdict import between, number, percent
+
+SIGMA = "sigma, more noise"
+
+
+def _text(value: object) -> str:
+    return html.escape(shown(str(value)))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 1) -> str:
+    """Cells are HTML; from column `numbers_from` on they are set to the right."""
+
+    def cell(tag: str, column: int, content: str) -> str:
+        return f"<{tag}{' class=number' if column >= numbers_from else ''}>{content}</{tag}>"
+
+    top = "".join(cell("th", column, content) for column, content in enumerate(head))
+    body = "".join(
+        f"<tr>{''.join(cell('td', column, content) for column, content in enumerate(row))}</tr>" for row in rows
+    )
+    return (
+        f"<div class=scroll tabindex=0 role=region aria-label=table><table><thead><tr>{top}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _named(result: Result, what: str, several: bool) -> str:
+    return f"{result.about.name}, {what}" if several else what
+
+
+def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[str, Any] | None) -> str:
+    """Errors of the predicted noise, and between two models the gain of the second."""
+    several, first = len(results) > 1, results[0]
+    curves = [
+        Curve(
+            name="predicting nothing", x=first.sigmas, y=[Estimate(1.0, 1.0, 1.0)] * len(first.sigmas),
+            color=5, dashed=True, band=False,
+        )
+    ]  # fmt: skip
+    for place, result in enumerate(results):
+        own = result.noise
+        curves.append(Curve(name=_named(result, "unseen pictures", several), x=result.sigmas, y=own.unseen, color=place))
+        curves.append(
+            Curve(
+                name=_named(result, "training pictures", several), x=result.sigmas, y=own.seen,
+                color=place if several else 1, dashed=several, band=not several,
+            )
+        )  # fmt: skip
+    curves.append(
+        Curve(name="best possible by heart", x=first.sigmas, y=first.noise.ideal, color=4, dashed=True, band=False)
+    )
+    curves.append(
+        Curve(
+            name="best possible by heart, without captions", x=first.sigmas, y=first.noise.ideal_blind,
+            color=2, dashed=True, band=False,
+        )
+    )  # fmt: skip
+    if before is not None:
+        curves.append(_earlier(before))
+    floor = min(e.value for result in results for e in (*result.noise.unseen, *result.noise.seen) if e.value > 0)
+    main = plot("Error of the predicted noise", SIGMA, "mean square", curves, log_y=True, low=floor / 30)
+    side = _gains(gap, results) if gap is not None else _gauge(results)
+    rows = [
+        [f"{sigma:.3g}", *(_cell(curve, level) for result in results for curve in _curves(result))]
+        for level, sigma in enumerate(first.sigmas)
+    ]
+    names = ("unseen", "training", "by heart", "by heart, no captions", "gauge")
+    head = ["sigma", *(_text(_named(result, name, several)) for result in results for name in names)]
+    return (
+        "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which noise. "
+        "1 is as wrong as saying there is none. The dashed line below is what a program would reach that keeps every "
+        "training picture and looks it up.</p>"
+        f'<div class=two>{main}{side}</div>{"" if gap is None else _gauge(results)}'
+        f"<details><summary>All figures</summary>{_table(head, rows, 0)}</details></section>"
+    )
+
+
+def _curves(result: Result) -> tuple[list[Estimate], ...]:
+    own = result.noise
+    return own.unseen, own.seen, own.ideal, own.ideal_blind, own.gauge
+
+
+def _cell(curve: Sequence[Estimate], level: int) -> str:
+    if level >= len(curve) or curve[level].value != curve[level].value:
+        return "–"
+    one = curve[level]
+    return f"{one.value:.3g} <span class=soft>[{one.low:.2g}, {one.high:.2g}]</span>"
+
+
+def _earlier(before: dict[str, Any]) -> Curve:
+    rows = before["noise"]["unseen"]
+    values = [Estimate(*(float("nan") if row[key] is None else row[key] for key in ("value",) * 3)) for row in rows]
+    seen = before["about"]["images_seen"]
+    return Curve(name=f"unseen, at {seen:,} images", x=before["sigmas"], y=values, color=3, dashed=True, band=False)
+
+
+def _gains(gap: dict[str, Any], results: Sequence[Result]) -> str:
+    found = [Estimate(**row) for row in gap["gains"]]
+    title = f"How much less wrong {results[1].about.name} is than {results[0].about.name}, on the same pictures"
+    return plot(title, SIGMA, "of the error", [Curve(name="gain", x=gap["sigmas"], y=found, color=1)], percent=True)
+
+
+def _gauge(results: Sequence[Result]) -> str:
+    several = len(results) > 1
+    curves = [
+        Curve(name=_named(result, "gauge", several), x=result.sigmas, y=result.noise.gauge, color=place)
+        for place, result in enumerate(results)
+    ]
+    title = "Memorization gauge: 0 % understands, 100 % knows by heart"
+    return plot(title, SIGMA, "of the way", curves, low=-0.5, high=1.0, percent=True)
+
+
+def listening(results: Sequence[Result]) -> str:
+    """What captions are worth."""
+    several = len(results) > 1
+    curves, words = [], []
+    for place, result in enumerate(results):
+        heard = result.captions
+        if heard is None:
+            continue
+        against = (("another caption", heard.gain_over_other, False), ("no caption", heard.gain_over_empty, True))
+        for what, gain, dashed in against:
+            name = _named(result, f"against {what}", several)
+            color = place if several else int(dashed)
+            curves.append(Curve(name=name, x=result.sigmas, y=gain, color=color, dashed=dashed, band=not dashed))
+        words.append(_words(result, several))
+    if not curves:
+        return ""
+    figure = plot("What the right caption takes off the error", SIGMA, "of the error", curves, percent=True)
+    return (
+        "<section><h2>Does it listen?</h2><p>The same noisy pictures with their own caption, with the caption of another "
+        "picture, and with none. Where the gap is zero the model does not use the caption.</p>"
+        f"<div class=two>{figure}{''.join(words)}</div></section>"
+    )
+
+
+def _words(result: Result, several: bool) -> str:
+    heard = result.captions
+    if heard is None or not heard.words:
+        return ""
+    most = max(max(word.effect.value for word in heard.words), 1e-9)
+    rows = [
+        [
+            _text(word.word),
+            f'<span class=bar style="width:{max(0.0, 7 * word.effect.value / most):.2f}rem"></span>',
+            between(word.effect),
+        ]
+        for word in heard.words[:12]
+    ]
+    of_whom = f", {_text(result.about.name)}" if several else ""
+    levels = ", ".join(f"{sigma:.2g}" for sigma in heard.word_sigmas)
+    return (
+        f"<div><h3>Words it misses most when they are left out{of_whom}</h3><p class=soft>Rise of the error at sigma {levels}, "
+        f"in about {heard.words[0].num} pictures each.</p>{_table(['word', '', 'rise'], rows, 2)}</div>"
+    )
+
+
+def copying(results: Sequence[Result]) -> str:
+    """The share of near copies."""
+    rows = []
+    for result in results:
+        copies = result.copies
+        if copies is None:
+            continue
+        overall = result.noise.gauge_overall
+        rows.append([
+            _text(result.about.name), "–" if overall is None else between(overall), f"{copies.num_alarmed} of {copies.num}",
+            between(copies.share), percent(copies.rate), f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
+        ])  # fmt: skip
+    if not rows:
+        return ""
+    head = ["model", "gauge", "near copies", "share", "by chance", "distance", "of unseen"]
+    on = next(result.copies for result in results if result.copies is not None)
+    return (
+        "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it lies nearer to a training picture, for where it "
+        f"lies, than all but {percent(on.rate)} of {on.num_calibrated:,} {_text(on.calibrated_on)} do. Distances are medians to the "
+        f"nearest training picture, in levels of 255.</p>{_table(head, rows)}</section>"
+    )
+
+
+def accuracy(results: Sequence[Result]) -> str:
+    """How often pictures show what captions say."""
+    several = len(results) > 1
+    parts = [_accuracy(result, found, several) for result in results if (found := result.accuracy) is not None]
+    if not parts:
+        return ""
+    return f"<section><h2>Does it draw what is said?</h2>{''.join(parts)}</section>"
+
+
+def _accuracy(result: Result, found: CaptionAccuracy, several: bool) -> str:
+    columns = list(found.scores)
+    rows = [
+        [label, *(_score(found.scores[column][name].right, found.scores[column][name].num) for column in columns)]
+        for name, label in ATTRIBUTES.items()
+    ]
+    table = _table(["right in", *(_text(column) for column in columns)], rows)
+    distances = ", ".join(
+        f"{distance} new combination{'s' * (distance != 1)}: {between(one.right)} of {one.num}"
+        for distance, one in found.by_distance.items()
+    )
+    chosen = found.chosen
+    return (
+        (f"<h3>{_text(result.about.name)}</h3>" if several else "")
+        + "<p>A program looks at every picture. <em>Held out</em>: the caption has a color and shape, or an arrangement "
+        "of two colors, that no training picture shows. <em>Chance</em>: good pictures of other captions.</p>"
+        f"{table}<p>All right, by how much is new: {distances}.</p><div class=two>{_settings(result, found)}</div>"
+        f"<p>Best of what was tried: {chosen.steps} steps, guidance {chosen.guidance:g}, {between(chosen.mean_right)} of "
+        f"what captions say for {chosen.evaluations:.0f} evaluations a picture; the model's own are {result.about.steps} "
+        f"steps, guidance {result.about.guidance:g}. <code>--save</code> writes them into the model.</p>"
+    )
+
+
+def _score(right: Estimate, num: int) -> str:
+    return f"{between(right)} <span class=soft>of {num}</span>" if num else "–"
+
+
+def _settings(result: Result, found: CaptionAccuracy) -> str:
+    by_guidance = [one for one in found.settings if one.steps == result.about.steps]
+    by_steps = [one for one in found.settings if one.guidance == found.chosen.guidance]
+    figures = []
+    for title, x_name, some, log, values in (
+        ("By guidance", "guidance", by_guidance, False, [one.guidance for one in by_guidance]),
+        ("By steps", "steps", by_steps, True, [float(one.steps) for one in by_steps]),
+    ):
+        curves = [
+            Curve(name="of what captions say", x=values, y=[one.mean_right for one in some], color=1),
+            Curve(name="all of it", x=values, y=[one.all_right for one in some], color=0),
+        ]
+        name = f"{title} ({result.about.name})"
+        figures.append(plot(name, x_name, "right", curves, log_x=log, low=0.0, high=1.0, percent=True))
+    return "".join(figures)
+
+
+def quality(results: Sequence[Result]) -> str:
+    """Samples as a whole."""
+    rows = []
+    for result in results:
+        own = result.quality
+        if own is None:
+            continue
+        name = _text(result.about.name)
+        rows.append([name, number(own.frechet), between(own.precision), between(own.recall)])
+        real = number(own.frechet_real), between(own.precision_real), between(own.recall_real)
+        rows.append([f"unseen real pictures ({own.num})", *real])
+    if not rows:
+        return ""
+    features = next(result.quality.features for result in results if result.quality is not None)
+    return (
+        "<section><h2>Does it look real, and varied?</h2><p>Distance of the samples as a whole from training pictures, "
+        "corrected for their number; the share of samples that lie among real pictures; and the share of real pictures "
+        f"among which samples lie. In the space of features <em>{_text(features)}</em>; the second row is what a perfect model "
+        f"would reach.</p>{_table(['pictures', 'Fréchet distance', 'precision', 'recall'], rows)}</section>"
+    )
+
+
+def provenance(results: Sequence[Result]) -> str:
+    """What was measured, on what, with what."""
+    parts = []
+    for result in results:
+        about, plan = result.about, result.settings
+        facts = {
+            "model": f"{about.name}, preset {about.preset}, {about.num_weights:,} weights, text {about.text}",
+            "sha256 of its weights": about.sha256,
+            "images seen": f"{about.images_seen:,}",
+            "data": f"{about.data}: {about.num_seen:,} pictures trained on, {about.num_unseen:,} unseen",
+            "fingerprint of the data": about.fingerprint,
+            "measured": f"{about.num_measured_unseen} unseen and {about.num_measured_seen} training pictures at "
+            f"{len(result.sigmas)} noise levels",
+            "samples": f"{plan.samples}, {about.sampler}, {about.steps} steps, guidance {about.guidance:g}",
+            "seed": str(plan.seed),
+            "made": f"{about.time}, in {result.seconds:.0f} s, by tintype {about.version}",
+        }
+        rows = [[_text(name), _text(value)] for name, value in facts.items()]
+        parts.append(_table(["", ""], rows, 9).replace("<table>", "<table class=facts>"))
+    return f"<section><h2>What was measured, and how</h2>{''.join(parts)}</section>"

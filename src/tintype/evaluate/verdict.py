@@ -1,0 +1,152 @@
+"""What an evaluation means, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from tintype.evaluate.results import Result
+from tintype.evaluate.statistics import Estimate
+
+GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
+MIDDLE = 1.0  # the noise level that one figure is given for
+COPYING, LEARNING_BY_HEART = 0.5, 0.1  # of the gauge
+
+
+class Line(NamedTuple):
+    """One sentence, and how good the news is."""
+
+    topic: str
+    text: str
+    mark: str
+
+
+def percent(value: float) -> str:
+    """A share as people write it: 3 %, 0.4 %, 99.93 %; near the ends with the digits that tell."""
+    if not math.isfinite(value):
+        return "unknown"
+    shown = 100 * value
+    away = min(abs(shown), abs(100 - shown))
+    digits = 0 if away >= 10 else 1 if away >= 1 else 2 if away >= 0.1 or away == 0 else 3
+    text = f"{shown:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def between(estimate: Estimate) -> str:
+    """A share with its interval: 41 % [32, 51]."""
+    low, high = (percent(end).removesuffix(" %") for end in (estimate.low, estimate.high))
+    return f"{percent(estimate.value)} [{low}, {high}]"
+
+
+def verdict(result: Result) -> list[Line]:
+    """The findings, most important first; what was not measured is not mentioned."""
+    lines = [*_noise(result), *_heard(result), *_copies(result), *_accuracy(result), *_quality(result)]
+    return lines
+
+
+def _noise(result: Result) -> list[Line]:
+    noise, sigmas = result.noise, result.sigmas
+    place = min(range(len(sigmas)), key=lambda level: abs(math.log(sigmas[level] / MIDDLE)))
+    curve, of_what = (noise.unseen, "pictures it has never seen") if result.about.num_measured_unseen else (
+        noise.seen, "its training pictures",
+    )  # fmt: skip
+    found = 1 - curve[place].value
+    text = f"It sees {percent(found)} of the noise at sigma {sigmas[place]:.2g} in {of_what}"
+    trivial = max((curve[level].value for level in range(len(sigmas))), default=math.nan)
+    mark = GOOD if found > 0.95 else FAIR if found > 0.8 else BAD
+    text += f"; at the slightest, sigma {sigmas[0]:.2g}, {percent(max(0.0, 1 - curve[0].value))}."
+    if trivial > 1.05:
+        worst = max(range(len(sigmas)), key=lambda level: curve[level].value)
+        text += f" At sigma {sigmas[worst]:.2g} it is worse than predicting none."
+    return [Line("noise", text, mark)]
+
+
+def _heard(result: Result) -> list[Line]:
+    heard = result.captions
+    if heard is None:
+        return []
+    gains = heard.gain_over_other
+    clear = [level for level, gain in enumerate(gains) if gain.low > 0]
+    if not clear:
+        text = "It does not listen: another picture's caption serves it as well as the right one, at every level."
+        return [Line("captions", text, BAD)]
+    best = max(clear, key=lambda level: gains[level].value)
+    span = f"from sigma {result.sigmas[clear[0]]:.2g} to {result.sigmas[clear[-1]]:.2g}"
+    strong = gains[best].value
+    how = "It listens" if strong >= 0.2 else "It listens a little"
+    text = (
+        f"{how}: the right caption takes {between(gains[best])} off the error that another picture's caption leaves, at "
+        f"sigma {result.sigmas[best]:.2g}; a difference is clear {span}."
+    )
+    words = [word for word in heard.words if word.effect.low > 0][:5]
+    if words:
+        text += f" Words that matter most: {', '.join(word.word for word in words)}."
+    return [Line("captions", text, GOOD if strong >= 0.2 else FAIR)]
+
+
+def _copies(result: Result) -> list[Line]:
+    lines = []
+    overall = result.noise.gauge_overall
+    if overall is not None and math.isfinite(overall.value):
+        mark = BAD if overall.low > COPYING else FAIR if overall.low > LEARNING_BY_HEART else GOOD
+        how = {
+            BAD: "It knows its training pictures by heart",
+            FAIR: "It has begun to learn its training pictures by heart",
+            GOOD: "It has not learned its training pictures by heart",
+        }[mark]
+        text = f"{how}: memorization gauge {between(overall)}, where 0 is not at all and 100 entirely."
+        lines.append(Line("memory", text, mark))
+    copies = result.copies
+    if copies is not None:
+        many = copies.share.low > max(copies.rate, 0.01)
+        text = (
+            f"{'It copies' if many else 'No more near copies than chance'}: {copies.num_alarmed} of {copies.num} samples, "
+            f"{between(copies.share)}, are near copies of a training picture; of pictures it never saw, "
+            f"{percent(copies.rate)} would count as such."
+        )
+        lines.append(Line("copies", text, BAD if copies.share.low > 0.1 else FAIR if many else GOOD))
+    return lines
+
+
+def _accuracy(result: Result) -> list[Line]:
+    found = result.accuracy
+    if found is None:
+        return []
+    new, held_out, by_chance = (found.scores[name]["all"].right for name in ("new", "held out", "chance"))
+    mark = GOOD if new.value >= 0.8 else FAIR if new.low > by_chance.high else BAD
+    text = (
+        f"It draws all that a new caption says {between(new)} of the time, and {between(held_out)} where the "
+        f"combination is one it has never seen; chance would do {percent(by_chance.value)}."
+    )
+    said = [
+        (name, score.right.value) for name, score in found.scores["new"].items() if name != "all" and score.num >= 10
+    ]
+    if said:
+        name, value = min(said, key=lambda one: one[1])
+        text += f" Hardest for it: {_called(name)}, {percent(value)}."
+    return [Line("accuracy", text, mark)]
+
+
+def _called(attribute: str) -> str:
+    from tintype.evaluate.accuracy import ATTRIBUTES
+
+    return ATTRIBUTES[attribute]
+
+
+def _quality(result: Result) -> list[Line]:
+    quality = result.quality
+    if quality is None:
+        return []
+    text = (
+        f"As a whole its pictures are at a Fréchet distance of {number(quality.frechet)} from real ones, where unseen "
+        f"real ones are at {number(quality.frechet_real)}; {percent(quality.precision.value)} of them look real "
+        f"(real ones: {percent(quality.precision_real.value)}), and they cover {percent(quality.recall.value)} of the "
+        f"variety ({percent(quality.recall_real.value)})."
+    )
+    good = quality.recall.high >= quality.recall_real.low and quality.precision.high >= quality.precision_real.low
+    return [Line("quality", text, GOOD if good else PLAIN)]
+
+
+def number(estimate: Estimate) -> str:
+    """A figure with its interval."""
+    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"

@@ -1,0 +1,39 @@
+"""Work that takes time, told as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Progress(NamedTuple):
+    """How far one stage is."""
+
+    stage: str
+    done: int
+    total: int
+
+
+def told(stage: str, total: int, work: Generator[int, None, T]) -> Generator[Progress, None, T]:
+    """Turn counts of what was done into progress; gives what `work` returns."""
+    done = 0
+    yield Progress(stage, 0, total)
+    while True:
+        try:
+            done += next(work)
+        except StopIteration as end:
+            found: T = end.value
+            return found
+        yield Progress(stage, min(done, total), total)
+
+
+def finished(work: Generator[object, None, T]) -> T:
+    """Run work to its end and give what it found."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            found: T = end.value
+            return found
