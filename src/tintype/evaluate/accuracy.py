@@ -30,7 +30,7 @@ _SURE = 0.98  # share of captions that speak only the words of the world: then t
 class Ask(NamedTuple):
     """A caption of the world, and what it says."""
 
-    index: int  # in the world of its split
+    number: int  # in the world of its split
     caption: str
     scene: Scene
 
@@ -121,7 +121,7 @@ def chance(asked: Sequence[Ask], size: int, seed: int) -> dict[str, Score]:
     order = permutation(seed, Purpose.PAIRED, 0, len(asked)).tolist()
     verdicts, scenes = [], []
     for own, other in zip(order, order[1:] + order[:1], strict=True):
-        picture = draw(asked[other].scene, size, rng_of(SEED, asked[other].index, Stream.PICTURE))
+        picture = draw(asked[other].scene, size, rng_of(SEED, asked[other].number, Stream.PICTURE))
         verdicts.append(check_picture(picture, asked[own].scene))
         scenes.append(asked[own].scene)
     return scores(verdicts, scenes)

@@ -41,7 +41,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--features", metavar="NAME", help="to compare pictures in: scattering (it ships), inception, hf:NAME-OR-FOLDER"
     )
     command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="of all that is drawn (0)")
-    command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the decoded pictures here, for several uses")
+    command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the decoded pictures here")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.set_defaults(run=run)
 

@@ -10,7 +10,18 @@ import torch
 from tintype.config import SampleConfig
 from tintype.data.shapes_check import Verdict
 from tintype.diffusion.samplers import SAMPLERS, num_evaluations
-from tintype.evaluate.accuracy import SPLITS, Ask, Score, asks, chance, concept_distance, judged, mean_right, score, scores
+from tintype.evaluate.accuracy import (
+    SPLITS,
+    Ask,
+    Score,
+    asks,
+    chance,
+    concept_distance,
+    judged,
+    mean_right,
+    score,
+    scores,
+)
 from tintype.evaluate.making import making
 from tintype.evaluate.results import CaptionAccuracy, Setting, Settings
 from tintype.evaluate.statistics import mean, share
@@ -50,8 +61,8 @@ def caption_accuracy(
 def _by_distance(verdicts: Sequence[Verdict], asked: Sequence[Ask]) -> dict[int, Score]:
     found = {}
     for distance in sorted({concept_distance(ask.scene) for ask in asked}):
-        some = [(v, ask.scene) for v, ask in zip(verdicts, asked, strict=True) if concept_distance(ask.scene) == distance]
-        found[distance] = score([v for v, _ in some], [scene for _, scene in some], "all")
+        own = [place for place, ask in enumerate(asked) if concept_distance(ask.scene) == distance]
+        found[distance] = score([verdicts[place] for place in own], [asked[place].scene for place in own], "all")
     return found
 
 
@@ -78,9 +89,7 @@ def _compared(
         right = torch.tensor([mean_right(v, ask.scene) for v, ask in zip(verdicts, asked, strict=True)])
         whole = share(sum(verdict.all for verdict in verdicts), len(verdicts))
         work = _evaluations(pipeline, steps, guidance)
-        setting = Setting(
-            steps=steps, guidance=guidance, all_right=whole, mean_right=mean(right), evaluations=work
-        )
+        setting = Setting(steps=steps, guidance=guidance, all_right=whole, mean_right=mean(right), evaluations=work)
         tried[steps, guidance] = setting, right
 
     for guidance in sorted({*GUIDANCE, sample.guidance}):

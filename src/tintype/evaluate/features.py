@@ -1,9 +1,9 @@
-"""A fixed space of features to compare pictures in: it ships with the program, was never trained, and needs no download.
+"""A fixed space of features to compare pictures in: it ships, was never trained, and needs no download.
 
-What is compared is where the colors are and which edges are where: means of colors on a 4 x 4 grid, on a 2 x 2 grid
-the strength of Gabor waves of four directions and three lengths in brightness and of three lengths in the two opponent
-colors, and the strength of longer waves in the strength of shorter ones: a small scattering transform (Bruna and Mallat,
-1203.1513), 132 numbers. Features of networks trained on photographs say more about photographs, and little
+What is compared is where the colors are and which edges are where: means of colors on a 4 x 4 grid; on a 2 x 2 grid
+the strength of Gabor waves of four directions and three lengths in brightness, and of three lengths in two opponent
+colors; and the strength of longer waves in the strength of shorter ones. That is a small scattering transform (Bruna
+and Mallat, 1203.1513), 132 numbers. Features of networks trained on photographs say more about photographs, and little
 about drawings, icons or stains; this one favors no kind of picture. Where such networks are installed, `hf:NAME` and
 `inception` take their place.
 """
@@ -101,7 +101,7 @@ def _waves() -> Tensor:
 
 def _inception() -> Features:
     try:
-        from torchmetrics.image.fid import NoTrainInceptionV3
+        from torchmetrics.image.fid import NoTrainInceptionV3  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         raise MissingExtraError("torchmetrics", "torchmetrics[image]") from None
     network: Any = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tintype import __version__
@@ -16,7 +17,7 @@ from tintype.evaluate import caption_use as use
 from tintype.evaluate.accuracy import is_shapes
 from tintype.evaluate.drawn import caption_accuracy
 from tintype.evaluate.gauge import gauge
-from tintype.evaluate.levels import noise_levels
+from tintype.evaluate.levels import Given, noise_levels
 from tintype.evaluate.making import developing, making
 from tintype.evaluate.material import Material, some_of
 from tintype.evaluate.network import Bench, caption_use, word_use
@@ -24,7 +25,6 @@ from tintype.evaluate.results import About, CaptionUse, NoiseErrors, Result, Set
 from tintype.evaluate.sampled import as_a_whole, near_copies
 from tintype.evaluate.statistics import UNKNOWN, means
 from tintype.evaluate.work import Progress, told
-from tintype.nets.conditioning import Conditioning
 from tintype.pipeline import Pipeline
 
 MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3
@@ -51,10 +51,7 @@ def evaluating(
     pipeline.one_by_one = False  # pictures may share a batch: they are looked at, not made again
     notes = list(material.notes)
     sigmas = noise_levels(pipeline.config.noise)
-    bench = Bench(
-        lambda captions: pipeline.denoiser.given(_encoded(pipeline, captions)),
-        material, sigmas, settings.seed, pipeline.device,
-    )  # fmt: skip
+    bench = Bench(given_by(pipeline), material, sigmas, settings.seed, pipeline.device)
     seen = some_of(material.seen, settings.num, settings.seed, SEEN)
     unseen = some_of(material.unseen, settings.num, settings.seed, UNSEEN)
     _note_few(notes, seen, unseen)
@@ -88,8 +85,9 @@ def evaluating(
     )
 
 
-def _encoded(pipeline: Pipeline, captions: Sequence[str]) -> Conditioning:
-    return pipeline.encode(captions)
+def given_by(pipeline: Pipeline) -> Given:
+    """The network of a pipeline, told captions."""
+    return lambda captions: pipeline.denoiser.given(pipeline.encode(captions))
 
 
 def _network(bench: Bench, seen: Tensor, unseen: Tensor) -> Generator[Progress, None, _Errors]:
@@ -167,7 +165,7 @@ def _words(
 
 def _samples(
     pipeline: Pipeline, material: Material, settings: Settings
-) -> Generator[Progress, None, tuple[list[str], list]]:  # type: ignore[type-arg]
+) -> Generator[Progress, None, tuple[list[str], list[Image.Image]]]:
     """Pictures for captions of training pictures, of which copies are most likely."""
     pool = material.seen if len(material.seen) else material.unseen
     chosen = pool[torch.arange(settings.samples) % len(pool)]
@@ -185,7 +183,9 @@ def _note_few(notes: list[str], seen: Tensor, unseen: Tensor) -> None:
             "no pictures are held out, so nothing can be said of new pictures; all errors are of training pictures"
         )
     elif len(unseen) < FEW:
-        notes.append(f"only {len(unseen)} pictures are held out: what is said of new pictures is little more than a guess")
+        notes.append(
+            f"only {len(unseen)} pictures are held out: what is said of new pictures is little more than a guess"
+        )
     if not len(seen):
         notes.append("none of these pictures is known to have been trained on, so whether it copies cannot be told")
     elif len(seen) < FEW:

@@ -17,7 +17,7 @@ Blocks = Callable[[], Iterator[Tensor]]
 class Nearest(NamedTuple):
     """For each of Q pictures."""
 
-    index: Tensor  # [Q] int64, of the nearest point
+    place: Tensor  # [Q] int64, of the nearest point
     distance: Tensor  # [Q] float64, root mean square over the D numbers
     relative: Tensor  # [Q] float64, to the mean distance of the nearest 20 (after 2301.13188 section 4.2)
 
@@ -29,7 +29,7 @@ def nearest(queries: Tensor, blocks: Blocks, own: Tensor | None = None) -> Gener
     because it is that point, or -1. Yields how many points were gone through.
     """
     center, queries = queries.mean(0), queries - queries.mean(0)  # smaller numbers lose fewer digits
-    squares = torch.full((len(queries), 0), torch.inf)
+    squares = torch.empty(len(queries), 0)
     indices = torch.empty(len(queries), 0, dtype=torch.int64)
     closest = torch.full((len(queries),), torch.inf, dtype=torch.float64)
     start = 0
@@ -43,9 +43,9 @@ def nearest(queries: Tensor, blocks: Blocks, own: Tensor | None = None) -> Gener
         exact = (queries.double() - points[place].double()).square().mean(1).sqrt()
         closest = torch.where(torch.isfinite(best), torch.minimum(closest, exact), closest)
         kept = min(NEIGHBORS, start + len(block))
-        every = torch.cat([squares, apart], 1), torch.cat([indices, torch.arange(len(block)).expand_as(apart) + start], 1)
-        squares, order = every[0].topk(kept, largest=False)
-        indices = every[1].gather(1, order)
+        numbers = torch.arange(start, start + len(block)).expand_as(apart)
+        squares, order = torch.cat([squares, apart], 1).topk(kept, largest=False)
+        indices = torch.cat([indices, numbers], 1).gather(1, order)
         start += len(block)
         yield len(block)
     there = torch.isfinite(squares)
@@ -71,8 +71,8 @@ class Alarm(NamedTuple):
 def calibrate(pixels: Tensor, features: Tensor, rate: float = RATE) -> Alarm:
     """Set the limits so that of unseen pictures, whose relative distances [N] are given, `rate` raise an alarm.
 
-    Both limits lie at the same rank, and as high as the two together may (a conformal test, Vovk 2005, of the smaller of
-    two ranks). With fewer than 1 / rate pictures the alarm is only for what is nearer than all of them.
+    Both limits lie at the same rank, and as high as the two together may: a conformal test (Vovk 2005) of the smaller
+    of two ranks. With fewer than 1 / rate pictures the alarm is only for what is nearer than all of them.
     """
     num = len(pixels)
     allowed = int(rate * (num + 1))

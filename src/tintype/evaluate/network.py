@@ -1,4 +1,4 @@
-"""What is asked of the network itself: noise errors, what the ideal denoiser would do, and whether captions are heard."""
+"""What is asked of the network itself: noise errors, beside the ideal denoiser, and whether captions are heard."""
 
 from __future__ import annotations
 

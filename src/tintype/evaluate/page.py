@@ -84,12 +84,15 @@ def _verdicts(results: Sequence[Result], before: dict[str, Any] | None) -> str:
     columns = []
     for result in results:
         rows = "".join(
-            f'<li class="{line.mark}"><b>{TOPICS[line.topic]} <span>({MARKS[line.mark]})</span></b>{text(line.text)}</li>'
+            f'<li class="{line.mark}"><b>{TOPICS[line.topic]} '
+            f"<span>({MARKS[line.mark]})</span></b>{text(line.text)}</li>"
             for line in verdict(result)
         )
         head = f"<h2>{text(result.about.name)}</h2>" if len(results) > 1 else ""
         notes = "".join(f"<li>{text(note)}</li>" for note in result.notes)
-        columns.append(f"<div>{head}<ul class=verdict>{rows}</ul>{f'<ul class=soft>{notes}</ul>' if notes else ''}</div>")
+        columns.append(
+            f"<div>{head}<ul class=verdict>{rows}</ul>{f'<ul class=soft>{notes}</ul>' if notes else ''}</div>"
+        )
     return f'<div class="{"two" if len(results) > 1 else ""}">{"".join(columns)}</div>'
 
 
@@ -104,12 +107,15 @@ def _neighbors(result: Result, pictures: Shown) -> str:
         )
         alarm = " alarm" if near.alarmed else ""
         rows.append(
-            f'<figure><div class="three{alarm}">{three}</div><figcaption>{text(near.caption)} · {near.distance:.1f} levels'
+            f'<figure><div class="three{alarm}">{three}</div><figcaption>{text(near.caption)} · {near.distance:.1f} '
+            "levels"
             f"{' · near copy' if near.alarmed else ''}</figcaption></figure>"
         )
     return (
-        f"<h3>What {text(result.about.name)} made that comes nearest to a training picture</h3><p class=soft>Each beside the "
-        "training picture nearest in pixels and the one most alike in features; the distance is the root mean square over "
+        f"<h3>What {text(result.about.name)} made that comes nearest to a training picture</h3><p class=soft>Each "
+        "beside the "
+        "training picture nearest in pixels and the one most alike in features; the distance is the root mean square "
+        "over "
         f'pixels, of 255 levels.</p><div class="sheet near">{"".join(rows)}</div>'
     )
 
@@ -124,7 +130,8 @@ def _samples(result: Result, pictures: Shown, num_models: int) -> str:
     if pictures.developing is not None:
         first = text(pictures.samples[0][0])
         strip = (
-            f"<h3>A picture developing: {first}</h3><p class=soft>What the network is given, what it believes lies under "
+            f"<h3>A picture developing: {first}</h3><p class=soft>What the network is given, what it believes lies "
+            "under "
             "the noise, and the noise it sees.</p>"
             f'<div class="scroll strip" tabindex=0 role=region aria-label="steps of a picture">'
             f'<img alt="every step of a picture" src="{_data(pictures.developing)}"></div>'

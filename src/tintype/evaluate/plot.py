@@ -42,6 +42,7 @@ def plot(
     low: float | None = None,
     high: float | None = None,
     percent: bool = False,
+    x_ticks: Sequence[float] | None = None,
 ) -> str:
     """A figure with its legend. `low` and `high` bound the vertical axis; what lies beyond is cut off."""
     shown = [curve for curve in curves if _points(curve, log_y)]
@@ -50,6 +51,8 @@ def plot(
     values = [y for curve in shown for _, y in _points(curve, log_y)]
     bottom, top = min(values) if low is None else low, max(values) if high is None else high
     x = _axis([x for curve in shown for x in curve.x], log_x, LEFT, WIDTH - RIGHT)
+    if x_ticks is not None:
+        x = _Axis(x.place, list(x_ticks))
     y = _axis([bottom, top], log_y, HEIGHT - BOTTOM, TOP)
     parts = [_grid(x, y, percent), _names(x_name, y_name)]
     parts += [_band(curve, x, y, bottom, top, log_y) for curve in shown if curve.band]

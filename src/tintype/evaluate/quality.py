@@ -14,7 +14,9 @@ NEAREST = 3  # neighbors whose distance is the reach of a picture
 
 
 class Projection:
-    """The directions in which real pictures vary most, each scaled to a variance of 1 at most.
+    """The directions in which real pictures vary most, scaled so that all their variance together is 1.
+
+    So pictures that are all alike, at the mean of the real ones, are at a Fréchet distance of 1.
 
     Args:
         features: of real pictures, [N, D].
@@ -29,11 +31,12 @@ class Projection:
         values, vectors = torch.linalg.eigh(scaled.T @ scaled / max(1, len(features) - 1))
         kept = min(dimensions, features.shape[1])
         self._directions = vectors[:, -kept:]
-        self._size = float(values[-kept:].sum()) / kept
+        self._size = max(float(values[-kept:].sum()), 1e-12)
 
     def __call__(self, features: Tensor) -> Tensor:
-        """[N, D] -> [N, kept] float64, of mean variance 1 for the pictures it was made of."""
-        return ((features.double() - self._mean) * self._scale) @ self._directions / self._size**0.5
+        """[N, D] -> [N, kept] float64."""
+        projected: Tensor = ((features.double() - self._mean) * self._scale) @ self._directions / self._size**0.5
+        return projected
 
 
 def frechet(first: Tensor, second: Tensor) -> float:

@@ -24,10 +24,14 @@ class Settings:
     num: int = 192  # pictures of each kind, seen and unseen
     samples: int = 192  # pictures made
     asked: int = 96  # captions of the drawn world, new and held out each
-    compared: int = 64  # captions that settings are compared on
     calibrated: int = 1000  # unseen pictures that the alarm is calibrated on, at most
     seed: int = 0
     features: str = "scattering"
+
+    @property
+    def compared(self) -> int:
+        """Captions that guidance and steps are compared on, new and held out together."""
+        return max(4, 2 * self.asked // 3)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,9 @@ def near_copies(
     scale = described.seen.std(0).clamp(min=1e-6)
     rows = torch.cat([described.samples, described.unseen]) / scale
     alike = yield from told(
-        "nearest in features", len(seen), nearest(rows, lambda: iter((described.seen / scale).split(4096)), excluded)
+        "nearest in features",
+        len(seen),
+        nearest(rows, lambda: iter(torch.split(described.seen / scale, 4096)), excluded),
     )
     copies, alarmed = _judged(pixels, alike, len(samples), calibrated_on, notes)
     shown = _shown(material, captions, pictures, pixels, alike, alarmed, side)
@@ -85,9 +87,7 @@ def _features(
     return torch.cat(rows), features(material.squares(known, side))
 
 
-def _judged(
-    pixels: Nearest, alike: Nearest, num: int, calibrated_on: str, notes: list[str]
-) -> tuple[Copies, Tensor]:
+def _judged(pixels: Nearest, alike: Nearest, num: int, calibrated_on: str, notes: list[str]) -> tuple[Copies, Tensor]:
     """Set the alarm on what follows the first `num`, which are samples, and raise it on those."""
     unseen = pixels.distance[num:] > 0
     leaked = int((~unseen).sum())
@@ -124,8 +124,8 @@ def _shown(
     """The samples that come nearest, those with an alarm first."""
     nearness = torch.minimum(pixels.relative, alike.relative)[: len(pictures)] - 2 * alarmed.double()
     order = nearness.argsort(stable=True)[:SHOWN]
-    near = material.squares(material.seen[pixels.index[order]], side).permute(0, 2, 3, 1).contiguous().numpy()
-    close = material.squares(material.seen[alike.index[order]], side).permute(0, 2, 3, 1).contiguous().numpy()
+    near = material.squares(material.seen[pixels.place[order]], side).permute(0, 2, 3, 1).contiguous().numpy()
+    close = material.squares(material.seen[alike.place[order]], side).permute(0, 2, 3, 1).contiguous().numpy()
     return [
         Neighbor(
             caption=captions[place],
@@ -139,9 +139,7 @@ def _shown(
     ]
 
 
-def as_a_whole(
-    material: Material, described: Described | None, settings: Settings, notes: list[str]
-) -> Quality | None:
+def as_a_whole(material: Material, described: Described | None, settings: Settings, notes: list[str]) -> Quality | None:
     """Compare samples with real pictures, and unseen pictures with them in the same way and number."""
     if described is None:
         return None

@@ -51,7 +51,9 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
     ]  # fmt: skip
     for place, result in enumerate(results):
         own = result.noise
-        curves.append(Curve(name=_named(result, "unseen pictures", several), x=result.sigmas, y=own.unseen, color=place))
+        curves.append(
+            Curve(name=_named(result, "unseen pictures", several), x=result.sigmas, y=own.unseen, color=place)
+        )
         curves.append(
             Curve(
                 name=_named(result, "training pictures", several), x=result.sigmas, y=own.seen,
@@ -79,10 +81,11 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
     names = ("unseen", "training", "by heart", "by heart, no captions", "gauge")
     head = ["sigma", *(_text(_named(result, name, several)) for result in results for name in names)]
     return (
-        "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which noise. "
+        "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which "
+        "noise. "
         "1 is as wrong as saying there is none. The dashed line below is what a program would reach that keeps every "
         "training picture and looks it up.</p>"
-        f'<div class=two>{main}{side}</div>{"" if gap is None else _gauge(results)}'
+        f"<div class=two>{main}{side}</div>{'' if gap is None else _gauge(results)}"
         f"<details><summary>All figures</summary>{_table(head, rows, 0)}</details></section>"
     )
 
@@ -140,7 +143,8 @@ def listening(results: Sequence[Result]) -> str:
         return ""
     figure = plot("What the right caption takes off the error", SIGMA, "of the error", curves, percent=True)
     return (
-        "<section><h2>Does it listen?</h2><p>The same noisy pictures with their own caption, with the caption of another "
+        "<section><h2>Does it listen?</h2><p>The same noisy pictures with their own caption, with the caption of "
+        "another "
         "picture, and with none. Where the gap is zero the model does not use the caption.</p>"
         f"<div class=two>{figure}{''.join(words)}</div></section>"
     )
@@ -162,7 +166,8 @@ def _words(result: Result, several: bool) -> str:
     of_whom = f", {_text(result.about.name)}" if several else ""
     levels = ", ".join(f"{sigma:.2g}" for sigma in heard.word_sigmas)
     return (
-        f"<div><h3>Words it misses most when they are left out{of_whom}</h3><p class=soft>Rise of the error at sigma {levels}, "
+        f"<div><h3>Words it misses most when they are left out{of_whom}</h3><p class=soft>Rise of the error at sigma "
+        f"{levels}, "
         f"in about {heard.words[0].num} pictures each.</p>{_table(['word', '', 'rise'], rows, 2)}</div>"
     )
 
@@ -175,17 +180,20 @@ def copying(results: Sequence[Result]) -> str:
         if copies is None:
             continue
         overall = result.noise.gauge_overall
+        gauge = "–" if overall is None else between(overall)
         rows.append([
-            _text(result.about.name), "–" if overall is None else between(overall), f"{copies.num_alarmed} of {copies.num}",
-            between(copies.share), percent(copies.rate), f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
+            _text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", between(copies.share),
+            percent(copies.rate), f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
         ])  # fmt: skip
     if not rows:
         return ""
     head = ["model", "gauge", "near copies", "share", "by chance", "distance", "of unseen"]
     on = next(result.copies for result in results if result.copies is not None)
     return (
-        "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it lies nearer to a training picture, for where it "
-        f"lies, than all but {percent(on.rate)} of {on.num_calibrated:,} {_text(on.calibrated_on)} do. Distances are medians to the "
+        "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it lies nearer to a training picture, for "
+        "where it "
+        f"lies, than all but {percent(on.rate)} of {on.num_calibrated:,} {_text(on.calibrated_on)} do. Distances are "
+        "medians to the "
         f"nearest training picture, in levels of 255.</p>{_table(head, rows)}</section>"
     )
 
@@ -213,11 +221,14 @@ def _accuracy(result: Result, found: CaptionAccuracy, several: bool) -> str:
     chosen = found.chosen
     return (
         (f"<h3>{_text(result.about.name)}</h3>" if several else "")
-        + "<p>A program looks at every picture. <em>Held out</em>: the caption has a color and shape, or an arrangement "
+        + "<p>A program looks at every picture. <em>Held out</em>: the caption has a color and shape, or an "
+        "arrangement "
         "of two colors, that no training picture shows. <em>Chance</em>: good pictures of other captions.</p>"
         f"{table}<p>All right, by how much is new: {distances}.</p><div class=two>{_settings(result, found)}</div>"
-        f"<p>Best of what was tried: {chosen.steps} steps, guidance {chosen.guidance:g}, {between(chosen.mean_right)} of "
-        f"what captions say for {chosen.evaluations:.0f} evaluations a picture; the model's own are {result.about.steps} "
+        f"<p>Best of what was tried: {chosen.steps} steps, guidance {chosen.guidance:g}, "
+        f"{between(chosen.mean_right)} of "
+        f"what captions say for {chosen.evaluations:.0f} evaluations a picture; the model's own are "
+        f"{result.about.steps} "
         f"steps, guidance {result.about.guidance:g}. <code>--save</code> writes them into the model.</p>"
     )
 
@@ -239,7 +250,7 @@ def _settings(result: Result, found: CaptionAccuracy) -> str:
             Curve(name="all of it", x=values, y=[one.all_right for one in some], color=0),
         ]
         name = f"{title} ({result.about.name})"
-        figures.append(plot(name, x_name, "right", curves, log_x=log, low=0.0, high=1.0, percent=True))
+        figures.append(plot(name, x_name, "right", curves, log_x=log, low=0.0, high=1.0, percent=True, x_ticks=values))
     return "".join(figures)
 
 
@@ -260,7 +271,8 @@ def quality(results: Sequence[Result]) -> str:
     return (
         "<section><h2>Does it look real, and varied?</h2><p>Distance of the samples as a whole from training pictures, "
         "corrected for their number; the share of samples that lie among real pictures; and the share of real pictures "
-        f"among which samples lie. In the space of features <em>{_text(features)}</em>; the second row is what a perfect model "
+        f"among which samples lie. In the space of features <em>{_text(features)}</em>; the second row is what a "
+        "perfect model "
         f"would reach.</p>{_table(['pictures', 'Fréchet distance', 'precision', 'recall'], rows)}</section>"
     )
 

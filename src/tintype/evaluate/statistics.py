@@ -52,9 +52,9 @@ def means(values: Tensor) -> list[Estimate]:
 
 @cache
 def student(freedom: int) -> float:
-    """97.5 % quantile of Student's t with `freedom` degrees of freedom (Hill 1970, algorithm 396, by series).
+    """97.5 % quantile of Student's t with `freedom` degrees of freedom (Abramowitz and Stegun 26.7.5).
 
-    Exact to about 1e-3 from 3 degrees on; the two below are written out.
+    To 1 % at 3 degrees and better above; the two below are written out.
     """
     if freedom <= 2:
         return (12.7062, 4.30265)[freedom - 1]

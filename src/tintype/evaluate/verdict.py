@@ -46,18 +46,17 @@ def verdict(result: Result) -> list[Line]:
 
 def _noise(result: Result) -> list[Line]:
     noise, sigmas = result.noise, result.sigmas
+    unseen = result.about.num_measured_unseen > 0
+    curve, of_what = (noise.unseen, "pictures it has never seen") if unseen else (noise.seen, "its training pictures")
     place = min(range(len(sigmas)), key=lambda level: abs(math.log(sigmas[level] / MIDDLE)))
-    curve, of_what = (noise.unseen, "pictures it has never seen") if result.about.num_measured_unseen else (
-        noise.seen, "its training pictures",
-    )  # fmt: skip
     found = 1 - curve[place].value
-    text = f"It sees {percent(found)} of the noise at sigma {sigmas[place]:.2g} in {of_what}"
-    trivial = max((curve[level].value for level in range(len(sigmas))), default=math.nan)
+    text = f"It identifies {percent(found)} of the noise in {of_what} at sigma {sigmas[place]:.2g}."
     mark = GOOD if found > 0.95 else FAIR if found > 0.8 else BAD
-    text += f"; at the slightest, sigma {sigmas[0]:.2g}, {percent(max(0.0, 1 - curve[0].value))}."
-    if trivial > 1.05:
-        worst = max(range(len(sigmas)), key=lambda level: curve[level].value)
-        text += f" At sigma {sigmas[worst]:.2g} it is worse than predicting none."
+    blind = [level for level, error in enumerate(curve) if error.low > 1]
+    if blind:
+        mark = FAIR if mark == GOOD else mark
+        where = f"at sigma {sigmas[blind[-1]]:.2g}" + (" and below" if len(blind) > 1 else "")
+        text += f" The slightest noise it does not see: {where} its error is larger than that of saying nothing."
     return [Line("noise", text, mark)]
 
 
@@ -75,7 +74,8 @@ def _heard(result: Result) -> list[Line]:
     strong = gains[best].value
     how = "It listens" if strong >= 0.2 else "It listens a little"
     text = (
-        f"{how}: the right caption takes {between(gains[best])} off the error that another picture's caption leaves, at "
+        f"{how}: the right caption takes {between(gains[best])} off the error that another picture's caption leaves, "
+        "at "
         f"sigma {result.sigmas[best]:.2g}; a difference is clear {span}."
     )
     words = [word for word in heard.words if word.effect.low > 0][:5]
@@ -89,10 +89,13 @@ def _copies(result: Result) -> list[Line]:
     overall = result.noise.gauge_overall
     if overall is not None and math.isfinite(overall.value):
         mark = BAD if overall.low > COPYING else FAIR if overall.low > LEARNING_BY_HEART else GOOD
+        if mark != BAD and overall.high > COPYING:
+            mark = PLAIN
         how = {
             BAD: "It knows its training pictures by heart",
             FAIR: "It has begun to learn its training pictures by heart",
             GOOD: "It has not learned its training pictures by heart",
+            PLAIN: "These are too few pictures to tell whether it knows its training pictures by heart",
         }[mark]
         text = f"{how}: memorization gauge {between(overall)}, where 0 is not at all and 100 entirely."
         lines.append(Line("memory", text, mark))
@@ -100,7 +103,8 @@ def _copies(result: Result) -> list[Line]:
     if copies is not None:
         many = copies.share.low > max(copies.rate, 0.01)
         text = (
-            f"{'It copies' if many else 'No more near copies than chance'}: {copies.num_alarmed} of {copies.num} samples, "
+            f"{'It copies' if many else 'No more near copies than chance'}: {copies.num_alarmed} of {copies.num} "
+            "samples, "
             f"{between(copies.share)}, are near copies of a training picture; of pictures it never saw, "
             f"{percent(copies.rate)} would count as such."
         )
@@ -137,16 +141,17 @@ def _quality(result: Result) -> list[Line]:
     quality = result.quality
     if quality is None:
         return []
+    apart = quality.frechet.low > quality.frechet_real.high
     text = (
-        f"As a whole its pictures are at a Fréchet distance of {number(quality.frechet)} from real ones, where unseen "
-        f"real ones are at {number(quality.frechet_real)}; {percent(quality.precision.value)} of them look real "
-        f"(real ones: {percent(quality.precision_real.value)}), and they cover {percent(quality.recall.value)} of the "
-        f"variety ({percent(quality.recall_real.value)})."
+        f"As a whole its pictures {'differ from' if apart else 'are like'} real ones: Fréchet distance "
+        f"{number(quality.frechet)}, where unseen real ones have {number(quality.frechet_real)} and gray ones 1. "
+        f"{percent(quality.precision.value)} of them lie among real ones (of real ones "
+        f"{percent(quality.precision_real.value)}), and they cover {percent(quality.recall.value)} of the variety "
+        f"({percent(quality.recall_real.value)})."
     )
-    good = quality.recall.high >= quality.recall_real.low and quality.precision.high >= quality.precision_real.low
-    return [Line("quality", text, GOOD if good else PLAIN)]
+    return [Line("quality", text, FAIR if apart else GOOD)]
 
 
 def number(estimate: Estimate) -> str:
     """A figure with its interval."""
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+    return f"{estimate.value:.2g} [{estimate.low:.2g}, {estimate.high:.2g}]"

@@ -1,0 +1,58 @@
+"""A small folder of drawings, a tiny model that holds a third of them out, and one evaluation of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tintype.data.shapes import write_shapes
+from tintype.evaluate.material import Material, open_material
+from tintype.evaluate.measure import evaluating
+from tintype.evaluate.results import Result, Settings, Shown
+from tintype.evaluate.work import finished
+from tintype.models import find
+from tintype.pipeline import Pipeline
+
+SMALL = Settings(num=24, samples=64, asked=8)
+
+
+@pytest.fixture(scope="session")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """240 drawings of shapes."""
+    folder = tmp_path_factory.mktemp("data") / "drawings"
+    write_shapes(folder, 240, seed=3, size=32)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cautious(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, with a third of its pictures held out."""
+    folder = tmp_path_factory.mktemp("models") / "cautious"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["train"]["held_out"] = 0.33
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where training copies are kept for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def opened(model: Path, data: Path | None, cache: Path) -> tuple[Pipeline, Material]:
+    pipeline = Pipeline.load(model, "cpu")
+    encoder = pipeline.denoiser.encoder
+    given = None if data is None else str(data)
+    return pipeline, finished(open_material(find(model), pipeline.config, encoder, given, cache))
+
+
+@pytest.fixture(scope="session")
+def evaluated(cautious: Path, drawings: Path, cache: Path) -> tuple[Result, Shown]:
+    """One evaluation, for whoever wants to look at it."""
+    pipeline, material = opened(cautious, drawings, cache)
+    return finished(evaluating(pipeline, material, 1000, SMALL))

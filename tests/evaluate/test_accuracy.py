@@ -1,0 +1,98 @@
+"""Caption accuracy on pictures that are known to be right, known to be wrong, and settings chosen from known scores."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from tintype.data.shapes import Scene, Thing, draw, example
+from tintype.data.shapes_world import Stream, rng_of
+from tintype.evaluate.accuracy import (
+    SEED,
+    asks,
+    chance,
+    concept_distance,
+    is_shapes,
+    judged,
+    mean_right,
+    right,
+    score,
+    scores,
+)
+from tintype.evaluate.drawn import fewest
+from tintype.evaluate.results import Setting
+from tintype.evaluate.statistics import mean, share
+
+
+def test_drawn_pictures_are_right_in_everything_and_blank_ones_in_next_to_nothing() -> None:
+    asked = asks("train", 40, set())
+    drawn = [draw(ask.scene, 32, rng_of(SEED, ask.number, Stream.PICTURE)) for ask in asked]
+    scenes = [ask.scene for ask in asked]
+    found = scores(judged(drawn, asked), scenes)
+    assert all(one.right.value == 1 for one in found.values())
+    assert found["binding"].num == found["relation"].num == sum(scene.relation is not None for scene in scenes)
+    blank = judged([Image.new("RGB", (32, 32), "white")] * 40, asked)
+    assert score(blank, scenes, "all").right.value == 0
+    assert all(mean_right(verdict, scene) < 0.5 for verdict, scene in zip(blank, scenes, strict=True))
+
+
+def test_colors_that_change_places_are_not_bound() -> None:
+    red, blue = Thing("red", "circle"), Thing("blue", "square")
+    asked = Scene((red, blue), 2, "left", "white")
+    swapped = Scene((Thing("blue", "circle"), Thing("red", "square")), 2, "left", "white")
+    for scene, expected in ((asked, True), (swapped, False)):
+        picture = draw(scene, 64, rng_of(0, 0, Stream.PICTURE))
+        (verdict,) = judged([picture], [asks("train", 1, set())[0]._replace(scene=asked)])
+        assert right(verdict, asked, "binding") is expected
+    assert right(verdict, Scene((red,)), "binding") is None
+
+
+def test_chance_is_far_below_what_is_right_and_not_nothing() -> None:
+    asked = asks("train", 60, set())
+    found = chance(asked, 32, seed=0)
+    assert found["all"].right.value < 0.1
+    assert 0.05 < found["background"].right.value < 0.6  # four of them, said by half of the captions
+    assert 0.2 < found["count"].right.value < 0.7
+
+
+def test_captions_asked_for_are_new() -> None:
+    first = asks("train", 30, set())
+    seen = {ask.caption for ask in first[:10]}
+    assert [ask.caption for ask in asks("train", 20, seen)] == [ask.caption for ask in first[10:]]
+    assert all(example(SEED, ask.number, "train", 16).caption == ask.caption for ask in first[:5])
+
+
+@pytest.mark.parametrize(
+    ("scene", "distance"),
+    [
+        (Scene((Thing("red", "circle"),)), 0),
+        (Scene((Thing("red", "star"),)), 1),
+        (Scene((Thing("blue", "circle"),), 3), 1),
+        (Scene((Thing("red", "circle"), Thing("blue", "square")), 2, "left"), 1),
+        (Scene((Thing("blue", "square"), Thing("red", "circle")), 2, "right"), 1),  # the same arrangement
+        (Scene((Thing("red", "star"), Thing("blue", "circle")), 2, "above"), 3),
+    ],
+)
+def test_concept_distance_counts_what_no_training_picture_shows(scene: Scene, distance: int) -> None:
+    assert concept_distance(scene) == distance
+
+
+def test_only_captions_of_the_world_are_taken_for_it() -> None:
+    assert is_shapes([ask.caption for ask in asks("train", 50, set())])
+    assert not is_shapes(["a photo of a cat", "a red circle", "a dog on white"])
+    assert not is_shapes([])
+
+
+def setting(steps: int, right: list[float]) -> tuple[Setting, torch.Tensor]:
+    values = torch.tensor(right)
+    whole = Setting(steps=steps, guidance=3, all_right=share(0, 1), mean_right=mean(values), evaluations=1)
+    return whole, values
+
+
+def test_the_fewest_steps_that_are_not_clearly_worse_are_chosen() -> None:
+    noise = torch.rand(200, generator=torch.Generator().manual_seed(0)) * 0.1
+    bad, good, best = (noise + level for level in (0.3, 0.8, 0.8005))
+    tried = [setting(8, bad.tolist()), setting(16, (good + 0.01 * noise.flip(0)).tolist()), setting(32, best.tolist())]
+    assert fewest(tried).steps == 16
+    assert fewest(tried[:1]).steps == 8

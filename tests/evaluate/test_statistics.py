@@ -1,0 +1,52 @@
+"""Intervals against references, and against how often they should hold what they are of."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from tintype.diffusion.noise import normal
+from tintype.evaluate.statistics import bootstrap, jackknife, mean, share, student
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 5, 19, 191])
+def test_student_is_that_of_scipy(freedom: int) -> None:
+    assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-2)
+
+
+@pytest.mark.parametrize(("right", "num"), [(0, 10), (10, 10), (3, 10), (71, 100)])
+def test_share_is_wilsons(right: int, num: int) -> None:
+    found, expected = share(right, num), stats.binomtest(right, num).proportion_ci(method="wilson")
+    assert found.value == right / num
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_the_interval_of_a_mean_holds_it_95_times_in_100() -> None:
+    draws = normal(0, 0, torch.arange(2000), (12,))
+    held = sum(found.low <= 0 <= found.high for found in map(mean, draws))
+    assert held / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_bootstrap_finds_the_interval_of_a_ratio() -> None:
+    """Delta method for the ratio of two independent means."""
+    over, under = 3 + normal(1, 0, 0, (400,))[0], 2 + 0.5 * normal(2, 0, 0, (300,))[0]
+    (found,) = bootstrap([over[:, None], under[:, None]], lambda means: means[0] / means[1], seed=0)
+    value = float(over.mean() / under.mean())
+    error = value * math.hypot(float(over.std() / over.mean()) / 20, float(under.std() / under.mean()) / math.sqrt(300))
+    assert found.value == pytest.approx(value)
+    assert (found.high - found.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.12)
+
+
+def test_a_jackknife_of_a_mean_has_about_its_standard_error() -> None:
+    draws = normal(3, 0, torch.arange(50), (200,))
+    widths = [
+        (f.high - f.low) / 2 / student(9) for f in (jackknife(200, lambda c, d=d: float(d[c].mean())) for d in draws)
+    ]
+    assert sum(widths) / 50 == pytest.approx(1 / math.sqrt(200), rel=0.1)
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    assert math.isnan(mean(torch.empty(0)).value)
+    assert mean(torch.ones(1)).high == math.inf
+    assert (share(0, 0).low, share(0, 0).high) == (0.0, 1.0)
