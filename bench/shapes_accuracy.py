@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,35 +20,12 @@ import torch
 from PIL import Image
 
 from tintype.data.shapes import KINDS, Scene, captions, example
-from tintype.data.shapes_check import Verdict, check_picture
+from tintype.data.shapes_check import Verdict
+from tintype.evaluate.accuracy import SEED, SPLITS, Ask, asks, judged, score
 from tintype.options import interval
 from tintype.pipeline import Pipeline
 
-SEED = 1_000_003  # of the captions asked for; far from any seed of training
-SPLITS = {"new": "train", "held out": "held_out"}
 ATTRIBUTES = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
-Z = 1.959964  # standard normal quantile of 97.5 %
-
-Asked = tuple[int, str, Scene]  # index in the world, caption, what it says
-
-
-def wilson(num_right: int, num: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927); (0, 1) of nothing."""
-    if num == 0:
-        return 0.0, 1.0
-    share, spread = num_right / num, Z * Z / num
-    middle = share + spread / 2
-    half = Z * math.sqrt(share * (1 - share) / num + spread / num / 4)
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
-
-
-def asked(split: str, num: int, seen: set[str]) -> list[Asked]:
-    """The first `num` different captions of a split that are not in `seen`."""
-    found: dict[str, Asked] = {}
-    for index, (caption, scene) in enumerate(captions(8 * num + 200, SEED, SPLITS[split])):
-        if caption not in seen and caption not in found and len(found) < num:
-            found[caption] = (index, caption, scene)
-    return list(found.values())
 
 
 def seen_captions(data: Path | None, num: int, seed: int) -> set[str]:
@@ -65,23 +41,23 @@ def from_model(
 ) -> Callable:
     """A function from what is asked to pictures: picture i is drawn from seed i."""
 
-    def make(asks: list[Asked]) -> Iterator[Image.Image]:
-        for start in range(0, len(asks), batch):
-            part = asks[start : start + batch]
+    def make(asked: list[Ask]) -> Iterator[Image.Image]:
+        for start in range(0, len(asked), batch):
+            part = asked[start : start + batch]
             seeds = list(range(start, start + len(part)))
-            texts = [caption for _, caption, _ in part]
+            texts = [ask.caption for ask in part]
             yield from pipeline.generate(texts, seeds=seeds, steps=steps, guidance=guidance, interval=interval)
 
     return make
 
 
-def shares(verdicts: list[Verdict]) -> dict[str, dict[str, float]]:
+def shares(verdicts: list[Verdict], scenes: list[Scene]) -> dict[str, dict[str, float]]:
     """Per attribute: how many captions speak of it, the share of pictures that show it, and the interval."""
     table = {}
     for attribute in ATTRIBUTES:
-        said = [value for verdict in verdicts if (value := getattr(verdict, attribute)) is not None]
-        low, high = wilson(sum(said), len(said))
-        table[attribute] = {"num": len(said), "share": sum(said) / max(1, len(said)), "low": low, "high": high}
+        found = score(verdicts, scenes, attribute)
+        share, low, high = found.right
+        table[attribute] = {"num": found.num, "share": share if found.num else 0.0, "low": low, "high": high}
     return table
 
 
@@ -113,14 +89,17 @@ def main() -> None:
     result: dict[str, dict] = {}
     start = time.perf_counter()
     for split in SPLITS:
-        asks = asked(split, options.num, seen)
+        asked = asks(SPLITS[split], options.num, seen)
         if make is None:
-            pictures = (example(SEED, index, SPLITS[split], options.size).picture for index, _, _ in asks)
+            pictures = (example(SEED, ask.number, SPLITS[split], options.size).picture for ask in asked)
         else:
-            pictures = make(asks)
-        verdicts = [check_picture(picture, scene) for picture, (_, _, scene) in zip(pictures, asks, strict=True)]
-        kinds = {kind: [v for v, (_, _, s) in zip(verdicts, asks, strict=True) if s.kind == kind] for kind in KINDS}
-        result[split] = shares(verdicts) | {f"all, {kind}": shares(some)["all"] for kind, some in kinds.items()}
+            pictures = make(asked)
+        scenes, verdicts = [ask.scene for ask in asked], judged(pictures, asked)
+        result[split] = shares(verdicts, scenes)
+        for kind in KINDS:
+            own = [place for place, scene in enumerate(scenes) if scene.kind == kind]
+            of_kind = shares([verdicts[place] for place in own], [scenes[place] for place in own])
+            result[split][f"all, {kind}"] = of_kind["all"]
     seconds = time.perf_counter() - start
 
     if options.json:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tintype.data.shapes import Scene, Thing, draw, example
+from tintype.data.shapes import Scene, Thing, captions, draw, example
 from tintype.data.shapes_world import Stream, rng_of
 from tintype.evaluate.accuracy import (
     SEED,
@@ -79,7 +79,7 @@ def test_concept_distance_counts_what_no_training_picture_shows(scene: Scene, di
 
 
 def test_only_captions_of_the_world_are_taken_for_it() -> None:
-    assert is_shapes([ask.caption for ask in asks("train", 50, set())])
+    assert all(is_shapes([caption]) for caption, _ in captions(1000, 8))
     assert not is_shapes(["a photo of a cat", "a red circle", "a dog on white"])
     assert not is_shapes([])
 

@@ -35,22 +35,29 @@ def model(cautious: Path, tmp_path: Path) -> Path:
 def test_a_report_is_left_in_the_model_and_its_card_is_filled(
     model: Path, drawings: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Two times: the second report also shows the first evaluation, of the run when it was younger."""
     command = ["evaluate", str(model), "--data", str(drawings), "--cache", str(cache), *QUICK]
+    (model / "state.json").write_text('{"images_seen": 100}', encoding="utf-8")
     assert main([*command, "--save"]) == 0
     out = capsys.readouterr().out
-    assert f"report: {model / 'evaluation' / 'report.html'}" in out
+    report = model / "evaluation" / "report.html"
+    assert f"report: {report}" in out
     assert "note: " in out
+    assert "at 100 images" not in report.read_text(encoding="utf-8")
     results = json.loads((model / "evaluation" / "results.json").read_text(encoding="utf-8"))
     chosen = results["models"][0]["accuracy"]["chosen"]
     config = Config.from_json((model / "config.json").read_text(encoding="utf-8"))
     assert (config.sample.steps, config.sample.guidance) == (chosen["steps"], chosen["guidance"])
     card = (model / "README.md").read_text(encoding="utf-8")
     assert card.index("A table.") < card.index(BEGIN) < card.index("## Use")
+    (model / "state.json").write_text('{"images_seen": 200}', encoding="utf-8")
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["about"]["name"] == "mine"
+    assert "unseen, at 100 images" in report.read_text(encoding="utf-8")
     assert (model / "README.md").read_text(encoding="utf-8").count(BEGIN) == 1
 
 
+@pytest.mark.slow
 def test_two_models_make_one_report(
     model: Path, cautious: Path, drawings: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,18 +66,6 @@ def test_two_models_make_one_report(
     assert re.search(r"mine:.*cautious:", capsys.readouterr().out, re.DOTALL)
     results = json.loads((tmp_path / "both" / "results.json").read_text(encoding="utf-8"))
     assert all(row["value"] == 0 for row in results["difference"]["gains"])  # the same weights
-
-
-def test_an_earlier_evaluation_of_the_same_run_is_drawn_beside(
-    model: Path, drawings: Path, cache: Path, tmp_path: Path
-) -> None:
-    options = ["--data", str(drawings), "--cache", str(cache), "--output", str(tmp_path / "out"), *QUICK]
-    (model / "state.json").write_text('{"images_seen": 100}', encoding="utf-8")
-    assert main(["evaluate", str(model), *options]) == 0
-    assert "at 100 images" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    (model / "state.json").write_text('{"images_seen": 200}', encoding="utf-8")
-    assert main(["evaluate", str(model), *options]) == 0
-    assert "unseen, at 100 images" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

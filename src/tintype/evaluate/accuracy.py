@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -61,7 +61,7 @@ def is_shapes(texts: Sequence[str]) -> bool:
 
 @cache
 def _vocabulary() -> frozenset[str]:
-    said = (caption for split in SPLITS.values() for caption, _ in captions(2000, SEED, split))
+    said = (caption for split in SPLITS.values() for caption, _ in captions(600, SEED, split))
     return frozenset(word for caption in said for word in _WORD.findall(caption))
 
 
@@ -78,7 +78,7 @@ def concept_distance(scene: Scene) -> int:
     return pairs + (arranged in HELD_OUT_ARRANGEMENTS)
 
 
-def judged(pictures: Sequence[Image.Image], asked: Sequence[Ask]) -> list[Verdict]:
+def judged(pictures: Iterable[Image.Image], asked: Sequence[Ask]) -> list[Verdict]:
     """What each picture shows of what was asked."""
     return [check_picture(picture, ask.scene) for picture, ask in zip(pictures, asked, strict=True)]
 
