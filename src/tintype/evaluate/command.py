@@ -9,6 +9,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -91,6 +92,7 @@ def _evaluated(model: str, args: Namespace) -> tuple[Result, Shown]:
     from tintype.evaluate.material import open_material
     from tintype.evaluate.measure import evaluating
     from tintype.pipeline import Pipeline
+    from tintype.train.log import read_log
 
     place = models.find(model)
     pipeline = Pipeline.load(model, args.device)
@@ -99,7 +101,9 @@ def _evaluated(model: str, args: Namespace) -> tuple[Result, Shown]:
             place, pipeline.config, pipeline.denoiser.encoder, args.data, args.cache or _cache() or Path(scratch)
         )
         material = display.follow(opening)
-        return display.follow(evaluating(pipeline, material, _images_seen(place), _settings(args)))
+        result, shown = display.follow(evaluating(pipeline, material, _images_seen(place), _settings(args)))
+    rows = [row for row in read_log((place.run or place.folder) / "log.jsonl") if row.get("noise_error")]
+    return result, replace(shown, log=rows)
 
 
 def _settings(args: Namespace) -> Settings:

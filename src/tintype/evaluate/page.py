@@ -12,8 +12,9 @@ from typing import Any
 from PIL import Image
 
 from tintype.data.files import shown
-from tintype.evaluate import sections
+from tintype.evaluate import sections, sections_made
 from tintype.evaluate.results import Result, Shown
+from tintype.evaluate.tables import text
 from tintype.evaluate.verdict import verdict
 
 MARKS = {"good": "good", "fair": "so-so", "bad": "bad", "plain": "for comparison"}
@@ -36,10 +37,11 @@ def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, A
         sections.listening(results),
         sections.copying(results),
         *(_neighbors(result, pictures) for result, pictures in found),
-        sections.accuracy(results),
-        sections.quality(results),
+        sections_made.accuracy(results),
+        sections_made.quality(results),
         *(_samples(result, pictures, len(found)) for result, pictures in found),
-        sections.provenance(results),
+        sections_made.training(found),
+        sections_made.provenance(results),
     ]
     style = (files("tintype.evaluate") / "report.css").read_text(encoding="utf-8")
     names = " and ".join(result.about.name or "model" for result in results)
@@ -54,11 +56,6 @@ def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, A
         f"<footer>Made by tintype {results[0].about.version}. Bands and brackets are intervals of 95 %.</footer>"
         "</body></html>\n"
     )
-
-
-def text(value: str) -> str:
-    """Text of any origin, safe to stand on a page."""
-    return html.escape(shown(value))
 
 
 def picture(image: Image.Image, alt: str) -> str:
@@ -133,7 +130,7 @@ def _samples(result: Result, pictures: Shown, num_models: int) -> str:
             f"<h3>A picture developing: {first}</h3><p class=soft>What the network is given, what it believes lies "
             "under "
             "the noise, and the noise it sees.</p>"
-            f'<div class="scroll strip" tabindex=0 role=region aria-label="steps of a picture">'
+            f'<div class="scroll strip" tabindex=0 role=group aria-label="steps of a picture">'
             f'<img alt="every step of a picture" src="{_data(pictures.developing)}"></div>'
         )
     return (

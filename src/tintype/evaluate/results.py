@@ -180,6 +180,7 @@ class Shown:
     developing: bytes | None
     measured: list[str]  # sha256 of the unseen pictures, in order
     unseen_errors: Tensor  # [N, K]
+    log: list[dict[str, Any]] = field(default_factory=list)  # rows of the run's log that have a noise error
 
 
 def to_json(result: Result) -> str:

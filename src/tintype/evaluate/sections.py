@@ -1,39 +1,17 @@
-"""The sections of the report that hold plots and tables."""
+"""The sections of the report about what a network knows: noise, captions, its training pictures."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
-from tintype.data.files import shown
-from tintype.evaluate.accuracy import ATTRIBUTES
 from tintype.evaluate.plot import Curve, plot
-from tintype.evaluate.results import CaptionAccuracy, Result
+from tintype.evaluate.results import Result
 from tintype.evaluate.statistics import Estimate
-from tintype.evaluate.verdict import between, number, percent
+from tintype.evaluate.tables import table, text
+from tintype.evaluate.verdict import between, percent
 
 SIGMA = "sigma, more noise"
-
-
-def _text(value: object) -> str:
-    return html.escape(shown(str(value)))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 1) -> str:
-    """Cells are HTML; from column `numbers_from` on they are set to the right."""
-
-    def cell(tag: str, column: int, content: str) -> str:
-        return f"<{tag}{' class=number' if column >= numbers_from else ''}>{content}</{tag}>"
-
-    top = "".join(cell("th", column, content) for column, content in enumerate(head))
-    body = "".join(
-        f"<tr>{''.join(cell('td', column, content) for column, content in enumerate(row))}</tr>" for row in rows
-    )
-    return (
-        f"<div class=scroll tabindex=0 role=region aria-label=table><table><thead><tr>{top}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
-    )
 
 
 def _named(result: Result, what: str, several: bool) -> str:
@@ -79,14 +57,14 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
         for level, sigma in enumerate(first.sigmas)
     ]
     names = ("unseen", "training", "by heart", "by heart, no captions", "gauge")
-    head = ["sigma", *(_text(_named(result, name, several)) for result in results for name in names)]
+    head = ["sigma", *(text(_named(result, name, several)) for result in results for name in names)]
     return (
         "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which "
         "noise. "
         "1 is as wrong as saying there is none. The dashed line below is what a program would reach that keeps every "
         "training picture and looks it up.</p>"
         f"<div class=two>{main}{side}</div>{'' if gap is None else _gauge(results)}"
-        f"<details><summary>All figures</summary>{_table(head, rows, 0)}</details></section>"
+        f"<details><summary>All figures</summary>{table(head, rows, 0)}</details></section>"
     )
 
 
@@ -157,18 +135,18 @@ def _words(result: Result, several: bool) -> str:
     most = max(max(word.effect.value for word in heard.words), 1e-9)
     rows = [
         [
-            _text(word.word),
+            text(word.word),
             f'<span class=bar style="width:{max(0.0, 7 * word.effect.value / most):.2f}rem"></span>',
             between(word.effect),
         ]
         for word in heard.words[:12]
     ]
-    of_whom = f", {_text(result.about.name)}" if several else ""
+    of_whom = f", {text(result.about.name)}" if several else ""
     levels = ", ".join(f"{sigma:.2g}" for sigma in heard.word_sigmas)
     return (
         f"<div><h3>Words it misses most when they are left out{of_whom}</h3><p class=soft>Rise of the error at sigma "
         f"{levels}, "
-        f"in about {heard.words[0].num} pictures each.</p>{_table(['word', '', 'rise'], rows, 2)}</div>"
+        f"in about {heard.words[0].num} pictures each.</p>{table(['word', 'how much', 'rise'], rows, 2)}</div>"
     )
 
 
@@ -182,7 +160,7 @@ def copying(results: Sequence[Result]) -> str:
         overall = result.noise.gauge_overall
         gauge = "–" if overall is None else between(overall)
         rows.append([
-            _text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", between(copies.share),
+            text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", between(copies.share),
             percent(copies.rate), f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
         ])  # fmt: skip
     if not rows:
@@ -192,108 +170,7 @@ def copying(results: Sequence[Result]) -> str:
     return (
         "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it lies nearer to a training picture, for "
         "where it "
-        f"lies, than all but {percent(on.rate)} of {on.num_calibrated:,} {_text(on.calibrated_on)} do. Distances are "
+        f"lies, than all but {percent(on.rate)} of {on.num_calibrated:,} {text(on.calibrated_on)} do. Distances are "
         "medians to the "
-        f"nearest training picture, in levels of 255.</p>{_table(head, rows)}</section>"
+        f"nearest training picture, in levels of 255.</p>{table(head, rows)}</section>"
     )
-
-
-def accuracy(results: Sequence[Result]) -> str:
-    """How often pictures show what captions say."""
-    several = len(results) > 1
-    parts = [_accuracy(result, found, several) for result in results if (found := result.accuracy) is not None]
-    if not parts:
-        return ""
-    return f"<section><h2>Does it draw what is said?</h2>{''.join(parts)}</section>"
-
-
-def _accuracy(result: Result, found: CaptionAccuracy, several: bool) -> str:
-    columns = list(found.scores)
-    rows = [
-        [label, *(_score(found.scores[column][name].right, found.scores[column][name].num) for column in columns)]
-        for name, label in ATTRIBUTES.items()
-    ]
-    table = _table(["right in", *(_text(column) for column in columns)], rows)
-    distances = ", ".join(
-        f"{distance} new combination{'s' * (distance != 1)}: {between(one.right)} of {one.num}"
-        for distance, one in found.by_distance.items()
-    )
-    chosen = found.chosen
-    return (
-        (f"<h3>{_text(result.about.name)}</h3>" if several else "")
-        + "<p>A program looks at every picture. <em>Held out</em>: the caption has a color and shape, or an "
-        "arrangement "
-        "of two colors, that no training picture shows. <em>Chance</em>: good pictures of other captions.</p>"
-        f"{table}<p>All right, by how much is new: {distances}.</p><div class=two>{_settings(result, found)}</div>"
-        f"<p>Best of what was tried: {chosen.steps} steps, guidance {chosen.guidance:g}, "
-        f"{between(chosen.mean_right)} of "
-        f"what captions say for {chosen.evaluations:.0f} evaluations a picture; the model's own are "
-        f"{result.about.steps} "
-        f"steps, guidance {result.about.guidance:g}. <code>--save</code> writes them into the model.</p>"
-    )
-
-
-def _score(right: Estimate, num: int) -> str:
-    return f"{between(right)} <span class=soft>of {num}</span>" if num else "–"
-
-
-def _settings(result: Result, found: CaptionAccuracy) -> str:
-    by_guidance = [one for one in found.settings if one.steps == result.about.steps]
-    by_steps = [one for one in found.settings if one.guidance == found.chosen.guidance]
-    figures = []
-    for title, x_name, some, log, values in (
-        ("By guidance", "guidance", by_guidance, False, [one.guidance for one in by_guidance]),
-        ("By steps", "steps", by_steps, True, [float(one.steps) for one in by_steps]),
-    ):
-        curves = [
-            Curve(name="of what captions say", x=values, y=[one.mean_right for one in some], color=1),
-            Curve(name="all of it", x=values, y=[one.all_right for one in some], color=0),
-        ]
-        name = f"{title} ({result.about.name})"
-        figures.append(plot(name, x_name, "right", curves, log_x=log, low=0.0, high=1.0, percent=True, x_ticks=values))
-    return "".join(figures)
-
-
-def quality(results: Sequence[Result]) -> str:
-    """Samples as a whole."""
-    rows = []
-    for result in results:
-        own = result.quality
-        if own is None:
-            continue
-        name = _text(result.about.name)
-        rows.append([name, number(own.frechet), between(own.precision), between(own.recall)])
-        real = number(own.frechet_real), between(own.precision_real), between(own.recall_real)
-        rows.append([f"unseen real pictures ({own.num})", *real])
-    if not rows:
-        return ""
-    features = next(result.quality.features for result in results if result.quality is not None)
-    return (
-        "<section><h2>Does it look real, and varied?</h2><p>Distance of the samples as a whole from training pictures, "
-        "corrected for their number; the share of samples that lie among real pictures; and the share of real pictures "
-        f"among which samples lie. In the space of features <em>{_text(features)}</em>; the second row is what a "
-        "perfect model "
-        f"would reach.</p>{_table(['pictures', 'Fréchet distance', 'precision', 'recall'], rows)}</section>"
-    )
-
-
-def provenance(results: Sequence[Result]) -> str:
-    """What was measured, on what, with what."""
-    parts = []
-    for result in results:
-        about, plan = result.about, result.settings
-        facts = {
-            "model": f"{about.name}, preset {about.preset}, {about.num_weights:,} weights, text {about.text}",
-            "sha256 of its weights": about.sha256,
-            "images seen": f"{about.images_seen:,}",
-            "data": f"{about.data}: {about.num_seen:,} pictures trained on, {about.num_unseen:,} unseen",
-            "fingerprint of the data": about.fingerprint,
-            "measured": f"{about.num_measured_unseen} unseen and {about.num_measured_seen} training pictures at "
-            f"{len(result.sigmas)} noise levels",
-            "samples": f"{plan.samples}, {about.sampler}, {about.steps} steps, guidance {about.guidance:g}",
-            "seed": str(plan.seed),
-            "made": f"{about.time}, in {result.seconds:.0f} s, by tintype {about.version}",
-        }
-        rows = [[_text(name), _text(value)] for name, value in facts.items()]
-        parts.append(_table(["", ""], rows, 9).replace("<table>", "<table class=facts>"))
-    return f"<section><h2>What was measured, and how</h2>{''.join(parts)}</section>"

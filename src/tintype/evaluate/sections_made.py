@@ -1,0 +1,156 @@
+"""The sections of the report about the pictures that a model makes, and about how all was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tintype.evaluate.accuracy import ATTRIBUTES
+from tintype.evaluate.plot import Curve, plot
+from tintype.evaluate.results import CaptionAccuracy, Result, Shown
+from tintype.evaluate.statistics import UNKNOWN, Estimate
+from tintype.evaluate.tables import table, text
+from tintype.evaluate.verdict import between, number
+
+
+def accuracy(results: Sequence[Result]) -> str:
+    """How often pictures show what captions say."""
+    several = len(results) > 1
+    parts = [_accuracy(result, found, several) for result in results if (found := result.accuracy) is not None]
+    if not parts:
+        return ""
+    return f"<section><h2>Does it draw what is said?</h2>{''.join(parts)}</section>"
+
+
+def _accuracy(result: Result, found: CaptionAccuracy, several: bool) -> str:
+    columns = list(found.scores)
+    rows = [
+        [label, *(_score(found.scores[column][name].right, found.scores[column][name].num) for column in columns)]
+        for name, label in ATTRIBUTES.items()
+    ]
+    shares = table(["right in", *(text(column) for column in columns)], rows)
+    distances = ", ".join(
+        f"{distance} new combination{'s' * (distance != 1)}: {between(one.right)} of {one.num}"
+        for distance, one in found.by_distance.items()
+    )
+    chosen = found.chosen
+    return (
+        (f"<h3>{text(result.about.name)}</h3>" if several else "")
+        + "<p>A program looks at every picture. <em>Held out</em>: the caption has a color and shape, or an "
+        "arrangement "
+        "of two colors, that no training picture shows. <em>Chance</em>: good pictures of other captions.</p>"
+        f"{shares}<p>All right, by how much is new: {distances}.</p><div class=two>{_settings(result, found)}</div>"
+        f"<p>Best of what was tried: {chosen.steps} steps, guidance {chosen.guidance:g}, "
+        f"{between(chosen.mean_right)} of "
+        f"what captions say for {chosen.evaluations:.0f} evaluations a picture; the model's own are "
+        f"{result.about.steps} "
+        f"steps, guidance {result.about.guidance:g}. <code>--save</code> writes them into the model.</p>"
+    )
+
+
+def _score(right: Estimate, num: int) -> str:
+    return f"{between(right)} <span class=soft>of {num}</span>" if num else "–"
+
+
+def _settings(result: Result, found: CaptionAccuracy) -> str:
+    by_guidance = [one for one in found.settings if one.steps == result.about.steps]
+    by_steps = [one for one in found.settings if one.guidance == found.chosen.guidance]
+    figures = []
+    for title, x_name, some, log, values in (
+        ("By guidance", "guidance", by_guidance, False, [one.guidance for one in by_guidance]),
+        ("By steps", "steps", by_steps, True, [float(one.steps) for one in by_steps]),
+    ):
+        curves = [
+            Curve(name="of what captions say", x=values, y=[one.mean_right for one in some], color=1),
+            Curve(name="all of it", x=values, y=[one.all_right for one in some], color=0),
+        ]
+        name = f"{title} ({result.about.name})"
+        figures.append(plot(name, x_name, "right", curves, log_x=log, low=0.0, high=1.0, percent=True, x_ticks=values))
+    return "".join(figures)
+
+
+def quality(results: Sequence[Result]) -> str:
+    """Samples as a whole."""
+    rows = []
+    for result in results:
+        own = result.quality
+        if own is None:
+            continue
+        name = text(result.about.name)
+        rows.append([name, number(own.frechet), between(own.precision), between(own.recall)])
+        real = number(own.frechet_real), between(own.precision_real), between(own.recall_real)
+        rows.append([f"unseen real pictures ({own.num})", *real])
+    if not rows:
+        return ""
+    features = next(result.quality.features for result in results if result.quality is not None)
+    return (
+        "<section><h2>Does it look real, and varied?</h2><p>Distance of the samples as a whole from training pictures, "
+        "corrected for their number; the share of samples that lie among real pictures; and the share of real pictures "
+        f"among which samples lie. In the space of features <em>{text(features)}</em>; the second row is what a "
+        "perfect model "
+        f"would reach.</p>{table(['pictures', 'Fréchet distance', 'precision', 'recall'], rows)}</section>"
+    )
+
+
+def training(found: Sequence[tuple[Result, Shown]]) -> str:
+    """What the logs of the runs say: the error on held-out pictures, and what captions were worth, as it trained."""
+    figures = []
+    for result, pictures in found:
+        rows = pictures.log
+        if len(rows) < 2:
+            continue
+        images = [float(row["images_seen"]) for row in rows]
+        levels = sorted({level for row in rows for level in row["noise_error"]}, key=float)
+        errors = [
+            Curve(name=f"sigma {level}", x=images, y=[_logged(row, "", level) for row in rows], color=place, band=False)
+            for place, level in enumerate(levels[:6])
+        ]
+        gains = [
+            Curve(name=f"sigma {level}", x=images, y=[_worth(row, level) for row in rows], color=place, band=False)
+            for place, level in enumerate(levels[:6])
+        ]
+        name = result.about.name
+        figures.append(plot(f"Error on held-out pictures ({name})", "images", "mean square", errors, log_y=True))
+        figures.append(
+            plot(f"What the right caption takes off it ({name})", "images", "of the error", gains, percent=True)
+        )
+    if not figures:
+        return ""
+    return (
+        "<section><h2>While it trained</h2><p>From the log of the run: a few held-out pictures, the same every "
+        "time.</p>"
+        f"<div class=two>{''.join(figures)}</div></section>"
+    )
+
+
+def _logged(row: dict[str, Any], captions: str, level: str) -> Estimate:
+    value = (row.get(f"noise_error{captions}") or {}).get(level)
+    return UNKNOWN if value is None else Estimate(value, value, value)
+
+
+def _worth(row: dict[str, Any], level: str) -> Estimate:
+    right, other = (_logged(row, captions, level).value for captions in ("", "_shuffled"))
+    gain = 1 - right / other if other else float("nan")
+    return Estimate(gain, gain, gain)
+
+
+def provenance(results: Sequence[Result]) -> str:
+    """What was measured, on what, with what."""
+    parts = []
+    for result in results:
+        about, plan = result.about, result.settings
+        facts = {
+            "model": f"{about.name}, preset {about.preset}, {about.num_weights:,} weights, text {about.text}",
+            "sha256 of its weights": about.sha256,
+            "images seen": f"{about.images_seen:,}",
+            "data": f"{about.data}: {about.num_seen:,} pictures trained on, {about.num_unseen:,} unseen",
+            "fingerprint of the data": about.fingerprint,
+            "measured": f"{about.num_measured_unseen} unseen and {about.num_measured_seen} training pictures at "
+            f"{len(result.sigmas)} noise levels",
+            "samples": f"{plan.samples}, {about.sampler}, {about.steps} steps, guidance {about.guidance:g}",
+            "seed": str(plan.seed),
+            "made": f"{about.time}, in {result.seconds:.0f} s, by tintype {about.version}",
+        }
+        rows = [[text(name), text(value)] for name, value in facts.items()]
+        parts.append(table(["fact", "value"], rows, 9).replace("<table>", "<table class=facts>"))
+    return f"<section><h2>What was measured, and how</h2>{''.join(parts)}</section>"
