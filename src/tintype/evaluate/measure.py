@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype import __version__
+from tintype.config import Config
 from tintype.diffusion.loss import WEIGHTS
 from tintype.evaluate import caption_use as use
 from tintype.evaluate.accuracy import is_shapes
@@ -211,6 +212,16 @@ def _about(pipeline: Pipeline, material: Material, images_seen: int, num_seen: i
         steps=config.sample.steps,
         guidance=config.sample.guidance,
         sampler=config.sample.sampler,
+        plan=_plan(config),
         version=__version__,
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _plan(config: Config) -> str:
+    train, noise = config.train, config.noise
+    return (
+        f"{train.images:,} images in batches of {train.batch_size}, learning rate {train.lr:g}, predicts "
+        f"{noise.prediction}, "
+        f"weight {noise.weight}, captions dropped {100 * train.caption_dropout:g} %, seed {train.seed}"
     )

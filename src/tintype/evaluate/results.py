@@ -54,6 +54,7 @@ class About:
     steps: int
     guidance: float
     sampler: str
+    plan: str  # of its training
     version: str
     time: str
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from PIL import Image
@@ -22,11 +23,12 @@ SHOWN = 16  # samples shown beside their nearest training pictures
 CALIBRATED = 3  # kind of pictures, for `some_of`
 
 
-class Described:
-    """Features of samples [N, D], of training pictures and of unseen ones, each made once."""
+class Described(NamedTuple):
+    """Features, each made once."""
 
-    def __init__(self, samples: Tensor, seen: Tensor, unseen: Tensor) -> None:
-        self.samples, self.seen, self.unseen = samples, seen, unseen
+    samples: Tensor  # [N, D]
+    seen: Tensor  # of all training pictures
+    unseen: Tensor  # of the pictures that the alarm is calibrated on
 
 
 def near_copies(

@@ -143,6 +143,7 @@ def provenance(results: Sequence[Result]) -> str:
             "model": f"{about.name}, preset {about.preset}, {about.num_weights:,} weights, text {about.text}",
             "sha256 of its weights": about.sha256,
             "images seen": f"{about.images_seen:,}",
+            "plan of its training": about.plan,
             "data": f"{about.data}: {about.num_seen:,} pictures trained on, {about.num_unseen:,} unseen",
             "fingerprint of the data": about.fingerprint,
             "measured": f"{about.num_measured_unseen} unseen and {about.num_measured_seen} training pictures at "

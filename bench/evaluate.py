@@ -1,0 +1,192 @@
+"""What an evaluation costs, and whether it keeps what it promises.
+
+    python bench/evaluate.py ideal [--num 50000] [--size 32]      the ideal denoiser against its matrix products alone
+    python bench/evaluate.py whole --model MODEL [--data DATA]    seconds and peak memory of `tintype evaluate`
+    python bench/evaluate.py seeds --model MODEL [--data DATA]    two seeds: how many intervals overlap; the same twice
+    python bench/evaluate.py alarm --data DATA                    alarm rate of held-out pictures; copies found
+
+Figures are printed as JSON, one object a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tintype import models
+from tintype.config import nano
+from tintype.data.packing import pack
+from tintype.data.pictures import framing
+from tintype.data.sources import find_pairs
+from tintype.diffusion.exact import finite_errors
+from tintype.diffusion.noise import Purpose, normal, permutation
+from tintype.evaluate.features import scattering
+from tintype.evaluate.levels import noise_levels
+from tintype.evaluate.material import open_material
+from tintype.evaluate.measure import evaluating
+from tintype.evaluate.neighbors import Nearest, calibrate, nearest
+from tintype.evaluate.results import Result, Settings, to_json
+from tintype.evaluate.work import finished
+from tintype.pipeline import Pipeline
+
+BLOCK = 2**23  # numbers, as in the room
+
+
+def ideal(options: argparse.Namespace) -> None:
+    """CPU seconds of the ideal denoiser, and of the products that it cannot do without, in turn."""
+    num, size, queries = options.num, options.size, options.queries
+    values = 3 * size * size
+    pixels = torch.randint(0, 256, (num, values), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    if options.alike:  # pictures with few details, so that many of them lie near each other
+        coarse = pixels.reshape(num, 3, size, size)[:, :, ::8, ::8].float()
+        pixels = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").to(torch.uint8).flatten(1)
+    step = max(16, BLOCK // values)
+
+    def blocks() -> Iterator[Tensor]:
+        return (pixels[start : start + step].float() / 127.5 - 1 for start in range(0, num, step))
+
+    x0 = pixels[:queries].float() / 127.5 - 1
+    noise = normal(0, Purpose.EVALUATE, torch.arange(queries), (values,))
+    sigmas = noise_levels(nano().noise)
+    ratios = []
+    for _ in range(options.rounds):
+        start = time.process_time()
+        errors = finished(finite_errors(blocks, x0, noise, sigmas, [torch.zeros(num)]))
+        whole = time.process_time() - start
+        products = _products(blocks, x0, noise, len(sigmas))
+        ratios.append(whole / products)
+        _say(num=num, size=size, queries=queries, seconds=whole, products=products, ratio=ratios[-1])
+    _say(median_ratio=sorted(ratios)[len(ratios) // 2], finite=bool(torch.isfinite(errors).all()), peak_mb=_peak())
+
+
+def _products(blocks: Callable[[], Iterator[Tensor]], x0: Tensor, noise: Tensor, num_levels: int) -> float:
+    """CPU seconds of the matrix products alone: two in float64 for the distances, one in float32 for each level."""
+    shares = torch.rand(num_levels * len(x0), len(next(blocks())))
+    doubled, drawn = x0.double(), noise.double()
+    seconds = 0.0
+    for block in blocks():
+        double = block.double()
+        start = time.process_time()
+        doubled @ double.T
+        drawn @ double.T
+        shares[:, : len(block)] @ block
+        seconds += time.process_time() - start
+    return seconds
+
+
+def _evaluated(options: argparse.Namespace, settings: Settings) -> Result:
+    place, pipeline = models.find(options.model), Pipeline.load(options.model, options.device)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = open_material(place, pipeline.config, pipeline.denoiser.encoder, options.data, Path(scratch))
+        result, _ = finished(evaluating(pipeline, finished(work), 0, settings))
+    return result
+
+
+def whole(options: argparse.Namespace) -> None:
+    """Seconds and peak memory of an evaluation with default settings."""
+    start, cpu = time.perf_counter(), time.process_time()
+    result = _evaluated(options, Settings())
+    _say(
+        seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu, threads=torch.get_num_threads(),
+        peak_mb=_peak(), training_pictures=result.about.num_seen,
+    )  # fmt: skip
+
+
+def seeds(options: argparse.Namespace) -> None:
+    """Two seeds, the first twice: figures that repeat exactly, and intervals that overlap."""
+    settings = Settings(num=options.num, samples=options.samples, asked=8)
+    first, again, other = (_evaluated(options, replace(settings, seed=seed)) for seed in (0, 0, 1))
+
+    def figures(result: Result) -> str:
+        return to_json(replace(result, seconds=0.0, about=replace(result.about, time="")))
+
+    pairs = [
+        (a, b)
+        for name in ("unseen", "seen", "ideal_blind", "gauge")
+        for a, b in zip(getattr(first.noise, name), getattr(other.noise, name), strict=True)
+        if a.value == a.value and b.value == b.value
+    ]
+    overlap = sum(a.low <= b.high and b.low <= a.high for a, b in pairs)
+    _say(repeats_exactly=figures(first) == figures(again), intervals=len(pairs), overlap=overlap)
+
+
+def alarm(options: argparse.Namespace) -> None:
+    """Held-out pictures of a data set, parted in two at random again and again: one half calibrates, one is tried."""
+    how = framing(options.size, patch=8)
+    pairs, _ = find_pairs(options.data)
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = pack(pairs, how, Path(scratch), _Unread())
+        everything = torch.arange(copy.num_samples)
+        square = everything[torch.from_numpy(copy.shape_of == copy.shapes.index((options.size, options.size)))]
+        mixed = square[permutation(0, Purpose.MEASURED, 0, len(square))]
+        held, seen = mixed[: options.num], mixed[options.num :]
+        pixels = copy.pictures(torch.cat([seen, held]))
+    plain, features = pixels.flatten(1).float(), scattering(pixels)
+    features = features / features[: len(seen)].std(0).clamp(min=1e-6)
+    near, alike = (_search(rows[len(seen) :], rows[: len(seen)]) for rows in (plain, features))
+    copies = torch.arange(0, len(seen), max(1, len(seen) // 200))
+    touched = (pixels[copies].float() + 4 * normal(0, 0, copies, tuple(pixels.shape[1:]))).clamp(0, 255)
+    rates, found, nearly = [], [], []
+    exact = _search(plain[copies], plain[: len(seen)]), _search(features[copies], features[: len(seen)])
+    noisy = scattering(touched.round().to(torch.uint8)) / (scattering(pixels[: len(seen)]).std(0).clamp(min=1e-6))
+    close = _search(touched.flatten(1), plain[: len(seen)]), _search(noisy, features[: len(seen)])
+    for turn in range(options.rounds):
+        order = permutation(turn, Purpose.MEASURED, 1, len(held))
+        one, other = order[: len(held) // 2], order[len(held) // 2 :]
+        set_to = calibrate(near.relative[one], alike.relative[one])
+        rates.append(float(set_to.raised(near.relative[other], alike.relative[other]).double().mean()))
+        found.append(float(set_to.raised(exact[0].relative, exact[1].relative).double().mean()))
+        nearly.append(float(set_to.raised(close[0].relative, close[1].relative).double().mean()))
+    _say(
+        pictures=len(seen), held_out=len(held), alarm_rate=sum(rates) / len(rates), copies_found=min(found),
+        copies_with_noise_of_4_levels_found=sum(nearly) / len(nearly),
+    )  # fmt: skip
+
+
+class _Unread:
+    identity = "unread"
+
+    def states(self, captions: list[str]) -> list[Tensor]:
+        return [torch.zeros(1, dtype=torch.int64) for _ in captions]
+
+
+def _search(queries: Tensor, points: Tensor) -> Nearest:
+    return finished(nearest(queries, lambda: iter(torch.split(points, 2048))))
+
+
+def _peak() -> int:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def _say(**figures: object) -> None:
+    print(json.dumps({name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What an evaluation costs, and whether it keeps what it promises.")
+    parser.add_argument("what", choices=("ideal", "whole", "seeds", "alarm"))
+    parser.add_argument("--model", default="shapes")
+    parser.add_argument("--data")
+    parser.add_argument("--device")
+    parser.add_argument("--num", type=int, help="pictures: of the set (50,000), measured (64) or held out (1,000)")
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--queries", type=int, default=192)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alike", action="store_true", help="with ideal: pictures that are near each other")
+    options = parser.parse_args()
+    options.num = options.num or {"ideal": 50_000, "alarm": 1000}.get(options.what, 64)
+    {"ideal": ideal, "whole": whole, "seeds": seeds, "alarm": alarm}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()
