@@ -82,8 +82,8 @@ def open_material(
 ) -> Generator[Progress, None, Material]:
     """Open the captioned pictures in `data`, or, for a run and without `data`, what it is trained on.
 
-    A training copy that the run keeps is used as it is; otherwise one without text is made in `scratch`. Raises
-    ConfigError if there is nothing to evaluate on, DataError if the data cannot be read.
+    A training copy that the run keeps, or that is in `scratch`, is used as it is; otherwise one without text is made
+    there. Raises ConfigError if there is nothing to evaluate on, DataError if the data cannot be read.
     """
     place = model.run or model.folder
     record = _record(place / DATA)
@@ -141,8 +141,9 @@ def _where(
 ) -> tuple[Path, StatesEncoder]:
     """Where the copy of the data is or shall be, and what reads its captions."""
     stamp = stamp_of(pairs, how, encoder.identity, Exclusions())[:16]
-    if (own / f"stamp-pack-{stamp}.json").is_file():
-        return own, encoder
+    for folder in (own, scratch):
+        if (folder / f"stamp-pack-{stamp}.json").is_file():
+            return folder, encoder
     return scratch, _Unread()
 
 

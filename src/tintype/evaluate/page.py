@@ -72,8 +72,9 @@ def _data(png: bytes) -> str:
 def _about(result: Result) -> str:
     about = result.about
     return (
-        f"<p class=soft>{text(about.preset)}, {about.resolution} pixels, {about.num_weights:,} weights, {about.images_seen:,} images seen, "
-        f"evaluated on {text(about.data)} ({about.num_seen:,} pictures trained on, {about.num_unseen:,} unseen).</p>"
+        f"<p class=soft>{text(about.preset)}, {about.resolution} pixels, {about.num_weights:,} weights, "
+        f"{about.images_seen:,} images seen; evaluated on {text(about.data)}: "
+        f"{about.num_seen:,} pictures trained on, {about.num_unseen:,} unseen.</p>"
     )
 
 
