@@ -60,13 +60,13 @@ def run(args: Namespace) -> int:
     folder = args.output or _folder(args.models, [result.about.name for result, _ in found])
     before = _previous(folder, found[0][0]) if len(found) == 1 else None
     gap = difference(*found) if len(found) == 2 else None
-    page = _page(found, before, gap)
     texts = [json.loads(to_json(result)) for result, _ in found]
     results = json.dumps({"models": texts, "difference": gap}, indent=1, ensure_ascii=False) + "\n"
-    options.write_over(folder / RESULTS, results.encode())
-    report = options.write_over(folder / REPORT, page.encode("utf-8", "backslashreplace"))
+    options.write_over(folder / RESULTS, results.encode("utf-8", "backslashreplace"))
     if len(found) == 1:
         options.write_over(folder / _name_of(found[0][0].about.images_seen), to_json(found[0][0]).encode())
+    page = _page(found, before, gap)
+    report = options.write_over(folder / REPORT, page.encode("utf-8", "backslashreplace"))
     said = _saved(args.models[0], found[0][0], args.save) if len(found) == 1 else []
     if args.json:
         print(results, end="")
