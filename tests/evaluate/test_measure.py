@@ -108,7 +108,7 @@ def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, h
     config = replace(pipeline.config, train=replace(pipeline.config.train, held_out=held_out))
     encoder = pipeline.denoiser.encoder
     material = finished(open_material(find(tiny_model), config, encoder, str(tmp_path / "few"), tmp_path / "cache"))
-    result, _ = finished(evaluating(pipeline, material, 0, replace(SMALL, samples=8, asked=8)))
+    result, _ = finished(evaluating(pipeline, material, 0, replace(SMALL, num=8, samples=8)))
     assert result.quality is None
     assert result.noise.gauge_overall is None
     assert (result.copies is None) == (num == 3)
@@ -121,7 +121,7 @@ def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, h
 def test_one_caption_for_all_cannot_tell_who_listens(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, material = opened(cautious, drawings, cache)
     material.pack.choices[:] = [[0]] * 240
-    result, _ = finished(evaluating(pipeline, material, 0, replace(SMALL, samples=4, asked=8)))
+    result, _ = finished(evaluating(pipeline, material, 0, replace(SMALL, num=8, samples=4)))
     assert result.captions is None
     assert any("same caption" in note for note in result.notes)
 

@@ -51,7 +51,7 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
         curves.append(_earlier(before))
     floor = min(e.value for result in results for e in (*result.noise.unseen, *result.noise.seen) if e.value > 0)
     main = plot("Error of the predicted noise", SIGMA, "mean square", curves, log_y=True, low=floor / 30)
-    side = _gains(gap, results) if gap is not None else _gauge(results)
+    side = _gauge(results) + ("" if gap is None else _gains(gap, results))
     rows = [
         [f"{sigma:.3g}", *(_cell(curve, level) for result in results for curve in _curves(result))]
         for level, sigma in enumerate(first.sigmas)
@@ -63,7 +63,7 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
         "noise. "
         "1 is as wrong as saying there is none. The dashed line below is what a program would reach that keeps every "
         "training picture and looks it up.</p>"
-        f"<div class=two>{main}{side}</div>{'' if gap is None else _gauge(results)}"
+        f"<div class=two>{main}{side}</div>"
         f"<details><summary>All figures</summary>{table(head, rows, 0)}</details></section>"
     )
 
