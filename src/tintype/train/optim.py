@@ -13,7 +13,7 @@ from tintype.train.muon import Muon
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
 _LEAST_CHANNELS = 16  # fewer make a matrix too small to be worth Muon
-_CONVOLUTION_RATE = 2.5  # learning rate of Muon's convolutions, in units of that of the other weights
+_MUON_RATE = 2.5  # learning rate of Muon's weights, in units of that of the other weights
 _ATTENTION = ("attention.qkv.weight", "attention.out.weight", "text.weight")  # ends of the names of its matrices
 
 
@@ -66,10 +66,6 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
         {"params": [weight for weight in others if weight.ndim >= 2], "weight_decay": config.weight_decay, "rate": 1.0},
         {"params": [weight for weight in others if weight.ndim < 2], "weight_decay": 0.0, "rate": 1.0},
     ]
-    muon_groups = [
-        {"params": [weight for weight in muon if weight.ndim == 4], "rate": _CONVOLUTION_RATE},
-        {"params": [weight for weight in muon if weight.ndim == 2], "rate": 1.0},
-    ]
     parts: list[torch.optim.Optimizer] = []
     if others:
         parts.append(
@@ -81,7 +77,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
             )
         )
     if muon:
-        parts.append(Muon([group for group in muon_groups if group["params"]], config.lr, config.weight_decay))
+        parts.append(Muon([{"params": muon, "rate": _MUON_RATE}], config.lr, config.weight_decay))
     return Optimizers(parts)
 
 
