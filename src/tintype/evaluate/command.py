@@ -1,8 +1,7 @@
-"""The command `tintype evaluate`."""
+"""What `tintype evaluate` does."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tintype import options
-from tintype.options import whole
-from tintype.request import MAX_SEED
 
 if TYPE_CHECKING:
     from tintype.evaluate.results import Result, Settings, Shown
@@ -23,28 +20,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 REPORT, RESULTS, FOLDER = "report.html", "results.json", "evaluation"
 SPOKEN_SECONDS = 20.0  # between lines that say how far it is, where there is no terminal
-
-
-def add_options(command: argparse.ArgumentParser) -> None:
-    """What may be typed after `tintype evaluate`."""
-    command.epilog = "With two models the report compares them. A run is evaluated on its own pictures without --data."
-    command.add_argument("models", nargs="+", metavar="MODEL", help="shipped name, model or run folder; one or two")
-    command.add_argument("--data", metavar="DATA", help="the captioned pictures it was trained on")
-    command.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="for report.html and results.json (of a run: RUN/evaluation)"
-    )
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--save", action="store_true", help="write guidance and steps found best into the model")
-    command.add_argument("--num", type=whole(8, 10**6), metavar="N", help="pictures measured of each kind (192)")
-    command.add_argument("--samples", type=whole(4, 10**6), metavar="N", help="pictures made (192)")
-    command.add_argument("--asked", type=whole(8, 10**5), metavar="N", help="captions of shapes, new and held out (96)")
-    command.add_argument(
-        "--features", metavar="NAME", help="to compare pictures in: scattering (it ships), inception, hf:NAME-OR-FOLDER"
-    )
-    command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="of all that is drawn (0)")
-    command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the decoded pictures here")
-    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
-    command.set_defaults(run=run)
 
 
 def run(args: Namespace) -> int:
