@@ -454,7 +454,7 @@ def test_however_a_command_ends_there_is_one_line(
 
 def test_help_and_version_succeed(run: Run) -> None:
     assert run("--version")[:2] == (0, f"tintype {cli.__version__}\n")
-    for command in ("check", "train", "generate", "shapes", "info", "redo", "doctor"):
+    for command in ("check", "train", "generate", "evaluate", "shapes", "info", "redo", "doctor"):
         assert command in run("--help")[1]
         code, out, _ = run(command, "--help")
         assert code == 0

@@ -24,6 +24,7 @@ SPOKEN_SECONDS = 20.0  # between lines that say how far it is, where there is no
 
 def run(args: Namespace) -> int:
     """Evaluate one model or two, write the report and print the verdict. Returns the exit code."""
+    from tintype import models
     from tintype.errors import ConfigError
     from tintype.evaluate.compare import difference
     from tintype.evaluate.results import to_json
@@ -31,6 +32,8 @@ def run(args: Namespace) -> int:
 
     if len(args.models) > 2:
         raise ConfigError("evaluate compares two models at most")
+    for model in args.models:
+        models.find(model)  # the second is not found missing after the first was measured
     found = [_evaluated(model, args) for model in args.models]
     folder = args.output or _folder(args.models, [result.about.name for result, _ in found])
     before = _previous(folder, found[0][0]) if len(found) == 1 else None

@@ -17,6 +17,7 @@ from tintype.diffusion.loss import WEIGHTS
 from tintype.evaluate import caption_use as use
 from tintype.evaluate.accuracy import is_shapes
 from tintype.evaluate.drawn import caption_accuracy
+from tintype.evaluate.features import features_of
 from tintype.evaluate.gauge import gauge
 from tintype.evaluate.levels import Given, noise_levels
 from tintype.evaluate.making import developing, making
@@ -47,8 +48,12 @@ class _Errors:
 def evaluating(
     pipeline: Pipeline, material: Material, images_seen: int, settings: Settings
 ) -> Generator[Progress, None, tuple[Result, Shown]]:
-    """Measure everything that the data allow. Results depend on the model, the data and the settings alone."""
+    """Measure everything that the data allow. Results depend on the model, the data and the settings alone.
+
+    Raises ConfigError or MissingExtraError for features that cannot be had, before anything is measured.
+    """
     started = time.monotonic()
+    features = features_of(settings.features)
     pipeline.one_by_one = False  # pictures may share a batch: they are looked at, not made again
     notes = list(material.notes)
     sigmas = noise_levels(pipeline.config.noise)
@@ -60,8 +65,8 @@ def evaluating(
     noise = _noise_errors(found, _level_weights(pipeline, sigmas), settings.seed)
     heard = yield from _captions(bench, found, seen, unseen, notes)
     captions, pictures = yield from _samples(pipeline, material, settings)
-    copies, neighbors, features = yield from near_copies(material, captions, pictures, settings, notes)
-    quality = as_a_whole(material, features, settings, notes)
+    copies, neighbors, described = yield from near_copies(material, captions, pictures, features, settings, notes)
+    quality = as_a_whole(material, described, settings, notes)
     accuracy = None
     if is_shapes(material.pack.unique):
         accuracy = yield from caption_accuracy(pipeline, set(material.pack.unique), settings)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.evaluate.features import Features, features_of
+from tintype.evaluate.features import Features
 from tintype.evaluate.making import as_tensor
 from tintype.evaluate.material import Material, some_of
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
@@ -32,7 +32,12 @@ class Described(NamedTuple):
 
 
 def near_copies(
-    material: Material, captions: Sequence[str], pictures: Sequence[Image.Image], settings: Settings, notes: list[str]
+    material: Material,
+    captions: Sequence[str],
+    pictures: Sequence[Image.Image],
+    features: Features,
+    settings: Settings,
+    notes: list[str],
 ) -> Generator[Progress, None, tuple[Copies | None, list[Neighbor], Described | None]]:
     """Compare samples with all training pictures. Where there are too few of these, it says so in `notes`."""
     seen, unseen = material.seen, material.unseen
@@ -49,7 +54,6 @@ def near_copies(
         chosen = some_of(places, settings.calibrated, settings.seed, CALIBRATED)
         known, own, calibrated_on = seen[chosen], chosen, "training pictures, each without itself"
         notes.append("the alarm for copies was calibrated on training pictures, since next to none are held out")
-    features = features_of(settings.features)
     described = Described(features(samples), *(yield from _features(material, features, side, known)))
     queries = torch.cat([samples, material.squares(known, side)])
     excluded = torch.full((len(queries),), -1)
