@@ -95,6 +95,10 @@ def test_purpose_numbers_are_fixed_for_ever() -> None:
         "INIT": 9,
         "EVALUATE": 10,
         "SHAPES": 11,
+        "MEASURED": 12,
+        "SHUFFLE": 13,
+        "RESAMPLE": 14,
+        "PAIRED": 15,
         "WEIGHT": 20,
         "BLOCK": 21,
     }
