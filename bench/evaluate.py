@@ -38,7 +38,7 @@ from tintype.evaluate.results import Result, Settings, to_json
 from tintype.evaluate.work import finished
 from tintype.pipeline import Pipeline
 
-BLOCK = 2**23  # numbers, as in the room
+BLOCK = 2**22  # numbers, as in the room
 
 
 def ideal(options: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ from tintype.errors import ConfigError, DataError
 from tintype.models import Model
 
 DATA, PACKS = "data.json", "pack"
-BLOCK_VALUES = 2**23  # numbers in a block of pictures: bounds memory
+BLOCK_VALUES = 2**22  # numbers in a block of pictures: bounds memory
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tintype.evaluate.statistics import share
 from tintype.evaluate.work import Progress, told
 
 FEWEST = 20  # pictures on either side, below which near and far mean nothing
+REFERENCE = 20_000  # training pictures that samples are compared with as a whole, at most
 SHOWN = 16  # samples shown beside their nearest training pictures
 CALIBRATED = 3  # kind of pictures, for `some_of`
 
@@ -155,9 +156,10 @@ def as_a_whole(material: Material, described: Described | None, settings: Settin
         few = f"fewer than {MIN_SAMPLES} pictures made or held out" if on_unseen else "no pictures held out"
         notes.append(f"quality and variety as a whole were not measured: {few}")
         return None
-    project = Projection(described.seen)
-    samples, unseen = project(described.samples[:num]), project(described.unseen[:num])
-    seen = project(described.seen)
+    everything = torch.arange(len(described.seen))
+    reference = described.seen[some_of(everything, REFERENCE, settings.seed, CALIBRATED)]
+    project = Projection(reference)
+    samples, unseen, seen = (project(rows) for rows in (described.samples[:num], described.unseen[:num], reference))
     order = some_of(torch.arange(len(seen)), num, settings.seed, CALIBRATED)
     precision, recall = precision_recall(samples, seen[order])
     precision_real, recall_real = precision_recall(unseen, seen[order])

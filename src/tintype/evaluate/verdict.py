@@ -88,7 +88,8 @@ def _copies(result: Result) -> list[Line]:
     lines = []
     overall = result.noise.gauge_overall
     if overall is not None and math.isfinite(overall.value):
-        mark = BAD if overall.low > COPYING else FAIR if overall.low > LEARNING_BY_HEART else GOOD
+        begun = [level for level, one in enumerate(result.noise.gauge) if one.low > LEARNING_BY_HEART]
+        mark = BAD if overall.low > COPYING else FAIR if begun or overall.low > LEARNING_BY_HEART else GOOD
         if mark != BAD and overall.high > COPYING:
             mark = PLAIN
         how = {
@@ -98,6 +99,9 @@ def _copies(result: Result) -> list[Line]:
             PLAIN: "These are too few pictures to tell whether it knows its training pictures by heart",
         }[mark]
         text = f"{how}: memorization gauge {between(overall)}, where 0 is not at all and 100 entirely."
+        if begun:
+            most = max(begun, key=lambda level: result.noise.gauge[level].value)
+            text += f" Most at sigma {result.sigmas[most]:.2g}: {between(result.noise.gauge[most])}."
         lines.append(Line("memory", text, mark))
     copies = result.copies
     if copies is not None:
