@@ -80,7 +80,9 @@ class Lengths:
     identity = "lengths"
 
     def states(self, captions: list[str]) -> list[Tensor]:
-        return [torch.tensor([[float(len(word))] for word in caption.split()]).half() for caption in captions]
+        words = [caption.split() for caption in captions]
+        states = torch.tensor([len(word) for caption in words for word in caption], dtype=torch.float16)
+        return list(states[:, None].split([len(caption) for caption in words]))
 
 
 class DecodedEachTime(Dataset[Tensor]):

@@ -9,7 +9,7 @@ from pathlib import Path
 from tintype.config import DataConfig, TextConfig
 from tintype.data.pairs import Pair, Problem
 from tintype.data.parallel import in_order
-from tintype.data.pictures import examine, framing
+from tintype.data.pictures import examine_all, framing
 from tintype.data.report import Report
 from tintype.data.sources import find_pairs
 from tintype.data.survey import Tokens, packed_facts, survey, unpacked
@@ -44,7 +44,7 @@ def checking(
     usable: list[Pair] = []
     facts = bytearray()
     tally: Counter[str] = Counter()
-    seen_all = in_order(lambda pair: examine(pair.place, how), pairs)
+    seen_all = in_order(lambda some: examine_all([pair.place for pair in some], how, pixels=False), pairs)
     for done, (pair, seen) in enumerate(zip(pairs, seen_all, strict=True), start=1):
         if seen.facts is None:
             problems.append(Problem(pair.key, seen.reason, place=pair.place))

@@ -46,7 +46,7 @@ class LocalFile:
         return Path(self.root, self.key)
 
     def read(self) -> bytes:
-        return read_file(self.path, state=self.state)
+        return read_file(os.path.join(self.root, self.key), state=self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def state_of(info: os.stat_result) -> bytes:
     return struct.pack("<3q", info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def read_file(path: Path, max_bytes: int = MAX_BYTES, state: bytes = b"") -> bytes:
+def read_file(path: Path | str, max_bytes: int = MAX_BYTES, state: bytes = b"") -> bytes:
     """Read one regular file whole. Raises FileError; pipes and devices are never opened.
 
     `state`: of the file when it was listed; one that has changed since is refused.
@@ -133,12 +133,12 @@ def read_file(path: Path, max_bytes: int = MAX_BYTES, state: bytes = b"") -> byt
     raise AssertionError("unreachable")
 
 
-def _read(path: Path, max_bytes: int, state: bytes) -> bytes:
-    if not stat.S_ISREG(os.stat(path).st_mode):
+def _read(path: Path | str, max_bytes: int, state: bytes) -> bytes:
+    if not state and not stat.S_ISREG(os.stat(path).st_mode):
         raise FileError("not a regular file")
-    # Should the file be swapped for a pipe at this moment, O_NONBLOCK keeps open() from waiting.
+    # Should the file have been swapped for a pipe, O_NONBLOCK keeps open() from waiting.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
+    with open(os.open(path, flags), "rb", buffering=0) as file:
         info = os.fstat(file.fileno())
         if not stat.S_ISREG(info.st_mode):
             raise FileError("not a regular file")
