@@ -85,7 +85,7 @@ def read_metadata(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
 
 
 def _rows_of_jsonl(text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -17,6 +17,7 @@ BITS_APART = 4  # of 64, in which near-duplicates may differ
 LEVELS_APART = 6.0  # of 255, root mean square, in which their little pictures may differ
 _BANDS = BITS_APART + 1  # of the hash; two that differ in 4 bits agree in one of 5 bands
 _REACH = 48  # neighbors in a band that are compared: bounds the time where very many agree
+_ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)  # bits set in each byte
 NOTHING = np.zeros((1, 1, 3), dtype=np.uint8)  # in place of a reduced picture
 
 
@@ -114,7 +115,7 @@ def _agree(
     looks: NDArray[np.uint64], thumbs: NDArray[np.uint8], first: NDArray[np.intp], second: NDArray[np.intp]
 ) -> NDArray[np.intp]:
     """Which of the pairs are near-duplicates: places in `first`."""
-    differ = np.unpackbits((looks[first] ^ looks[second]).view(np.uint8).reshape(-1, 8), axis=1).sum(1)
+    differ = _ONES[(looks[first] ^ looks[second]).view(np.uint8).reshape(-1, 8)].sum(1)
     few = np.flatnonzero(differ <= BITS_APART)
     apart = thumbs[first[few]].astype(np.float32) - thumbs[second[few]]
     agree: NDArray[np.intp] = few[np.sqrt((apart**2).mean(1)) <= LEVELS_APART]
