@@ -38,8 +38,9 @@ from tintype.config import DataConfig, TextConfig, small
 from tintype.data import pictures
 from tintype.data.check import check
 from tintype.data.pack import Pack
-from tintype.data.packing import pack
+from tintype.data.packing import packing
 from tintype.data.pairs import Pair
+from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 from tintype.denoiser import Denoiser
@@ -53,13 +54,14 @@ PACKING = """
 import sys
 from pathlib import Path
 from tintype.config import DataConfig
-from tintype.data.packing import pack
+from tintype.data.packing import packing
+from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 sys.path.insert(0, sys.argv[3])  # of this file
 from data import Lengths
 options = DataConfig(crop="none")
-pack(find_pairs(sys.argv[1], options)[0], framing(32, options), Path(sys.argv[2]), Lengths())
+finished(packing(find_pairs(sys.argv[1], options)[0], framing(32, options), Path(sys.argv[2]), Lengths()))
 """
 CHECKING = """
 import sys, time
@@ -151,7 +153,7 @@ def bench_epochs(args: argparse.Namespace) -> None:
                 assert batch.shape[-1] == args.resolution
             theirs, their_wall = cpu_seconds() - cpu, time.perf_counter() - wall
             wall, cpu = time.perf_counter(), cpu_seconds()
-            made = pack(pairs, how, Path(folder), Lengths())
+            made = finished(packing(pairs, how, Path(folder), Lengths()))
             read_epoch(made, epoch)
             ours, our_wall = cpu_seconds() - cpu, time.perf_counter() - wall
             ratios.append(theirs / ours)
@@ -191,7 +193,7 @@ def bench_reading(args: argparse.Namespace) -> None:
     )
     encoder = make_encoder(config.text, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        made = pack(pairs, framing(args.resolution, config.data, config.net.patch), Path(folder), encoder)
+        made = finished(packing(pairs, framing(args.resolution, config.data, config.net.patch), Path(folder), encoder))
         trainer = Trainer(Denoiser(config, tokenizer), made, config, torch.device("cpu"))
         next(trainer.steps(10**9))
         start, seen = time.process_time(), trainer.images_seen
@@ -213,11 +215,11 @@ def bench_kill(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         straight, killed = Path(folder, "straight"), Path(folder, "killed")
         start = time.perf_counter()
-        packing(args.data, straight).wait()
+        start_packing(args.data, straight).wait()
         whole = time.perf_counter() - start
         begun = 0.3 * whole
         for number in range(args.times):
-            process = packing(args.data, killed)
+            process = start_packing(args.data, killed)
             time.sleep(chance.uniform(begun, whole))
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -228,14 +230,14 @@ def bench_kill(args: argparse.Namespace) -> None:
                 if not same:
                     sys.exit(1)
                 subprocess.run(["rm", "-r", str(killed)], check=True)
-        assert packing(args.data, killed).wait() == 0
+        assert start_packing(args.data, killed).wait() == 0
         same = contents(straight) == contents(killed)
         print(f"after {args.times} kills: {'the same bytes' if same else 'OTHER BYTES'}")
         if not same:
             sys.exit(1)
 
 
-def packing(data: str, cache: Path) -> subprocess.Popen[bytes]:
+def start_packing(data: str, cache: Path) -> subprocess.Popen[bytes]:
     here = str(Path(__file__).parent)
     return subprocess.Popen([sys.executable, "-c", PACKING, data, str(cache), here])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tintype.config import DataConfig, TextConfig
 from tintype.data.pairlist import PairList
 from tintype.data.pairs import Pair, Problem
-from tintype.data.parallel import in_order
+from tintype.data.parallel import finished, in_order
 from tintype.data.pictures import examine_all, framing
 from tintype.data.report import Report
 from tintype.data.sources import find_pairs
@@ -26,13 +26,7 @@ def check(
     data: str | Path, resolution: int = RESOLUTION, options: DataConfig | None = None, text: TextConfig | None = None
 ) -> Report:
     """Run `checking` to its end."""
-    progress = checking(data, resolution, options, text)
-    while True:
-        try:
-            next(progress)
-        except StopIteration as end:
-            report: Report = end.value
-            return report
+    return finished(checking(data, resolution, options, text))
 
 
 def checking(

@@ -47,7 +47,7 @@ class PairList(Sequence[Pair]):
         if not self._sorted:
             keys = [pair.key for pair in self]
             self._starts = array("q", (self._starts[i] for i in sorted(range(len(keys)), key=keys.__getitem__)))
-            self._sorted = True
+            self._sorted, self._last = True, max(keys)
 
     def chosen(self, indices: Iterable[int]) -> PairList:
         """Some of the pairs, in another list of the same file."""

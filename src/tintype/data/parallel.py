@@ -1,10 +1,10 @@
-"""Do the same thing to many files at once, in order, with bounded memory."""
+"""Do the same thing to many files at once, in order, with bounded memory; run what tells its progress to its end."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -46,3 +46,13 @@ def in_order(
             yield from waiting.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def finished(progress: Generator[object, None, R]) -> R:
+    """Run a generator to its end: what it returns."""
+    while True:
+        try:
+            next(progress)
+        except StopIteration as end:
+            result: R = end.value
+            return result
