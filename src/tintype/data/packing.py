@@ -46,6 +46,7 @@ def making(
     is killed, or a generator that is closed, loses at most two seconds of work: the next call goes on, to the same
     bytes. Raises DataError if no picture is usable, or if the disk is full or has too little room.
     """
+    pairs = list(pairs)  # gone through several times
     exclusions = exclusions or Exclusions()
     stamp = f"{kind.__name__.lower()}-{stamp_of(pairs, how, encoder.identity, exclusions)[:16]}"
     try:

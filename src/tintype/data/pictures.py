@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from tintype.data.colors import PictureError as PictureError
 from tintype.data.colors import background, to_rgb
 from tintype.data.files import FileError, Place, read_file
 from tintype.data.kinds import HEIF
+from tintype.data.quiet import quiet
 from tintype.data.similar import NOTHING, looks_of, reduced
 
 # Pillow opens MPO, the JPEG with several pictures that cameras write, as JPEG.
@@ -38,7 +38,6 @@ if find_spec("pillow_heif") is not None:
     pillow_heif.register_heif_opener()
     FORMATS = (*FORMATS, "HEIF")
 _large = threading.Lock()
-_opening = threading.Lock()  # warnings.catch_warnings changes the whole process
 _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the picture: run git lfs pull"),
     (0, b"<!doctype html", "an HTML page, not a picture"),
@@ -112,7 +111,8 @@ def examine(place: Place, how: Framing, pixels: bool = True) -> Examined:
 
 def examine_all(places: Sequence[Place], how: Framing, pixels: bool = True) -> list[Examined]:
     """What `examine` gives for each of some pictures, in less time than one by one."""
-    read = [_read(place, how, pixels) for place in places]
+    with quiet:
+        read = [_read(place, how, pixels) for place in places]
     looks = looks_of([small for _, small in read])
     return [_with_look(*one, *look) for one, look in zip(read, looks, strict=True)]
 
@@ -218,8 +218,7 @@ def _open(content: bytes) -> Image.Image:
     if not content:
         raise PictureError("the file is empty")
     try:
-        with _opening, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet:
             return Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise PictureError(f"more than {MAX_PIXELS // 10**6} megapixels") from None
