@@ -114,11 +114,11 @@ def _leaks(groups: Sequence[Sequence[int]], sha256: NDArray[np.uint8], share: fl
 def _on_number(pairs: Sequence[Pair], problems: Sequence[Problem]) -> Iterable[str]:
     left_out = sum(problem.left_out for problem in problems)
     if len(pairs) == 1:
-        yield "there is only one picture: the model will memorise it and draw nothing else"
+        yield "there is only one picture: the model will memorize it and draw nothing else"
     elif 0 < len(pairs) < FEW_PICTURES:
-        yield f"{len(pairs)} pictures are few: the model will memorise them; some hundreds are a start"
+        yield f"{len(pairs)} pictures are few: the model will memorize them; some hundreds are a start"
     if left_out > MANY_LEFT_OUT * (left_out + len(pairs)):
-        yield f"{100 * left_out / (left_out + len(pairs)):.0f}% are left out: see the reasons above"
+        yield f"{100 * left_out / (left_out + len(pairs)):.0f}% are left out: see the reasons"
 
 
 def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
