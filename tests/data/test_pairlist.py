@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,3 +78,19 @@ def test_a_folder_is_listed_in_the_order_of_its_keys(data: Path, draw: Callable[
     keys = [pair.key for pair in find_pairs(data)[0]]
     assert keys == sorted(keys)
     assert len(keys) == 7
+
+
+def test_memory_hardly_grows_with_the_number_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairlist, "SPOOLED", 1)
+    peaks = []
+    for num in (300, 3300):
+        for number in range(num):
+            path = tmp_path / str(num) / f"{number // 100:03}" / f"{number:06}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            path.with_suffix(".txt").write_text(f"picture number {number}")
+        tracemalloc.start()
+        assert len(find_pairs(tmp_path / str(num))[0]) == num
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 3000 * 64  # bytes
