@@ -1,4 +1,5 @@
-import tracemalloc
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,8 +81,17 @@ def test_a_folder_is_listed_in_the_order_of_its_keys(data: Path, draw: Callable[
     assert len(keys) == 7
 
 
-def test_memory_hardly_grows_with_the_number_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairlist, "SPOOLED", 1)
+LISTING = """
+import sys, tracemalloc
+from tintype.data import pairlist
+from tintype.data.sources import find_pairs
+pairlist.SPOOLED = 1
+tracemalloc.start()
+print(len(find_pairs(sys.argv[1])[0]), tracemalloc.get_traced_memory()[1])
+"""
+
+
+def test_memory_hardly_grows_with_the_number_of_pictures(tmp_path: Path) -> None:
     peaks = []
     for num in (300, 3300):
         for number in range(num):
@@ -89,8 +99,8 @@ def test_memory_hardly_grows_with_the_number_of_pictures(tmp_path: Path, monkeyp
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
             path.with_suffix(".txt").write_text(f"picture number {number}")
-        tracemalloc.start()
-        assert len(find_pairs(tmp_path / str(num))[0]) == num
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        command = [sys.executable, "-c", LISTING, str(tmp_path / str(num))]
+        found, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert int(found) == num
+        peaks.append(int(peak))
     assert peaks[1] - peaks[0] < 3000 * 64  # bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -170,7 +171,8 @@ class _InFolder:
             try:
                 if text.reason:
                     raise FileError(text.reason)
-                captions = read_caption_file(text.place.path, found.options.caption_encoding)
+                name = os.path.join(text.place.root, text.key)  # a Path would intern each of its parts
+                captions = read_caption_file(name, found.options.caption_encoding)
             except FileError as error:
                 reason = str(error)
         captions = captions or substitute(found.options.no_caption, key, reason)
