@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tintype import models
 from tintype.config import nano
-from tintype.data.packing import pack
+from tintype.data.packing import packing
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 from tintype.diffusion.exact import finite_errors
@@ -124,7 +124,7 @@ def alarm(options: argparse.Namespace) -> None:
     how = framing(options.size, patch=8)
     pairs, _ = find_pairs(options.data)
     with tempfile.TemporaryDirectory() as scratch:
-        copy = pack(pairs, how, Path(scratch), _Unread())
+        copy = finished(packing(pairs, how, Path(scratch), _Unread()))
         everything = torch.arange(copy.num_samples)
         square = everything[torch.from_numpy(copy.shape_of == copy.shapes.index((options.size, options.size)))]
         mixed = square[permutation(0, Purpose.MEASURED, 0, len(square))]
