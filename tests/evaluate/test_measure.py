@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 import torch
 from tests.evaluate.conftest import SMALL, opened
 
+from tintype.data.packing import packing
+from tintype.data.pictures import framing
 from tintype.data.shapes import write_shapes
+from tintype.data.sources import find_pairs
 from tintype.errors import ConfigError
 from tintype.evaluate.compare import difference
 from tintype.evaluate.material import open_material
@@ -20,6 +24,7 @@ from tintype.evaluate.results import Result, Shown, to_json
 from tintype.evaluate.verdict import verdict
 from tintype.evaluate.work import Progress, finished
 from tintype.models import find
+from tintype.pipeline import Pipeline
 
 
 def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tuple[Result, Shown]) -> None:
@@ -95,9 +100,32 @@ def test_pictures_that_were_never_trained_on_count_as_unseen(
     assert len(known.seen) + len(known.unseen) == 240
 
 
-def test_without_data_there_is_advice(cautious: Path) -> None:
+def test_without_data_there_is_advice(cautious: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --data"):
         opened(cautious, None, cautious)
+    model = tmp_path / "model"  # with a training copy of a version that can no longer be read
+    shutil.copytree(cautious, model)
+    (model / "data.json").write_text('{"samples": [{"sha256": "0"}], "fingerprint": "1"}', encoding="utf-8")
+    (model / "pack" / "pack-1").mkdir(parents=True)
+    (model / "pack" / "pack-1" / "pack.json").write_text('{"format": 0}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="give --data"):
+        opened(model, None, tmp_path)
+
+
+def test_a_run_is_evaluated_on_the_training_copy_it_keeps(cautious: Path, drawings: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cautious, run)
+    pipeline = Pipeline.load(run, "cpu")
+    how = framing(16, pipeline.config.data, pipeline.config.net.patch)
+    pairs, _ = find_pairs(drawings, pipeline.config.data)
+    made = finished(packing(pairs, how, run / "pack", pipeline.denoiser.encoder))
+    (run / "data.json").write_text(json.dumps(made.data_json()), encoding="utf-8")
+    _, alone = opened(run, None, tmp_path / "unused")
+    _, given = opened(run, drawings, tmp_path / "unused")
+    assert alone.known
+    assert alone.pack.folder == given.pack.folder == made.folder
+    assert torch.equal(alone.seen, given.seen)
+    assert not (tmp_path / "unused").exists()
 
 
 @pytest.mark.parametrize(("num", "held_out"), [(3, 0.5), (30, 0.0)])

@@ -90,7 +90,9 @@ def open_material(
     if data is None:
         pack = _own_pack(place / PACKS, record)
         if pack is None:
-            raise ConfigError(f"{model.name} keeps no copy of its pictures: give --data, the pictures it was made from")
+            raise ConfigError(
+                f"{model.name} keeps no copy of its pictures that can be read: give --data, what it was made from"
+            )
         name = place.resolve().name
     else:
         pairs, problems = find_pairs(data, config.data)
@@ -130,7 +132,10 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 def _own_pack(folder: Path, record: dict[str, Any] | None) -> Pack | None:
     for place in sorted(folder.glob("pack-*")) if record is not None else []:
-        pack = Pack(place)
+        try:
+            pack = Pack(place)
+        except DataError:  # damaged, or of another version: as good as none
+            continue
         if record is not None and pack.fingerprint == record.get("fingerprint"):
             return pack
     return None
