@@ -1,6 +1,7 @@
 """The command line: `tintype COMMAND`. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP; 75 training was preempted (SIGUSR2) and
+wants to be run again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SAMPLERS = (
     *("unipc", "dpmpp_2m", "deis_2", "deis_3", "deis_4", "euler", "ddim", "heun", "reference"),
     *("ddpm", "euler_ancestral", "dpmpp_2m_sde", "heun_churn"),
 )
+ENDED = {143: "terminated", 129: "the terminal was closed", 75: "preempted; run the same command again to go on"}
 GRIDS = ("logistic", "log_snr", "karras", "flow")
 
 
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed(args, "interrupted", 130)
     except SystemExit as end:
-        return _failed(args, "terminated", 143) if end.code == 143 else 1
+        return _failed(args, ENDED[end.code], end.code) if end.code in ENDED else 1
     except ConfigError as error:
         return _failed(args, str(error), 2)
     except TintypeError as error:
@@ -155,6 +157,7 @@ def _train_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="size of the model")
     command.add_argument("--resolution", type=whole(8, MAX_SIDE), metavar="PX", help="side of the pictures")
     command.add_argument("--batch-size", type=whole(1, 2**20), metavar="N", help="images per step")
+    command.add_argument("--micro-batch", type=whole(1, 2**20), metavar="N", help="images at once, if memory is short")
     command.add_argument("--lr", type=number(1e-8, 1), metavar="X", help="learning rate")
     command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="0 to 2^63 - 1")
     command.add_argument("--from", dest="from_model", metavar="MODEL", help="start from the weights of this model")
@@ -163,6 +166,10 @@ def _train_options(command: argparse.ArgumentParser) -> None:
         "--text", type=options.text_encoder, metavar="ENCODER", help="minilm (default), learned or hf:NAME-OR-FOLDER"
     )
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    command.add_argument("--save-every", type=minutes, metavar="T", help="time between checkpoints (5m)")
+    command.add_argument("--sample-every", type=minutes, metavar="T", help="time between samples (5m)")
+    command.add_argument("--keep", type=whole(1, 10**6), metavar="N", help="newest checkpoints to keep (3)")
+    command.add_argument("--keep-every", type=whole(0, 10**13), metavar="N", help="keep one every N images for good")
     command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     command.add_argument("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
     command.add_argument("--dedupe", action="store_true", default=None, help="leave out exact copies but the first")
@@ -187,12 +194,17 @@ def _train(args: argparse.Namespace) -> int:
         preset=None if args.preset == "auto" else args.preset,
         resolution=args.resolution,
         batch_size=args.batch_size,
+        micro_batch=args.micro_batch,
         lr=args.lr,
         seed=args.seed,
         from_model=args.from_model,
         resume=args.resume,
         text=args.text,
         device=args.device,
+        save_minutes=args.save_every,
+        sample_minutes=args.sample_every,
+        keep_last=args.keep,
+        keep_every=args.keep_every,
         dry_run=args.dry_run,
         taking=DataRequest(
             crop=args.crop,

@@ -78,11 +78,11 @@ def tiny() -> Config:
 def make_trainer() -> Callable[..., Trainer]:
     """A trainer of the tiny model; equal arguments give equal trainers."""
 
-    def make(config: Config = TINY, *, seed: int = 0, bf16: bool = False) -> Trainer:
+    def make(config: Config = TINY, *, seed: int = 0, bf16: bool = False, ahead: int = 0) -> Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = Denoiser(config)
-        return Trainer(denoiser, DrawnSamples(), config, torch.device("cpu"), bf16=bf16)
+        return Trainer(denoiser, DrawnSamples(), config, torch.device("cpu"), bf16=bf16, ahead=ahead)
 
     return make
 

@@ -24,9 +24,9 @@ from tintype.config import PRESETS, Config
 from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError, TrainingError
 from tintype.pipeline import Pipeline
+from tintype.train import look as look_module
+from tintype.train import objective as objective_module
 from tintype.train import plan
-from tintype.train import session as session_module
-from tintype.train import trainer as trainer_module
 from tintype.train.folder import locked
 from tintype.train.interrupt import Interruption
 from tintype.train.log import read_log
@@ -181,8 +181,6 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(request_: Tra
     before = files_of(request_.out)
     for other, name in (
         (replace(request_, lr=0.5), "train.lr"),
-        (replace(request_, images=44), "train.images"),
-        (replace(request_, images=None, steps=11), "train.images"),
         (replace(request_, batch_size=5), "train.batch_size"),
         (replace(request_, seed=9), "train.seed"),
         (replace(request_, resolution=16), "net.resolution"),
@@ -196,6 +194,21 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(request_: Tra
     with pytest.raises(CheckpointError, match="holds a run already"):
         run(replace(request_, resume="never"))
     assert files_of(request_.out) == before
+
+
+def test_a_run_may_be_made_longer_and_save_at_other_times(request_: TrainRequest) -> None:
+    run(request_)
+    said = run(replace(request_, images=48, save_minutes=1.0, keep_last=2, micro_batch=2))
+    assert "changed: train.images is 40 there and 48 now" in said
+    assert "changed: train.keep_last is 3 there and 2 now" in said
+    assert "going on at 40 of 48 images" in said
+    newest = checkpoint.latest(request_.out)
+    assert newest is not None
+    assert newest.name == "step-00000012"
+    final = read_tensors(request_.out / "model.safetensors")
+    averaged = checkpoint.load_parts(newest, ["model"])["model"]
+    assert all(torch.equal(final[name], averaged[name]) for name in averaged)
+    assert "complete: 48 images" in run(replace(request_, images=None))
 
 
 def test_other_data_is_refused_and_nothing_is_touched(request_: TrainRequest) -> None:
@@ -396,7 +409,7 @@ def test_samples_that_cannot_be_written_do_not_stop_the_run(
     def full(*args: object) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(session_module, "grid", full)
+    monkeypatch.setattr(look_module, "grid", full)
     assert "warning: no samples" in run(request_)
     assert (request_.out / "model.safetensors").exists()
 
@@ -409,7 +422,7 @@ def test_a_run_whose_numbers_fail_stops_with_an_error_and_keeps_the_last_good_ch
         with pytest.raises(Terminated):
             run(replace(request_, images=400))
     good = checkpoint.latest(request_.out)
-    monkeypatch.setattr(trainer_module, "diffusion_loss", lambda *args: diffusion_loss(*args) * float("nan"))
+    monkeypatch.setattr(objective_module, "diffusion_loss", lambda *args: diffusion_loss(*args) * float("nan"))
     with pytest.raises(TrainingError):
         run(replace(request_, images=400))
     assert checkpoint.latest(request_.out) == good

@@ -22,7 +22,6 @@ CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
     "tokenizer.json",
     "state.json",
 )
-PARTS = ("model", "weights", "optimizer")
 PACKS = "pack"  # the training copy of the data
 _OWN = {DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest"}
 

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from tintype import models
-from tintype.checkpoint import load_parts
+from tintype.checkpoint import load_parts, part_names
 from tintype.config import PRESETS, Config
 from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
@@ -27,7 +27,8 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
 from tintype.nets.text import TextEncoder, make_encoder
 from tintype.nets.tokens import learn_tokenizer
-from tintype.train.folder import PACKS, PARTS, Stored, load_state
+from tintype.train.distributed import World
+from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
@@ -52,7 +53,7 @@ class Prepared:
     checkpoint: Path | None  # to go on from
     state: Mapping[str, Any]  # the numbers in it
 
-    def fresh(self, config: Config) -> Trainer:
+    def fresh(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer at the very start of a run of `config`: every call gives the same one."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
@@ -61,13 +62,13 @@ class Prepared:
         if self.initial is not None:
             load_weights(denoiser, models.read_weights(self.initial))
         ahead = AHEAD if isinstance(self.pack, Stream) else 0
-        return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead)
+        return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead, world=world)
 
-    def resumed(self, config: Config) -> Trainer:
+    def resumed(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
-        trainer = self.fresh(config)
+        trainer = self.fresh(config, world)
         if self.checkpoint is not None:
-            trainer.load(load_parts(self.checkpoint, PARTS), self.state)
+            trainer.load(load_parts(self.checkpoint, part_names(self.checkpoint)), self.state)
         return trainer
 
 
@@ -78,7 +79,8 @@ def prepare(
     base, tokenizer, initial = _base(request, stored)
     config = settings_of(request, device, base)
     if stored is not None:
-        require_same(stored.config, config)
+        for changed in require_same(stored.config, config):
+            say(console, f"changed: {changed}")
     pairs, problems = find_pairs(request.data, config.data)
     exclusions = read_exclusions(request.exclude) if request.exclude is not None else Exclusions()
     pairs, excluded = exclusions.part(pairs)

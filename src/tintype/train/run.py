@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from tintype.config import Config
 from tintype.data.sources import name_of
+from tintype.models import WEIGHTS
 from tintype.train import plan
+from tintype.train.distributed import World, joined, local_device
 from tintype.train.folder import LOG, Stored, find_stored, locked, sweep, write_start
 from tintype.train.interrupt import Interruption, Terminated
 from tintype.train.log import say, trim_log
 from tintype.train.machine import choose_device, keep_memory
 from tintype.train.prepare import Prepared, prepare
 from tintype.train.request import TrainRequest
-from tintype.train.session import MODEL, Session
+from tintype.train.session import Session
 from tintype.train.settings import with_images
-from tintype.train.trainer import Trainer
 
 __all__ = ["Terminated", "TrainRequest", "train"]
 
@@ -30,44 +34,70 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
 
     Progress goes to `console`, else to the standard output. With dry_run the plan is printed and nothing is kept.
     SIGINT and SIGTERM end the run after a checkpoint: KeyboardInterrupt, and Terminated (a SystemExit of code 143).
-    Raises TintypeError.
+    Under torchrun all processes train together. Raises TintypeError.
     """
     started = time.monotonic()
-    console = console or Console()
-    device = choose_device(request.device)
+    device = choose_device(local_device(request.device))
     keep_memory()
     with ExitStack() as stack:
+        world = stack.enter_context(joined(device))
+        console = (console or Console()) if world.is_main else Console(quiet=True)
         if request.dry_run:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tintype-")))
         else:
             run = request.out
-            stack.enter_context(locked(run))
-            sweep(run)
-        stored = find_stored(request.out, request.resume)
-        for damaged in stored.damaged if stored is not None else ():
-            say(console, f"warning: {damaged} is damaged; going on from an older checkpoint")
-        ready = prepare(request, run, stored, device, console)
-        config = _planned(request, run, stored, ready, started, console)
+            if world.is_main:
+                stack.enter_context(locked(run))
+                sweep(run)
+        stored, ready = _prepared(request, run, device, world, console)
+        config = _planned(request, run, stored, ready, world, started, console)
         if not request.dry_run:
-            _train(request, run, config, ready, console)
+            _train(request, run, config, ready, world, console)
     return request.out
 
 
-def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, console: Console) -> None:
-    trainer = ready.resumed(config)
-    if trainer.images_seen >= config.train.images and (run / MODEL).is_file():
+def _prepared(
+    request: TrainRequest, run: Path, device: torch.device, world: World, console: Console
+) -> tuple[Stored | None, Prepared]:
+    """What the run goes on from and needs: found out by the first process, then read by the others."""
+    if not world.is_main:
+        world.wait()
+    stored = find_stored(request.out, request.resume)
+    for damaged in stored.damaged if stored is not None else ():
+        say(console, f"warning: {damaged} is damaged; going on from an older checkpoint")
+    ready = prepare(request, run, stored, device, console)
+    if world.is_main:
+        world.wait()
+    decided = json.loads(world.told(json.dumps({"bf16": ready.bf16, "checkpoint": str(ready.checkpoint or "")})))
+    place = Path(decided["checkpoint"]) if decided["checkpoint"] else None
+    return stored, replace(ready, bf16=decided["bf16"], checkpoint=place)
+
+
+def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, world: World, console: Console) -> None:
+    trainer = ready.resumed(config, world)
+    if trainer.images_seen >= config.train.images and (run / WEIGHTS).is_file():
         say(console, f"the run in {run} is complete: {trainer.images_seen:,} images; nothing to do")
         return
-    _say_start(trainer, config, ready, run, console)
-    write_start(run, config, ready.tokenizer, ready.pack.data_json())
-    trim_log(run / LOG, trainer.images_seen)
+    if trainer.images_seen:
+        say(console, f"going on at {trainer.images_seen:,} of {config.train.images:,} images")
+    else:
+        _say_cut(config, ready, console)
+    if world.is_main:
+        write_start(run, config, ready.tokenizer, ready.pack.data_json())
+        trim_log(run / LOG, trainer.images_seen)
     with Interruption() as interruption:
-        Session(run, config, ready, trainer, console, data=name_of(request.data)).go(interruption)
-    say(console, f"done: {run / MODEL}; samples are in {run / 'samples'}")
+        Session(run, config, ready, trainer, console, data=name_of(request.data), world=world).go(interruption)
+    say(console, f"done: {run / WEIGHTS}; samples are in {run / 'samples'}")
 
 
 def _planned(
-    request: TrainRequest, run: Path, stored: Stored | None, ready: Prepared, started: float, console: Console
+    request: TrainRequest,
+    run: Path,
+    stored: Stored | None,
+    ready: Prepared,
+    world: World,
+    started: float,
+    console: Console,
 ) -> Config:
     """The configuration with its final length, told to the user. A stored run keeps the length it was started with."""
     config = ready.config
@@ -75,18 +105,19 @@ def _planned(
     speed = None
     if timed or request.dry_run:
         say(console, "measuring some steps")
-        speed = _speed(request, run, ready, console)
+        speed = _speed(request, run, ready, world, console)
     if timed and speed is not None and request.minutes is not None:
         left = 60 * request.minutes - (time.monotonic() - started)
         config = with_images(config, plan.images_within(left, speed, config.train))
-    _say_plan(config, ready, speed, console)
-    return config
+    if world.is_main:
+        _say_plan(config, ready, speed, console)
+    return Config.from_json(world.told(config.to_json()))
 
 
-def _speed(request: TrainRequest, run: Path, ready: Prepared, console: Console) -> plan.Speed:
+def _speed(request: TrainRequest, run: Path, ready: Prepared, world: World, console: Console) -> plan.Speed:
     with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:
-        trainer = ready.fresh(ready.config)
-        session = Session(Path(scratch), ready.config, ready, trainer, console, data="")
+        trainer = ready.fresh(ready.config, world)
+        session = Session(Path(scratch), ready.config, ready, trainer, console, data="", world=world)
         return plan.measure(trainer, request.minutes or 10.0, session.sample)
 
 
@@ -109,9 +140,7 @@ def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, console
     say(console, line)
 
 
-def _say_start(trainer: Trainer, config: Config, ready: Prepared, run: Path, console: Console) -> None:
-    if trainer.images_seen:
-        say(console, f"going on at {trainer.images_seen:,} of {config.train.images:,} images")
-    cut = 0 if trainer.images_seen else ready.encoder.num_cut([c for own in ready.pack.captions for c in own])
+def _say_cut(config: Config, ready: Prepared, console: Console) -> None:
+    cut = ready.encoder.num_cut([caption for own in ready.pack.captions for caption in own])
     if cut:
         say(console, f"note: {cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")

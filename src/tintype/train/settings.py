@@ -14,6 +14,10 @@ from tintype.train.request import DataRequest, TrainRequest
 
 T = TypeVar("T")
 MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less
+CHANGEABLE = {  # settings that a run may go on without: when it ends, what is kept, and what fits into memory
+    *("train.images", "train.warmup_images", "train.micro_batch", "train.save_minutes", "train.sample_minutes"),
+    *("train.keep_last", "train.keep_every", "train.keep_best"),
+}
 
 
 def settings_of(request: TrainRequest, device: torch.device, base: Config | None) -> Config:
@@ -34,9 +38,14 @@ def settings_of(request: TrainRequest, device: torch.device, base: Config | None
     train = replace(
         train,
         batch_size=_either(request.batch_size, train.batch_size),
+        micro_batch=_either(request.micro_batch, train.micro_batch),
         lr=_either(request.lr, train.lr),
         seed=_either(request.seed, train.seed),
         images=_either(request.images, train.images),
+        save_minutes=_either(request.save_minutes, train.save_minutes),
+        sample_minutes=_either(request.sample_minutes, train.sample_minutes),
+        keep_last=_either(request.keep_last, train.keep_last),
+        keep_every=_either(request.keep_every, train.keep_every),
     )
     if request.steps is not None:
         train = replace(train, images=request.steps * train.batch_size)
@@ -89,19 +98,24 @@ def _preset_for(device: torch.device, resolution: int | None) -> str:
     return "base" if resolution <= 128 else "large"
 
 
-def require_same(stored: Config, asked: Config) -> None:
-    """Raise CheckpointError naming the first settings in which a run differs from what is asked of it now."""
-    found = [
-        f"{name} is {old!r} there and {new!r} now"
+def require_same(stored: Config, asked: Config) -> list[str]:
+    """What is asked of a run now, other than what it was started with: lines, for what may change on the way.
+
+    Raises CheckpointError naming the first settings that may not.
+    """
+    changed = [
+        (name, f"{name} is {old!r} there and {new!r} now")
         for (name, old), (_, new) in zip(_flat(stored), _flat(asked), strict=True)
         if old != new
     ]
+    found = [said for name, said in changed if name not in CHANGEABLE]
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise CheckpointError(
             f"the run was started with other settings: {'; '.join(found[:3])}{more}. Give the same settings to go on, "
             "or another --out (with --from and this run to start from its weights)"
         )
+    return [said for _, said in changed]
 
 
 def _flat(config: Config) -> list[tuple[str, Any]]:
