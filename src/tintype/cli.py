@@ -221,7 +221,7 @@ def _train(args: argparse.Namespace) -> int:
         stream=args.stream,
     )
     run = train(request, Console(stderr=not args.dry_run))
-    if not args.dry_run:
+    if not args.dry_run and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         print(run)
     return 0
 
