@@ -37,7 +37,7 @@ def work(rank, size, port, micro_batch):
     config = replace(TINY, train=replace(TINY.train, batch_size=8, micro_batch=micro_batch))
     with joined(torch.device("cpu")) as world:
         trainer = Trainer(Denoiser(config), DrawnSamples(), config, torch.device("cpu"), world=world)
-        reports = list(trainer.steps(8 * 8))
+        reports = list(trainer.steps(4 * 8))
         total = [float(tensor.double().sum()) for tensor in trainer.tensors()["weights"].values()]
         told = world.told(f"grün {{rank}}" if world.is_main else "")
         agreed = world.agreed([rank == size - 1, False])
@@ -55,7 +55,7 @@ def die(rank, size, port):
             trainer = Trainer(Denoiser(TINY), DrawnSamples(), TINY, torch.device("cpu"), world=world)
             for report in trainer.steps(10**9):
                 start = time.monotonic()
-                if rank == 1 and report.images_seen == 40:
+                if rank == 1 and report.images_seen == 8:
                     os.kill(os.getpid(), signal.SIGKILL)
     except TrainingError as error:
         print(json.dumps(dict(rank=rank, size=0, said=str(error), seconds=time.monotonic() - start)), flush=True)

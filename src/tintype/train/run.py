@@ -16,15 +16,16 @@ from tintype.config import Config
 from tintype.data.sources import name_of
 from tintype.models import WEIGHTS
 from tintype.train import plan
+from tintype.train.choose import SIZES, suited
 from tintype.train.distributed import World, joined, local_device
-from tintype.train.folder import LOG, Stored, find_stored, locked, sweep, write_start
+from tintype.train.folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
 from tintype.train.interrupt import Interruption, Terminated
 from tintype.train.log import say, trim_log
-from tintype.train.machine import choose_device, keep_memory
+from tintype.train.machine import bf16_is_faster, choose_device, keep_memory
 from tintype.train.prepare import Prepared, prepare
 from tintype.train.request import TrainRequest
 from tintype.train.session import Session
-from tintype.train.settings import with_images
+from tintype.train.settings import preset_for, with_images
 
 __all__ = ["Terminated", "TrainRequest", "train"]
 
@@ -49,11 +50,29 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
             if world.is_main:
                 stack.enter_context(locked(run))
                 sweep(run)
+        request = _with_preset(request, device, world, console)
         stored, ready = _prepared(request, run, device, world, console)
         config = _planned(request, run, stored, ready, world, started, console)
         if not request.dry_run:
             _train(request, run, config, ready, world, console)
     return request.out
+
+
+def _with_preset(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
+    """The request with the preset and batch that suit its time, if it leaves the choice and there is one."""
+    largest = preset_for(device, request.resolution)
+    is_given = request.preset is not None or request.from_model is not None
+    is_stored = request.resume not in ("auto", "never") or (request.out / CONFIG).is_file()
+    if is_given or is_stored or request.minutes is None or largest == SIZES[0]:
+        return request
+    chosen = {"preset": "", "batch_size": 0}
+    if world.is_main:
+        say(console, "measuring which preset suits the time")
+        seconds = 60 * request.minutes * world.size
+        found = suited(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device))
+        chosen = {"preset": found.preset, "batch_size": request.batch_size or found.train.batch_size}
+    told = json.loads(world.told(json.dumps(chosen)))
+    return replace(request, preset=told["preset"], batch_size=told["batch_size"])
 
 
 def _prepared(
@@ -109,8 +128,10 @@ def _planned(
     if timed and speed is not None and request.minutes is not None:
         left = 60 * request.minutes - (time.monotonic() - started)
         config = with_images(config, plan.images_within(left, speed, config.train))
+    if speed is not None:
+        config = replace(config, train=replace(config.train, micro_batch=speed.micro_batch))
     if world.is_main:
-        _say_plan(config, ready, speed, console)
+        _say_plan(config, ready, speed, world, console)
     return Config.from_json(world.told(config.to_json()))
 
 
@@ -118,10 +139,10 @@ def _speed(request: TrainRequest, run: Path, ready: Prepared, world: World, cons
     with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:
         trainer = ready.fresh(ready.config, world)
         session = Session(Path(scratch), ready.config, ready, trainer, console, data="", world=world)
-        return plan.measure(trainer, request.minutes or 10.0, session.sample)
+        return plan.measure(trainer, request.minutes or 10.0, session.sample, world)
 
 
-def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, console: Console) -> None:
+def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:
     net, train = config.net, config.train
     shown, held_out = ready.pack.split(train.held_out)
     say(console, f"data: {len(shown):,} pictures to train on, {len(held_out):,} held out to measure")
@@ -130,14 +151,8 @@ def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, console
         f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
         f"text {config.text.encoder}; on {ready.device}, {'bfloat16' if ready.bf16 else 'float32'}",
     )
-    line = f"plan: {train.images:,} images in batches of {train.batch_size}, {train.images / len(shown):.1f} times each"
-    if speed is not None:
-        seconds = plan.expected_seconds(train.images, speed, train)
-        line += (
-            f"; at {speed.images_per_second:.1f} images/s that takes {plan.duration(seconds)}, "
-            f"until {plan.clock_after(seconds)} if the machine stays as fast"
-        )
-    say(console, line)
+    for line in plan.plan_lines(config, len(shown), speed, sum(ready.pack.sizes.values()), world.size):
+        say(console, line)
 
 
 def _say_cut(config: Config, ready: Prepared, console: Console) -> None:

@@ -77,7 +77,7 @@ def with_images(config: Config, images: int) -> Config:
 
 def _base(request: TrainRequest, device: torch.device, base: Config | None) -> Config:
     if base is None:
-        preset = request.preset or _preset_for(device, request.resolution)
+        preset = request.preset or preset_for(device, request.resolution)
         return _preset(preset, request.resolution)
     if request.preset is not None and request.preset != base.preset:
         return _preset(request.preset, request.resolution or base.net.resolution)
@@ -90,7 +90,8 @@ def _preset(name: str, resolution: int | None) -> Config:
     return PRESETS[name]() if resolution is None else PRESETS[name](resolution)
 
 
-def _preset_for(device: torch.device, resolution: int | None) -> str:
+def preset_for(device: torch.device, resolution: int | None) -> str:
+    """The preset for a device and resolution, if time does not matter."""
     if device.type != "cuda":
         return "nano"
     if resolution is None or resolution <= 64:
