@@ -37,6 +37,7 @@ FLOORS = {
     "show": 6,
     "preview": 6,
     "making": 6,
+    "averaging": 6,
     "checking": 6,
     "cli": 7,
     "__main__": 8,

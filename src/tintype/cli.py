@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from tintype import __version__, options
+from tintype import __version__, averaging, options
 from tintype.config import PRESETS
 from tintype.errors import ConfigError, TintypeError
 from tintype.options import Parser, minutes, number, whole
@@ -107,6 +107,7 @@ def parser() -> Parser:
     for name, summary, build in (
         ("check", "look for problems in captioned pictures", _check_options),
         ("train", "train a model on captioned pictures, or go on training", _train_options),
+        ("average", "average the weights of a run over another length", averaging.add_options),
         ("generate", "make pictures from captions", _generate_options),
         ("serve", "a page and an API that make pictures", _serve_options),
         ("shapes", "write drawn, captioned pictures to try things on", _shapes_options),
@@ -170,6 +171,7 @@ def _train_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sample-every", type=minutes, metavar="T", help="time between samples (5m)")
     command.add_argument("--keep", type=whole(1, 10**6), metavar="N", help="newest checkpoints to keep (3)")
     command.add_argument("--keep-every", type=whole(0, 10**13), metavar="N", help="keep one every N images for good")
+    command.add_argument("--tensorboard", action="store_true", help="also write curves to RUN/tensorboard")
     command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     command.add_argument("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
     command.add_argument("--dedupe", action="store_true", default=None, help="leave out exact copies but the first")
@@ -205,6 +207,7 @@ def _train(args: argparse.Namespace) -> int:
         sample_minutes=args.sample_every,
         keep_last=args.keep,
         keep_every=args.keep_every,
+        tensorboard=args.tensorboard,
         dry_run=args.dry_run,
         taking=DataRequest(
             crop=args.crop,

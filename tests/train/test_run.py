@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,7 +24,7 @@ from tintype import checkpoint
 from tintype.checkpoint import read_tensors
 from tintype.config import PRESETS, Config
 from tintype.diffusion.loss import diffusion_loss
-from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError, TrainingError
+from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
 from tintype.pipeline import Pipeline
 from tintype.train import look as look_module
 from tintype.train import objective as objective_module
@@ -138,6 +140,48 @@ def test_a_signal_saves_and_the_same_command_goes_on_exactly(
     seen = [row["images_seen"] for row in read_log(request_.out / "log.jsonl")]
     assert seen == sorted(seen)
     assert signal.getsignal(number) == handler
+
+
+def test_a_run_that_is_preempted_asks_to_be_started_again(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 12, signal.SIGUSR2)
+    with pytest.raises(Terminated) as stopped:
+        run(request_)
+    assert stopped.value.code == 75
+    newest = checkpoint.latest(request_.out)
+    assert newest is not None
+    assert newest.name == "step-00000003"
+
+
+def test_a_run_that_is_asked_says_where_it_stands(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_after(monkeypatch, 12, signal.SIGUSR1)
+    said = run(request_)
+    assert "of 40 images" in said
+    assert 16 in [row["images_seen"] for row in read_log(request_.out / "log.jsonl")]
+    assert (request_.out / "model.safetensors").exists()
+
+
+def test_curves_are_written_where_they_are_asked_for(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(request_.out / "tensorboard")
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    run(replace(request_, tensorboard=True))
+    assert {name for name, _, _ in written} == {"loss", "lr", "grad_norm", "images_per_second"}
+    assert written[-1][2] == 40
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"tintype\[tensorboard\]"):
+        run(replace(request_, out=request_.out.with_name("other"), tensorboard=True))
 
 
 def test_a_second_signal_ends_the_program_at_once(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:

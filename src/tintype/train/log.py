@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from tintype.checkpoint import write_text
+from tintype.train.board import Board
 from tintype.train.held_out import Seen
 from tintype.train.plan import duration
 from tintype.train.trainer import StepReport
@@ -31,8 +32,9 @@ class Log:
     Losses are means over the steps since the row before. What cannot be written is dropped: a log never stops a run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, board: Board | None = None) -> None:
         self._path = path
+        self._board = board
         self._losses: list[float] = []
         self._report: StepReport | None = None
         self._images = 0
@@ -66,6 +68,8 @@ class Log:
             name = "noise_error" if captions == "true" else f"noise_error_{captions}"
             row[name] = {f"{level:g}": _finite(error) for level, error in errors.items()}
         self._append(row)
+        if self._board is not None:
+            self._board.row(row)
         self._losses, self._images, self._seconds = [], 0, 0.0
         self._last_row = time.monotonic()
 

@@ -46,6 +46,7 @@ class TrainRequest:
     sample_minutes: float | None = None  # between looks: samples and held-out errors
     keep_last: int | None = None  # checkpoints
     keep_every: int | None = None  # images, of each of which one checkpoint stays; 0: none
+    tensorboard: bool = False  # also write curves for TensorBoard
     dry_run: bool = False  # print the plan and stop
     taking: DataRequest = field(default_factory=DataRequest)
     exclude: Path | None = None  # a list of keys and hashes that must not be trained on

@@ -16,6 +16,7 @@ from tintype.config import Config
 from tintype.data.sources import name_of
 from tintype.models import WEIGHTS
 from tintype.train import plan
+from tintype.train.board import Board
 from tintype.train.choose import SIZES, suited
 from tintype.train.distributed import World, joined, local_device
 from tintype.train.folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
@@ -104,8 +105,10 @@ def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, wo
     if world.is_main:
         write_start(run, config, ready.tokenizer, ready.pack.data_json())
         trim_log(run / LOG, trainer.images_seen)
+    board = Board(run) if request.tensorboard and world.is_main else None
     with Interruption() as interruption:
-        Session(run, config, ready, trainer, console, data=name_of(request.data), world=world).go(interruption)
+        name = name_of(request.data)
+        Session(run, config, ready, trainer, console, data=name, world=world, board=board).go(interruption)
     say(console, f"done: {run / WEIGHTS}; samples are in {run / 'samples'}")
 
 

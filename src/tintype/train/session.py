@@ -14,6 +14,7 @@ from tintype import checkpoint
 from tintype.config import Config
 from tintype.data.files import shown
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
+from tintype.train.board import Board
 from tintype.train.distributed import World
 from tintype.train.finish import leave_model
 from tintype.train.folder import CONFIG, LOG, STATE, TOKENIZER, load_state
@@ -37,6 +38,7 @@ class Session:
     Args:
         data: name of the data folder, for the model card.
         world: the processes that train together; the first one alone writes.
+        board: where curves are shown, beside the log.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Session:
         *,
         data: str,
         world: World | None = None,
+        board: Board | None = None,
     ) -> None:
         self._run = run
         self._config = config
@@ -58,7 +61,7 @@ class Session:
         self._data = data
         self._world = world or World()
         self._seconds = float(ready.state.get("seconds", 0.0))
-        self._log = Log(run / LOG)
+        self._log = Log(run / LOG, board)
         self._look = Look(run, config, ready, trainer)
         self._saver = Saver(run, config.train)
         self._seen = Seen()
