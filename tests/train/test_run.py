@@ -354,6 +354,33 @@ def test_starting_from_another_model(request_: TrainRequest, tmp_path: Path) -> 
         run(replace(child, out=tmp_path / "other", from_model=str(tmp_path / "missing")))
 
 
+def test_starting_from_a_model_of_another_resolution(request_: TrainRequest, tmp_path: Path) -> None:
+    run(request_)
+    child = replace(request_, out=tmp_path / "child", from_model=str(request_.out), resolution=16, images=4, lr=1e-8)
+    run(child)
+    parent, start = (read_tensors(out / "model.safetensors") for out in (request_.out, child.out))
+    assert all(torch.allclose(parent[name], start[name], atol=1e-5) for name in parent)
+    old, new = (Config.from_json((out / "config.json").read_text()) for out in (request_.out, child.out))
+    assert new.net == replace(old.net, resolution=16)
+    assert new.noise.log_sigma_mean == pytest.approx(old.noise.log_sigma_mean + 0.6931, abs=1e-3)
+    assert new.sample.grid_center == 2 * old.sample.grid_center
+    assert Pipeline.load(child.out).generate("shade number 2", steps=1)[0].size == (16, 16)
+    assert "complete" in run(replace(child, from_model=None))
+
+
+def test_a_model_to_start_from_must_fit(request_: TrainRequest, tmp_path: Path) -> None:
+    run(request_)
+    child = replace(request_, out=tmp_path / "child", from_model=str(request_.out))
+    for other, says in (
+        (replace(child, text="minilm"), "reads its captions with text learned"),
+        (replace(child, preset="small", text="learned"), "another shape than preset small"),
+        (replace(child, resolution=18), "multiple of the patch"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            run(other)
+        assert not child.out.exists()
+
+
 def test_two_trainers_in_one_folder(request_: TrainRequest) -> None:
     with locked(request_.out), pytest.raises(TrainingError, match="another run is at work"):
         run(request_)

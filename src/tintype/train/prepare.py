@@ -32,7 +32,7 @@ from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
-from tintype.train.settings import require_same, settings_of
+from tintype.train.settings import require_fitting, require_same, settings_of
 from tintype.train.trainer import Trainer, load_weights
 
 T = TypeVar("T")
@@ -78,6 +78,8 @@ def prepare(
     """Settle the configuration, then read the data. Raises TintypeError, before anything in `run` is changed."""
     base, tokenizer, initial = _base(request, stored)
     config = settings_of(request, device, base)
+    if initial is not None:
+        require_fitting(config, models.read_config(initial), str(request.from_model))
     if stored is not None:
         for changed in require_same(stored.config, config):
             say(console, f"changed: {changed}")
@@ -87,6 +89,8 @@ def prepare(
     problems += excluded
     if base is not None and config.text == base.text:
         encoder = make_encoder(config.text, tokenizer)
+        if initial is not None:
+            _require_states(config, encoder)
     else:
         config, tokenizer, encoder = _text(config, pairs)
     making = _Making(config, pairs, problems, encoder, exclusions, request.cache or run / PACKS)
@@ -130,6 +134,15 @@ def _text(config: Config, pairs: list[Pair]) -> tuple[Config, str | None, TextEn
     if config.text.encoder.startswith("hf:"):
         config = replace(config, text=replace(config.text, state_width=encoder.state_width))
     return config, tokenizer, encoder
+
+
+def _require_states(config: Config, encoder: TextEncoder) -> None:
+    """Raise CheckpointError if an encoder of this name gives other states here than the model was made for."""
+    if config.text.encoder != "learned" and encoder.state_width != config.text.state_width:
+        raise CheckpointError(
+            f"the encoder {config.text.encoder} found here gives states of width {encoder.state_width}, the model "
+            f"wants {config.text.state_width}; put back the encoder that the model was trained with"
+        )
 
 
 def _say_report(data: str, pack: Pack | Stream, pairs: list[Pair], held_out: float | None, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -82,8 +83,37 @@ def _base(request: TrainRequest, device: torch.device, base: Config | None) -> C
     if request.preset is not None and request.preset != base.preset:
         return _preset(request.preset, request.resolution or base.net.resolution)
     if request.resolution is not None and request.resolution != base.net.resolution:
-        return replace(base, net=replace(base.net, resolution=request.resolution))
+        return at_resolution(base, request.resolution)
     return base
+
+
+def at_resolution(config: Config, resolution: int) -> Config:
+    """The same model for pictures of another size, with the same patch; noise levels shift with the size.
+
+    A picture twice as large keeps its contents visible under twice the noise (as for the presets). Raises ConfigError
+    if the patch does not divide the resolution.
+    """
+    ratio = resolution / config.net.resolution
+    noise, sample = config.noise, config.sample
+    return replace(
+        config,
+        net=replace(config.net, resolution=resolution),
+        noise=replace(noise, log_sigma_mean=round(noise.log_sigma_mean + math.log(ratio), 4)),
+        sample=replace(sample, grid_center=round(sample.grid_center * ratio, 4)),
+    )
+
+
+def require_fitting(config: Config, model: Config, name: str) -> None:
+    """Raise ConfigError if the weights of `model` cannot be those that a run of `config` starts from."""
+    if config.text.encoder != model.text.encoder:
+        raise ConfigError(
+            f"{name} reads its captions with text {model.text.encoder}, which cannot become {config.text.encoder}; "
+            "leave out --text, or --from"
+        )
+    if replace(config.net, resolution=model.net.resolution) != model.net:
+        raise ConfigError(f"{name} has a network of another shape than preset {config.preset}; leave out --preset")
+    if config.noise.prediction != model.noise.prediction:
+        raise ConfigError(f"{name} predicts {model.noise.prediction}, not {config.noise.prediction}")
 
 
 def _preset(name: str, resolution: int | None) -> Config:
