@@ -19,6 +19,7 @@ from PIL import Image
 
 from tintype import cli, options
 from tintype.cli import main
+from tintype.commands import generate
 from tintype.data.shapes import write_shapes
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
@@ -469,8 +470,8 @@ def test_help_and_version_succeed(run: Run) -> None:
 
 
 def test_the_names_known_without_torch_are_all_there_are() -> None:
-    assert tuple(SAMPLERS) == cli.SAMPLERS
-    assert tuple(GRIDS) == cli.GRIDS
+    assert tuple(SAMPLERS) == generate.SAMPLERS
+    assert tuple(GRIDS) == generate.GRIDS
 
 
 # --- small parts ----------------------------------------------------------------------------------------------------

@@ -37,10 +37,10 @@ FLOORS = {
     "show": 6,
     "preview": 6,
     "making": 6,
-    "averaging": 6,
     "checking": 6,
-    "cli": 7,
-    "__main__": 8,
+    "commands": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 # On one floor a room may look into these others: training makes samples through the pipeline.
 NEIGHBORS = {

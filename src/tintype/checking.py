@@ -14,7 +14,7 @@ from tintype.data.check import checking
 from tintype.data.report import Report, show, to_json, to_text
 
 
-def run(args: Namespace) -> int:
+def check(args: Namespace) -> int:
     """Check data and say what was found. Returns the exit code."""
     report = _checked(args)
     if args.json:

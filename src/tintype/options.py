@@ -12,6 +12,8 @@ from typing import NoReturn
 from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
+DATA = "a folder, .tar or .parquet file, URL, hf:NAME, or a .txt file that lists several of these"
+DEFAULT_MODEL = "shapes"
 MAX_SLUG = 60  # characters
 MAX_SLUG_BYTES = 150
 

@@ -100,6 +100,8 @@ def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, wo
         return
     if trainer.images_seen:
         say(console, f"going on at {trainer.images_seen:,} of {config.train.images:,} images")
+        if trainer.begun_anew:
+            say(console, f"note: the optimizer of {len(trainer.begun_anew)} weights is another one now and begins anew")
     else:
         _say_cut(config, ready, console)
     if world.is_main:

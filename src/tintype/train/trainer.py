@@ -69,6 +69,7 @@ class Trainer:
         self.images_seen = 0
         self.num_skipped = 0
         self._skipped_in_a_row = 0
+        self.begun_anew: list[str] = []  # weights whose moments were those of another optimizer when they were loaded
         self._samples = samples
         self._shown, self._held_out = samples.split(config.train.held_out)
         self._read = Reader(samples, self._shown, config.train, ahead)
@@ -134,7 +135,7 @@ class Trainer:
         load_weights(self.denoiser, tensors["weights"])
         self._ema.load_state_dict(tensors["model"])
         self._long_ema.load_state_dict(tensors.get("model_long", tensors["model"]))
-        load_optimizer_state(self._optimizers, self.denoiser, tensors["optimizer"])
+        self.begun_anew = load_optimizer_state(self._optimizers, self.denoiser, tensors["optimizer"])
         self.images_seen = counts["images_seen"]
         self.num_skipped = counts["num_skipped"]
         self._skipped_in_a_row = counts["skipped_in_a_row"]

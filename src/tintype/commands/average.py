@@ -1,4 +1,4 @@
-"""What `tintype average` does: a model whose weights are averaged over another length than the one that was chosen."""
+"""`tintype average`: a model whose weights are averaged over another length than the one that was chosen."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""`tintype serve`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tintype.options import DEFAULT_MODEL, number, whole
+from tintype.request import MAX_STEPS
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.epilog = "The page is at http://HOST:PORT, the OpenAI API at http://HOST:PORT/v1. Ctrl-C stops it."
+    command.add_argument(
+        "models",
+        nargs="*",
+        default=[DEFAULT_MODEL],
+        metavar="MODEL",
+        help="shipped names, model or run folders (shapes)",
+    )
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (127.0.0.1: only here)"
+    )
+    command.add_argument("--port", type=whole(0, 65535), default=8000, metavar="N", help="0 takes a free one (8000)")
+    command.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys, one a line; without one of them: 401")
+    command.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name it is reached by")
+    command.add_argument("--max-waiting", type=whole(1, 10**6), default=64, metavar="N", help="requests in the queue")
+    command.add_argument("--max-batch", type=whole(1, 4096), metavar="N", help="pictures at once (measured)")
+    command.add_argument("--max-steps", type=whole(1, MAX_STEPS), default=200, metavar="N", help="per picture (200)")
+    command.add_argument("--deadline", type=number(1, 86400), default=600.0, metavar="S", help="seconds a request has")
+    command.add_argument("--log-prompts", action="store_true", help="write captions to the log")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    command.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from tintype.serve.server import serve, with_keys
+    from tintype.serve.settings import Settings
+
+    settings = Settings(
+        host=args.host,
+        port=args.port,
+        allowed_hosts=tuple(args.allow_host),
+        log_prompts=args.log_prompts,
+        max_waiting=args.max_waiting,
+        max_batch=args.max_batch,
+        max_steps=args.max_steps,
+        deadline=args.deadline,
+    )
+    serve(args.models, with_keys(settings, args.api_key_file), args.device)
+    return 0
