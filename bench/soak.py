@@ -16,6 +16,7 @@ import io
 import json
 import os
 import random
+import select
 import signal
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from tintype.train.session import Session
 
 PARTS = ("model", "model_long", "weights", "optimizer")
 NANO = PRESETS["nano"]
+IN_STEPS = 0.8  # share of the kills that come after the first step of a process
 
 
 def tiny(resolution: int | None = None) -> Config:
@@ -57,8 +59,11 @@ class Attempt:
     passed: list[tuple[float, int]]  # seconds, images seen
 
 
-def attempt(request: TrainRequest, kill_after: float | None) -> Attempt:
-    """Train in a process of its own, and kill that after some seconds unless it has ended. Raises RuntimeError."""
+def attempt(request: TrainRequest, kill_after: float | None, *, in_steps: bool = False) -> Attempt:
+    """Train in a process of its own, and kill that after some seconds unless it has ended. Raises RuntimeError.
+
+    in_steps: the seconds count from its first step, else from its start.
+    """
     reading, writing = os.pipe()
     start = time.monotonic()
     process = os.fork()
@@ -67,12 +72,15 @@ def attempt(request: TrainRequest, kill_after: float | None) -> Attempt:
         _train(request, writing)
     os.close(writing)
     if kill_after is not None:
+        if in_steps:
+            select.select([reading], [], [])  # the first step has been told, or the process has ended
         time.sleep(kill_after)
         os.kill(process, signal.SIGKILL)
+        ended = time.monotonic()
     with os.fdopen(reading) as file:
         lines = file.read().splitlines()
     _, status = os.waitpid(process, 0)
-    lasted = time.monotonic() - start if kill_after is None else kill_after
+    lasted = (time.monotonic() if kill_after is None else ended) - start
     code = os.waitstatus_to_exitcode(status)
     if code not in (0, -signal.SIGKILL):
         raise RuntimeError(f"training failed with {code}")
@@ -132,6 +140,7 @@ def soak(folder: Path, kills: int, images: int, interval: float, seed: int) -> d
         cache=folder / "cache",
     )
     straight = attempt(base, None)
+    steps_last = 0.6 * (straight.passed[-1][0] - straight.passed[0][0])
     expected, chance = digest(base.out), random.Random(seed)
     left, num_runs, worst, damaged, differing, before_first = kills, 0, 0.0, 0, 0, 0
     while left:
@@ -139,7 +148,9 @@ def soak(folder: Path, kills: int, images: int, interval: float, seed: int) -> d
         request = replace(base, out=folder / f"killed-{num_runs}")
         done = False
         while not done:
-            ended = attempt(request, chance.uniform(0.0, 0.6 * straight.lasted) if left else None)
+            in_steps = chance.random() < IN_STEPS
+            limit = steps_last if in_steps else straight.lasted - steps_last
+            ended = attempt(request, chance.uniform(0.0, limit) if left else None, in_steps=in_steps)
             done = not ended.killed
             left -= ended.killed
             damaged += sum(not checkpoint.is_whole(place) for place in checkpoint.checkpoints(request.out))
