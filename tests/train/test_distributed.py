@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +208,50 @@ def test_a_signal_to_one_process_stops_and_saves_all(pictures: Path, tmp_path: P
     newest = checkpoint.latest(out)
     assert newest is not None
     checkpoint.verify(newest)
+
+
+@contextmanager
+def two_hosts() -> Iterator[list[str]]:
+    """Two network namespaces with a cable between them: 10.99.0.1 and 10.99.0.2. Skips where that is not allowed."""
+    names = [f"tintype-{os.getpid()}-{number}" for number in (1, 2)]
+    ends = [f"tt{os.getpid() % 10**6}{letter}" for letter in "ab"]
+    setup = [
+        *(["netns", "add", name] for name in names),
+        ["link", "add", ends[0], "type", "veth", "peer", "name", ends[1]],
+    ]
+    for number, (name, end) in enumerate(zip(names, ends, strict=True), start=1):
+        setup += [
+            ["link", "set", end, "netns", name],
+            ["-n", name, "addr", "add", f"10.99.0.{number}/24", "dev", end],
+            ["-n", name, "link", "set", end, "up"],
+            ["-n", name, "link", "set", "lo", "up"],
+        ]
+    try:
+        for arguments in setup:
+            if subprocess.run(["ip", *arguments], capture_output=True).returncode != 0:
+                pytest.skip("network namespaces are not allowed here")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ip") is None, reason="needs ip of iproute2")
+def test_two_hosts_train_one_model(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(RUN.format(tests=str(Path(__file__).parent)))
+    out = tmp_path / "run"
+    with two_hosts() as names:
+        processes = []
+        for rank, name in enumerate(names):
+            end = f"tt{os.getpid() % 10**6}{'ab'[rank]}"
+            command = ["ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
+            command += ["--node-rank", str(rank), "--nproc-per-node", "1", "--master-addr", "10.99.0.1"]
+            command += ["--master-port", "29511", str(tmp_path / "script.py"), str(pictures), str(out), "40"]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": end}
+            processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment))
+        assert [process.wait(400) for process in processes] == [0, 0]
+    newest = checkpoint.latest(out)
+    assert newest is not None
+    assert newest.name == "step-00000010"
+    assert (out / "model.safetensors").is_file()
