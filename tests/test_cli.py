@@ -307,6 +307,13 @@ def test_every_train_option_reaches_the_request(run: Run, monkeypatch: pytest.Mo
     )
     assert (code, out) == (0, "run\n")
     (request,) = asked
+    run(
+        *("train", "data", "--out", "run", "--micro-batch", "2", "--save-every", "90s", "--sample-every", "2m"),
+        *("--keep", "5", "--keep-every", "1000", "--tensorboard"),
+    )
+    own = asked.pop()
+    assert (own.micro_batch, own.save_minutes, own.sample_minutes) == (2, 1.5, 2.0)
+    assert (own.keep_last, own.keep_every, own.tensorboard) == (5, 1000, True)
     assert (request.data, request.out, request.minutes, request.preset) == ("data", Path("run"), 90.0, None)
     assert (request.resolution, request.batch_size, request.lr, request.seed) == (16, 8, 1e-3, 0)
     assert (request.from_model, request.resume, request.text, request.device) == ("tiny", "never", "learned", "cpu")
@@ -435,6 +442,7 @@ def test_debug_shows_where_an_error_comes_from(run: Run) -> None:
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (SystemExit(143), 143, "terminated"),
+        (SystemExit(75), 75, "preempted; run the same command again"),
         (RuntimeError("two\nlines"), 1, "unexpected RuntimeError: two lines"),
         (MemoryError(), 1, "not enough memory"),
         (OSError(28, "No space left on device", "x.png"), 1, "x.png: No space left on device"),

@@ -11,14 +11,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from tintype.errors import CheckpointError, TrainingError
+from tintype.errors import CheckpointError, NotFiniteError
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
@@ -29,7 +29,7 @@ _LEFTOVER = re.compile(r"\..+\.(tmp|old)-\d+")
 def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
     """Write `NAME.safetensors` for each part and one file for each text, so that `folder` appears whole or not at all.
 
-    An older folder of that name is replaced. Raises TrainingError if a tensor is not finite and CheckpointError if the
+    An older folder of that name is replaced. Raises NotFiniteError if a tensor is not finite and CheckpointError if the
     disk refuses; what was there is then as it was.
     """
     for part, tensors in parts.items():
@@ -76,6 +76,11 @@ def verify(folder: Path) -> None:
         _read_checked(folder, name, files)
 
 
+def part_names(folder: Path) -> list[str]:
+    """The parts that a checkpoint has. Raises CheckpointError."""
+    return [name.removesuffix(".safetensors") for name in _read_manifest(folder) if name.endswith(".safetensors")]
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read one safetensors file, on the CPU. Raises CheckpointError if it is missing or is not one."""
     try:
@@ -85,7 +90,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write one safetensors file, whole or not at all. Raises TrainingError for non-finite values, CheckpointError."""
+    """Write one safetensors file, whole or not at all. Raises NotFiniteError, CheckpointError."""
     _require_finite(path.stem, tensors)
     write_bytes(path, _pack(tensors))
 
@@ -138,14 +143,14 @@ def write_latest(run: Path, folder: Path) -> None:
     write_text(run / "latest", f"{folder.relative_to(run).as_posix()}\n")
 
 
-def prune(run: Path, keep: int) -> None:
+def prune(run: Path, keep: int, also: Container[Path] = ()) -> None:
     """Delete the checkpoints older than the newest `keep` whose files all have the size they were written with.
 
-    What cannot be deleted is left: housekeeping never stops a run.
+    Those in `also` stay, however old. What cannot be deleted is left: housekeeping never stops a run.
     """
     whole = 0
     for folder in checkpoints(run):
-        if whole >= keep:
+        if whole >= keep and folder not in also:
             _discard(folder)
         else:
             whole += _has_sizes(folder)
@@ -162,7 +167,7 @@ def clean(run: Path) -> None:
 def _require_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise TrainingError(f"{part}: {name} is not finite, so nothing was saved; train with a lower --lr")
+            raise NotFiniteError(f"{part}: {name} is not finite, so nothing was saved; train with a lower --lr")
 
 
 def _require_space(folder: Path, parts: Mapping[str, Mapping[str, Tensor]]) -> None:

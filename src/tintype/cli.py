@@ -1,6 +1,7 @@
 """The command line: `tintype COMMAND`. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP; 75 training was preempted (SIGUSR2) and
+wants to be run again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tintype import __version__, options
-from tintype.commands import check, evaluate, generate, serve, shapes, show, train
+from tintype.commands import average, check, evaluate, generate, serve, shapes, show, train
 from tintype.errors import ConfigError, TintypeError
 from tintype.options import Parser
+
+ENDED = {143: "terminated", 129: "the terminal was closed", 75: "preempted; run the same command again to go on"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed(args, "interrupted", 130)
     except SystemExit as end:
-        return _failed(args, "terminated", 143) if end.code == 143 else 1
+        return _failed(args, ENDED[end.code], end.code) if end.code in ENDED else 1
     except ConfigError as error:
         return _failed(args, str(error), 2)
     except TintypeError as error:
@@ -95,6 +98,7 @@ def parser() -> Parser:
     for name, summary, build in (
         ("check", "look for problems in captioned pictures", check.add_options),
         ("train", "train a model on captioned pictures, or go on training", train.add_options),
+        ("average", "average the weights of a run over another length", average.add_options),
         ("generate", "make pictures from captions", generate.add_options),
         ("evaluate", "whether a model is any good, in a report to look at", evaluate.add_options),
         ("serve", "a page and an API that make pictures", serve.add_options),

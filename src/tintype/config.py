@@ -64,6 +64,7 @@ class TrainConfig:
 
     images: int = 500_000  # the planned end
     batch_size: int = 16
+    micro_batch: int = 0  # pictures that one process computes at once; 0: its whole share of the batch
     lr: float = 1e-3
     weight_decay: float = 0.01
     beta1: float = 0.9
@@ -72,12 +73,16 @@ class TrainConfig:
     warmup_images: int = 2_000
     decay_fraction: float = 0.2  # of the planned images, at the end, over which lr falls to zero
     ema_width: float = 0.05  # power-function EMA: standard deviation of the averaging profile, relative to its end
+    ema_width_long: float = 0.1  # of a second, longer average; which one becomes the model is measured at the end
     caption_dropout: float = 0.1  # share of samples shown with the empty caption
     flip: bool = False  # mirror half of the pictures
     held_out: float = 0.03  # share of pictures never trained on, to measure the noise error
     seed: int = 0
     save_minutes: float = 5.0
     sample_minutes: float = 5.0
+    keep_last: int = 3  # checkpoints; beside these, one every `keep_every` images and the best one are kept
+    keep_every: int = 0  # images; 0: none
+    keep_best: bool = True  # by the error on held-out pictures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,9 +178,13 @@ def check(config: Config) -> None:
         ("log_sigma_std", noise.log_sigma_std, 0.01, 10),
         ("images", train.images, 1, 10**13),
         ("batch_size", train.batch_size, 1, 2**20),
+        ("micro_batch", train.micro_batch, 0, 2**20),
         ("lr", train.lr, 1e-8, 1.0),
         ("decay_fraction", train.decay_fraction, 0, 1),
         ("ema_width", train.ema_width, 1e-4, 0.28),
+        ("ema_width_long", train.ema_width_long, 1e-4, 0.28),
+        ("keep_last", train.keep_last, 1, 10**6),
+        ("keep_every", train.keep_every, 0, 10**13),
         ("caption_dropout", train.caption_dropout, 0, 1),
         ("held_out", train.held_out, 0, 0.5),
         ("min_size", config.data.min_size, 0, 10_000),

@@ -5,6 +5,7 @@ TintypeError
 ├── DataError          captioned pictures that cannot be trained on
 ├── CheckpointError    a model or run folder that cannot be used
 ├── TrainingError      a run that cannot go on
+│   └── NotFiniteError     its numbers are infinite or not numbers
 └── MissingExtraError  an optional package that is not installed
 """
 
@@ -29,6 +30,10 @@ class CheckpointError(TintypeError):
 
 class TrainingError(TintypeError):
     """A run cannot go on: its numbers are no longer finite, or its folder is in use."""
+
+
+class NotFiniteError(TrainingError):
+    """Weights, or gradients step after step, are infinite or not numbers."""
 
 
 class MissingExtraError(TintypeError):

@@ -41,10 +41,12 @@ def about_start(run: Path) -> list[str]:
     """How far a run is that has not saved a checkpoint yet. Raises CheckpointError."""
     from tintype import models
     from tintype.train.log import read_log
+    from tintype.train.standing import standing
 
     images = models.read_config(models.Model(run.name, run, run)).train.images
     seen = max([0, *(row["images_seen"] for row in read_log(run / "log.jsonl"))])
-    return [f"{run}: a run without a whole checkpoint yet; {seen:,} of {images:,} images seen"]
+    started = f"{run}: a run without a whole checkpoint yet; {seen:,} of {images:,} images seen"
+    return [started, *_aligned(standing(run, images))]
 
 
 def about_picture(path: Path) -> list[str]:
@@ -81,6 +83,7 @@ def about_model(what: str) -> list[str]:
     """Size, text, data and progress of a model. Raises CheckpointError."""
     from tintype import models
     from tintype.train.log import read_log
+    from tintype.train.standing import standing
 
     model = models.find(what)
     config = models.read_config(model)
@@ -96,6 +99,7 @@ def about_model(what: str) -> list[str]:
         ("preset", f"{config.preset}: width {net.width}, depth {net.depth}, patch {net.patch}"),
         ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
         ("training", _progress(model, train.images, [row["images_seen"] for row in rows])),
+        *(standing(model.run, train.images) if model.run is not None else []),
         ("data", f"{num_samples:,} captioned pictures" if num_samples else ""),
         ("settings", f"predicts {noise.prediction}, weight {noise.weight}, batch {train.batch_size}, lr {train.lr:g}"),
         ("noise error", ", ".join(f"{error:.3f} at sigma {level}" for level, error in errors.items() if error)),

@@ -16,6 +16,7 @@ from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig,
 from tintype.data.order import Order
 from tintype.denoiser import Denoiser
 from tintype.train import prepare
+from tintype.train.distributed import World
 from tintype.train.trainer import Trainer
 
 
@@ -78,11 +79,13 @@ def tiny() -> Config:
 def make_trainer() -> Callable[..., Trainer]:
     """A trainer of the tiny model; equal arguments give equal trainers."""
 
-    def make(config: Config = TINY, *, seed: int = 0, bf16: bool = False) -> Trainer:
+    def make(
+        config: Config = TINY, *, seed: int = 0, bf16: bool = False, ahead: int = 0, world: World | None = None
+    ) -> Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = Denoiser(config)
-        return Trainer(denoiser, DrawnSamples(), config, torch.device("cpu"), bf16=bf16)
+        return Trainer(denoiser, DrawnSamples(), config, torch.device("cpu"), bf16=bf16, ahead=ahead, world=world)
 
     return make
 

@@ -76,3 +76,10 @@ def test_the_exit_code_tells_the_signal(pictures: Path, tmp_path: Path, number: 
     process.send_signal(number)
     assert process.wait() == code
     assert checkpoint.latest(tmp_path / "run") is not None
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_a_run_with_micro_batches_change_nothing() -> None:
+    soak = Path(__file__).parent.parent.parent / "bench" / "soak.py"
+    command = [sys.executable, str(soak), "--kills", "20", "--images", "240", "--slack", "60"]
+    assert subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode == 0

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.config import TrainConfig
+from tintype.config import Config, TrainConfig, nano
 from tintype.errors import ConfigError
-from tintype.train import machine, plan
+from tintype.train import choose, machine, plan
+from tintype.train.choose import batch_within
 from tintype.train.plan import Speed
 from tintype.train.trainer import Trainer
 
@@ -48,6 +50,49 @@ def test_measuring_takes_its_share_of_the_budget_and_at_least_two_steps(
     assert sampled == [1]
     assert speed.images_per_second > 0
     assert speed.save_seconds > 0
+    assert speed.num_weights == sum(weight.numel() for weight in trainer.denoiser.parameters())
+    assert speed.checkpoint_bytes > 4 * 4 * speed.num_weights  # weights, two averages and the optimizer
+    assert speed.memory_bytes > speed.checkpoint_bytes
+
+
+def test_the_last_save_is_waited_for() -> None:
+    speed = Speed(10.0, 0.0, 0.0, last_save_seconds=100.0)
+    assert plan.images_within(1800, speed, TRAIN) == (1800 * 0.97 - 100) * 10 // 32 * 32
+
+
+def test_the_plan_says_what_a_run_will_need() -> None:
+    config = replace(nano(), train=replace(nano().train, images=100_000, keep_every=40_000, micro_batch=4))
+    speed = Speed(50.0, 4.0, 0.1, 1.0, checkpoint_bytes=100 * 2**20, memory_bytes=2 * 2**30, num_weights=5_000_000)
+    plan_, needs = plan.plan_lines(config, 50_000, speed, 10 * 2**20, 2)
+    assert "100,000 images in batches of 16, 4 at a time, by 2 processes, 2.0 times each" in plan_
+    assert "at 50.0 images/s that takes 34 min" in plan_
+    # 4 newest and best, 2 kept for good, 1 being written, and the data
+    assert "710 MiB of disk (100 MiB a checkpoint, 10 MiB of data), 2.0 GiB of memory; 50,000 samples an epoch" in needs
+    few = plan.plan_lines(config, 1000, speed, 0, 1)
+    assert "1,000 pictures are few for 5,000,000 weights" in few[-1]
+    assert len(plan.plan_lines(config, 1000, None, 0, 1)) == 1
+
+
+@pytest.mark.parametrize(("images", "batch"), [(1e9, 512), (512_000, 512), (511_000, 256), (300, 16)])
+def test_few_images_make_smaller_batches(images: float, batch: int) -> None:
+    assert batch_within(images, 512) == batch
+
+
+@pytest.mark.parametrize(("rate", "preset"), [(1e9, "base"), (300.0, "small"), (0.1, "nano")])
+def test_the_largest_preset_that_can_learn_in_time_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, rate: float, preset: str
+) -> None:
+    weights = {"base": 40_000_000, "small": 17_000_000, "nano": 5_000_000}
+    monkeypatch.setattr(choose, "_measured", lambda config, device, bf16: (rate, weights[config.preset]))
+    found = choose.suited("base", 600.0, 64, torch.device("cpu"), bf16=False)
+    assert (found.preset, found.net.resolution) == (preset, 64)
+
+
+def test_a_preset_is_measured_on_made_up_pictures(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "_SECONDS", 0.05)
+    rate, num_weights = choose._measured(tiny, torch.device("cpu"), False)
+    assert rate > 0
+    assert num_weights > 1000
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,11 +24,11 @@ from tintype import checkpoint
 from tintype.checkpoint import read_tensors
 from tintype.config import PRESETS, Config
 from tintype.diffusion.loss import diffusion_loss
-from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError, TrainingError
+from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
 from tintype.pipeline import Pipeline
+from tintype.train import look as look_module
+from tintype.train import objective as objective_module
 from tintype.train import plan
-from tintype.train import session as session_module
-from tintype.train import trainer as trainer_module
 from tintype.train.folder import locked
 from tintype.train.interrupt import Interruption
 from tintype.train.log import read_log
@@ -140,6 +142,48 @@ def test_a_signal_saves_and_the_same_command_goes_on_exactly(
     assert signal.getsignal(number) == handler
 
 
+def test_a_run_that_is_preempted_asks_to_be_started_again(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 12, signal.SIGUSR2)
+    with pytest.raises(Terminated) as stopped:
+        run(request_)
+    assert stopped.value.code == 75
+    newest = checkpoint.latest(request_.out)
+    assert newest is not None
+    assert newest.name == "step-00000003"
+
+
+def test_a_run_that_is_asked_says_where_it_stands(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_after(monkeypatch, 12, signal.SIGUSR1)
+    said = run(request_)
+    assert "of 40 images" in said
+    assert 16 in [row["images_seen"] for row in read_log(request_.out / "log.jsonl")]
+    assert (request_.out / "model.safetensors").exists()
+
+
+def test_curves_are_written_where_they_are_asked_for(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(request_.out / "tensorboard")
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    run(replace(request_, tensorboard=True))
+    assert {name for name, _, _ in written} == {"loss", "lr", "grad_norm", "images_per_second"}
+    assert written[-1][2] == 40
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtraError, match=r"tintype\[tensorboard\]"):
+        run(replace(request_, out=request_.out.with_name("other"), tensorboard=True))
+
+
 def test_a_second_signal_ends_the_program_at_once(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
 
@@ -181,8 +225,6 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(request_: Tra
     before = files_of(request_.out)
     for other, name in (
         (replace(request_, lr=0.5), "train.lr"),
-        (replace(request_, images=44), "train.images"),
-        (replace(request_, images=None, steps=11), "train.images"),
         (replace(request_, batch_size=5), "train.batch_size"),
         (replace(request_, seed=9), "train.seed"),
         (replace(request_, resolution=16), "net.resolution"),
@@ -196,6 +238,21 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(request_: Tra
     with pytest.raises(CheckpointError, match="holds a run already"):
         run(replace(request_, resume="never"))
     assert files_of(request_.out) == before
+
+
+def test_a_run_may_be_made_longer_and_save_at_other_times(request_: TrainRequest) -> None:
+    run(request_)
+    said = run(replace(request_, images=48, save_minutes=1.0, keep_last=2, micro_batch=2))
+    assert "changed: train.images is 40 there and 48 now" in said
+    assert "changed: train.keep_last is 3 there and 2 now" in said
+    assert "going on at 40 of 48 images" in said
+    newest = checkpoint.latest(request_.out)
+    assert newest is not None
+    assert newest.name == "step-00000012"
+    final = read_tensors(request_.out / "model.safetensors")
+    averaged = checkpoint.load_parts(newest, ["model"])["model"]
+    assert all(torch.equal(final[name], averaged[name]) for name in averaged)
+    assert "complete: 48 images" in run(replace(request_, images=None))
 
 
 def test_other_data_is_refused_and_nothing_is_touched(request_: TrainRequest) -> None:
@@ -297,6 +354,33 @@ def test_starting_from_another_model(request_: TrainRequest, tmp_path: Path) -> 
         run(replace(child, out=tmp_path / "other", from_model=str(tmp_path / "missing")))
 
 
+def test_starting_from_a_model_of_another_resolution(request_: TrainRequest, tmp_path: Path) -> None:
+    run(request_)
+    child = replace(request_, out=tmp_path / "child", from_model=str(request_.out), resolution=16, images=4, lr=1e-8)
+    run(child)
+    parent, start = (read_tensors(out / "model.safetensors") for out in (request_.out, child.out))
+    assert all(torch.allclose(parent[name], start[name], atol=1e-5) for name in parent)
+    old, new = (Config.from_json((out / "config.json").read_text()) for out in (request_.out, child.out))
+    assert new.net == replace(old.net, resolution=16)
+    assert new.noise.log_sigma_mean == pytest.approx(old.noise.log_sigma_mean + 0.6931, abs=1e-3)
+    assert new.sample.grid_center == 2 * old.sample.grid_center
+    assert Pipeline.load(child.out).generate("shade number 2", steps=1)[0].size == (16, 16)
+    assert "complete" in run(replace(child, from_model=None))
+
+
+def test_a_model_to_start_from_must_fit(request_: TrainRequest, tmp_path: Path) -> None:
+    run(request_)
+    child = replace(request_, out=tmp_path / "child", from_model=str(request_.out))
+    for other, says in (
+        (replace(child, text="minilm"), "reads its captions with text learned"),
+        (replace(child, preset="small", text="learned"), "another shape than preset small"),
+        (replace(child, resolution=18), "multiple of the patch"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            run(other)
+        assert not child.out.exists()
+
+
 def test_two_trainers_in_one_folder(request_: TrainRequest) -> None:
     with locked(request_.out), pytest.raises(TrainingError, match="another run is at work"):
         run(request_)
@@ -396,7 +480,7 @@ def test_samples_that_cannot_be_written_do_not_stop_the_run(
     def full(*args: object) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(session_module, "grid", full)
+    monkeypatch.setattr(look_module, "grid", full)
     assert "warning: no samples" in run(request_)
     assert (request_.out / "model.safetensors").exists()
 
@@ -409,7 +493,7 @@ def test_a_run_whose_numbers_fail_stops_with_an_error_and_keeps_the_last_good_ch
         with pytest.raises(Terminated):
             run(replace(request_, images=400))
     good = checkpoint.latest(request_.out)
-    monkeypatch.setattr(trainer_module, "diffusion_loss", lambda *args: diffusion_loss(*args) * float("nan"))
+    monkeypatch.setattr(objective_module, "diffusion_loss", lambda *args: diffusion_loss(*args) * float("nan"))
     with pytest.raises(TrainingError):
         run(replace(request_, images=400))
     assert checkpoint.latest(request_.out) == good

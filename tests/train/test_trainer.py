@@ -14,8 +14,9 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import CheckpointError, TrainingError
-from tintype.train import trainer as module
-from tintype.train.trainer import LEVELS, MAX_SKIPPED, StepReport, Trainer, load_weights
+from tintype.train import objective as module
+from tintype.train.held_out import LEVELS
+from tintype.train.trainer import MAX_SKIPPED, StepReport, Trainer, load_weights
 
 Make = Callable[..., Trainer]
 
@@ -114,7 +115,7 @@ def test_a_sample_at_a_position_does_not_depend_on_its_batch(
 def test_captions_are_dropped_at_the_share_that_is_set(make_trainer: Make, tiny: Config) -> None:
     for share, expected in ((0.0, False), (1.0, True)):
         trainer = make_trainer(replace(tiny, train=replace(tiny.train, caption_dropout=share)))
-        (part,) = trainer._parts(torch.arange(8))
+        (part,) = trainer._read.parts(torch.arange(8))
         assert [len(state) == 0 for state in part.states] == [expected] * 8
         assert all(state.shape[1] == 4 for state in part.states)
 

@@ -23,6 +23,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="size of the model")
     command.add_argument("--resolution", type=whole(8, MAX_SIDE), metavar="PX", help="side of the pictures")
     command.add_argument("--batch-size", type=whole(1, 2**20), metavar="N", help="images per step")
+    command.add_argument("--micro-batch", type=whole(1, 2**20), metavar="N", help="images at once, if memory is short")
     command.add_argument("--lr", type=number(1e-8, 1), metavar="X", help="learning rate")
     command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="0 to 2^63 - 1")
     command.add_argument("--from", dest="from_model", metavar="MODEL", help="start from the weights of this model")
@@ -31,6 +32,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--text", type=options.text_encoder, metavar="ENCODER", help="minilm (default), learned or hf:NAME-OR-FOLDER"
     )
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    command.add_argument("--save-every", type=minutes, metavar="T", help="time between checkpoints (5m)")
+    command.add_argument("--sample-every", type=minutes, metavar="T", help="time between samples (5m)")
+    command.add_argument("--keep", type=whole(1, 10**6), metavar="N", help="newest checkpoints to keep (3)")
+    command.add_argument("--keep-every", type=whole(0, 10**13), metavar="N", help="keep one every N images for good")
+    command.add_argument("--tensorboard", action="store_true", help="also write curves to RUN/tensorboard")
     command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     command.add_argument("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
     command.add_argument("--dedupe", action="store_true", default=None, help="leave out exact copies but the first")
@@ -55,12 +61,18 @@ def run(args: argparse.Namespace) -> int:
         preset=None if args.preset == "auto" else args.preset,
         resolution=args.resolution,
         batch_size=args.batch_size,
+        micro_batch=args.micro_batch,
         lr=args.lr,
         seed=args.seed,
         from_model=args.from_model,
         resume=args.resume,
         text=args.text,
         device=args.device,
+        save_minutes=args.save_every,
+        sample_minutes=args.sample_every,
+        keep_last=args.keep,
+        keep_every=args.keep_every,
+        tensorboard=args.tensorboard,
         dry_run=args.dry_run,
         taking=DataRequest(
             crop=args.crop,
@@ -77,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         stream=args.stream,
     )
     folder = train(request, Console(stderr=not args.dry_run))
-    if not args.dry_run:
+    if not args.dry_run and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         print(folder)
     return 0
 

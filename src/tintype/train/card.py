@@ -20,13 +20,15 @@ def model_card(
     num_weights: int,
     images_seen: int,
     seconds: float,
+    ema_width: float,
     noise_error: Mapping[float, float],
     caption: str,
 ) -> str:
     """The model card as Markdown.
 
     num_shown, num_held_out, num_left_out: pictures trained on, kept apart to measure, and not used.
-    fingerprint: of the data. seconds: time spent in training.
+    fingerprint: of the data. seconds: time spent in training. ema_width: of the average that
+    is the model.
     """
     net, train, sample = config.net, config.train, config.sample
     quoted = caption.replace('"', "'")
@@ -60,6 +62,7 @@ and may repeat some of them.
 | preset | {config.preset}: width {net.width}, depth {net.depth}, patch {net.patch} |
 | text | {config.text.encoder} |
 | prediction, weight | {config.noise.prediction}, {config.noise.weight} |
+| average of the weights | power function, width {ema_width:g} |
 | batch size, learning rate | {train.batch_size}, {train.lr:g} |
 | seed | {train.seed} |
 

@@ -22,9 +22,8 @@ CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
     "tokenizer.json",
     "state.json",
 )
-PARTS = ("model", "weights", "optimizer")
 PACKS = "pack"  # the training copy of the data
-_OWN = {DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest"}
+_OWN = {DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest", "tensorboard"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,20 @@ def locked(run: Path) -> Iterator[None]:
         if made and [path.name for path in run.iterdir()] == [".lock"]:  # nothing came of it
             (run / ".lock").unlink()
             run.rmdir()
+
+
+def is_at_work(run: Path) -> bool:
+    """Whether a trainer is at work in a run folder, as far as locks tell."""
+    try:
+        import fcntl
+
+        with (run / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return False
+    return False
 
 
 def _lock(file: IO[str], run: Path) -> None:

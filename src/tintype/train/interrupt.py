@@ -1,4 +1,7 @@
-"""Being asked to stop: Ctrl-C, SIGTERM and a closed terminal end the run at the next step, after a checkpoint."""
+"""Being asked to stop: Ctrl-C, SIGTERM and a closed terminal end the run at the next step, after a checkpoint.
+
+So does SIGUSR2, which a batch system sends before it takes the machine away. SIGUSR1 asks where the run stands.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,21 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+PREEMPTED = 75  # exit code that asks to be started again: EX_TEMPFAIL of sysexits.h
+_SIGNALS = [
+    *(signal.SIGINT, signal.SIGTERM),
+    *([signal.SIGHUP, signal.SIGUSR2] if hasattr(signal, "SIGHUP") else []),
+]
 
 
 class Terminated(SystemExit):
-    """The run was asked to end by a signal other than SIGINT, and has saved; the exit code is 143 for SIGTERM."""
+    """The run was asked to end by a signal other than SIGINT, and has saved.
+
+    The exit code is 143 for SIGTERM, 129 for SIGHUP and 75 for SIGUSR2, which means: preempted, start me again.
+    """
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
-        super().__init__(128 + number)
+        super().__init__(PREEMPTED if signal.Signals(number).name == "SIGUSR2" else 128 + number)
 
 
 class Interruption:
@@ -24,12 +34,15 @@ class Interruption:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self.asked = False  # where the run stands
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._note) for number in heard}
+            if hasattr(signal, "SIGUSR1"):
+                self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._ask)
         return self
 
     def __exit__(
@@ -41,6 +54,9 @@ class Interruption:
     def error(self) -> BaseException:
         """What to raise once everything is saved."""
         return _error(self.received or signal.SIGINT)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

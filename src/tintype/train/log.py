@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from tintype.checkpoint import write_text
+from tintype.train.board import Board
+from tintype.train.held_out import Seen
 from tintype.train.plan import duration
 from tintype.train.trainer import StepReport
 
@@ -22,13 +25,16 @@ SMOOTHING = 0.97  # share of the shown loss that one step leaves
 
 
 class Log:
-    """Writes log.jsonl: images_seen, loss, lr, grad_norm, images_per_second, time and, at samples, noise_error.
+    """Writes log.jsonl: images_seen, loss, lr, grad_norm, images_per_second, time and, when looked at,
+    noise_error, noise_error_shuffled and noise_error_empty (with captions of other pictures, and none). What happens
+    in between has rows of its own: skipped, spike, went_back.
 
     Losses are means over the steps since the row before. What cannot be written is dropped: a log never stops a run.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, board: Board | None = None) -> None:
         self._path = path
+        self._board = board
         self._losses: list[float] = []
         self._report: StepReport | None = None
         self._images = 0
@@ -45,8 +51,8 @@ class Log:
         if time.monotonic() - self._last_row >= ROW_SECONDS:
             self.write()
 
-    def write(self, noise_error: dict[float, float] | None = None) -> None:
-        """Write a row now, with the held-out error by noise level if given."""
+    def write(self, seen: Seen | None = None) -> None:
+        """Write a row now, with the held-out errors of a look if given."""
         if self._report is None:
             return
         report = self._report
@@ -56,17 +62,32 @@ class Log:
             "lr": report.lr,
             "grad_norm": _finite(report.grad_norm),
             "images_per_second": round(self._images / self._seconds, 3) if self._seconds else None,
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "time": _now(),
         }
-        if noise_error:
-            row["noise_error"] = {f"{level:g}": _finite(error) for level, error in noise_error.items()}
+        for captions, errors in seen.errors.items() if seen is not None else ():
+            name = "noise_error" if captions == "true" else f"noise_error_{captions}"
+            row[name] = {f"{level:g}": _finite(error) for level, error in errors.items()}
+        self._append(row)
+        if self._board is not None:
+            self._board.row(row)
+        self._losses, self._images, self._seconds = [], 0, 0.0
+        self._last_row = time.monotonic()
+
+    def event(self, images_seen: int, what: str, content: Mapping[str, Any]) -> None:
+        """Write a row about something that happened: `what` as an entry of that name."""
+        known = {key: _finite(value) if isinstance(value, float) else value for key, value in content.items()}
+        self._append({"images_seen": images_seen, what: known, "time": _now()})
+
+    def _append(self, row: Mapping[str, Any]) -> None:
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, allow_nan=False) + "\n")
         except OSError:
             pass
-        self._losses, self._images, self._seconds = [], 0, 0.0
-        self._last_row = time.monotonic()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _finite(value: float) -> float | None:
@@ -137,8 +158,12 @@ class Display:
             self._bar.update(self._task, completed=min(report.images_seen, self._images), numbers=self._numbers())
         elif time.monotonic() - self._last_line >= ROW_SECONDS or report.images_seen >= self._images:
             self._last_line = time.monotonic()
-            left = max(0, self._images - self._images_seen) / self._speed
-            self.say(f"{self._numbers()}  {duration(left)} left")
+            self.say(self.where())
+
+    def where(self) -> str:
+        """Where the run stands, in one line."""
+        left = max(0, self._images - self._images_seen) / self._speed
+        return f"{self._numbers()}  {duration(left)} left"
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""

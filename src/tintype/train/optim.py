@@ -102,18 +102,26 @@ def optimizer_state(optimizers: Optimizers, model: nn.Module) -> dict[str, Tenso
     return state
 
 
-def load_optimizer_state(optimizers: Optimizers, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Restore `optimizer_state` exactly. Raises CheckpointError if it belongs to another model."""
+def load_optimizer_state(optimizers: Optimizers, model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Restore `optimizer_state` exactly. Raises CheckpointError if it belongs to another model.
+
+    Returns the names of weights that the other optimizer stepped when this was saved: their moments begin anew.
+    """
     left = set(state)
+    anew = []
     for name, weight in model.named_parameters():
         own = {moment for moments in _MOMENTS for moment in moments if f"{moment}/{name}" in state}
         if not own:
             continue  # a weight that has had no gradient yet
         moments = {moment: state[f"{moment}/{name}"].clone().to(weight.device) for moment in own}
         shaped = all(value.shape == weight.shape for moment, value in moments.items() if moment != "step")
-        if own != _MOMENTS[is_muon(name, weight)] or not shaped:
+        if own not in _MOMENTS or not shaped:
             raise CheckpointError(f"the optimizer state of {name} does not fit this model; use another checkpoint")
-        optimizers.of(weight).state[weight] = moments
+        if own == _MOMENTS[is_muon(name, weight)]:
+            optimizers.of(weight).state[weight] = moments
+        else:
+            anew.append(name)
         left.difference_update(f"{moment}/{name}" for moment in own)
     if left:
         raise CheckpointError(f"the optimizer state names an unknown weight, {min(left)}; use another checkpoint")
+    return anew

@@ -1,19 +1,25 @@
-"""How long a run is: from a wall-clock budget to a number of images, by measuring real steps."""
+"""How long a run is: from a wall-clock budget to a number of images, by measuring real steps; and what it will need."""
 
 from __future__ import annotations
 
 import datetime
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tintype.config import TrainConfig
+import torch
+
+from tintype.config import Config, TrainConfig
+from tintype.train.distributed import World
+from tintype.train.saving import snapshot
 from tintype.train.trainer import Trainer
 
-MEASURE_SECONDS = 12.0  # at most
+MEASURE_SECONDS = 30.0  # at most
 MEASURE_SHARE = 0.05  # of the budget, at most
 SAVE_BYTES_PER_SECOND = 100e6
 RESERVE = 0.03  # of the budget: for what cannot be foreseen
+LEARNED_BY_HEART = 50  # times that each of few pictures is shown, after which a model is likely to repeat them
 _MINUTE = 60.0
 
 
@@ -22,47 +28,116 @@ class Speed:
     """What was measured on this machine, for this model and data."""
 
     images_per_second: float
-    sample_seconds: float  # a grid of samples and the held-out error
-    save_seconds: float  # a checkpoint
+    look_seconds: float  # a grid of samples and the held-out errors
+    save_seconds: float  # what a checkpoint holds training up
+    last_save_seconds: float = 0.0  # until the last checkpoint is on the disk
+    checkpoint_bytes: int = 0
+    memory_bytes: int = 0  # peak, of this process or its GPU; 0 where it is not known
+    num_weights: int = 0
+    micro_batch: int = 0  # what fitted into memory; 0: all at once
 
 
-def measure(trainer: Trainer, minutes: float, sample: Callable[[], object]) -> Speed:
-    """Train for some seconds and call `sample` once; the trainer is of no further use. At least two steps are timed."""
+def measure(trainer: Trainer, minutes: float, look: Callable[[], object], world: World | None = None) -> Speed:
+    """Train for some seconds and call `look` once; the trainer is of no further use. At least two steps are timed."""
+    world = world or World()
     limit = min(MEASURE_SECONDS, MEASURE_SHARE * minutes * _MINUTE)
     steps = trainer.steps(2**62)
     next(steps)  # the first one also allocates
     start = time.perf_counter()
     before = trainer.images_seen
     num_steps = 0
-    while num_steps < 2 or time.perf_counter() - start < limit:
+    while world.agreed([num_steps < 2 or (world.is_main and time.perf_counter() - start < limit)])[0]:
         next(steps)
         num_steps += 1
-    seconds = time.perf_counter() - start
-    sample_start = time.perf_counter()
-    sample()
-    size = sum(tensor.nbytes for part in trainer.tensors().values() for tensor in part.values())
+    stepped = time.perf_counter()
+    if world.is_main:
+        look()
+    world.wait()
+    looked = time.perf_counter()
+    parts = trainer.tensors()
+    copy = snapshot(parts)
+    copied = time.perf_counter()
+    size = sum(tensor.nbytes for part in copy.values() for tensor in part.values())
     return Speed(
-        images_per_second=(trainer.images_seen - before) / seconds,
-        sample_seconds=time.perf_counter() - sample_start,
-        save_seconds=size / SAVE_BYTES_PER_SECOND,
+        images_per_second=(trainer.images_seen - before) / (stepped - start),
+        look_seconds=looked - stepped,
+        save_seconds=copied - looked,
+        last_save_seconds=size / SAVE_BYTES_PER_SECOND,
+        checkpoint_bytes=size,
+        memory_bytes=peak_memory(),
+        num_weights=sum(weight.numel() for weight in trainer.denoiser.parameters()),
+        micro_batch=trainer.micro_batch,
     )
 
 
+def peak_memory() -> int:
+    """The most memory that torch has had on a GPU, else that this process has had, in bytes; 0 if that is not known."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def images_within(seconds: float, speed: Speed, train: TrainConfig) -> int:
-    """How many images fit into `seconds`, with the pauses for samples and checkpoints: whole batches, at least one."""
-    num_samples = 1 + seconds // (train.sample_minutes * _MINUTE)
-    num_saves = 1 + seconds // (train.save_minutes * _MINUTE)
-    pauses = num_samples * speed.sample_seconds + num_saves * speed.save_seconds
-    batches = ((1 - RESERVE) * seconds - pauses) * speed.images_per_second / train.batch_size
-    return max(1, int(batches)) * train.batch_size
+    """How many images fit into `seconds`, with the pauses for looks and checkpoints: whole batches, at least one."""
+    time_left = (1 - RESERVE) * seconds - _pauses(seconds, speed, train)
+    return max(1, int(time_left * speed.images_per_second / train.batch_size)) * train.batch_size
 
 
 def expected_seconds(images: int, speed: Speed, train: TrainConfig) -> float:
     """How long `images` take, with the pauses."""
     seconds = images / speed.images_per_second
-    samples = 1 + seconds // (train.sample_minutes * _MINUTE)
+    return seconds + _pauses(seconds, speed, train)
+
+
+def _pauses(seconds: float, speed: Speed, train: TrainConfig) -> float:
+    looks = 1 + seconds // (train.sample_minutes * _MINUTE)
     saves = 1 + seconds // (train.save_minutes * _MINUTE)
-    return seconds + samples * speed.sample_seconds + saves * speed.save_seconds
+    return looks * speed.look_seconds + saves * speed.save_seconds + speed.last_save_seconds
+
+
+def plan_lines(config: Config, num_shown: int, speed: Speed | None, data_bytes: int, num_processes: int) -> list[str]:
+    """The plan of a run for people: length, time, memory, disk, and whether the pictures will be learned by heart.
+
+    num_shown: pictures to train on. data_bytes: of the training copy.
+    """
+    train = config.train
+    line = f"plan: {train.images:,} images in batches of {train.batch_size}"
+    if train.micro_batch:
+        line += f", {train.micro_batch} at a time"
+    if num_processes > 1:
+        line += f", by {num_processes} processes"
+    line += f", {train.images / num_shown:.1f} times each"
+    if speed is None:
+        return [line]
+    seconds = expected_seconds(train.images, speed, train)
+    line += (
+        f"; at {speed.images_per_second:.1f} images/s that takes {duration(seconds)}, "
+        f"until {clock_after(seconds)} if the machine stays as fast"
+    )
+    saves = 1 + int(seconds // (train.save_minutes * _MINUTE))
+    kept = min(saves, train.keep_last + train.keep_best) + (train.images // train.keep_every if train.keep_every else 0)
+    disk = (kept + 1) * speed.checkpoint_bytes + data_bytes  # one more while it is being written
+    needs = f"needs: {size(disk)} of disk ({size(speed.checkpoint_bytes)} a checkpoint, {size(data_bytes)} of data)"
+    if speed.memory_bytes:  # a copy of all that is saved exists while it is written
+        needs += f", {size(speed.memory_bytes)} of memory"
+    lines = [line, f"{needs}; {num_shown:,} samples an epoch"]
+    numbers = num_shown * config.net.channels * config.net.resolution**2
+    if numbers <= speed.num_weights and train.images >= LEARNED_BY_HEART * num_shown:
+        lines.append(
+            f"note: {num_shown:,} pictures are few for {speed.num_weights:,} weights and each is shown often: the "
+            "model is likely to learn them by heart; use more pictures, a smaller --preset or fewer --images"
+        )
+    return lines
+
+
+def size(num: float) -> str:
+    """A number of bytes: 12 MiB, 3.4 GiB."""
+    return f"{num / 2**20:,.0f} MiB" if num < 2**30 else f"{num / 2**30:,.1f} GiB"
 
 
 def clock_after(seconds: float) -> str:

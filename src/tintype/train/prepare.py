@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from tintype import models
-from tintype.checkpoint import load_parts
+from tintype.checkpoint import load_parts, part_names
 from tintype.config import PRESETS, Config
 from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
@@ -27,11 +27,12 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
 from tintype.nets.text import TextEncoder, make_encoder
 from tintype.nets.tokens import learn_tokenizer
-from tintype.train.folder import PACKS, PARTS, Stored, load_state
+from tintype.train.distributed import World
+from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
-from tintype.train.settings import require_same, settings_of
+from tintype.train.settings import require_fitting, require_same, settings_of
 from tintype.train.trainer import Trainer, load_weights
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Prepared:
     checkpoint: Path | None  # to go on from
     state: Mapping[str, Any]  # the numbers in it
 
-    def fresh(self, config: Config) -> Trainer:
+    def fresh(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer at the very start of a run of `config`: every call gives the same one."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
@@ -61,13 +62,13 @@ class Prepared:
         if self.initial is not None:
             load_weights(denoiser, models.read_weights(self.initial))
         ahead = AHEAD if isinstance(self.pack, Stream) else 0
-        return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead)
+        return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead, world=world)
 
-    def resumed(self, config: Config) -> Trainer:
+    def resumed(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
-        trainer = self.fresh(config)
+        trainer = self.fresh(config, world)
         if self.checkpoint is not None:
-            trainer.load(load_parts(self.checkpoint, PARTS), self.state)
+            trainer.load(load_parts(self.checkpoint, part_names(self.checkpoint)), self.state)
         return trainer
 
 
@@ -77,14 +78,19 @@ def prepare(
     """Settle the configuration, then read the data. Raises TintypeError, before anything in `run` is changed."""
     base, tokenizer, initial = _base(request, stored)
     config = settings_of(request, device, base)
+    if initial is not None:
+        require_fitting(config, models.read_config(initial), str(request.from_model))
     if stored is not None:
-        require_same(stored.config, config)
+        for changed in require_same(stored.config, config):
+            say(console, f"changed: {changed}")
     pairs, problems = find_pairs(request.data, config.data)
     exclusions = read_exclusions(request.exclude) if request.exclude is not None else Exclusions()
     pairs, excluded = exclusions.part(pairs)
     problems += excluded
     if base is not None and config.text == base.text:
         encoder = make_encoder(config.text, tokenizer)
+        if initial is not None:
+            _require_states(config, encoder)
     else:
         config, tokenizer, encoder = _text(config, pairs)
     making = _Making(config, pairs, problems, encoder, exclusions, request.cache or run / PACKS)
@@ -128,6 +134,15 @@ def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, Te
     if config.text.encoder.startswith("hf:"):
         config = replace(config, text=replace(config.text, state_width=encoder.state_width))
     return config, tokenizer, encoder
+
+
+def _require_states(config: Config, encoder: TextEncoder) -> None:
+    """Raise CheckpointError if an encoder of this name gives other states here than the model was made for."""
+    if config.text.encoder != "learned" and encoder.state_width != config.text.state_width:
+        raise CheckpointError(
+            f"the encoder {config.text.encoder} found here gives states of width {encoder.state_width}, the model "
+            f"wants {config.text.state_width}; put back the encoder that the model was trained with"
+        )
 
 
 def _say_report(

@@ -35,12 +35,18 @@ class TrainRequest:
     preset: str | None = None  # a name in config.PRESETS; None chooses by device
     resolution: int | None = None  # pixels
     batch_size: int | None = None
+    micro_batch: int | None = None  # pictures that are computed at once; the gradient is that of the whole batch
     lr: float | None = None
     seed: int | None = None
     from_model: str | None = None  # a model folder, run folder or shipped name whose weights the run starts from
     resume: str = "auto"  # "auto", "never" or the path of a checkpoint or run folder
     text: str | None = None  # "minilm", "learned" or "hf:NAME"
     device: str | None = None  # None chooses; "cpu", "cuda", "cuda:1", "mps"
+    save_minutes: float | None = None  # between checkpoints
+    sample_minutes: float | None = None  # between looks: samples and held-out errors
+    keep_last: int | None = None  # checkpoints
+    keep_every: int | None = None  # images, of each of which one checkpoint stays; 0: none
+    tensorboard: bool = False  # also write curves for TensorBoard
     dry_run: bool = False  # print the plan and stop
     taking: DataRequest = field(default_factory=DataRequest)
     exclude: Path | None = None  # a list of keys and hashes that must not be trained on

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from tintype.config import Config
 from tintype.data.sources import name_of
+from tintype.models import WEIGHTS
 from tintype.train import plan
-from tintype.train.folder import LOG, Stored, find_stored, locked, sweep, write_start
+from tintype.train.board import Board
+from tintype.train.choose import SIZES, suited
+from tintype.train.distributed import World, joined, local_device
+from tintype.train.folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
 from tintype.train.interrupt import Interruption, Terminated
 from tintype.train.log import say, trim_log
-from tintype.train.machine import choose_device, keep_memory
+from tintype.train.machine import bf16_is_faster, choose_device, keep_memory
 from tintype.train.prepare import Prepared, prepare
 from tintype.train.request import TrainRequest
-from tintype.train.session import MODEL, Session
-from tintype.train.settings import with_images
-from tintype.train.trainer import Trainer
+from tintype.train.session import Session
+from tintype.train.settings import preset_for, with_images
 
 __all__ = ["Terminated", "TrainRequest", "train"]
 
@@ -30,44 +36,92 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
 
     Progress goes to `console`, else to the standard output. With dry_run the plan is printed and nothing is kept.
     SIGINT and SIGTERM end the run after a checkpoint: KeyboardInterrupt, and Terminated (a SystemExit of code 143).
-    Raises TintypeError.
+    Under torchrun all processes train together. Raises TintypeError.
     """
     started = time.monotonic()
-    console = console or Console()
-    device = choose_device(request.device)
+    device = choose_device(local_device(request.device))
     keep_memory()
     with ExitStack() as stack:
+        world = stack.enter_context(joined(device))
+        console = (console or Console()) if world.is_main else Console(quiet=True)
         if request.dry_run:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tintype-")))
         else:
             run = request.out
-            stack.enter_context(locked(run))
-            sweep(run)
-        stored = find_stored(request.out, request.resume)
-        for damaged in stored.damaged if stored is not None else ():
-            say(console, f"warning: {damaged} is damaged; going on from an older checkpoint")
-        ready = prepare(request, run, stored, device, console)
-        config = _planned(request, run, stored, ready, started, console)
+            if world.is_main:
+                stack.enter_context(locked(run))
+                sweep(run)
+        request = _with_preset(request, device, world, console)
+        stored, ready = _prepared(request, run, device, world, console)
+        config = _planned(request, run, stored, ready, world, started, console)
         if not request.dry_run:
-            _train(request, run, config, ready, console)
+            _train(request, run, config, ready, world, console)
     return request.out
 
 
-def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, console: Console) -> None:
-    trainer = ready.resumed(config)
-    if trainer.images_seen >= config.train.images and (run / MODEL).is_file():
+def _with_preset(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
+    """The request with the preset and batch that suit its time, if it leaves the choice and there is one."""
+    largest = preset_for(device, request.resolution)
+    is_given = request.preset is not None or request.from_model is not None
+    is_stored = request.resume not in ("auto", "never") or (request.out / CONFIG).is_file()
+    if is_given or is_stored or request.minutes is None or largest == SIZES[0]:
+        return request
+    chosen = {"preset": "", "batch_size": 0}
+    if world.is_main:
+        say(console, "measuring which preset suits the time")
+        seconds = 60 * request.minutes * world.size
+        found = suited(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device))
+        chosen = {"preset": found.preset, "batch_size": request.batch_size or found.train.batch_size}
+    told = json.loads(world.told(json.dumps(chosen)))
+    return replace(request, preset=told["preset"], batch_size=told["batch_size"])
+
+
+def _prepared(
+    request: TrainRequest, run: Path, device: torch.device, world: World, console: Console
+) -> tuple[Stored | None, Prepared]:
+    """What the run goes on from and needs: found out by the first process, then read by the others."""
+    if not world.is_main:
+        world.wait()
+    stored = find_stored(request.out, request.resume)
+    for damaged in stored.damaged if stored is not None else ():
+        say(console, f"warning: {damaged} is damaged; going on from an older checkpoint")
+    ready = prepare(request, run, stored, device, console)
+    if world.is_main:
+        world.wait()
+    decided = json.loads(world.told(json.dumps({"bf16": ready.bf16, "checkpoint": str(ready.checkpoint or "")})))
+    place = Path(decided["checkpoint"]) if decided["checkpoint"] else None
+    return stored, replace(ready, bf16=decided["bf16"], checkpoint=place)
+
+
+def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, world: World, console: Console) -> None:
+    trainer = ready.resumed(config, world)
+    if trainer.images_seen >= config.train.images and (run / WEIGHTS).is_file():
         say(console, f"the run in {run} is complete: {trainer.images_seen:,} images; nothing to do")
         return
-    _say_start(trainer, config, ready, run, console)
-    write_start(run, config, ready.tokenizer, ready.pack.data_json())
-    trim_log(run / LOG, trainer.images_seen)
+    if trainer.images_seen:
+        say(console, f"going on at {trainer.images_seen:,} of {config.train.images:,} images")
+        if trainer.begun_anew:
+            say(console, f"note: the optimizer of {len(trainer.begun_anew)} weights is another one now and begins anew")
+    else:
+        _say_cut(config, ready, console)
+    if world.is_main:
+        write_start(run, config, ready.tokenizer, ready.pack.data_json())
+        trim_log(run / LOG, trainer.images_seen)
+    board = Board(run) if request.tensorboard and world.is_main else None
     with Interruption() as interruption:
-        Session(run, config, ready, trainer, console, data=name_of(request.data)).go(interruption)
-    say(console, f"done: {run / MODEL}; samples are in {run / 'samples'}")
+        name = name_of(request.data)
+        Session(run, config, ready, trainer, console, data=name, world=world, board=board).go(interruption)
+    say(console, f"done: {run / WEIGHTS}; samples are in {run / 'samples'}")
 
 
 def _planned(
-    request: TrainRequest, run: Path, stored: Stored | None, ready: Prepared, started: float, console: Console
+    request: TrainRequest,
+    run: Path,
+    stored: Stored | None,
+    ready: Prepared,
+    world: World,
+    started: float,
+    console: Console,
 ) -> Config:
     """The configuration with its final length, told to the user. A stored run keeps the length it was started with."""
     config = ready.config
@@ -75,22 +129,25 @@ def _planned(
     speed = None
     if timed or request.dry_run:
         say(console, "measuring some steps")
-        speed = _speed(request, run, ready, console)
+        speed = _speed(request, run, ready, world, console)
     if timed and speed is not None and request.minutes is not None:
         left = 60 * request.minutes - (time.monotonic() - started)
         config = with_images(config, plan.images_within(left, speed, config.train))
-    _say_plan(config, ready, speed, console)
-    return config
+    if speed is not None:
+        config = replace(config, train=replace(config.train, micro_batch=speed.micro_batch))
+    if world.is_main:
+        _say_plan(config, ready, speed, world, console)
+    return Config.from_json(world.told(config.to_json()))
 
 
-def _speed(request: TrainRequest, run: Path, ready: Prepared, console: Console) -> plan.Speed:
+def _speed(request: TrainRequest, run: Path, ready: Prepared, world: World, console: Console) -> plan.Speed:
     with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:
-        trainer = ready.fresh(ready.config)
-        session = Session(Path(scratch), ready.config, ready, trainer, console, data="")
-        return plan.measure(trainer, request.minutes or 10.0, session.sample)
+        trainer = ready.fresh(ready.config, world)
+        session = Session(Path(scratch), ready.config, ready, trainer, console, data="", world=world)
+        return plan.measure(trainer, request.minutes or 10.0, session.sample, world)
 
 
-def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, console: Console) -> None:
+def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:
     net, train = config.net, config.train
     shown, held_out = ready.pack.split(train.held_out)
     say(console, f"data: {len(shown):,} pictures to train on, {len(held_out):,} held out to measure")
@@ -99,19 +156,11 @@ def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, console
         f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
         f"text {config.text.encoder}; on {ready.device}, {'bfloat16' if ready.bf16 else 'float32'}",
     )
-    line = f"plan: {train.images:,} images in batches of {train.batch_size}, {train.images / len(shown):.1f} times each"
-    if speed is not None:
-        seconds = plan.expected_seconds(train.images, speed, train)
-        line += (
-            f"; at {speed.images_per_second:.1f} images/s that takes {plan.duration(seconds)}, "
-            f"until {plan.clock_after(seconds)} if the machine stays as fast"
-        )
-    say(console, line)
+    for line in plan.plan_lines(config, len(shown), speed, sum(ready.pack.sizes.values()), world.size):
+        say(console, line)
 
 
-def _say_start(trainer: Trainer, config: Config, ready: Prepared, run: Path, console: Console) -> None:
-    if trainer.images_seen:
-        say(console, f"going on at {trainer.images_seen:,} of {config.train.images:,} images")
-    cut = 0 if trainer.images_seen else ready.encoder.num_cut([c for own in ready.pack.captions for c in own])
+def _say_cut(config: Config, ready: Prepared, console: Console) -> None:
+    cut = ready.encoder.num_cut([caption for own in ready.pack.captions for caption in own])
     if cut:
         say(console, f"note: {cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")

@@ -1,4 +1,4 @@
-"""The loop around the steps: what is shown, sampled, saved and left behind."""
+"""The loop around the steps: what is shown, sampled, saved and left behind, and what is done when numbers fail."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from rich.console import Console
 
 from tintype import checkpoint
 from tintype.config import Config
-from tintype.errors import CheckpointError, TintypeError
-from tintype.pipeline import Pipeline
-from tintype.train.card import model_card
-from tintype.train.folder import CONFIG, LOG, SAMPLES, STATE, TOKENIZER
-from tintype.train.grid import MAX_PICTURES, choose_captions, grid
+from tintype.data.files import shown
+from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
+from tintype.train.board import Board
+from tintype.train.distributed import World
+from tintype.train.finish import leave_model
+from tintype.train.folder import CONFIG, LOG, STATE, TOKENIZER, load_state
+from tintype.train.held_out import Seen
 from tintype.train.interrupt import Interruption
 from tintype.train.log import Display, Log, say
+from tintype.train.look import Look
 from tintype.train.prepare import Prepared
+from tintype.train.saving import HELD_OUT_ERROR, Saver
+from tintype.train.spikes import Spikes, worst
 from tintype.train.trainer import StepReport, Trainer
 
-KEPT = 3  # checkpoints
-MODEL, CARD = "model.safetensors", "README.md"
-SAMPLED_PIXELS = {"cpu": 2**17}  # in a grid of samples, at most, so that looking never costs much
+MAX_RETURNS = 3  # to a checkpoint after steps without finite numbers, after which the run ends with an error
 _MINUTE = 60.0
+_NEAR = 0.9  # share of the time between saves after which a save follows a look, so that it has an error to go by
 
 
 class Session:
@@ -33,11 +37,21 @@ class Session:
 
     Args:
         data: name of the data folder, for the model card.
-        seconds: spent in training before.
+        world: the processes that train together; the first one alone writes.
+        board: where curves are shown, beside the log.
     """
 
     def __init__(
-        self, run: Path, config: Config, ready: Prepared, trainer: Trainer, console: Console, *, data: str
+        self,
+        run: Path,
+        config: Config,
+        ready: Prepared,
+        trainer: Trainer,
+        console: Console,
+        *,
+        data: str,
+        world: World | None = None,
+        board: Board | None = None,
     ) -> None:
         self._run = run
         self._config = config
@@ -45,111 +59,179 @@ class Session:
         self._trainer = trainer
         self._console = console
         self._data = data
+        self._world = world or World()
         self._seconds = float(ready.state.get("seconds", 0.0))
-        self._log = Log(run / LOG)
-        self._captions = choose_captions(ready.pack.captions, _num_sampled(config, ready.device))
-        self._pipeline = Pipeline(trainer.denoiser)
-        self._saved_at = self._sampled_at = time.monotonic()
+        self._log = Log(run / LOG, board)
+        self._look = Look(run, config, ready, trainer)
+        self._saver = Saver(run, config.train)
+        self._seen = Seen()
+        self._spikes = Spikes()
+        self._micro_batch = trainer.micro_batch
+        self._num_returns = 0
+        self._saved_at = self._looked_at = time.monotonic()
 
     def go(self, interruption: Interruption) -> None:
         """Train to the end and leave a model folder. Raises what `interruption` says, once everything is saved."""
-        images, size = self._config.train.images, self._config.train.batch_size
-        with Display(self._console, images, self._trainer.images_seen) as display:
-            start = time.perf_counter()
-            for report in self._trainer.steps(images):
-                seconds = time.perf_counter() - start
-                self._seconds += seconds
-                self._log.step(report, size, seconds)
-                display.step(report, size, seconds)
-                self._between_steps(report, interruption)
-                start = time.perf_counter()
-        self._finish(interruption)
+        images = self._config.train.images
+        try:
+            with Display(self._console, images, self._trainer.images_seen) as display:
+                while self._trainer.images_seen < images:
+                    try:
+                        self._steps(display, interruption)
+                    except NotFiniteError as error:
+                        self._go_back(error)
+            self._finish(interruption)
+        finally:
+            self._saver.close()
 
-    def sample(self, interruption: Interruption | None = None) -> dict[float, float]:
-        """Write a grid of samples and return the held-out error; stops early when interrupted."""
-        errors = self._trainer.held_out_error()
-        with self._trainer.averaged():
-            denoised = None
-            for step in self._pipeline.stream(self._captions, seeds=self._config.train.seed):
-                denoised = step.denoised
-                if interruption is not None and interruption.received is not None:
-                    return errors
-            assert denoised is not None  # there is at least one step
-            pictures = self._pipeline.pictures(denoised)
-        folder = self._run / SAMPLES
-        folder.mkdir(exist_ok=True)
-        content = grid(pictures, self._captions)
-        checkpoint.write_bytes(folder / f"seen-{self._trainer.images_seen:09d}.png", content)
-        checkpoint.write_text(folder / "captions.txt", "".join(f"{caption}\n" for caption in self._captions))
-        return errors
+    def sample(self) -> Seen:
+        """Write a grid of samples and measure the held-out error."""
+        return self._look()
 
     def save(self) -> None:
-        """Save a checkpoint, point `latest` at it and delete the oldest. Raises CheckpointError or TrainingError."""
+        """Begin to save a checkpoint. Raises what went wrong in the one before: CheckpointError, NotFiniteError."""
+        self._saved_at = time.monotonic()
+        if not self._world.is_main:
+            return
         place = checkpoint.step_folder(self._run, self._trainer.images_seen // self._config.train.batch_size)
         texts = {CONFIG: self._config.to_json(), STATE: json.dumps(self._state(), indent=2) + "\n"}
         if self._ready.tokenizer is not None:
             texts[TOKENIZER] = self._ready.tokenizer
-        checkpoint.save_parts(place, self._trainer.tensors(), texts)
-        checkpoint.write_latest(self._run, place)
-        checkpoint.prune(self._run, KEPT)
-        self._saved_at = time.monotonic()
+        self._saver.save(place, self._trainer.tensors(), texts)
+
+    def _steps(self, display: Display, interruption: Interruption) -> None:
+        size = self._config.train.batch_size
+        start = time.perf_counter()
+        for report in self._trainer.steps(self._config.train.images):
+            seconds = time.perf_counter() - start
+            self._seconds += seconds
+            self._log.step(report, size, seconds)
+            display.step(report, size, seconds)
+            if interruption.asked:
+                interruption.asked = False
+                self._say(display.where())
+                self._log.write()
+            self._between_steps(report, interruption)
+            start = time.perf_counter()
 
     def _between_steps(self, report: StepReport, interruption: Interruption) -> None:
-        train = self._config.train
-        if report.skipped:
-            self._say(f"a step had no finite gradient and was skipped, at {report.images_seen:,} images")
-        if interruption.received is not None:
-            self.save()
-            self._say(f"stopped at {report.images_seen:,} images and saved; run the same command again to go on")
-            raise interruption.error()
-        if report.images_seen >= train.images:
-            return  # the end saves and samples anyway
-        if time.monotonic() - self._sampled_at >= train.sample_minutes * _MINUTE:
-            self._try_to_sample(interruption)
-        if time.monotonic() - self._saved_at >= train.save_minutes * _MINUTE:
+        self._tell(report)
+        train, now = self._config.train, time.monotonic()
+        ended = report.images_seen >= train.images  # the end saves and looks anyway
+        look = not ended and now - self._looked_at >= train.sample_minutes * _MINUTE
+        since = (now - self._saved_at) / (train.save_minutes * _MINUTE)
+        save = not ended and not report.skipped and since >= (_NEAR if look else 1.0)
+        main = self._world.is_main
+        wishes = [interruption.received is not None, main and look, main and save, self._is_broken()]
+        stop, look, save, broken = self._world.agreed(wishes)
+        if stop:
+            self._stop(interruption)
+        if broken:
+            raise NotFiniteError("the weights have become infinite or not numbers")
+        if look:
+            self._try_to_look(interruption)
+        if save:
             self._try_to_save()
+
+    def _tell(self, report: StepReport) -> None:
+        if self._trainer.micro_batch != self._micro_batch:
+            self._micro_batch = self._trainer.micro_batch
+            self._say(f"memory ran out: going on with {self._micro_batch} pictures at a time, the batch stays as it is")
+        if report.skipped or self._spikes.is_spike(report):
+            what = "skipped" if report.skipped else "spike"
+            names = self._names(report)
+            self._log.event(report.images_seen, what, {"loss": report.loss, "pictures": names})
+            said = (
+                "a step had no finite gradient and was skipped" if report.skipped else f"the loss was {report.loss:.3g}"
+            )
+            self._say(f"{said}, at {report.images_seen:,} images; see {', '.join(map(shown, names))}")
+
+    def _names(self, report: StepReport) -> list[str]:
+        """Keys of the pictures that a step lost most on."""
+        places = worst(report.losses)
+        positions = report.images_seen - len(report.losses) + places
+        return [self._ready.pack.keys[index] for index in self._trainer.samples_at(positions).tolist()]
+
+    def _stop(self, interruption: Interruption) -> None:
+        self._settle()
+        self.save()
+        self._saver.wait()
+        self._world.wait()
+        seen = self._trainer.images_seen
+        self._say(f"stopped at {seen:,} images and saved; run the same command again to go on")
+        raise interruption.error()
+
+    def _is_broken(self) -> bool:
+        """Whether a save has found numbers that are not finite. Warns of other failures: there may be room later."""
+        try:
+            self._saver.check()
+        except NotFiniteError:
+            return True
+        except CheckpointError as error:
+            self._say(f"warning: {error}; training goes on")
+        return False
+
+    def _settle(self) -> None:
+        """Wait until nothing is being written, and only warn if that failed."""
+        try:
+            self._saver.wait()
+        except TintypeError as error:
+            self._say(f"warning: {error}")
+
+    def _go_back(self, error: NotFiniteError) -> None:
+        """Go back to the newest whole checkpoint and pass over what was shown since. Raises TrainingError in vain."""
+        self._settle()
+        newest = checkpoint.latest(self._run) if self._world.is_main else None
+        told = self._world.told(str(newest or ""))
+        self._num_returns += 1
+        seen = self._trainer.images_seen
+        if not told or self._num_returns > MAX_RETURNS:
+            good = f"{told} is good, and the same command goes on from there" if told else "no checkpoint was saved yet"
+            raise TrainingError(
+                f"{error}; {self._num_returns - 1} returns to a checkpoint did not help, at {seen:,} images, step "
+                f"{seen // self._config.train.batch_size:,}. Likely causes: a learning rate that is too high (--lr), "
+                f"pictures named in {LOG}, or a faulty machine; {good}"
+            )
+        place = Path(told)
+        state = load_state(place)
+        self._trainer.go_back(checkpoint.load_parts(place, checkpoint.part_names(place)), state)
+        passed = {"checkpoint": place.name, "from": state["images_seen"], "until": seen}
+        self._log.event(seen, "went_back", passed)
+        self._say(
+            f"{error}; back to the weights of {place.name}, passing over images {state['images_seen']:,} to {seen:,}"
+        )
 
     def _try_to_save(self) -> None:
         try:
             self.save()
         except CheckpointError as error:  # a full disk may have room again later; the one before is still there
             self._say(f"warning: {error}; training goes on")
-            self._saved_at = time.monotonic()
 
-    def _try_to_sample(self, interruption: Interruption) -> dict[float, float]:
-        errors: dict[float, float] = {}
-        try:
-            errors = self.sample(interruption)
-        except (TintypeError, OSError) as error:
-            self._say(f"warning: no samples: {error}")
-        self._log.write(errors)
-        self._sampled_at = time.monotonic()
-        return errors
+    def _try_to_look(self, interruption: Interruption) -> None:
+        self._seen = Seen()
+        if self._world.is_main:
+            try:
+                self._seen = self._look(interruption)
+            except (TintypeError, OSError) as error:
+                self._say(f"warning: no samples: {error}")
+            self._log.write(self._seen)
+        self._world.wait()
+        self._looked_at = time.monotonic()
 
     def _finish(self, interruption: Interruption) -> None:
-        errors = self._try_to_sample(interruption)
+        self._try_to_look(interruption)
+        self._settle()
         self.save()
-        denoiser, (shown, held_out) = self._trainer.denoiser, self._ready.pack.split(self._config.train.held_out)
-        card = model_card(
-            self._run.resolve().name,
-            self._config,
-            data=self._data,
-            num_shown=len(shown),
-            num_held_out=len(held_out),
-            num_left_out=sum(problem.left_out for problem in self._ready.pack.problems),
-            fingerprint=self._ready.pack.fingerprint,
-            num_weights=sum(weight.numel() for weight in denoiser.parameters()),
-            images_seen=self._trainer.images_seen,
-            seconds=self._seconds,
-            noise_error=errors,
-            caption=self._captions[0],
-        )
-        checkpoint.write_text(self._run / CARD, card)
-        checkpoint.write_tensors(self._run / MODEL, self._trainer.tensors()["model"])
+        self._saver.wait()
+        if self._world.is_main:
+            leave_model(self._run, self._config, self._ready, self._trainer, self._seen, self._seconds, self._data)
+        self._world.wait()
 
     def _state(self) -> dict[str, Any]:
+        fresh = self._seen.images_seen == self._trainer.images_seen
         return {
             **self._trainer.counts(),
+            HELD_OUT_ERROR: self._seen.score if fresh else None,
             "fingerprint": self._ready.pack.fingerprint,
             "device": self._ready.device.type,
             "bf16": self._ready.bf16,
@@ -159,8 +241,3 @@ class Session:
 
     def _say(self, text: str) -> None:
         say(self._console, text)
-
-
-def _num_sampled(config: Config, device: torch.device) -> int:
-    pixels = SAMPLED_PIXELS.get(device.type, 2**22)
-    return max(4, min(MAX_PICTURES, pixels // config.net.resolution**2))

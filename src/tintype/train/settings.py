@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,6 +15,10 @@ from tintype.train.request import DataRequest, TrainRequest
 
 T = TypeVar("T")
 MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less
+CHANGEABLE = {  # settings that a run may go on without: when it ends, what is kept, and what fits into memory
+    *("train.images", "train.warmup_images", "train.micro_batch", "train.save_minutes", "train.sample_minutes"),
+    *("train.keep_last", "train.keep_every", "train.keep_best"),
+}
 
 
 def settings_of(request: TrainRequest, device: torch.device, base: Config | None) -> Config:
@@ -34,9 +39,14 @@ def settings_of(request: TrainRequest, device: torch.device, base: Config | None
     train = replace(
         train,
         batch_size=_either(request.batch_size, train.batch_size),
+        micro_batch=_either(request.micro_batch, train.micro_batch),
         lr=_either(request.lr, train.lr),
         seed=_either(request.seed, train.seed),
         images=_either(request.images, train.images),
+        save_minutes=_either(request.save_minutes, train.save_minutes),
+        sample_minutes=_either(request.sample_minutes, train.sample_minutes),
+        keep_last=_either(request.keep_last, train.keep_last),
+        keep_every=_either(request.keep_every, train.keep_every),
     )
     if request.steps is not None:
         train = replace(train, images=request.steps * train.batch_size)
@@ -68,20 +78,50 @@ def with_images(config: Config, images: int) -> Config:
 
 def _base(request: TrainRequest, device: torch.device, base: Config | None) -> Config:
     if base is None:
-        preset = request.preset or _preset_for(device, request.resolution)
+        preset = request.preset or preset_for(device, request.resolution)
         return _preset(preset, request.resolution)
     if request.preset is not None and request.preset != base.preset:
         return _preset(request.preset, request.resolution or base.net.resolution)
     if request.resolution is not None and request.resolution != base.net.resolution:
-        return replace(base, net=replace(base.net, resolution=request.resolution))
+        return at_resolution(base, request.resolution)
     return base
+
+
+def at_resolution(config: Config, resolution: int) -> Config:
+    """The same model for pictures of another size, with the same patch; noise levels shift with the size.
+
+    A picture twice as large keeps its contents visible under twice the noise (as for the presets). Raises ConfigError
+    if the patch does not divide the resolution.
+    """
+    ratio = resolution / config.net.resolution
+    noise, sample = config.noise, config.sample
+    return replace(
+        config,
+        net=replace(config.net, resolution=resolution),
+        noise=replace(noise, log_sigma_mean=round(noise.log_sigma_mean + math.log(ratio), 4)),
+        sample=replace(sample, grid_center=round(sample.grid_center * ratio, 4)),
+    )
+
+
+def require_fitting(config: Config, model: Config, name: str) -> None:
+    """Raise ConfigError if the weights of `model` cannot be those that a run of `config` starts from."""
+    if config.text.encoder != model.text.encoder:
+        raise ConfigError(
+            f"{name} reads its captions with text {model.text.encoder}, which cannot become {config.text.encoder}; "
+            "leave out --text, or --from"
+        )
+    if replace(config.net, resolution=model.net.resolution) != model.net:
+        raise ConfigError(f"{name} has a network of another shape than preset {config.preset}; leave out --preset")
+    if config.noise.prediction != model.noise.prediction:
+        raise ConfigError(f"{name} predicts {model.noise.prediction}, not {config.noise.prediction}")
 
 
 def _preset(name: str, resolution: int | None) -> Config:
     return PRESETS[name]() if resolution is None else PRESETS[name](resolution)
 
 
-def _preset_for(device: torch.device, resolution: int | None) -> str:
+def preset_for(device: torch.device, resolution: int | None) -> str:
+    """The preset for a device and resolution, if time does not matter."""
     if device.type != "cuda":
         return "nano"
     if resolution is None or resolution <= 64:
@@ -89,19 +129,24 @@ def _preset_for(device: torch.device, resolution: int | None) -> str:
     return "base" if resolution <= 128 else "large"
 
 
-def require_same(stored: Config, asked: Config) -> None:
-    """Raise CheckpointError naming the first settings in which a run differs from what is asked of it now."""
-    found = [
-        f"{name} is {old!r} there and {new!r} now"
+def require_same(stored: Config, asked: Config) -> list[str]:
+    """What is asked of a run now, other than what it was started with: lines, for what may change on the way.
+
+    Raises CheckpointError naming the first settings that may not.
+    """
+    changed = [
+        (name, f"{name} is {old!r} there and {new!r} now")
         for (name, old), (_, new) in zip(_flat(stored), _flat(asked), strict=True)
         if old != new
     ]
+    found = [said for name, said in changed if name not in CHANGEABLE]
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise CheckpointError(
             f"the run was started with other settings: {'; '.join(found[:3])}{more}. Give the same settings to go on, "
             "or another --out (with --from and this run to start from its weights)"
         )
+    return [said for _, said in changed]
 
 
 def _flat(config: Config) -> list[tuple[str, Any]]:

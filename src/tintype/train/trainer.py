@@ -1,67 +1,43 @@
 """The training loop: noised pictures in, better weights out; every draw is a function of the position in the run.
 
-positions k .. k + B - 1 -> samples, captions, flips, noise levels, noise -> loss -> optimizers -> average
+positions k .. k + B - 1 -> samples, captions, flips, noise levels, noise -> loss -> optimizers -> averages
 """
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from tintype.codec import PixelCodec
 from tintype.config import Config
-from tintype.data.order import Order, caption_at, dropped_at, flip_at
-from tintype.data.stream import ReadAhead
+from tintype.data.order import share_of
 from tintype.denoiser import Denoiser
-from tintype.diffusion.loss import WEIGHTS, diffusion_loss, noise_error
-from tintype.diffusion.noise import Purpose, add_noise, normal, sigma_of
-from tintype.errors import CheckpointError, TrainingError
-from tintype.nets.conditioning import Conditioning
+from tintype.errors import CheckpointError, ConfigError, NotFiniteError
+from tintype.train.distributed import World, quiet
 from tintype.train.ema import PowerEma
+from tintype.train.held_out import Captions, held_out_error
+from tintype.train.objective import Objective, Part, micro_batches
 from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
+from tintype.train.samples import Reader, Samples
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
-LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels at which the held-out error is measured
-MAX_MEASURED = 64  # held-out pictures that are measured
-
-
-class Samples(Protocol):
-    """What the trainer needs of a `data.pack.Pack` or `data.stream.Stream`."""
-
-    def order(self, seed: int, indices: Tensor) -> Order: ...
-
-    def by_shape(self, indices: Tensor) -> list[Tensor]: ...
-
-    def pictures(self, indices: Tensor) -> Tensor: ...
-
-    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]: ...
-
-    def split(self, share: float) -> tuple[Tensor, Tensor]: ...
-
-
-class Part(NamedTuple):
-    """The samples of a batch that are of one shape."""
-
-    positions: Tensor  # [B] in the run
-    pictures: Tensor  # [B, 3, H, W] uint8
-    states: Sequence[Tensor]  # of their captions; none where the caption is dropped
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step did; made after the optimizer and the average were updated."""
+    """What one step did; made after the optimizer and the averages were updated."""
 
     images_seen: int
     loss: float  # weighted, mean over the batch
     grad_norm: float  # before clipping
     lr: float
     skipped: bool  # the loss or gradient was not finite, so the weights were left alone
+    losses: Tensor = field(default_factory=lambda: torch.zeros(0), compare=False, repr=False)  # [B], by position
 
 
 class Trainer:
@@ -70,6 +46,7 @@ class Trainer:
     Args:
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe; weights and loss stay float32.
         ahead: batches that are read while others are computed, for samples that take time to read.
+        world: the processes that train together; each computes its share of every batch.
     """
 
     def __init__(
@@ -81,68 +58,63 @@ class Trainer:
         *,
         bf16: bool = False,
         ahead: int = 0,
+        world: World | None = None,
     ) -> None:
+        self._world = world or World()
+        if config.train.batch_size < self._world.size:
+            raise ConfigError(f"a batch of {config.train.batch_size} is too small for {self._world.size} processes")
         self.denoiser = denoiser.to(device).train()
         self.config = config
+        self.micro_batch = config.train.micro_batch  # halved when memory runs out
         self.images_seen = 0
         self.num_skipped = 0
         self._skipped_in_a_row = 0
-        self._device = device
-        # Draws need float64, which not every device has; they are the same on all.
-        self._drawn_on = device if device.type in ("cpu", "cuda") else torch.device("cpu")
-        self._bf16 = bf16
+        self.begun_anew: list[str] = []  # weights whose moments were those of another optimizer when they were loaded
         self._samples = samples
         self._shown, self._held_out = samples.split(config.train.held_out)
-        self._order = samples.order(config.train.seed, self._shown)
-        self._read = ReadAhead(self._parts, ahead)
-        self._codec = PixelCodec()
+        self._read = Reader(samples, self._shown, config.train, ahead)
+        self._objective = Objective(self.denoiser, config, device, bf16=bf16)
+        self._module = self._world.spread(self._objective)
         self._weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
         self._optimizers = make_optimizers(self.denoiser, config.train)
         self._ema = PowerEma(self.denoiser, config.train.ema_width)
+        self._long_ema = PowerEma(self.denoiser, config.train.ema_width_long)
+        self._fits = self._world.size == 1  # alone, a step that does not fit is tried again
 
     def steps(self, until: int) -> Iterator[StepReport]:
         """Train until at least `until` images were seen, and report each step after it is complete.
 
-        Raises TrainingError when step after step has no finite gradient.
+        Raises NotFiniteError when step after step has no finite gradient.
         """
         while self.images_seen < until:
             yield self._step()
+            if self._skipped_in_a_row >= MAX_SKIPPED:
+                raise NotFiniteError(
+                    f"{MAX_SKIPPED} steps in a row, up to image {self.images_seen:,}, had no finite gradient"
+                )
 
     def averaged(self) -> AbstractContextManager[None]:
         """A `with` block in which `denoiser` has the averaged weights and is set to evaluate."""
         return _averaged(self.denoiser, self._ema)
 
-    @torch.no_grad()
-    def held_out_error(self) -> dict[float, float]:
+    def held_out_error(self, captions: Captions = "true", *, long: bool = False) -> dict[float, float]:
         """Mean squared error of the predicted noise on held-out pictures by noise level, with the averaged weights.
 
-        The same pictures and noise every time. Empty if nothing is held out.
+        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. The same
+        pictures and noise every time. Empty if nothing is held out.
         """
-        indices = self._held_out[:MAX_MEASURED]
-        if not len(indices):
-            return {}
-        parts = [indices[places] for places in self._samples.by_shape(indices)]
-        with self.averaged(), self._precision():
-            found = [self._errors_of(part) for part in parts]
-        return {level: float(torch.cat([errors[level] for errors in found]).mean()) for level in LEVELS}
+        with _averaged(self.denoiser, self._long_ema if long else self._ema):
+            return held_out_error(self._objective, self._samples, self._held_out, captions)
 
-    def _errors_of(self, indices: Tensor) -> dict[float, Tensor]:
-        """Error [B] at each noise level of held-out pictures of one shape."""
-        x0 = self._codec.encode(self._samples.pictures(indices)).to(self._device)
-        drawn = normal(self.config.train.seed, Purpose.EVALUATE, indices.to(self._drawn_on), tuple(x0.shape[1:]))
-        noise = drawn.to(self._device)
-        cond = self.denoiser.condition(self._samples.states(indices, torch.zeros_like(indices)))
-        errors = {}
-        for level in LEVELS:
-            sigma = torch.full((len(x0),), level, device=self._device)
-            denoised = self.denoiser(add_noise(x0, noise, sigma), sigma, cond)
-            errors[level] = noise_error(denoised, x0, sigma)
-        return errors
+    def samples_at(self, positions: Tensor) -> Tensor:
+        """The samples that are shown at `positions` [B] of the run: indices int64 [B]."""
+        return self._read.at(positions)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The parts of a checkpoint: averaged weights (`model`), trained weights (`weights`) and `optimizer`."""
+        """The parts of a checkpoint: averages (`model`, and the longer `model_long`), `weights` and `optimizer`."""
         return {
             "model": self._ema.state_dict(),
+            "model_long": self._long_ema.state_dict(),
             "weights": {name: weight.detach() for name, weight in self.denoiser.named_parameters()},
             "optimizer": optimizer_state(self._optimizers, self.denoiser),
         }
@@ -156,88 +128,98 @@ class Trainer:
         }
 
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], counts: Mapping[str, int]) -> None:
-        """Restore `tensors()` and `counts()` exactly. Raises CheckpointError if they belong to another model."""
+        """Restore `tensors()` and `counts()` exactly. Raises CheckpointError if they belong to another model.
+
+        Runs from before there was a longer average go on with the usual one in its place.
+        """
         load_weights(self.denoiser, tensors["weights"])
         self._ema.load_state_dict(tensors["model"])
-        load_optimizer_state(self._optimizers, self.denoiser, tensors["optimizer"])
+        self._long_ema.load_state_dict(tensors.get("model_long", tensors["model"]))
+        self.begun_anew = load_optimizer_state(self._optimizers, self.denoiser, tensors["optimizer"])
         self.images_seen = counts["images_seen"]
         self.num_skipped = counts["num_skipped"]
         self._skipped_in_a_row = counts["skipped_in_a_row"]
+
+    def go_back(self, tensors: Mapping[str, Mapping[str, Tensor]], counts: Mapping[str, int]) -> None:
+        """Take the weights of an earlier state, and pass over what was shown since. Raises CheckpointError."""
+        seen, skipped = self.images_seen, self.num_skipped
+        self.load(tensors, counts)
+        self.images_seen, self.num_skipped, self._skipped_in_a_row = seen, skipped, 0
 
     def _step(self) -> StepReport:
         train = self.config.train
         lr = lr_at(self.images_seen, train)
         self._optimizers.set_lr(lr)
-        self._optimizers.zero_grad()
-        loss = self._loss(torch.arange(self.images_seen, self.images_seen + train.batch_size))
-        torch.autograd.backward(loss)
+        losses = self._gradient(torch.arange(self.images_seen, self.images_seen + train.batch_size))
         norm = torch.nn.utils.clip_grad_norm_(self._weights, train.clip_norm, foreach=True)
-        loss_value, grad_norm = float(loss.detach()), float(norm)
-        finite = math.isfinite(loss_value) and math.isfinite(grad_norm)
+        loss, grad_norm = float(losses.mean()), float(norm)
+        finite = math.isfinite(loss) and math.isfinite(grad_norm)
         self.images_seen += train.batch_size
         if finite:
             self._optimizers.step()
             self._ema.update(self.images_seen, train.batch_size)
+            self._long_ema.update(self.images_seen, train.batch_size)
             self._skipped_in_a_row = 0
         else:
-            self._count_skipped(loss_value, grad_norm)
-        return StepReport(self.images_seen, loss_value, grad_norm, lr, not finite)
+            self.num_skipped += 1
+            self._skipped_in_a_row += 1
+        return StepReport(self.images_seen, loss, grad_norm, lr, not finite, losses)
 
-    def _loss(self, positions: Tensor) -> Tensor:
-        """Mean weighted error of the samples at `positions` [B]; each depends on its own position only."""
-        return torch.cat([self._losses(part) for part in self._read(positions)]).mean()
+    def _gradient(self, positions: Tensor) -> Tensor:
+        """Leave the gradient of the mean loss of `positions` [B] in the weights; returns the losses [B], on the CPU.
 
-    def _parts(self, positions: Tensor) -> list[Part]:
-        """Read what is shown at `positions` [B], parted by shape."""
-        train = self.config.train
-        indices = self._shown[self._order.at(positions)]
-        choice = caption_at(train.seed, positions)
-        dropped = dropped_at(train.seed, positions, train.caption_dropout)
-        parts = []
-        for places in self._samples.by_shape(indices):
-            states = self._samples.states(indices[places], choice[places])
-            shown = [state[:0] if drop else state for state, drop in zip(states, dropped[places], strict=True)]
-            parts.append(Part(positions[places], self._samples.pictures(indices[places]), shown))
-        return parts
+        Both are the same in all processes, so that all decide alike.
+        """
+        parts = self._read(share_of(positions, self._world.rank, self._world.size), len(positions))
+        if not self._fits:  # between processes a part of a step cannot be repeated: find out before the first
+            while self._backward(parts, len(positions), apart=True) is None:
+                self._halve(parts)
+            least = self._world.least(self.micro_batch or len(positions))
+            self.micro_batch = 0 if least == len(positions) else least
+            self._fits = True
+        while (found := self._backward(parts, len(positions))) is None:
+            self._halve(parts)
+        losses = torch.zeros(len(positions))
+        losses[torch.cat([part.positions for part in parts]) - positions[0]] = found.float().cpu()
+        return self._world.sum_(losses)
 
-    def _losses(self, part: Part) -> Tensor:
-        """Weighted errors [B] of samples of one shape."""
-        noise_config = self.config.noise
-        seed = self.config.train.seed
-        x0 = self._x0(part)
-        positions = part.positions.to(self._drawn_on)
-        noise = normal(seed, Purpose.NOISE, positions, tuple(x0.shape[1:])).to(self._device)
-        sigma = sigma_of(
-            seed,
-            positions,
-            noise_config.log_sigma_mean,
-            noise_config.log_sigma_std,
-            noise_config.sigma_min,
-            noise_config.sigma_max,
-        ).to(self._device)
-        weight = WEIGHTS[noise_config.weight](sigma, noise_config.sigma_data)
-        with self._precision():
-            cond: Conditioning = self.denoiser.condition(part.states)
-            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight)
+    def _backward(self, parts: Sequence[Part], num: int, *, apart: bool = False) -> Tensor | None:
+        """Gradient of the sum of losses / `num`, in micro-batches. Returns the losses, or None for want of memory.
 
-    def _x0(self, part: Part) -> Tensor:
-        pictures = part.pictures
-        if self.config.train.flip:
-            mirrored = flip_at(self.config.train.seed, part.positions)[:, None, None, None]
-            pictures = torch.where(mirrored, pictures.flip(-1), pictures)
-        return self._codec.encode(pictures.to(self._device))
+        apart: leave out the other processes, and the last micro-batches: only to see whether memory suffices.
+        """
+        self._optimizers.zero_grad()
+        pieces = micro_batches(parts, self.micro_batch)
+        found = []
+        try:
+            for number, piece in enumerate(pieces):
+                module = self._objective if apart else self._module
+                with quiet(module, number < len(pieces) - 1):
+                    losses = module(piece)
+                    # DistributedDataParallel will divide by the number of processes.
+                    torch.autograd.backward(losses.sum() / (num / self._world.size))
+                found.append(losses.detach())
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or (self._world.size > 1 and not apart):
+                raise
+            return None
+        return torch.cat(found)
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+    def _halve(self, parts: Sequence[Part]) -> None:
+        """Halve the micro-batch. Raises ConfigError if it is a single picture already."""
+        at_once = self.micro_batch or sum(len(part.positions) for part in parts)
+        self.micro_batch = at_once // 2
+        self._optimizers.zero_grad()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if self.micro_batch < 1:
+            raise ConfigError("there is not enough memory for one picture at a time; train a smaller --preset")
 
-    def _count_skipped(self, loss: float, grad_norm: float) -> None:
-        self.num_skipped += 1
-        self._skipped_in_a_row += 1
-        if self._skipped_in_a_row >= MAX_SKIPPED:
-            raise TrainingError(
-                f"{MAX_SKIPPED} steps in a row had no finite gradient (loss {loss:g}, gradient {grad_norm:g}, "
-                f"{self.images_seen} images seen); start again from a checkpoint with a lower --lr"
-            )
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch means that memory ran out, on a GPU or not."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager

@@ -1,0 +1,55 @@
+"""What each preset needs, whatever the machine: arithmetic, data and checkpoints, as docs/scaling.md has them.
+
+    python bench/scaling.py [--presets nano,small,base,large]
+
+FLOPs of an image are those of products, attention and convolutions, forward and backward, counted by torch on one step.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from train_speed import MadeUp
+
+from tintype.config import PRESETS
+from tintype.denoiser import Denoiser
+from tintype.train.trainer import Trainer
+
+BATCH = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What each preset needs.")
+    parser.add_argument("--presets", default=",".join(PRESETS))
+    options = parser.parse_args()
+    print(
+        "| preset | pixels | weights | batch | GFLOP an image | KiB of data an image "
+        "| MiB of a checkpoint | MiB of gradients |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name in options.presets.split(","):
+        preset = PRESETS[name]()
+        config = replace(preset, train=replace(preset.train, batch_size=BATCH))
+        samples = MadeUp(config)
+        trainer = Trainer(Denoiser(config), samples, config, torch.device("cpu"))
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            trainer._gradient(torch.arange(BATCH))  # without the optimizer, whose work does not grow with the batch
+        flops = counter.get_total_flops() / BATCH
+        next(trainer.steps(2**62))  # the optimizer has its state after a step
+        num_weights = sum(weight.numel() for weight in trainer.denoiser.parameters())
+        saved = sum(tensor.nbytes for part in trainer.tensors().values() for tensor in part.values())
+        states = samples.states(torch.arange(16), torch.zeros(16))
+        data = samples.pictures(torch.arange(1)).nbytes + sum(state.nbytes for state in states) / len(states)
+        side = config.net.resolution
+        print(
+            f"| {name} | {side} | {num_weights / 1e6:.1f}M | {preset.train.batch_size} | {flops / 1e9:.2f} "
+            f"| {data / 1024:.1f} | {saved / 2**20:.0f} | {4 * num_weights / 2**20:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

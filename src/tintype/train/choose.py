@@ -1,0 +1,81 @@
+"""Which preset suits a budget of time on this machine: measured on made-up pictures, before the data are read."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tintype.config import PRESETS, Config, TextConfig
+from tintype.data.order import Order
+from tintype.denoiser import Denoiser
+from tintype.train.trainer import Trainer
+
+SIZES = ("nano", "small", "base", "large")  # ascending
+WEIGHTS_AN_IMAGE = 100  # a model that is shown fewer images than its weights divided by this is too large to learn
+FEWEST_STEPS = 1000  # or batches are halved
+SMALLEST_BATCH = 16
+_SECONDS = 5.0  # of a measurement
+_TOKENS = 16  # of a caption
+
+
+class MadeUp:
+    """Random pictures and text states."""
+
+    def __init__(self, config: Config) -> None:
+        side = config.net.resolution
+        self._picture = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
+        self._state = torch.randn(_TOKENS, config.text.state_width).half()
+
+    def order(self, seed: int, indices: Tensor) -> Order:
+        return Order(seed, len(indices))
+
+    def by_shape(self, indices: Tensor) -> list[Tensor]:
+        return [torch.arange(len(indices))]
+
+    def pictures(self, indices: Tensor) -> Tensor:
+        return self._picture.expand(len(indices), -1, -1, -1)
+
+    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
+        return [self._state] * len(indices)
+
+    def split(self, share: float) -> tuple[Tensor, Tensor]:
+        return torch.arange(2**16), torch.arange(0)
+
+
+def suited(largest: str, seconds: float, resolution: int | None, device: torch.device, *, bf16: bool) -> Config:
+    """The largest preset, up to `largest`, that can be shown enough images in `seconds`, and a batch that suits it."""
+    for name in reversed(SIZES[: SIZES.index(largest) + 1]):
+        config = PRESETS[name]() if resolution is None else PRESETS[name](resolution)
+        if name == SIZES[0]:
+            break
+        rate, num_weights = _measured(config, device, bf16)
+        images = rate * seconds
+        if images * WEIGHTS_AN_IMAGE >= num_weights:
+            return replace(
+                config, train=replace(config.train, batch_size=batch_within(images, config.train.batch_size))
+            )
+    return config
+
+
+def batch_within(images: float, batch_size: int) -> int:
+    """`batch_size`, halved until `images` are enough steps."""
+    while batch_size > SMALLEST_BATCH and images < FEWEST_STEPS * batch_size:
+        batch_size //= 2
+    return batch_size
+
+
+def _measured(config: Config, device: torch.device, bf16: bool) -> tuple[float, int]:
+    """Images per second, and the number of weights."""
+    config = replace(config, text=TextConfig())
+    denoiser = Denoiser(config)
+    trainer = Trainer(denoiser, MadeUp(config), config, device, bf16=bf16)
+    steps = trainer.steps(2**62)
+    next(steps)
+    start, before = time.perf_counter(), trainer.images_seen
+    while time.perf_counter() - start < _SECONDS:
+        next(steps)
+    rate = (trainer.images_seen - before) / (time.perf_counter() - start)
+    return rate, sum(weight.numel() for weight in denoiser.parameters())

@@ -1,0 +1,141 @@
+"""Several processes as one trainer, on torch's own engine: who they are, and what they agree on.
+
+Started by torchrun, every process computes its share of each batch; gradients are summed by
+`DistributedDataParallel`. The first process alone writes, prints and decides.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from tintype.errors import ConfigError, TrainingError
+
+STEP_SECONDS = 50  # after which a process that does not answer in a step is given up; a dead one is noticed at once
+WAIT_SECONDS = 24 * 3600  # for the first process, while it prepares data, draws samples or saves
+BUCKET_MIB = 8  # of gradients that are sent while others are still computed
+
+
+class World:
+    """The processes of a run. A run of one process is a world of its own."""
+
+    def __init__(self, rank: int = 0, size: int = 1, waiting: dist.ProcessGroup | None = None) -> None:
+        self.rank = rank
+        self.size = size
+        self._waiting = waiting  # a group whose waits may be long
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes, prints and decides."""
+        return self.rank == 0
+
+    def sum_(self, values: Tensor) -> Tensor:
+        """Replace `values`, on the CPU, by their sum over all processes."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def least(self, value: int) -> int:
+        """The smallest `value` of all processes."""
+        if self.size == 1:
+            return value
+        found = torch.tensor([value])
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        return int(found)
+
+    def agreed(self, wishes: Sequence[bool]) -> list[bool]:
+        """Each wish that at least one process has."""
+        if self.size == 1:
+            return list(wishes)
+        return (self.sum_(torch.tensor(wishes, dtype=torch.int64)) > 0).tolist()
+
+    def wait(self) -> None:
+        """Until every process is here, however long the first one takes."""
+        if self._waiting is not None:
+            dist.all_reduce(torch.zeros(1), group=self._waiting)
+
+    def told(self, text: str) -> str:
+        """What the first process passes as `text`, in all of them; the others wait for it."""
+        if self._waiting is None:
+            return text
+        content = text.encode()
+        size = torch.tensor([len(content)])
+        dist.broadcast(size, 0, group=self._waiting)
+        letters = torch.zeros(int(size), dtype=torch.uint8)
+        if self.is_main:
+            letters = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else letters
+        dist.broadcast(letters, 0, group=self._waiting)
+        return bytes(letters.tolist()).decode()
+
+    def spread(self, module: nn.Module) -> nn.Module:
+        """The module to call in steps, whose gradients are the mean over all processes. All must hold equal weights."""
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, gradient_as_bucket_view=True, bucket_cap_mb=BUCKET_MIB)
+
+
+def quiet(module: nn.Module, more_comes: bool) -> AbstractContextManager[None]:
+    """A `with` block for a part of a batch: if more comes, its gradients stay in this process until then."""
+    if more_comes and isinstance(module, DistributedDataParallel):
+        return cast("AbstractContextManager[None]", module.no_sync())
+    return nullcontext()
+
+
+def started_by_torchrun() -> bool:
+    """Whether this is one of several processes."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def local_device(name: str | None) -> str | None:
+    """The name of the device of this process: without a wish, each process on a machine with GPUs has its own."""
+    if name is None and started_by_torchrun() and torch.cuda.is_available():
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    return name
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """Find the other processes of a run that torchrun started; without it, there are none.
+
+    Inside, an error in what they say to each other is a TrainingError. Raises ConfigError where torch cannot.
+    """
+    if not started_by_torchrun():
+        yield World()
+        return
+    if not dist.is_available():
+        raise ConfigError("this build of torch has no torch.distributed; train with one process")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=STEP_SECONDS))
+        waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=WAIT_SECONDS))
+        with warnings.catch_warnings():
+            # The gradient of a 1x1 convolution may have other strides than its place in a bucket, at no cost here.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+            yield World(dist.get_rank(), dist.get_world_size(), waiting)
+    except RuntimeError as error:
+        if not _is_of_others(error):
+            raise
+        what = str(error).splitlines()[0]
+        raise TrainingError(
+            f"another process of this run ended or cannot be reached ({what}); start all of them again, or let "
+            "torchrun do so with --max-restarts"
+        ) from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _is_of_others(error: RuntimeError) -> bool:
+    said = str(error)
+    return isinstance(error, dist.DistError) or any(word in said for word in ("gloo", "NCCL", "Connection closed"))

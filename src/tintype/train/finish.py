@@ -1,0 +1,46 @@
+"""What a finished run leaves: the average that does best as a model, and its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tintype import checkpoint
+from tintype.config import Config
+from tintype.models import WEIGHTS
+from tintype.train.card import model_card
+from tintype.train.grid import choose_captions
+from tintype.train.held_out import Seen, score
+from tintype.train.prepare import Prepared
+from tintype.train.trainer import Trainer
+
+CARD = "README.md"
+
+
+def leave_model(
+    run: Path, config: Config, ready: Prepared, trainer: Trainer, seen: Seen, seconds: float, data: str
+) -> None:
+    """Write model.safetensors and the model card. Raises CheckpointError or NotFiniteError.
+
+    Of the two averages, the longer one becomes the model if its error on held-out pictures is lower.
+    """
+    usual, longer = seen.noise_error, trainer.held_out_error(long=True)
+    scores = score(usual), score(longer)
+    is_longer = scores[0] is not None and scores[1] is not None and scores[1] < scores[0]
+    trained_on, held_out = ready.pack.split(config.train.held_out)
+    card = model_card(
+        run.resolve().name,
+        config,
+        data=data,
+        num_shown=len(trained_on),
+        num_held_out=len(held_out),
+        num_left_out=sum(problem.left_out for problem in ready.pack.problems),
+        fingerprint=ready.pack.fingerprint,
+        num_weights=sum(weight.numel() for weight in trainer.denoiser.parameters()),
+        images_seen=trainer.images_seen,
+        seconds=seconds,
+        ema_width=config.train.ema_width_long if is_longer else config.train.ema_width,
+        noise_error=longer if is_longer else usual,
+        caption=choose_captions(ready.pack.captions, 1)[0],
+    )
+    checkpoint.write_text(run / CARD, card)
+    checkpoint.write_tensors(run / WEIGHTS, trainer.tensors()["model_long" if is_longer else "model"])

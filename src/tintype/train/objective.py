@@ -1,0 +1,94 @@
+"""What a step lowers: samples, noised as their positions say, to the weighted error of each.
+
+One module, so that an engine that spreads training over processes wraps text and network together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tintype.codec import PixelCodec
+from tintype.config import Config
+from tintype.data.order import flip_at
+from tintype.denoiser import Denoiser
+from tintype.diffusion.loss import WEIGHTS, diffusion_loss
+from tintype.diffusion.noise import Purpose, normal, sigma_of
+from tintype.nets.conditioning import Conditioning
+
+
+class Part(NamedTuple):
+    """Samples of one shape."""
+
+    positions: Tensor  # [B] in the run
+    pictures: Tensor  # [B, 3, H, W] uint8
+    states: Sequence[Tensor]  # of their captions; none where the caption is dropped
+
+    def piece(self, start: int, end: int) -> Part:
+        """The samples from `start` to `end`."""
+        return Part(self.positions[start:end], self.pictures[start:end], self.states[start:end])
+
+
+def micro_batches(parts: Sequence[Part], most: int) -> list[list[Part]]:
+    """What is computed at once: everything if `most` is 0, else at most that many samples, of one shape."""
+    if most == 0:
+        return [list(parts)]
+    return [[part.piece(start, start + most)] for part in parts for start in range(0, len(part.positions), most)]
+
+
+class Objective(nn.Module):
+    """Samples -> their weighted errors. Each error depends on its own sample and position only.
+
+    Args:
+        bf16: compute the network in bfloat16 where PyTorch holds that to be safe.
+    """
+
+    def __init__(self, denoiser: Denoiser, config: Config, device: torch.device, *, bf16: bool) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self._config = config
+        self._device = device
+        self._bf16 = bf16
+        # Draws need float64, which not every device has; they are the same on all.
+        self._drawn_on = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+        self._codec = PixelCodec()
+
+    def forward(self, parts: Sequence[Part]) -> Tensor:
+        """Weighted errors of all samples of all `parts`, one part after another: [B]."""
+        return torch.cat([self._losses(part) for part in parts])
+
+    def x0(self, pictures: Tensor) -> Tensor:
+        """Pictures uint8 [B, 3, H, W] as the network knows them, on its device."""
+        return self._codec.encode(pictures.to(self._device))
+
+    def normal(self, purpose: Purpose, positions: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Noise [B, *shape] that belongs to `positions` [B], on the device of the network."""
+        return normal(self._config.train.seed, purpose, positions.to(self._drawn_on), shape).to(self._device)
+
+    def precision(self) -> torch.autocast:
+        """A `with` block in which the network computes as in training."""
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
+
+    def _losses(self, part: Part) -> Tensor:
+        config, pictures = self._config.noise, part.pictures
+        seed = self._config.train.seed
+        if self._config.train.flip:
+            mirrored = flip_at(seed, part.positions)[:, None, None, None]
+            pictures = torch.where(mirrored, pictures.flip(-1), pictures)
+        x0 = self.x0(pictures)
+        noise = self.normal(Purpose.NOISE, part.positions, tuple(x0.shape[1:]))
+        sigma = sigma_of(
+            seed,
+            part.positions.to(self._drawn_on),
+            config.log_sigma_mean,
+            config.log_sigma_std,
+            config.sigma_min,
+            config.sigma_max,
+        ).to(self._device)
+        weight = WEIGHTS[config.weight](sigma, config.sigma_data)
+        with self.precision():
+            cond: Conditioning = self.denoiser.condition(part.states)
+            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight)

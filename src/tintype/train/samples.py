@@ -1,0 +1,69 @@
+"""What is shown at which position of a run: samples, captions, dropped captions, parted by shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tintype.config import TrainConfig
+from tintype.data.order import Order, caption_at, dropped_at
+from tintype.data.stream import ReadAhead
+from tintype.train.objective import Part
+
+
+class Samples(Protocol):
+    """What the trainer needs of a `data.pack.Pack` or `data.stream.Stream`."""
+
+    def order(self, seed: int, indices: Tensor) -> Order: ...
+
+    def by_shape(self, indices: Tensor) -> list[Tensor]: ...
+
+    def pictures(self, indices: Tensor) -> Tensor: ...
+
+    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]: ...
+
+    def split(self, share: float) -> tuple[Tensor, Tensor]: ...
+
+
+class Reader:
+    """Reads what is shown at positions of a run: a pure function of seed and position.
+
+    Args:
+        shown: indices of the samples to train on.
+        ahead: batches that are read while others are computed.
+    """
+
+    def __init__(self, samples: Samples, shown: Tensor, config: TrainConfig, ahead: int) -> None:
+        self._samples = samples
+        self._shown = shown
+        self._config = config
+        self._order = samples.order(config.seed, shown)
+        self._read: Callable[[Tensor, int | None], list[Part]] = ReadAhead(self.parts, ahead)
+
+    def __call__(self, positions: Tensor, step: int) -> list[Part]:
+        """`parts` of `positions` [B]; those of the next batch will be asked for `step` further on."""
+        return self._read(positions, step)
+
+    def at(self, positions: Tensor) -> Tensor:
+        """The samples at `positions` [B]: indices int64 [B]."""
+        return self._shown[self._order.at(positions)]
+
+    def parts(self, positions: Tensor) -> list[Part]:
+        """Read what is shown at `positions` [B], parted by shape."""
+        indices = self.at(positions)
+        choice = caption_at(self._config.seed, positions)
+        dropped = dropped_at(self._config.seed, positions, self._config.caption_dropout)
+        parts = []
+        for places in self._samples.by_shape(indices):
+            states = self._samples.states(indices[places], choice[places])
+            shown = [state[:0] if drop else state for state, drop in zip(states, dropped[places], strict=True)]
+            parts.append(Part(positions[places], self._samples.pictures(indices[places]), shown))
+        return parts
+
+
+def rolled(indices: Tensor) -> Tensor:
+    """Each sample's neighbor, so that every caption belongs to another picture: indices [B]."""
+    return torch.roll(indices, 1)

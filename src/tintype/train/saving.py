@@ -1,0 +1,89 @@
+"""Checkpoints while training goes on: a snapshot at once, then a thread that writes, verifies and deletes old ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tintype import checkpoint
+from tintype.config import TrainConfig
+from tintype.train.folder import STATE
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+HELD_OUT_ERROR = "held_out_error"  # in the state of a checkpoint: one number, or none
+
+
+class Saver:
+    """Saves the checkpoints of a run, one at a time.
+
+    What goes wrong while writing is raised by the next call of `check`, `save` or `wait`: CheckpointError if the disk
+    refuses, NotFiniteError for numbers that must not be kept.
+    """
+
+    def __init__(self, run: Path, config: TrainConfig) -> None:
+        self._run = run
+        self._config = config
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tintype-save")
+        self._writing: Future[None] | None = None
+
+    def save(self, place: Path, parts: Parts, texts: Mapping[str, str]) -> None:
+        """Copy `parts`, which may change afterwards, and begin to write them to `place`."""
+        self.wait()
+        self._writing = self._thread.submit(self._write, place, snapshot(parts), dict(texts))
+
+    def check(self) -> None:
+        """Raise what went wrong in a save that has ended; else do nothing."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Wait, and say nothing of what went wrong."""
+        self._thread.shutdown()
+        self._writing = None
+
+    def _write(self, place: Path, parts: Parts, texts: Mapping[str, str]) -> None:
+        checkpoint.save_parts(place, parts, texts)
+        checkpoint.verify(place)  # as it lies on the disk: only now may older ones go
+        checkpoint.write_latest(self._run, place)
+        checkpoint.prune(
+            self._run, self._config.keep_last, worth_keeping(checkpoint.checkpoints(self._run), self._config)
+        )
+
+
+def snapshot(parts: Parts) -> dict[str, dict[str, Tensor]]:
+    """A copy of all tensors, on the CPU."""
+    return {
+        part: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        for part, tensors in parts.items()
+    }
+
+
+def worth_keeping(places: Iterable[Path], config: TrainConfig) -> set[Path]:
+    """Of the checkpoints in `places`, those that stay however old: one every `keep_every` images, and the best."""
+    states = {place: state for place in places if (state := _state(place)) is not None}
+    kept: dict[int, Path] = {}
+    for place, state in sorted(states.items(), key=lambda item: int(item[1]["images_seen"])):
+        if config.keep_every:
+            kept.setdefault(int(state["images_seen"]) // config.keep_every, place)
+    measured = {place: state[HELD_OUT_ERROR] for place, state in states.items() if state.get(HELD_OUT_ERROR)}
+    best = {min(measured, key=lambda place: float(measured[place]))} if measured and config.keep_best else set()
+    return {place for number, place in kept.items() if number > 0} | best
+
+
+def _state(place: Path) -> dict[str, Any] | None:
+    try:
+        state = json.loads((place / STATE).read_text(encoding="utf-8"))
+        return state if isinstance(state.get("images_seen"), int) else None
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -1,0 +1,161 @@
+"""However training is cut into pieces, it ends the same: resuming, micro-batches, readers, old runs."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from tintype import checkpoint
+from tintype.config import Config
+from tintype.errors import ConfigError
+from tintype.pipeline import Pipeline
+from tintype.train.objective import Part, micro_batches
+from tintype.train.run import TrainRequest, train
+from tintype.train.saving import snapshot
+from tintype.train.trainer import StepReport, Trainer
+
+Make = Callable[..., Trainer]
+GOLDEN = Path(__file__).parent.parent / "golden"
+BATCH = 4  # of epochs of 9
+
+
+def with_train(config: Config, **settings: int) -> Config:
+    return replace(config, train=replace(config.train, **settings))
+
+
+def go_on(old: Trainer, new: Trainer) -> Trainer:
+    new.load(snapshot(old.tensors()), old.counts())
+    return new
+
+
+def everything(trainer: Trainer) -> dict[str, Tensor]:
+    return {f"{part}/{name}": t for part, tensors in snapshot(trainer.tensors()).items() for name, t in tensors.items()}
+
+
+def assert_same(left: Trainer, right: Trainer) -> None:
+    one, two = everything(left), everything(right)
+    assert set(one) == set(two)
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+    assert left.counts() == right.counts()
+
+
+@pytest.mark.parametrize(("micro_batch", "stops"), [(0, (0, 9, 10)), (2, (9,)), (3, (1, 2, 5, 9))])  # 9 steps: 4 epochs
+def test_going_on_is_bit_for_bit_the_run_without_a_stop(
+    make_trainer: Make, tiny: Config, micro_batch: int, stops: tuple[int, ...]
+) -> None:
+    config = with_train(tiny, micro_batch=micro_batch)
+    straight = make_trainer(config)
+    reports = list(straight.steps(10 * BATCH))
+    trainer, seen = make_trainer(config), list[StepReport]()
+    for number, stop in enumerate(stops):
+        seen += trainer.steps(stop * BATCH)
+        # Other weights at first, and batches read ahead by another number of threads.
+        trainer = go_on(trainer, make_trainer(config, seed=number + 1, ahead=2 * (number % 2)))
+    seen += trainer.steps(10 * BATCH)
+    assert seen == reports
+    assert_same(straight, trainer)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(make_trainer: Make, tiny: Config, micro_batch: int) -> None:
+    whole, parted = make_trainer(), make_trainer(with_train(tiny, micro_batch=micro_batch))
+    for one, two in zip(whole.steps(3 * BATCH), parted.steps(3 * BATCH), strict=True):
+        assert two.loss == pytest.approx(one.loss, rel=1e-5)
+        assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
+        assert torch.allclose(one.losses, two.losses, rtol=1e-4)
+
+
+def test_micro_batches_hold_each_sample_once_and_one_shape() -> None:
+    def part(start: int, num: int, side: int) -> Part:
+        states = [torch.full((1,), index) for index in range(start, start + num)]
+        return Part(torch.arange(start, start + num), torch.zeros(num, 3, side, side), states)
+
+    parts = [part(0, 5, 8), part(5, 2, 4)]
+    pieces = [piece for (piece,) in micro_batches(parts, 2)]
+    assert [piece.positions.tolist() for piece in pieces] == [[0, 1], [2, 3], [4], [5, 6]]
+    assert all(len(piece.states) == len(piece.pictures) == len(piece.positions) for piece in pieces)
+    assert all(int(state) == int(p) for piece in pieces for state, p in zip(piece.states, piece.positions, strict=True))
+    assert micro_batches(parts, 0) == [parts]
+
+
+@pytest.mark.parametrize(
+    "said", ["CUDA out of memory. Tried to allocate 2.00 GiB", "DefaultCPUAllocator: can't allocate memory"]
+)
+def test_when_memory_runs_out_micro_batches_are_halved(
+    make_trainer: Make, tiny: Config, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    straight, trainer = make_trainer(), make_trainer()
+    forward = type(trainer._objective).forward
+
+    def small(self: object, parts: list[Part]) -> Tensor:
+        if sum(len(part.positions) for part in parts) > 1:
+            raise torch.OutOfMemoryError(said) if "CUDA" in said else RuntimeError(said)
+        return forward(self, parts)  # type: ignore[arg-type]
+
+    expected = [report.loss for report in straight.steps(3 * BATCH)]
+    monkeypatch.setattr(type(trainer._objective), "forward", small)
+    assert [report.loss for report in trainer.steps(3 * BATCH)] == pytest.approx(expected, rel=1e-5)
+    assert trainer.micro_batch == 1
+    assert trainer.num_skipped == 0
+
+    def never(self: object, parts: list[Part]) -> Tensor:
+        raise torch.OutOfMemoryError(said)
+
+    monkeypatch.setattr(type(trainer._objective), "forward", never)
+    with pytest.raises(ConfigError, match="not enough memory"):
+        next(trainer.steps(100))
+
+
+def test_an_error_that_is_not_about_memory_is_not_tried_again(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer()
+
+    def broken(self: object, parts: list[Part]) -> Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(type(trainer._objective), "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        next(trainer.steps(100))
+
+
+def test_a_generated_picture_is_the_same_after_going_on(make_trainer: Make, tiny: Config) -> None:
+    straight, first = make_trainer(), make_trainer()
+    list(straight.steps(5 * BATCH))
+    list(first.steps(2 * BATCH))
+    second = go_on(first, make_trainer(seed=1))
+    list(second.steps(5 * BATCH))
+    samples = [torch.full((2, 4), 0.3).half(), torch.zeros(0, 4).half()]
+    made = []
+    for trainer in (straight, second):
+        with trainer.averaged(), torch.no_grad():
+            cond = trainer.denoiser.condition(samples)
+            x, sigma = torch.ones(2, 3, 8, 8), torch.tensor([3.0, 0.5])
+            made.append(trainer.denoiser(x, sigma, cond))
+    assert torch.equal(made[0], made[1])
+
+
+@pytest.mark.parametrize("name", ["run-format-1"])
+def test_runs_of_every_released_format_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with zipfile.ZipFile(GOLDEN / f"{name}.zip") as archive:
+        archive.extractall(tmp_path)
+    run = tmp_path / "run"
+    assert Pipeline.load(run).generate("shade number 2", seeds=1)[0].size == (8, 8)
+    out = io.StringIO()
+    train(TrainRequest(data=tmp_path / "pictures", out=run, device="cpu"), Console(file=out, width=200))
+    assert "going on at 12 of 40 images" in out.getvalue()
+    newest = checkpoint.latest(run)
+    assert newest is not None
+    assert newest.name == "step-00000010"
+    assert set(checkpoint.part_names(newest)) == {"model", "model_long", "weights", "optimizer"}
+    shutil.rmtree(tmp_path / "pictures")
+    assert Pipeline.load(run).generate("shade number 2", seeds=1)[0].size == (8, 8)

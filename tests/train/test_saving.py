@@ -1,0 +1,128 @@
+"""Saving while training goes on: what is written, what is kept, and what happens when it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tintype import checkpoint
+from tintype.config import TrainConfig
+from tintype.errors import CheckpointError, NotFiniteError
+from tintype.train.saving import Saver, worth_keeping
+
+
+def parts(value: float, size: int = 5) -> dict[str, dict[str, Tensor]]:
+    return {"model": {"a": torch.full((size,), value)}}
+
+
+def save(saver: Saver, run: Path, step: int, value: float = 1.0, error: float | None = None) -> Path:
+    place = checkpoint.step_folder(run, step)
+    saver.save(place, parts(value), {"state.json": json.dumps({"images_seen": 10 * step, "held_out_error": error})})
+    return place
+
+
+@pytest.fixture
+def saver(tmp_path: Path) -> Iterator[Saver]:
+    saver = Saver(tmp_path, TrainConfig(keep_last=2))
+    yield saver
+    saver.close()
+
+
+def test_what_changes_after_the_call_is_not_what_is_written(
+    tmp_path: Path, saver: Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going, original = threading.Event(), checkpoint.save_parts
+
+    def slow(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
+        assert going.wait(10)
+        original(folder, tensors, texts)
+
+    monkeypatch.setattr(checkpoint, "save_parts", slow)
+    live = parts(1.0)
+    place = checkpoint.step_folder(tmp_path, 1)
+    saver.save(place, live, {})
+    saver.check()  # nothing to say yet, and no waiting
+    live["model"]["a"].fill_(7.0)
+    assert not place.exists()
+    going.set()
+    saver.wait()
+    assert torch.equal(checkpoint.load_parts(place, ["model"])["model"]["a"], torch.ones(5))
+    assert (tmp_path / "latest").read_text().strip() == "checkpoints/step-00000001"
+
+
+def test_the_newest_the_best_and_one_every_so_often_stay(tmp_path: Path) -> None:
+    saver = Saver(tmp_path, TrainConfig(keep_last=2, keep_every=30))
+    for step, error in enumerate([0.9, 0.2, None, 0.5, 0.4, 0.6, 0.7, 0.8], start=1):
+        save(saver, tmp_path, step, error=error)
+        saver.wait()
+    saver.close()
+    # 30, 60 images: steps 3 and 6. Best: step 2. Newest: 7 and 8.
+    assert [place.name[-1] for place in checkpoint.checkpoints(tmp_path)] == ["8", "7", "6", "3", "2"]
+    places = checkpoint.checkpoints(tmp_path)
+    assert worth_keeping(places, TrainConfig(keep_best=False)) == set()
+    (places[0] / "state.json").write_text("[]")
+    assert places[0] not in worth_keeping(places, TrainConfig(keep_every=1))
+
+
+def test_nothing_is_deleted_before_the_new_one_is_seen_to_be_whole(
+    tmp_path: Path, saver: Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        save(saver, tmp_path, step)
+    saver.wait()
+
+    def damaged(folder: Path) -> None:
+        raise CheckpointError(f"{folder} is damaged")
+
+    monkeypatch.setattr(checkpoint, "verify", damaged)
+    save(saver, tmp_path, 3)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        saver.wait()
+    assert len(checkpoint.checkpoints(tmp_path)) == 3
+    assert (tmp_path / "latest").read_text().strip() == "checkpoints/step-00000002"
+
+
+def test_numbers_that_are_not_finite_are_told_and_nothing_is_written(tmp_path: Path, saver: Saver) -> None:
+    save(saver, tmp_path, 1)
+    save(saver, tmp_path, 2, value=float("nan"))
+    with pytest.raises(NotFiniteError):
+        saver.wait()
+    saver.wait()  # said once
+    assert [place.name for place in checkpoint.checkpoints(tmp_path)] == ["step-00000001"]
+
+
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """No file of this process can grow beyond `size` bytes: writing more fails as on a full disk, without root."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs limits of Unix")
+def test_a_disk_that_really_refuses_is_an_error_and_the_old_one_stays(tmp_path: Path, saver: Saver) -> None:
+    good = save(saver, tmp_path, 1)
+    saver.wait()
+    with full_disk(2000):
+        saver.save(checkpoint.step_folder(tmp_path, 2), parts(2.0, size=10_000), {"state.json": "{}"})
+        with pytest.raises(CheckpointError, match="File too large"):
+            saver.wait()
+        with pytest.raises(CheckpointError, match="File too large"):
+            checkpoint.write_tensors(tmp_path / "model.safetensors", parts(2.0, size=10_000)["model"])
+    assert checkpoint.latest(tmp_path) == good
+    assert sorted(path.name for path in tmp_path.rglob("*") if ".tmp-" in path.name) == []
+    saver.save(checkpoint.step_folder(tmp_path, 2), parts(2.0, size=10_000), {"state.json": "{}"})
+    saver.wait()
+    assert checkpoint.latest(tmp_path) == checkpoint.step_folder(tmp_path, 2)
