@@ -11,19 +11,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype import __version__, models
+from tintype import models
 from tintype.answers import Texts, answering, in_one_call, one_after_another, one_by_one, repaint, texts_of
-from tintype.canvas import digest
-from tintype.codec import PixelCodec
+from tintype.codec import PixelCodec, pictures_of, pixels_of
 from tintype.config import Config
 from tintype.denoiser import Denoiser
 from tintype.diffusion.noise import step_noise
 from tintype.diffusion.ode import invert
-from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, num_evaluations, steps_of
+from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, finish, num_evaluations, steps_of
 from tintype.diffusion.sigmas import GRIDS
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.nets.conditioning import Conditioning
-from tintype.receipt import Receipt, clean
+from tintype.receipt import Receipt, clean, receipts_of
 from tintype.request import Options, Request, make_request
 from tintype.starting import mixed_noise, noise_of, sigmas_of, start_of
 
@@ -73,32 +72,7 @@ class Pipeline:
         denoiser.eval().requires_grad_(False)
         return cls(denoiser, _device(device), found.name, models.weights_hash(found))
 
-    def generate(
-        self,
-        captions: str | Sequence[str],
-        *,
-        seeds: int | Sequence[int] | None = None,
-        indices: Sequence[int] | None = None,
-        steps: int | None = None,
-        guidance: float | Sequence[float] | None = None,
-        interval: tuple[float, float] | None = None,
-        sampler: str | None = None,
-        grid: str | None = None,
-        center: float | None = None,
-        negative: str | None = None,
-        init_image: Image.Image | None = None,
-        strength: float | None = None,
-        mask: Image.Image | None = None,
-        outpaint: Sequence[int] | None = None,
-        invert: str | None = None,
-        captions_to: str | Sequence[str] | None = None,
-        seeds_to: int | Sequence[int] | None = None,
-        indices_to: Sequence[int] | None = None,
-        shares: Sequence[float] | None = None,
-        variation: float | None = None,
-        width: int | None = None,
-        height: int | None = None,
-    ) -> list[Image.Image]:
+    def generate(self, captions: str | Sequence[str], **options: Unpack[Options]) -> list[Image.Image]:
         """Make one picture per caption; None means the model's own setting.
 
         Args:
@@ -128,45 +102,22 @@ class Pipeline:
 
         Raises ConfigError for a setting out of range.
         """
-        request = self.request(
-            captions,
-            seeds=seeds,
-            indices=indices,
-            steps=steps,
-            guidance=guidance,
-            interval=interval,
-            sampler=sampler,
-            grid=grid,
-            center=center,
-            negative=negative,
-            init_image=init_image,
-            strength=strength,
-            mask=mask,
-            outpaint=outpaint,
-            invert=invert,
-            captions_to=captions_to,
-            seeds_to=seeds_to,
-            indices_to=indices_to,
-            shares=shares,
-            variation=variation,
-            width=width,
-            height=height,
-        )
+        request = self.request(captions, **options)
         parts = request.parts(self.batch_limit(request))
         return [picture for part in parts for picture in self.pictures(finish(self.run(part)))]
 
-    def stream(self, captions: str | Sequence[str], **same: Unpack[Options]) -> Generator[Step, None, Tensor]:
+    def stream(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Generator[Step, None, Tensor]:
         """Watch `generate`, with the same options, work on one batch: a Step per evaluation of the network.
 
         `pictures(step.denoised)` shows the guess of a step; the generator's return value, [B, 3, H, W], is the finished
         picture, and so is the guess of the last step, except after `invert`. Closing the iterator cancels and frees
         what it held. Raises ConfigError.
         """
-        return self.run(self.request(captions, **same))
+        return self.run(self.request(captions, **options))
 
-    def request(self, captions: str | Sequence[str], **same: Unpack[Options]) -> Request:
+    def request(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Request:
         """The options of `generate`, completed and checked. Raises ConfigError."""
-        return make_request(self.config, SAMPLERS, GRIDS, captions, **same)
+        return make_request(self.config, SAMPLERS, GRIDS, captions, options)
 
     def batch_limit(self, request: Request) -> int:
         """How many pictures of a request to work on at once; bounds memory."""
@@ -230,43 +181,11 @@ class Pipeline:
         """Model space [B, 3, H, W] -> pictures. Raises TintypeError if the network gave values that are not numbers."""
         if not bool(torch.isfinite(x0).all()):
             raise TintypeError("the model gave values that are not numbers; use an earlier checkpoint")
-        pixels = self.codec.decode(x0).permute(0, 2, 3, 1).cpu().contiguous().numpy()
-        return [Image.fromarray(picture) for picture in pixels]
+        return pictures_of(self.codec.decode(x0))
 
     def receipts(self, request: Request) -> list[Receipt]:
         """What to write into each picture of a request."""
-        return [
-            Receipt(
-                caption=caption,
-                negative=request.negative,
-                seed=seed,
-                index=index,
-                steps=request.steps,
-                guidance=guidance,
-                guidance_min=request.interval[0],
-                guidance_max=request.interval[1],
-                sampler=request.sampler,
-                grid=request.grid,
-                center=request.center,
-                width=request.width,
-                height=request.height,
-                model=self.name,
-                model_hash=self.model_hash,
-                version=__version__,
-                strength=request.strength,
-                init_image=digest(request.init_image),
-                mask=digest(request.mask),
-                outpaint=" ".join(map(str, request.outpaint)) if any(request.outpaint) else "",
-                invert=request.invert,
-                share=request.shares[place],
-                caption_to=request.captions_to[place] if request.captions_to else None,
-                seed_to=request.seeds_to[place] if request.seeds_to else None,
-                index_to=request.indices_to[place] if request.indices_to else 0,
-            )
-            for place, (caption, seed, index, guidance) in enumerate(
-                zip(request.captions, request.seeds, request.indices, request.guidance, strict=True)
-            )
-        ]
+        return receipts_of(request, self.name, self.model_hash)
 
     def _denoise(self, request: Request, texts: Texts) -> Denoise:
         parts = request.parts(1 if self.one_by_one else len(request))
@@ -276,7 +195,7 @@ class Pipeline:
     def _masked(self, request: Request, denoise: Denoise) -> Denoise:
         if request.init_image is None or request.mask is None:
             return denoise
-        mask = _pixels(request.mask).to(self.device) / 255
+        mask = pixels_of(request.mask).to(self.device) / 255
         return repaint(denoise, self._encoded(request.init_image), mask)
 
     def _randn(self, request: Request) -> Randn:
@@ -293,17 +212,7 @@ class Pipeline:
         return {text: keys.row(place) for place, text in enumerate(texts)}
 
     def _encoded(self, picture: Image.Image) -> Tensor:
-        return self.codec.encode(_pixels(picture).to(self.device))
-
-
-def finish(stream: Generator[Step, None, Tensor]) -> Tensor:
-    """Run a stream to its end. Returns x0 [B, 3, H, W]."""
-    while True:
-        try:
-            next(stream)
-        except StopIteration as end:
-            x0: Tensor = end.value
-            return x0
+        return self.codec.encode(pixels_of(picture).to(self.device))
 
 
 def _renumbered(stream: Generator[Step, None, Tensor], first: int, total: int) -> Generator[Step, None, Tensor]:
@@ -315,12 +224,6 @@ def _renumbered(stream: Generator[Step, None, Tensor], first: int, total: int) -
             x: Tensor = end.value
             return x
         yield step._replace(index=first + step.index, total=total)
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    """A picture as uint8 [1, C, H, W]."""
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.reshape(1, picture.height, picture.width, -1).permute(0, 3, 1, 2)
 
 
 def _device(device: torch.device | str | None) -> torch.device:

@@ -13,7 +13,10 @@ from typing import Any, get_args, get_type_hints
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tintype import __version__
+from tintype.canvas import digest
 from tintype.errors import DataError
+from tintype.request import Request
 
 FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
 
@@ -97,6 +100,42 @@ class Receipt:
             lines.append(f"Negative prompt: {self.negative}")
         lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
         return clean("\n".join(lines))
+
+
+def receipts_of(request: Request, model: str, model_hash: str) -> list[Receipt]:
+    """A receipt for each picture of a request."""
+    return [
+        Receipt(
+            caption=caption,
+            negative=request.negative,
+            seed=seed,
+            index=index,
+            steps=request.steps,
+            guidance=guidance,
+            guidance_min=request.interval[0],
+            guidance_max=request.interval[1],
+            sampler=request.sampler,
+            grid=request.grid,
+            center=request.center,
+            width=request.width,
+            height=request.height,
+            model=model,
+            model_hash=model_hash,
+            version=__version__,
+            strength=request.strength,
+            init_image=digest(request.init_image),
+            mask=digest(request.mask),
+            outpaint=" ".join(map(str, request.outpaint)) if any(request.outpaint) else "",
+            invert=request.invert,
+            share=request.shares[place],
+            caption_to=request.captions_to[place] if request.captions_to else None,
+            seed_to=request.seeds_to[place] if request.seeds_to else None,
+            index_to=request.indices_to[place] if request.indices_to else 0,
+        )
+        for place, (caption, seed, index, guidance) in enumerate(
+            zip(request.captions, request.seeds, request.indices, request.guidance, strict=True)
+        )
+    ]
 
 
 def clean(text: str) -> str:

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from tests.serve.conftest import Held, until, work_of
 
+from tintype.diffusion.samplers import finish
 from tintype.errors import TintypeError
-from tintype.pipeline import Pipeline, finish
+from tintype.pipeline import Pipeline
 from tintype.serve.engine import Engine
 from tintype.serve.queue import Refused
 from tintype.serve.work import Work
