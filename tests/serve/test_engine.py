@@ -359,7 +359,7 @@ def test_many_random_cancellations_leave_nothing_behind(held: Ready, engine_of: 
 def test_the_batch_is_measured_when_it_is_not_given(tiny_model: Path, engine_of: EngineOf) -> None:
     pipeline = Pipeline.load(tiny_model, "cpu")
     engine = engine_of(pipeline, max_batch=None)
-    assert engine._limit_now(pipeline) >= pipeline.config.net.resolution**2
+    assert engine._answerer.limit(pipeline) >= pipeline.config.net.resolution**2
     work = work_of(pipeline)
     engine.submit(work)
     assert (done(work) - alone(work)).abs().max() <= LEVEL
