@@ -16,19 +16,22 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from peers import SIGMA_MAX, SIGMA_MIN, Peer, diffusers_peers, k_diffusion_peers, log_uniform_betas
+from PIL import Image
 from torch import Tensor
 
 from tintype.config import Config, SampleConfig
 from tintype.data.shapes import captions
+from tintype.denoiser import Denoiser
 from tintype.diffusion.exact import mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
-from tintype.diffusion.samplers import SAMPLERS, num_evaluations, sample
+from tintype.diffusion.samplers import SAMPLERS, finish, num_evaluations, sample
 from tintype.diffusion.sigmas import GRIDS, log_snr_sigmas
 from tintype.options import write_over
 from tintype.pipeline import Pipeline
@@ -219,18 +222,49 @@ def overhead(options: argparse.Namespace) -> None:
     print(f"ratio {statistics.median(a / b for a, b in rounds):.3f} (median of {len(rounds)} pairs)")
 
 
-def psnrs(pipeline: Pipeline, num: int, guidance: float | None) -> Iterator[float]:
-    texts = [caption for caption, _ in captions(num, 1_000_003)]
-    for seed, (text, picture) in enumerate(zip(texts, pipeline.generate(texts), strict=True)):
-        (back,) = pipeline.generate(text, seeds=seed, init_image=picture, invert=text, guidance=guidance)
-        a, b = (torch.frombuffer(bytearray(p.tobytes()), dtype=torch.uint8).double() for p in (picture, back))
-        yield 20 * math.log10(255) - 10 * math.log10(max(1e-9, (a - b).square().mean().item()))
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    first, second = (torch.frombuffer(bytearray(p.tobytes()), dtype=torch.uint8).double() for p in (a, b))
+    return 20 * math.log10(255) - 10 * math.log10(max(1e-4, (first - second).square().mean().item()))
 
 
 def there_and_back(options: argparse.Namespace) -> None:
+    """Pictures as 8-bit files are: lead back, develop again, compare. The noise found should be like any static: rms 1."""
     pipeline = Pipeline.load(options.model, options.device)
-    found = sorted(psnrs(pipeline, options.num, options.guidance))
-    print(f"{options.num} pictures: PSNR at least {found[0]:.1f} dB, median {statistics.median(found):.1f} dB")
+    texts = [caption for caption, _ in captions(options.num, 1_000_003)]
+    pictures = pipeline.generate(texts)
+    print(f"{'steps':>6}{'at least':>12}{'median':>12}{'noise rms':>12}{'evaluations back':>20}")
+    for steps in (12, 16, 24, 40):
+        found, rms_, asked = [], [], []
+        for seed, (text, picture) in enumerate(zip(texts, pictures, strict=True)):
+            request = pipeline.request(
+                text, seeds=seed, init_image=picture, invert=text, guidance=options.guidance, steps=steps
+            )
+            with counting(pipeline.denoiser) as count:
+                stream = pipeline.run(request)
+                first = next(step for step in stream if step.sigma == SIGMA_MAX)  # the last of the way back
+                asked.append(count[0])
+                (back,) = pipeline.pictures(finish(stream))
+            rms_.append((first.x / first.sigma).square().mean().sqrt().item())
+            found.append(psnr(picture, back))
+        print(
+            f"{steps:>6}{min(found):>9.1f} dB{statistics.median(found):>9.1f} dB"
+            f"{statistics.fmean(rms_):>12.3f}{statistics.fmean(asked):>20.1f}"
+        )
+
+
+@contextmanager
+def counting(denoiser: Denoiser) -> Iterator[list[int]]:
+    """Count the calls of a network."""
+    count = [0]
+
+    def one_more(*_: object) -> None:
+        count[0] += 1
+
+    hook = denoiser.net.register_forward_hook(one_more)
+    try:
+        yield count
+    finally:
+        hook.remove()
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 import torch
 from PIL import Image
@@ -17,15 +17,15 @@ from tintype.codec import PixelCodec, pictures_of, pixels_of
 from tintype.config import Config
 from tintype.denoiser import Denoiser
 from tintype.diffusion.noise import step_noise
-from tintype.diffusion.ode import invert
 from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, finish, num_evaluations, steps_of
 from tintype.diffusion.sigmas import GRIDS
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.nets.conditioning import Conditioning
 from tintype.receipt import Receipt, clean, receipts_of
 from tintype.request import Options, Request, make_request
-from tintype.starting import mixed_noise, noise_of, sigmas_of, start_of
+from tintype.starting import led_back, mixed_noise, noise_of, own_noise, sigmas_of, start_of
 
+T = TypeVar("T")
 Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
 
 
@@ -91,8 +91,8 @@ class Pipeline:
             outpaint: pixels to paint around init_image: left, top, right, bottom. The picture is fitted into what they
                 leave of width x height.
             invert: the caption of init_image. It is led back to the noise it comes from, to `strength` of the way
-                (default: all), and developed again from there: under the same caption to about the same picture, as
-                far as the network is smooth.
+                (default: all), and developed again from there: under the same caption to the same picture, if the
+                sampler is `euler`, as it is by default.
             captions_to, seeds_to, shares: mix in another caption, another starting noise (spherically), by a share from
                 0 to 1 per picture; default: evenly from the first picture to the last. `indices_to` go with `seeds_to`,
                 0 if not given.
@@ -107,7 +107,8 @@ class Pipeline:
         return [picture for part in parts for picture in self.pictures(finish(self.run(part)))]
 
     def stream(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Generator[Step, None, Tensor]:
-        """Watch `generate`, with the same options, work on one batch: a Step per evaluation of the network.
+        """Watch `generate`, with the same options, work on one batch: a Step per evaluation of the network; on the
+        way back to noise that `invert` takes, one per noise level.
 
         `pictures(step.denoised)` shows the guess of a step; the generator's return value, [B, 3, H, W], is the finished
         picture, and so is the guess of the last step, except after `invert`. Closing the iterator cancels and frees
@@ -130,18 +131,27 @@ class Pipeline:
         sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
         channels, sigma = self.config.net.channels, sigmas[0].item()
         x0 = None if request.init_image is None else self._encoded(request.init_image)
-        skipped, total = 0, num_evaluations(sampler, sigmas)
-        if request.invert is None or x0 is None:
-            x = start_of(noise_of(request, channels).to(self.device), sigma, x0)
-        else:
-            known = replace(request, captions=(request.invert,) * len(request), captions_to=(), mask=None)
-            skipped = num_evaluations(invert, sigmas)
-            total += skipped
-            back = steps_of(invert, self._denoise(known, texts), x0.repeat(len(request), 1, 1, 1), sigmas)
-            found = yield from _renumbered(back, 0, total)
-            x = sigma * mixed_noise(request, (found / sigma).cpu()).to(self.device)
-        steps = steps_of(sampler, self._denoise(request, texts), x, sigmas, self._randn(request))
-        return (yield from _renumbered(steps, skipped, total))
+        if request.invert is not None and x0 is not None:
+            return (yield from self._run_again(request, texts, x0))
+        x = start_of(noise_of(request, channels).to(self.device), sigma, x0)
+        return (yield from steps_of(sampler, self._denoise(request, texts), x, sigmas, self._randn(request)))
+
+    def _run_again(self, request: Request, texts: Texts, x0: Tensor) -> Generator[Step, None, Tensor]:
+        """Lead x0 [1, C, H, W] back to noise as what it is said to show, and develop that as the request says.
+
+        A picture without any noise is nothing that the network ever saw: known static is put on it first. What the
+        network cannot tell of the picture behind that is put back in the end.
+        """
+        known = replace(request, captions=(request.invert or "",) * len(request), captions_to=(), mask=None)
+        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
+        levels, num = sigmas[:-1], num_evaluations(sampler, sigmas)
+        static = own_noise(request, self.config.net.channels).to(self.device)
+        back = led_back(self._denoise(known, texts), start_of(static, levels[-1].item(), x0), levels)
+        found, seen = yield from _renumbered(back, 0, len(levels) + num)
+        noise = mixed_noise(request, (found / levels[0]).cpu()).to(self.device)
+        steps = steps_of(sampler, self._denoise(request, texts), levels[0] * noise, sigmas, self._randn(request))
+        made = yield from _renumbered(steps, len(levels), len(levels) + num)
+        return made + (x0 - seen) * self._painted(request)
 
     def coroutine(self, request: Request) -> tuple[Coroutine, int]:
         """The same path for who answers the questions of several requests at once: a sampler that has not begun yet,
@@ -195,8 +205,11 @@ class Pipeline:
     def _masked(self, request: Request, denoise: Denoise) -> Denoise:
         if request.init_image is None or request.mask is None:
             return denoise
-        mask = pixels_of(request.mask).to(self.device) / 255
-        return repaint(denoise, self._encoded(request.init_image), mask)
+        return repaint(denoise, self._encoded(request.init_image), self._painted(request))
+
+    def _painted(self, request: Request) -> Tensor:
+        """How much of each pixel is made anew: [1, 1, H, W], or 1 for all."""
+        return torch.ones(()) if request.mask is None else pixels_of(request.mask).to(self.device) / 255
 
     def _randn(self, request: Request) -> Randn:
         shape = (self.config.net.channels, request.height, request.width)
@@ -215,14 +228,14 @@ class Pipeline:
         return self.codec.encode(pixels_of(picture).to(self.device))
 
 
-def _renumbered(stream: Generator[Step, None, Tensor], first: int, total: int) -> Generator[Step, None, Tensor]:
+def _renumbered(stream: Generator[Step, None, T], first: int, total: int) -> Generator[Step, None, T]:
     """The steps of one part of a longer way."""
     while True:
         try:
             step = next(stream)
         except StopIteration as end:
-            x: Tensor = end.value
-            return x
+            result: T = end.value
+            return result
         yield step._replace(index=first + step.index, total=total)
 
 

@@ -26,7 +26,7 @@ MAX_CAPTION = 10_000  # characters
 MAX_SIGMA = 1e6
 MIN_STRENGTH = 0.01
 STRENGTH = 0.6  # of the noise put on an init_image unless told otherwise
-INVERT = (24, "reference", "log_snr")  # steps (each takes four evaluations, twice), sampler and grid to lead back with
+INVERT = (24, "euler", "log_snr")  # steps, sampler and grid: what is led back is what euler leads there
 
 # A polynomial through many answers of strong guidance swings: measured on exact mixtures, from scale 5 on deis_4 is the
 # worst of all. unipc, which corrects itself, needs no stepping back.
@@ -134,7 +134,7 @@ def make_request(
         captions_to=mixed.captions,
         seeds_to=mixed.seeds,
         indices_to=mixed.indices,
-        steps=whole("steps", _or(options.get("steps"), steps), 1, MAX_STEPS),
+        steps=whole("steps", _or(options.get("steps"), steps), 1 if invert is None else 2, MAX_STEPS),
         interval=_interval(_or(options.get("interval"), (own.guidance_min, own.guidance_max))),
         sampler=STEPS_BACK.get(name, name) if max(scales) > STRONG_GUIDANCE else name,
         grid=one_of("grid", grids, _or(options.get("grid"), grid)),
