@@ -228,7 +228,7 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 
 
 def there_and_back(options: argparse.Namespace) -> None:
-    """Pictures as 8-bit files are: lead back, develop again, compare. The noise found should be like any static: rms 1."""
+    """Lead 8-bit pictures back, develop them again, compare. The noise found should be like any static: rms 1."""
     pipeline = Pipeline.load(options.model, options.device)
     texts = [caption for caption, _ in captions(options.num, 1_000_003)]
     pictures = pipeline.generate(texts)

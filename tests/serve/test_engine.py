@@ -66,6 +66,31 @@ def test_every_request_is_the_picture_the_pipeline_makes_alone(held: Ready, engi
     assert max(denoiser.calls) > 4  # they did share calls
 
 
+def test_nobody_waits_while_a_new_network_is_measured(
+    held: Ready, engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, _ = held
+    engine = engine_of(pipeline)
+    measuring, done = threading.Event(), threading.Event()
+
+    def slowly(pipeline: Pipeline) -> int:
+        measuring.set()
+        assert done.wait(30)
+        return 10**6
+
+    monkeypatch.setattr(engine._answerer, "limit", slowly)
+    work = work_of(pipeline, steps=2)
+    engine.submit(work)
+    assert measuring.wait(30)
+    asked = threading.Thread(target=engine.position, args=(work,))
+    asked.start()
+    asked.join(5)
+    assert not asked.is_alive()
+    done.set()
+    until(lambda: not work.open)
+    assert work.status == "done"
+
+
 def test_strangers_that_join_and_leave_midway_change_nothing(held: Ready, engine_of: EngineOf) -> None:
     pipeline, denoiser = held
     engine = engine_of(pipeline)

@@ -6,6 +6,7 @@ model and picture size with one call of the network, whatever step, sampler, cap
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -147,6 +148,9 @@ class Engine:
             with torch.no_grad():
                 for pipeline in pipelines:
                     self._answerer.limit(pipeline)
+                # Everything imported stays for good: the collector, which stops all threads, need not look at it again.
+                gc.collect()
+                gc.freeze()
                 self.ready = True
                 while not self._stopping:
                     self._turn()
@@ -193,15 +197,20 @@ class Engine:
         while True:
             with self._lock:
                 work = self._waiting.first()
-                if work is None:
-                    return
-                width, height = work.task.size
-                used = sum(2 * o.work.task.num * o.work.task.size[0] * o.work.task.size[1] for o in self._running)
-                if self._running and used + 2 * width * height > self._answerer.limit(work.task.pipeline):
-                    return
-                self._waiting.remove(work)
+            if work is None or not self._has_room(work):
+                return
+            with self._lock:
+                still_waits = self._waiting.remove(work)
                 self._metrics.waiting.set(len(self._waiting))
-            self._begin(work)
+            if still_waits:
+                self._begin(work)
+
+    def _has_room(self, work: Work) -> bool:
+        """Not under the lock: a network that is new here is measured first, and the event loop would wait for that."""
+        width, height = work.task.size
+        used = sum(2 * o.work.task.num * o.work.task.size[0] * o.work.task.size[1] for o in self._running)
+        limit = self._answerer.limit(work.task.pipeline)
+        return not self._running or used + 2 * width * height <= limit
 
     def _begin(self, work: Work) -> None:
         exchange = Exchange()

@@ -40,6 +40,8 @@ SECURITY = {
 }
 
 
+PIECE = 256 * 1024  # bytes of a body that are handed on at once
+
 _CLOSE = {"Connection": "close"}  # what is still being sent is not read
 
 
@@ -129,12 +131,7 @@ class Guard:
         wanted = "multipart/form-data" if path in FORMS else "application/json"
         if path.startswith(("/v1/", "/api/")) and kind != wanted and (body or kind):
             raise Fault(415, f"the content type must be {wanted}", "unsupported_media_type")
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Message:
-            return messages.pop() if messages else await receive()
-
-        return replay
+        return _replay(body, receive)
 
     def _log(self, scope: Scope, answer: _Answer) -> None:
         self._metrics.http.labels(str(answer.status)).inc()
@@ -188,6 +185,20 @@ async def _read(receive: Receive, limit: int) -> bytes:
             raise _too_large(limit)
         if not message.get("more_body", False):
             return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, in pieces between which the event loop does other things; then whatever else comes."""
+    starts = iter(range(0, max(1, len(body)), PIECE))
+
+    async def replay() -> Message:
+        start = next(starts, None)
+        if start is None:
+            return await receive()
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": body[start : start + PIECE], "more_body": start + PIECE < len(body)}
+
+    return replay
 
 
 def _too_large(limit: int) -> Fault:
