@@ -99,6 +99,7 @@ def redo(args: Namespace) -> int:
         sampler=receipt.sampler,
         grid=receipt.grid,
         center=receipt.center,
+        spread=receipt.spread,
         negative=receipt.negative,
         init_image=init_image,
         strength=receipt.strength if receipt.init_image else None,

@@ -83,7 +83,7 @@ class Pipeline:
                 number, or one per caption.
             interval: lowest and highest noise level at which guidance acts.
             sampler, grid: names in SAMPLERS and GRIDS.
-            center: noise level around which the grid's steps are, for grids that have one.
+            center, spread: noise level around which the grid's steps are, and how widely, for grids that have these.
             negative: text to steer away from.
             init_image, strength: start from this picture with noise on it, from 0.01 (a touch) to 1 (static);
                 default 0.6.

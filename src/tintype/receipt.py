@@ -46,6 +46,7 @@ class Receipt:
     guidance_max: float = 80.0
     grid: str = "log_snr"
     center: float = 0.7  # sigma around which the grid's steps are, for grids that have one
+    spread: float = 1.1  # and how widely
     share: float = 0.0  # of what was mixed in: another caption, the starting noise of another seed and index
     caption_to: str | None = None
     seed_to: int | None = None
@@ -117,6 +118,7 @@ def receipts_of(request: Request, model: str, model_hash: str) -> list[Receipt]:
             sampler=request.sampler,
             grid=request.grid,
             center=request.center,
+            spread=request.spread,
             width=request.width,
             height=request.height,
             model=model,

@@ -45,6 +45,7 @@ class Options(TypedDict, total=False):
     sampler: str | None
     grid: str | None
     center: float | None
+    spread: float | None
     negative: str | None
     init_image: Image.Image | None
     strength: float | None
@@ -80,6 +81,7 @@ class Request:
     sampler: str
     grid: str
     center: float  # sigma around which the grid's steps are
+    spread: float  # and how widely
     negative: str
     width: int
     height: int
@@ -139,6 +141,7 @@ def make_request(
         sampler=STEPS_BACK.get(name, name) if max(scales) > STRONG_GUIDANCE else name,
         grid=one_of("grid", grids, _or(options.get("grid"), grid)),
         center=number("center", _or(options.get("center"), center), 1e-3, 1e4),
+        spread=number("spread", _or(options.get("spread"), own.grid_spread), 0.1, 10),
         negative=texts("negative", [_or(options.get("negative"), "")], MAX_CAPTION)[0],
         width=page.width,
         height=page.height,

@@ -18,11 +18,12 @@ from tintype.request import Request
 def sigmas_of(request: Request, level: NoiseConfig) -> Tensor:
     """The noise levels of a request, float64: of its grid, those up to its strength, and 0."""
     grid = GRIDS[request.grid]
-    sigmas = grid(request.steps, level.sigma_min, level.sigma_max, request.center)
+    sigmas = grid(request.steps, level.sigma_min, level.sigma_max, request.center, request.spread)
     if request.strength < 1:
         sigma = level.sigma_min * (level.sigma_max / level.sigma_min) ** request.strength
         num = int((sigmas[:-1] <= sigma * (1 + 1e-9)).sum())
-        sigmas = grid(max(1 if request.invert is None else 2, num), level.sigma_min, sigma, request.center)
+        num = max(1 if request.invert is None else 2, num)
+        sigmas = grid(num, level.sigma_min, sigma, request.center, request.spread)
     return sigmas
 
 
