@@ -39,9 +39,8 @@ def rounds(options: argparse.Namespace) -> None:
             )
             with counting(pipeline.denoiser) as count:
                 stream = pipeline.run(request)
-                first = next(
-                    step for step in stream if math.isclose(step.sigma, pipeline.config.noise.sigma_max)
-                )  # the last of the way back
+                # The last of the way back, before the first of the way there.
+                first = next(step for step in stream if math.isclose(step.sigma, pipeline.config.noise.sigma_max))
                 asked.append(count[0])
                 (back,) = pipeline.pictures(finish(stream))
             rms_.append((first.x / first.sigma).square().mean().sqrt().item())
