@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, Unpack
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tintype import models
 from tintype.answers import Texts, answering, in_one_call, one_after_another, one_by_one, repaint, texts_of
+from tintype.checks import side
 from tintype.codec import PixelCodec, pictures_of, pixels_of
 from tintype.config import Config
 from tintype.denoiser import Denoiser
@@ -36,6 +37,8 @@ class Pipeline:
         denoiser: used as it is; a denoiser in training may be lent.
         device: where to compute; None leaves the denoiser where it is.
         name, model_hash: for receipts.
+        guide: a weaker model, such as an early checkpoint. Guidance then steers away from what it makes of the caption,
+            in place of what this model makes of no caption (autoguidance, 2406.02507).
 
     `one_by_one`, set on CPUs, gives the network one picture at a time: matrix products choose their order of summing by
     the size of the batch, and only so is a picture the same to the last bit alone and among others. Elsewhere pictures
@@ -48,6 +51,7 @@ class Pipeline:
         device: torch.device | str | None = None,
         name: str = "",
         model_hash: str = "",
+        guide: Pipeline | None = None,
     ) -> None:
         self.denoiser = denoiser if device is None else denoiser.to(device)
         self.device = next(denoiser.parameters()).device
@@ -56,10 +60,15 @@ class Pipeline:
         self.one_by_one = self.device.type == "cpu"
         self.name = name
         self.model_hash = model_hash
+        self.guide = guide
+        if guide is not None and guide.config.net.channels != self.config.net.channels:
+            raise ConfigError(f"{guide.name} cannot guide {name}: it makes pictures of other channels")
 
     @classmethod
-    def load(cls, model: str | Path, device: torch.device | str | None = None) -> Pipeline:
-        """Load a shipped name, a model folder or a run folder (while it trains: its newest checkpoint).
+    def load(
+        cls, model: str | Path, device: torch.device | str | None = None, guide: str | Path | None = None
+    ) -> Pipeline:
+        """Load a shipped name, a model folder or a run folder (while it trains: its newest checkpoint), and its guide.
 
         `device` None chooses a GPU if there is one. No code is run: safetensors and JSON only. Raises CheckpointError.
         """
@@ -70,7 +79,8 @@ class Pipeline:
         except RuntimeError:
             raise CheckpointError(f"{found.folder}: the weights do not fit config.json; copy the model again") from None
         denoiser.eval().requires_grad_(False)
-        return cls(denoiser, _device(device), found.name, models.weights_hash(found))
+        weak = None if guide is None else cls.load(guide, device)
+        return cls(denoiser, _device(device), found.name, models.weights_hash(found), weak)
 
     def generate(self, captions: str | Sequence[str], **options: Unpack[Options]) -> list[Image.Image]:
         """Make one picture per caption; None means the model's own setting.
@@ -118,7 +128,13 @@ class Pipeline:
 
     def request(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Request:
         """The options of `generate`, completed and checked. Raises ConfigError."""
-        return make_request(self.config, SAMPLERS, GRIDS, captions, options)
+        request = make_request(self.config, SAMPLERS, GRIDS, captions, options)
+        if self.guide is not None:
+            if request.negative:
+                raise ConfigError("negative goes with guidance away from a text, not from another model")
+            side("width", request.width, self.guide.config.net.patch, request.width)
+            side("height", request.height, self.guide.config.net.patch, request.height)
+        return request
 
     def batch_limit(self, request: Request) -> int:
         """How many pictures of a request to work on at once; bounds memory."""
@@ -169,7 +185,7 @@ class Pipeline:
     def denoise(self, request: Request, given: Given | None = None) -> Denoise:
         """The denoiser of a request, with guidance and mask applied; each text is read once, here.
 
-        given: what to ask in place of this pipeline's network, all pictures at once.
+        given: what to ask in place of this pipeline's network, all pictures at once; a guide is not asked then.
         """
         if given is None:
             return self._denoise(request, self._read(texts_of(request)))
@@ -195,12 +211,18 @@ class Pipeline:
 
     def receipts(self, request: Request) -> list[Receipt]:
         """What to write into each picture of a request."""
-        return receipts_of(request, self.name, self.model_hash)
+        guide = None if self.guide is None else (self.guide.name, self.guide.model_hash)
+        return receipts_of(request, (self.name, self.model_hash), guide)
 
     def _denoise(self, request: Request, texts: Texts) -> Denoise:
-        parts = request.parts(1 if self.one_by_one else len(request))
+        parts = list(request.parts(1 if self.one_by_one else len(request)))
         asking = in_one_call(self.denoiser, texts)
-        return self._masked(request, one_by_one([answering(asking, part) for part in parts]))
+        if self.guide is None or all(scale == 1 for scale in request.guidance):
+            return self._masked(request, one_by_one([answering(asking, part) for part in parts]))
+        weak = in_one_call(self.guide.denoiser, self.guide._read(texts))
+        plain = [replace(part, guidance=(1.0,) * len(part)) for part in parts]
+        guided = [answering(asking, part, answering(weak, own)) for part, own in zip(parts, plain, strict=True)]
+        return self._masked(request, one_by_one(guided))
 
     def _masked(self, request: Request, denoise: Denoise) -> Denoise:
         if request.init_image is None or request.mask is None:
@@ -217,11 +239,11 @@ class Pipeline:
         return lambda num_drawn: draws(num_drawn).to(self.device)
 
     @torch.no_grad()
-    def _read(self, texts: Sequence[str]) -> Texts:
+    def _read(self, texts: Iterable[str]) -> Texts:
         """Every text as the network reads it, each once; one by one where pictures are made so."""
         if self.one_by_one:
             return {text: self.denoiser.read(self.encode([text])) for text in texts}
-        keys = self.denoiser.read(self.encode(texts))
+        keys = self.denoiser.read(self.encode(list(texts)))
         return {text: keys.row(place) for place, text in enumerate(texts)}
 
     def _encoded(self, picture: Image.Image) -> Tensor:

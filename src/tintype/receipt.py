@@ -47,6 +47,8 @@ class Receipt:
     grid: str = "log_snr"
     center: float = 0.7  # sigma around which the grid's steps are, for grids that have one
     spread: float = 1.1  # and how widely
+    guide: str = ""  # a name of the weaker model that guided it; "": the same model without the caption did
+    guide_hash: str = ""
     share: float = 0.0  # of what was mixed in: another caption, the starting noise of another seed and index
     caption_to: str | None = None
     seed_to: int | None = None
@@ -103,8 +105,9 @@ class Receipt:
         return clean("\n".join(lines))
 
 
-def receipts_of(request: Request, model: str, model_hash: str) -> list[Receipt]:
-    """A receipt for each picture of a request."""
+def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str] | None = None) -> list[Receipt]:
+    """A receipt for each picture of a request, with names and hashes of the model and its guide."""
+    guide_name, guide_hash = guide or ("", "")
     return [
         Receipt(
             caption=caption,
@@ -121,8 +124,10 @@ def receipts_of(request: Request, model: str, model_hash: str) -> list[Receipt]:
             spread=request.spread,
             width=request.width,
             height=request.height,
-            model=model,
-            model_hash=model_hash,
+            model=model[0],
+            model_hash=model[1],
+            guide=guide_name,
+            guide_hash=guide_hash,
             version=__version__,
             strength=request.strength,
             init_image=digest(request.init_image),
