@@ -52,8 +52,8 @@ class NoiseConfig:
     prediction: str = "image"  # "noise", "velocity", "image" or "edm"
     weight: str = "velocity"  # a name in diffusion.loss.WEIGHTS
     sigma_data: float = 0.5  # standard deviation of x0
-    log_sigma_mean: float = 0.8  # of ln sigma in training
-    log_sigma_std: float = 1.2
+    log_sigma_mean: float = 1.0  # of ln sigma in training
+    log_sigma_std: float = 1.4
     sigma_min: float = 0.02
     sigma_max: float = 80.0
 
@@ -224,7 +224,9 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     even = [size for size in range(4, net.resolution + 1, 2) if net.resolution % size == 0]
     patch = min(even, key=lambda size: abs(math.log(net.resolution / patches / size)))
     # A larger picture keeps its contents visible under more noise: the mean of ln sigma grows with ln(resolution).
-    noise = NoiseConfig(log_sigma_mean=round(0.8 + math.log(net.resolution / 32), 4))
+    noise = NoiseConfig()
+    shift = round(math.log(net.resolution / 32), 4)
+    noise = dataclasses.replace(noise, log_sigma_mean=noise.log_sigma_mean + shift)
     return Config(
         preset=name,
         net=dataclasses.replace(net, patch=patch),

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tintype.config import TrainConfig
+from tintype.config import Config, NetConfig, TextConfig, TrainConfig
+from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
+from tintype.train.muon import Muon
 from tintype.train.optim import Optimizers, load_optimizer_state, lr_at, make_optimizers, optimizer_state
 
 CONFIG = TrainConfig(images=1000, batch_size=10, lr=0.5, warmup_images=100, decay_fraction=0.2)
@@ -51,6 +53,24 @@ def step(model: nn.Module, optimizer: Optimizers) -> None:
     optimizer.zero_grad()
     model(torch.ones(2, 3)).square().sum().backward()
     optimizer.step()
+
+
+def test_muon_steps_convolutions_and_attention_adamw_the_rest() -> None:
+    net = NetConfig(resolution=16, width=32, heads=2, depth=1, stem_width=16, text_depth=1)
+    text = TextConfig(encoder="learned", vocabulary=300, state_width=32)
+    model = Denoiser(Config(net=net, text=text))
+    optimizers = make_optimizers(model, CONFIG)
+    stepped = {name for name, weight in model.named_parameters() if isinstance(optimizers.of(weight), Muon)}
+    attention = {
+        *("net.blocks.0.attention.qkv.weight", "net.blocks.0.attention.out.weight", "net.blocks.0.text.weight"),
+        *("text.blocks.0.attention.qkv.weight", "text.blocks.0.attention.out.weight"),
+    }
+    convolutions = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and min(module.in_channels, module.out_channels) >= 16
+    }
+    assert stepped == attention | {f"{name}.weight" for name in convolutions}
 
 
 def test_decay_acts_on_matrices_only() -> None:

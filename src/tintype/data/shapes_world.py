@@ -36,6 +36,7 @@ SHAPES = ("circle", "square", "triangle", "star", "cross")
 SIZES = ("small", "large")  # an object with no size word is about medium, whatever looks well
 RELATIONS = ("left", "right", "above", "below")
 KINDS = ("single", "count", "relation")
+_KINDS_DRAWN = (*KINDS, "relation")  # twice as often as the others: who is where is the hardest to learn
 SPLITS = ("train", "held_out")
 
 # Never in a training picture, for any seed; every color and every shape is in training in other combinations.
@@ -119,7 +120,7 @@ def scene_of(seed: int, index: int, split: str = "train") -> Scene:
     check_split(split)
     held_out = split == "held_out"
     rng = rng_of(seed, index, Stream.HELD_OUT_SCENE if held_out else Stream.TRAIN_SCENE)
-    kind = pick(rng, KINDS)
+    kind = pick(rng, _KINDS_DRAWN)
     while True:
         scene = _any_scene(kind, rng)
         if is_held_out(scene) == held_out:

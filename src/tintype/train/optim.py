@@ -13,7 +13,8 @@ from tintype.train.muon import Muon
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
 _LEAST_CHANNELS = 16  # fewer make a matrix too small to be worth Muon
-_MUON_RATE = 2.5  # learning rate of the convolutions, in units of that of the other weights
+_MUON_RATE = 2.5  # learning rate of Muon's weights, in units of that of the other weights
+_ATTENTION = ("attention.qkv.weight", "attention.out.weight", "text.weight")  # ends of the names of its matrices
 
 
 class Optimizers:
@@ -43,18 +44,24 @@ class Optimizers:
         raise KeyError("a weight that is not trained")
 
 
-def is_muon(weight: Tensor) -> bool:
-    """Whether Muon steps this weight: the convolutions between features, where it learns most for almost no time."""
-    return weight.ndim == 4 and min(weight.shape[:2]) >= _LEAST_CHANNELS
+def is_muon(name: str, weight: Tensor) -> bool:
+    """Whether Muon steps the weight of this name: where it learns most for the time it takes.
+
+    Convolutions between features, because their matrices are small; and attention, because which word belongs to which
+    place is a weak direction at first, one that AdamW leaves behind (dev/LOG.md).
+    """
+    convolution = weight.ndim == 4 and min(weight.shape[:2]) >= _LEAST_CHANNELS
+    return convolution or (weight.ndim == 2 and name.endswith(_ATTENTION))
 
 
 def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
-    """Muon over the convolutions, AdamW (arXiv 1711.05101) over the other trainable weights.
+    """Muon over convolutions and attention, AdamW (arXiv 1711.05101) over the other trainable weights.
 
     Decay acts on matrices, not on scales and biases.
     """
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    others = [weight for weight in trained if not is_muon(weight)]
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    muon = [weight for name, weight in trained.items() if is_muon(name, weight)]
+    others = [weight for name, weight in trained.items() if not is_muon(name, weight)]
     groups = [
         {"params": [weight for weight in others if weight.ndim >= 2], "weight_decay": config.weight_decay, "rate": 1.0},
         {"params": [weight for weight in others if weight.ndim < 2], "weight_decay": 0.0, "rate": 1.0},
@@ -69,8 +76,8 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
                 fused=all(weight.device.type in ("cpu", "cuda", "mps") for weight in others),
             )
         )
-    if convolutions := [weight for weight in trained if is_muon(weight)]:
-        parts.append(Muon([{"params": convolutions, "rate": _MUON_RATE}], config.lr, config.weight_decay))
+    if muon:
+        parts.append(Muon([{"params": muon, "rate": _MUON_RATE}], config.lr, config.weight_decay))
     return Optimizers(parts)
 
 
@@ -104,7 +111,7 @@ def load_optimizer_state(optimizers: Optimizers, model: nn.Module, state: Mappin
             continue  # a weight that has had no gradient yet
         moments = {moment: state[f"{moment}/{name}"].clone().to(weight.device) for moment in own}
         shaped = all(value.shape == weight.shape for moment, value in moments.items() if moment != "step")
-        if own != _MOMENTS[is_muon(weight)] or not shaped:
+        if own != _MOMENTS[is_muon(name, weight)] or not shaped:
             raise CheckpointError(f"the optimizer state of {name} does not fit this model; use another checkpoint")
         optimizers.of(weight).state[weight] = moments
         left.difference_update(f"{moment}/{name}" for moment in own)
