@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -104,6 +105,7 @@ def compare(
                 truth[first] = follow(exact, noise.double(), first)
             row.append(rms(end, truth[first]))
         table[name] = row
+        print(f"{name}: {row}", file=sys.stderr, flush=True)
     return table
 
 
