@@ -23,14 +23,8 @@ from tintype.serve.metrics import Metrics
 from tintype.serve.settings import Settings
 
 OPEN = ("/health", "/liveness")  # without a key
-UPLOADS = (
-    "/v1/images/edits",
-    "/v1/images/variations",
-    "/api/jobs",
-    "/api/look",
-    "/api/receipt",
-)  # with pictures in them
 FORMS = ("/v1/images/edits", "/v1/images/variations")
+PICTURES = ("/api/jobs", "/api/look", "/api/receipt")  # JSON with pictures in it
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -116,7 +110,8 @@ class Guard:
         path = scope["path"]
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return receive
-        limit = self._settings.max_upload if path in UPLOADS else self._settings.max_json
+        settings = self._settings
+        limit = settings.max_form if path in FORMS else settings.max_base64 if path in PICTURES else settings.max_json
         length = headers.get("content-length", "0")
         body = b""
         if length.isdecimal() and int(length[:20]) <= limit:
