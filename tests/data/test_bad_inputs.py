@@ -22,7 +22,8 @@ from tintype.data import files
 from tintype.data.check import check
 from tintype.data.files import LocalFile
 from tintype.data.order import Order, caption_at
-from tintype.data.packing import pack
+from tintype.data.packing import packing
+from tintype.data.parallel import finished
 from tintype.data.pictures import examine, framing
 from tintype.data.report import Report
 from tintype.data.sources import find_pairs
@@ -316,7 +317,7 @@ def test_26_unreadable_vanished_and_flickering_files(
     gone = draw("gone.png")
     pairs = find_pairs(data)[0]
     gone.unlink()
-    it = pack(pairs, framing(16), tmp_path / "cache", Words())
+    it = finished(packing(pairs, framing(16), tmp_path / "cache", Words()))
     assert [(p.path, p.reason) for p in it.problems] == [("gone.png", "is no longer there")]
     tries = []
     read = files._read
@@ -433,12 +434,12 @@ def test_35_exact_copies_are_reported_kept_together_and_left_out_on_request(data
     report = check(data)
     assert len(report.duplicates) == 20
     assert any(note.startswith("20 exact copies of other pictures") for note in report.notes)
-    it = pack(find_pairs(data)[0], framing(16), tmp_path / "cache", Words())
+    it = finished(packing(find_pairs(data)[0], framing(16), tmp_path / "cache", Words()))
     shown, held = ({it.sha256[index] for index in part.tolist()} for part in it.split(0.3))
     assert shown
     assert held
     assert not shown & held
-    fewer = pack(find_pairs(data)[0], framing(16, DataConfig(dedupe=True)), tmp_path / "cache", Words())
+    fewer = finished(packing(find_pairs(data)[0], framing(16, DataConfig(dedupe=True)), tmp_path / "cache", Words()))
     assert fewer.num_samples == 20
 
 
@@ -452,7 +453,7 @@ def test_36_junk_is_passed_over_in_silence(good, data: Path) -> None:
 
 def test_37_a_training_copy_that_is_damaged_or_stale_is_made_again(good, data: Path, tmp_path: Path) -> None:
     def packed(encoder: Words) -> tuple[list[float], int]:
-        it = pack(find_pairs(data)[0], framing(16), tmp_path / "cache", encoder)
+        it = finished(packing(find_pairs(data)[0], framing(16), tmp_path / "cache", encoder))
         return it.states(torch.tensor([0]), torch.tensor([0]))[0][:, 0].tolist(), int(
             it.pictures(torch.tensor([0])).max()
         )
@@ -491,7 +492,7 @@ def test_38_heic_needs_another_package(good, data: Path) -> None:
 
 def test_39_edited_data_have_another_fingerprint(good, draw, data: Path, tmp_path: Path) -> None:
     def fingerprint() -> str:
-        return pack(find_pairs(data)[0], framing(16), tmp_path / "cache", Words()).fingerprint
+        return finished(packing(find_pairs(data)[0], framing(16), tmp_path / "cache", Words())).fingerprint
 
     first = fingerprint()
     (data / "good.txt").write_text("another caption")

@@ -42,7 +42,7 @@ def test_one_picture_is_allowed_with_a_warning(draw, data: Path) -> None:
     draw("a.png")
     report = check(data)
     assert report.ok
-    assert any("memorise" in note for note in report.notes)
+    assert any("memorize" in note for note in report.notes)
 
 
 def test_exact_copies_are_only_noted(draw, data: Path) -> None:

@@ -16,7 +16,8 @@ from tintype.data.building import Progress, StatesEncoder
 from tintype.data.exclude import read_exclusions
 from tintype.data.growing import GrowingArray
 from tintype.data.pack import Pack
-from tintype.data.packing import pack, packing
+from tintype.data.packing import packing
+from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 from tintype.errors import DataError
@@ -54,7 +55,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def packed(folder: Path, tmp_path: Path, encoder: StatesEncoder | None = None) -> Pack:
     pairs, problems = find_pairs(folder)
-    return pack(pairs, framing(16), tmp_path / "cache", encoder or Words(), problems)
+    return finished(packing(pairs, framing(16), tmp_path / "cache", encoder or Words(), problems))
 
 
 def test_pictures_and_states_come_back_as_they_went_in(folder: Path, tmp_path: Path) -> None:
@@ -88,7 +89,9 @@ def test_equal_captions_are_encoded_once(draw, data: Path, tmp_path: Path) -> No
 def test_an_empty_caption_has_no_states(tmp_path: Path, folder: Path) -> None:
     pairs = find_pairs(folder)[0]
     bare = [type(pair)(pair.key, pair.place, ("",)) for pair in pairs]
-    states = pack(bare, framing(16), tmp_path / "cache", Words()).states(torch.tensor([0]), torch.tensor([0]))
+    states = finished(packing(bare, framing(16), tmp_path / "cache", Words())).states(
+        torch.tensor([0]), torch.tensor([0])
+    )
     assert states[0].shape == (0, 4)
 
 
@@ -139,7 +142,7 @@ def test_any_change_makes_a_new_pack(draw, folder: Path, tmp_path: Path, change:
         encoder.identity = "other words"
     else:
         resolution = 24
-    second = pack(find_pairs(folder)[0], framing(resolution), tmp_path / "cache", encoder)
+    second = finished(packing(find_pairs(folder)[0], framing(resolution), tmp_path / "cache", encoder))
     assert second.fingerprint != first.fingerprint
     if change.startswith("pixels"):
         assert second.pictures(torch.tensor([5]))[0, :, 8, 8].tolist() == [41, 0, 250]
@@ -183,7 +186,7 @@ def test_progress_tells_both_stages(folder: Path, tmp_path: Path) -> None:
 def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(draw, folder: Path, tmp_path: Path) -> None:
     draw("07.png", color="red").write_bytes(b"rubbish")
     pairs = find_pairs(folder)[0]
-    whole = content(pack(pairs, framing(16), tmp_path / "whole", Words()).folder)
+    whole = content(finished(packing(pairs, framing(16), tmp_path / "whole", Words())).folder)
     done = []
     for stop in (1, 13, 5):
         progress = packing(pairs, framing(16), tmp_path / "cache", Words())
@@ -193,7 +196,7 @@ def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(draw, folder: Path, tm
         progress.close()
         assert not list((tmp_path / "cache").glob("pack-*"))
     assert done == [1, 14, 19]
-    last = pack(pairs, framing(16), tmp_path / "cache", Words())
+    last = finished(packing(pairs, framing(16), tmp_path / "cache", Words()))
     assert content(last.folder) == whole
     assert [p.path for p in last.problems] == ["07.png"]
     assert packs(tmp_path / "cache") == [last.folder.name]
@@ -202,7 +205,7 @@ def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(draw, folder: Path, tm
 @pytest.mark.parametrize("damage", ["journal", "array", "both"])
 def test_a_stopped_pack_that_was_damaged_is_begun_again(folder: Path, tmp_path: Path, damage: str) -> None:
     pairs = find_pairs(folder)[0]
-    whole = content(pack(pairs, framing(16), tmp_path / "whole", Words()).folder)
+    whole = content(finished(packing(pairs, framing(16), tmp_path / "whole", Words())).folder)
     progress = packing(pairs, framing(16), tmp_path / "cache", Words())
     for _ in range(20):
         next(progress)
@@ -213,7 +216,7 @@ def test_a_stopped_pack_that_was_damaged_is_begun_again(folder: Path, tmp_path: 
     if damage in ("array", "both"):
         array = journal.with_suffix("") / "pictures-16x16.npy"
         array.write_bytes(array.read_bytes()[:-100])
-    assert content(pack(pairs, framing(16), tmp_path / "cache", Words()).folder) == whole
+    assert content(finished(packing(pairs, framing(16), tmp_path / "cache", Words())).folder) == whole
 
 
 def test_two_at_once_wait_for_each_other(folder: Path, tmp_path: Path) -> None:
@@ -227,7 +230,7 @@ def test_two_at_once_wait_for_each_other(folder: Path, tmp_path: Path) -> None:
         pass
     assert list(other) == []
     assert encoder.asked == 0
-    assert packs(tmp_path / "cache") == [pack(pairs, framing(16), tmp_path / "cache", encoder).folder.name]
+    assert packs(tmp_path / "cache") == [finished(packing(pairs, framing(16), tmp_path / "cache", encoder)).folder.name]
 
 
 def test_data_of_the_same_content_share_a_pack(folder: Path, tmp_path: Path) -> None:
@@ -257,7 +260,7 @@ def test_the_first_of_exact_copies_is_kept_when_asked(draw, data: Path, tmp_path
         draw(name)
     draw("d.png", color="blue")
     how = framing(16, DataConfig(dedupe=True))
-    it = pack(find_pairs(data)[0], how, tmp_path / "cache", Words())
+    it = finished(packing(find_pairs(data)[0], how, tmp_path / "cache", Words()))
     assert it.keys == ["a.png", "d.png"]
     assert [(p.path, p.reason) for p in it.problems] == [
         (name, "an exact copy of another picture") for name in ("b.png", "c.png")
@@ -272,7 +275,7 @@ def test_dedupe_goes_on_where_it_was_stopped(draw, data: Path, tmp_path: Path) -
     for _ in range(4):
         next(progress)
     progress.close()
-    assert pack(pairs, how, tmp_path / "cache", Words()).keys == ["0.png", "1.png", "2.png"]
+    assert finished(packing(pairs, how, tmp_path / "cache", Words())).keys == ["0.png", "1.png", "2.png"]
 
 
 def test_exclusions_by_key_and_by_hash_are_listed(folder: Path, tmp_path: Path) -> None:
@@ -281,7 +284,7 @@ def test_exclusions_by_key_and_by_hash_are_listed(folder: Path, tmp_path: Path) 
     unwanted.write_text(f"# not ours\n03.png\nsha256:{before.sha256[5].upper()}\nnowhere.png\n")
     exclusions = read_exclusions(unwanted)
     pairs, problems = exclusions.part(find_pairs(folder)[0])
-    it = pack(pairs, framing(16), tmp_path / "cache", Words(), problems, exclusions)
+    it = finished(packing(pairs, framing(16), tmp_path / "cache", Words(), problems, exclusions))
     assert it.num_samples == 28
     assert it.fingerprint != before.fingerprint
     about = it.data_json()
@@ -304,7 +307,7 @@ def test_pictures_of_several_shapes_are_packed_by_shape(draw, data: Path, tmp_pa
     for number, size in enumerate(sizes):
         draw(f"{number}.png", color=(10 * number, 0, 0), size=size)
     how = framing(32, DataConfig(crop="none"), patch=4)
-    it = pack(find_pairs(data)[0], how, tmp_path / "cache", Words())
+    it = finished(packing(find_pairs(data)[0], how, tmp_path / "cache", Words()))
     parts = it.by_shape(torch.arange(5))
     assert sorted(part.tolist() for part in parts) == [[0, 3], [1], [2, 4]]
     for part in parts:
@@ -320,7 +323,9 @@ def test_pictures_of_several_shapes_are_packed_by_shape(draw, data: Path, tmp_pa
 
 def test_squares_have_the_fingerprint_that_they_had_when_there_was_nothing_else(folder: Path, tmp_path: Path) -> None:
     pairs = find_pairs(folder)[0]
-    square, free = (pack(pairs, framing(16, DataConfig(crop=crop)), tmp_path, Words()) for crop in ("square", "none"))
+    square, free = (
+        finished(packing(pairs, framing(16, DataConfig(crop=crop)), tmp_path, Words())) for crop in ("square", "none")
+    )
     digest = hashlib.sha256(json.dumps([1, 16, "words"]).encode())
     for pair, sha256 in zip(pairs, square.sha256, strict=True):
         digest.update(json.dumps([pair.key, sha256, pair.captions]).encode())

@@ -15,7 +15,9 @@ SCRIPT = """
 import sys
 import time
 from pathlib import Path
-from tintype.data import building, packing
+from tintype.data import building
+from tintype.data.packing import packing
+from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 import torch
@@ -29,7 +31,7 @@ class Words:
 building.COMMIT_SECONDS = 0.01
 building.CAPTION_BATCH = 16
 print("begun", flush=True)
-packing.pack(find_pairs(sys.argv[1])[0], framing(64), Path(sys.argv[2]), Words())
+finished(packing(find_pairs(sys.argv[1])[0], framing(64), Path(sys.argv[2]), Words()))
 """
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from tintype.data.files import LocalFile
-from tintype.data.pictures import PictureError, decode, examine, fit, framing, read_picture
+from tintype.data.pictures import PictureError, decode, examine, examine_all, fit, framing, read_picture
 
 RED = (200, 30, 40)
 
@@ -258,7 +258,7 @@ def test_fit_takes_the_centre_square(size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, "blue")
     left, top = (size[0] - 64) // 2, (size[1] - 64) // 2
     picture.paste("red", (left, top, left + 64, top + 64))
-    pixels = pixels_of(fit(picture, (32, 32)))
+    pixels = fit(picture, (32, 32))
     assert pixels.shape == (3, 32, 32)
     assert pixels.dtype == np.uint8
     assert pixels[0, 2:-2, 2:-2].min() > 250
@@ -267,9 +267,39 @@ def test_fit_takes_the_centre_square(size: tuple[int, int]) -> None:
 
 def test_fit_is_antialiased_and_exact_at_its_own_size() -> None:
     board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
-    assert np.abs(pixels_of(fit(board, (16, 16))).astype(int) - 127).max() <= 3
+    assert np.abs(fit(board, (16, 16)).astype(int) - 127).max() <= 3
     own = gradient(32, 32)
-    assert np.array_equal(np.asarray(fit(own, (32, 32))), np.asarray(own))
+    assert np.array_equal(fit(own, (32, 32)), pixels_of(own))
+
+
+@pytest.mark.parametrize("size", [(128, 128), (50, 37), (24, 24), (150, 40)])
+def test_fit_gives_the_values_of_pillow(size: tuple[int, int]) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    shape = (32, round(32 * size[0] / size[1]))
+    want = pixels_of(noise.resize(shape[::-1], Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(fit(noise, shape) - want).max() <= 2
+
+
+def test_large_pictures_are_reduced_to_about_the_same() -> None:
+    scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    scene = scene.resize((1000, 1000), Image.Resampling.BICUBIC)
+    want = pixels_of(scene.resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(fit(scene, (64, 64)) - want).max() <= 6
+
+
+def test_what_is_seen_does_not_depend_on_what_is_read_with_it(tmp_path: Path) -> None:
+    places = []
+    random = np.random.default_rng(1)
+    for number in range(12):
+        size = (40 + number % 3 * 13, 40)
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+        places.append(place(path))
+    (tmp_path / "3.png").write_bytes(b"rubbish")
+    together = examine_all(places, framing(32))
+    for one, other in zip(together, [examine(own, framing(32)) for own in places], strict=True):
+        assert one[:4] == other[:4]
+        assert np.array_equal(one.pixels, other.pixels)
 
 
 @pytest.mark.parametrize(

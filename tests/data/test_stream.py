@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.data.order import Order, block_numbers, share_of
-from tintype.data.packing import cataloging, pack
+from tintype.data.packing import cataloging, packing
+from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 from tintype.data.stream import ReadAhead, Stream
@@ -53,7 +54,7 @@ def streamed(data: Path, cache: Path) -> Stream:
 
 def test_a_stream_gives_what_a_pack_gives(shards: Path, tmp_path: Path) -> None:
     stream = streamed(shards, tmp_path / "cache")
-    packed = pack(find_pairs(shards)[0], framing(16), tmp_path / "cache", Words())
+    packed = finished(packing(find_pairs(shards)[0], framing(16), tmp_path / "cache", Words()))
     assert stream.fingerprint == packed.fingerprint
     assert stream.keys == packed.keys
     everything = torch.arange(15)

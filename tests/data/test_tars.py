@@ -10,7 +10,8 @@ from PIL import Image
 
 from tintype.config import DataConfig
 from tintype.data.check import check
-from tintype.data.remote import expand
+from tintype.data.files import FileError
+from tintype.data.remote import Archive, expand
 from tintype.data.sources import find_pairs, name_of
 from tintype.errors import DataError, MissingExtraError
 
@@ -191,12 +192,21 @@ def test_tars_at_a_url(tmp_path: Path) -> None:
     assert len(find_pairs(f"file://{path}")[0]) == 1
 
 
+def test_a_server_that_sends_only_whole_files() -> None:
+    class Files:
+        def cat_file(self, path: str, start: int, end: int) -> bytes:
+            return bytes(1000)
+
+    with pytest.raises(FileError, match="only whole files"):
+        Archive("a.tar", b"", 1000, Files()).read(100, 50)
+
+
 def test_a_kind_of_url_that_needs_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(url: str) -> None:
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", missing)
-    with pytest.raises(MissingExtraError, match=r"Install s3fs to access S3: pip install 'fsspec\[s3\]'"):
+    with pytest.raises(MissingExtraError, match=r"s3 URLs \(Install s3fs to access S3\): pip install 'fsspec\[s3\]'"):
         find_pairs("s3://bucket/a.tar")
 
 

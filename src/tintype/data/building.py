@@ -25,14 +25,13 @@ from tintype.data.journal import Journal, Progressed
 from tintype.data.pack import STATES_FILE, Pack, pictures_file
 from tintype.data.pairs import Pair
 from tintype.data.parallel import in_order
-from tintype.data.pictures import Examined, Framing, examine
+from tintype.data.pictures import Examined, Framing, examine_all
 from tintype.data.stamps import fingerprint_of
 from tintype.data.survey import FACTS, packed_facts, unpacked
 from tintype.errors import DataError
 
 CAPTION_BATCH = 256
 COMMIT_SECONDS = 2.0  # of work that a kill may lose
-COMMIT_PICTURES = 4096
 _PROBED = 32  # captions whose states are measured to tell how much room they need
 
 
@@ -73,6 +72,7 @@ class Builder:
         self._how = how
         self._encoder = encoder
         self._exclusions = exclusions
+        self._committed = time.monotonic()  # when what is done was last brought to the disk
         try:
             self._open()
         except (ValueError, OSError, KeyError):  # what is there is of no use, after a power failure perhaps
@@ -126,14 +126,13 @@ class Builder:
         so_far, pairs = self._journal.so_far, self._pairs
         seen_before = {bytes(row).hex() for row in self._stored_facts()["sha256"]}
         left = range(so_far.done, len(pairs))
-        since, count = time.monotonic(), 0
-        for number, seen in zip(left, in_order(lambda i: examine(pairs[i].place, self._how), left), strict=True):
+        seen_all = in_order(
+            lambda numbers: examine_all([pairs[i].place for i in numbers], self._how, self._stored), left
+        )
+        for number, seen in zip(left, seen_all, strict=True):
             self._take(number, seen, seen_before)
             so_far.done = number + 1
-            count += 1
-            if count >= COMMIT_PICTURES or time.monotonic() - since >= COMMIT_SECONDS:
-                self._commit()
-                since, count = time.monotonic(), 0
+            self._commit_now_and_then()
             yield Progress("pictures", so_far.done, len(pairs))
 
     def _take(self, number: int, seen: Examined, seen_before: set[str]) -> None:
@@ -143,13 +142,13 @@ class Builder:
             reason = REASON
         elif self._how.options.dedupe and seen.sha256 in seen_before:
             reason = "an exact copy of another picture"
-        if reason or seen.pixels is None or seen.facts is None:
+        if reason or seen.facts is None:
             so_far.problems.append((pair.key, reason))
             return
         if self._how.options.dedupe:
             seen_before.add(seen.sha256)
-        shape = self._how.shapes.index((seen.pixels.shape[1], seen.pixels.shape[2]))
-        if self._stored:
+        shape = self._how.shapes.index(seen.shape)
+        if seen.pixels is not None:
             if shape not in self._pictures:
                 path = self._work / pictures_file(self._how.shapes[shape])
                 self._pictures[shape] = self._files.enter_context(GrowingArray(path))
@@ -157,23 +156,29 @@ class Builder:
         self._facts.append(unpacked(packed_facts(seen.facts)))
         so_far.used.append(number)
         so_far.shape_of.append(shape)
-        so_far.notes.update(seen.facts.notes)
+        for note in seen.facts.notes:
+            so_far.notes[note] += 1
 
     def _encode_captions(self) -> Iterator[Progress]:
         so_far = self._journal.so_far
         unique = self._unique()
         for start in range(len(so_far.lengths), len(unique), CAPTION_BATCH):
             batch = unique[start : start + CAPTION_BATCH]
-            for array in map(_storable, self._encoder.states(batch)):
-                so_far.lengths.append(len(array))
-                self._states.append(array)
-            self._commit()
+            states = self._encoder.states(batch)
+            self._states.append(_storable(torch.cat(states)))
+            so_far.lengths += map(len, states)
+            self._commit_now_and_then()
             yield Progress("captions", start + len(batch), len(unique))
+
+    def _commit_now_and_then(self) -> None:
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self._commit()
 
     def _commit(self) -> None:
         for array in (self._facts, self._states, *self._pictures.values()):
             array.sync()
         self._journal.commit()
+        self._committed = time.monotonic()
 
     def _stored_facts(self) -> NDArray[Any]:
         """Of the pictures that were taken before, if their hashes matter."""
@@ -221,7 +226,7 @@ def _require_room(folder: Path, work: Path, pairs: Sequence[Pair], how: Framing,
     """Raise DataError, before anything is read, if the disk cannot hold what is about to be written."""
     unique = list(dict.fromkeys(caption for pair in pairs for caption in pair.captions))
     probed = unique[:: max(1, len(unique) // _PROBED)] if len(unique) > CAPTION_BATCH else []
-    states = sum(_storable(state).nbytes for state in encoder.states(probed)) / len(probed) if probed else 0
+    states = _storable(torch.cat(encoder.states(probed))).nbytes / len(probed) if probed else 0
     picture = 3 * max(rows * columns for rows, columns in how.shapes) + FACTS.itemsize
     needed = round(len(pairs) * picture + len(unique) * states)
     free = shutil.disk_usage(folder).free + sum(path.stat().st_size for path in work.iterdir())

@@ -69,7 +69,7 @@ def captions_of(text: str) -> tuple[str, ...]:
     return captions
 
 
-def read_caption_file(path: Path, encoding: str = "utf-8") -> tuple[str, ...]:
+def read_caption_file(path: Path | str, encoding: str = "utf-8") -> tuple[str, ...]:
     """Read the captions of one picture, one a line. Raises FileError."""
     return captions_of(decode_text(read_file(path, MAX_CAPTION_BYTES), encoding))
 
@@ -85,7 +85,7 @@ def read_metadata(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
 
 
 def _rows_of_jsonl(text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         if not line.strip():
             continue
         try:

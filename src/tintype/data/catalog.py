@@ -21,7 +21,7 @@ from tintype.data.report import Report
 from tintype.data.survey import FACTS, Tokens, survey
 from tintype.errors import DataError
 
-FORMAT = 2  # of packs; raised when older ones must be made again
+FORMAT = 3  # of packs; raised when older ones must be made again
 DATA_FORMAT = 1  # of data.json
 ABOUT, FACTS_FILE = "pack.json", "facts.npy"
 FEW = 20  # with fewer pictures than this, none need be held out

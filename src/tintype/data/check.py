@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from tintype.config import DataConfig, TextConfig
+from tintype.data.pairlist import PairList
 from tintype.data.pairs import Pair, Problem
-from tintype.data.parallel import in_order
-from tintype.data.pictures import examine, framing
+from tintype.data.parallel import finished, in_order
+from tintype.data.pictures import examine_all, framing
 from tintype.data.report import Report
 from tintype.data.sources import find_pairs
 from tintype.data.survey import Tokens, packed_facts, survey, unpacked
 from tintype.nets.tokens import token_lengths
 
+TOGETHER = 20_000  # captions that are measured at once
 RESOLUTION = 32  # pixels; the training size that the pictures are checked for
 
 
@@ -22,13 +26,7 @@ def check(
     data: str | Path, resolution: int = RESOLUTION, options: DataConfig | None = None, text: TextConfig | None = None
 ) -> Report:
     """Run `checking` to its end."""
-    progress = checking(data, resolution, options, text)
-    while True:
-        try:
-            next(progress)
-        except StopIteration as end:
-            report: Report = end.value
-            return report
+    return finished(checking(data, resolution, options, text))
 
 
 def checking(
@@ -41,20 +39,27 @@ def checking(
     options = options or DataConfig(crop="none")
     how = framing(resolution, options)
     pairs, problems = find_pairs(data, options)
-    usable: list[Pair] = []
+    usable = array("q")  # places in `pairs`
     facts = bytearray()
     tally: Counter[str] = Counter()
-    seen_all = in_order(lambda pair: examine(pair.place, how), pairs)
+    seen_all = in_order(lambda some: examine_all([pair.place for pair in some], how, pixels=False), pairs)
     for done, (pair, seen) in enumerate(zip(pairs, seen_all, strict=True), start=1):
         if seen.facts is None:
             problems.append(Problem(pair.key, seen.reason, place=pair.place))
         else:
-            usable.append(pair)
+            usable.append(done - 1)
             facts += packed_facts(seen.facts)
             tally.update(seen.facts.notes)
         yield done, len(pairs)
-    tokens = None
-    if text is not None and usable:
-        lengths = token_lengths([caption for pair in usable for caption in pair.captions], text)
-        tokens = Tokens(text.encoder, text.max_tokens, lengths)
-    return survey(str(data), usable, unpacked(facts), problems, tally, tokens)
+    found = PairList.of(pairs).chosen(usable)
+    tokens = Tokens(text.encoder, text.max_tokens, _lengths(found, text)) if text is not None and found else None
+    return survey(str(data), found, unpacked(facts), problems, tally, tokens)
+
+
+def _lengths(pairs: Sequence[Pair], text: TextConfig) -> array[int]:
+    """Tokens of every caption, measured some at a time, except where the encoder is to be learned from all of them."""
+    lengths = array("i")
+    captions = (caption for pair in pairs for caption in pair.captions)
+    while some := list(islice(captions, None if text.encoder == "learned" else TOGETHER)):
+        lengths.extend(token_lengths(some, text))
+    return lengths

@@ -30,8 +30,10 @@ class Exclusions:
         """Differs for different hashes. (Keys are gone before a pack is made.)"""
         return hashlib.sha256("\n".join(sorted(self.sha256)).encode()).digest() if self.sha256 else b""
 
-    def part(self, pairs: Sequence[Pair]) -> tuple[list[Pair], list[Problem]]:
+    def part(self, pairs: Sequence[Pair]) -> tuple[Sequence[Pair], list[Problem]]:
         """Take out the pairs that are excluded by key; list them, and the keys that no picture has."""
+        if not self.keys:
+            return pairs, []
         kept = [pair for pair in pairs if pair.key not in self.keys]
         found = {pair.key for pair in pairs if pair.key in self.keys}
         excluded = [Problem(key, REASON) for key in sorted(found)]

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tintype.errors import DataError
 
@@ -32,6 +32,16 @@ class Place(Protocol):
     def read(self) -> bytes:
         """Read it whole. Raises FileError."""
 
+    def saved(self) -> tuple[Origin, list[Any]]:
+        """What it shares with other places, and what is its own, fit for JSON: `origin.place(own)` is equal to it."""
+
+
+class Origin(Protocol):
+    """What many places have in common: a folder, an archive, a table. It can be hashed."""
+
+    def place(self, own: list[Any]) -> Place:
+        """The place that gave `own` when it was saved."""
+
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
@@ -46,72 +56,119 @@ class LocalFile:
         return Path(self.root, self.key)
 
     def read(self) -> bytes:
-        return read_file(self.path, state=self.state)
+        return read_file(os.path.join(self.root, self.key), state=self.state)
+
+    def saved(self) -> tuple[Origin, list[Any]]:
+        return _Root(self.root), [self.key, self.state.hex()]
+
+
+class _Root(NamedTuple):
+    folder: str
+
+    def place(self, own: list[Any]) -> Place:
+        return LocalFile(self.folder, own[0], bytes.fromhex(own[1]))
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
     """A place whose content was given a sha256: any other content is refused."""
 
-    place: Place
+    inner: Place
     sha256: str  # hexadecimal, lower case
 
     @property
     def state(self) -> bytes:
-        return self.place.state + self.sha256.encode()
+        return self.inner.state + self.sha256.encode()
 
     def read(self) -> bytes:
-        content = self.place.read()
+        content = self.inner.read()
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise FileError("its sha256 is not the one in the metadata: it was changed or damaged")
         return content
 
+    def saved(self) -> tuple[Origin, list[Any]]:
+        origin, own = self.inner.saved()
+        return _VerifiedOrigin(origin), [self.sha256, own]
+
+
+class _VerifiedOrigin(NamedTuple):
+    inner: Origin
+
+    def place(self, own: list[Any]) -> Place:
+        return Verified(self.inner.place(own[1]), own[0])
+
+
+class Folder(NamedTuple):
+    """One folder met on a walk: the names of the files in it, sorted."""
+
+    root: str
+    prefix: str  # of the keys of its files: "" or a path below the root that ends in a slash
+    names: list[str]
+    reason: str  # why it cannot be read; "" if it can
+
+    def entry(self, name: str) -> Entry:
+        """Look at one of its files."""
+        path, key = os.path.join(self.root, self.prefix, name), self.prefix + name
+        try:
+            info = os.stat(path)
+        except OSError as error:
+            dangling = isinstance(error, FileNotFoundError) and os.path.islink(path)
+            return Entry(key, LocalFile(self.root, key, b""), "a link that leads nowhere" if dangling else _why(error))
+        reason = "" if stat.S_ISREG(info.st_mode) else "not a regular file"
+        return Entry(key, LocalFile(self.root, key, state_of(info)), reason)
+
 
 class Entry(NamedTuple):
-    """A file met on a walk."""
+    """A file in a folder."""
 
     key: str  # path relative to the root, with forward slashes
     place: LocalFile
     reason: str  # why it cannot be read; "" for a regular file
 
-    @property
-    def path(self) -> Path:
-        return self.place.path
 
+def walk(root: Path) -> Iterator[Folder]:
+    """The folders below a folder and itself, without what is hidden and junk, each once, parents before children.
 
-def walk(root: Path) -> Iterator[Entry]:
-    """List the files below a folder, hidden ones and junk left out; linked folders come last and each folder once."""
+    Folders that are links come last.
+    """
     seen: set[tuple[int, int]] = set()
     base = str(root)
-    pending: list[tuple[str, str]] = [(base, "")]
-    linked: list[tuple[str, str]] = []
+    pending: list[str] = [""]
+    linked: list[str] = []
     while pending or linked:
-        folder, prefix = pending.pop() if pending else linked.pop(0)
+        prefix = pending.pop() if pending else linked.pop(0)
+        folder = os.path.join(base, prefix)
         try:
             info = os.stat(folder)
             if (info.st_dev, info.st_ino) in seen:
                 continue  # a link back to a folder that was already walked
             seen.add((info.st_dev, info.st_ino))
-            names = sorted(os.listdir(folder))
+            files, folders, links = _listed(folder)
         except OSError as error:
-            yield Entry(prefix.rstrip("/") or ".", LocalFile(base, prefix, b""), f"the folder {_why(error)}")
+            yield Folder(base, prefix, [], f"the folder {_why(error)}")
             continue
-        for name in names:
+        pending += [f"{prefix}{name}/" for name in sorted(folders, reverse=True)]
+        linked += [f"{prefix}{name}/" for name in sorted(links)]
+        yield Folder(base, prefix, sorted(files), "")
+
+
+def _listed(folder: str) -> tuple[list[str], list[str], list[str]]:
+    """Names of the files, folders, and links to folders in a folder. Raises OSError."""
+    files: list[str] = []
+    folders: list[str] = []
+    links: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = entry.name
             if name.startswith(".") or name.lower() in _JUNK:
                 continue
-            path, key = os.path.join(folder, name), prefix + name
             try:
-                info = os.stat(path)
-            except OSError as error:
-                dangling = isinstance(error, FileNotFoundError) and os.path.islink(path)
-                why = "a link that leads nowhere" if dangling else _why(error)
-                yield Entry(key, LocalFile(base, key, b""), why)
-                continue
-            if stat.S_ISDIR(info.st_mode):
-                (linked if os.path.islink(path) else pending).append((path, key + "/"))
-            else:
-                reason = "" if stat.S_ISREG(info.st_mode) else "not a regular file"
-                yield Entry(key, LocalFile(base, key, state_of(info)), reason)
+                is_folder = entry.is_dir()
+            except OSError:  # a link that loops
+                is_folder = False
+            kind = files if not is_folder else links if entry.is_symlink() else folders
+            kind.append(name)
+    return files, folders, links
 
 
 def state_of(info: os.stat_result) -> bytes:
@@ -119,7 +176,7 @@ def state_of(info: os.stat_result) -> bytes:
     return struct.pack("<3q", info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def read_file(path: Path, max_bytes: int = MAX_BYTES, state: bytes = b"") -> bytes:
+def read_file(path: Path | str, max_bytes: int = MAX_BYTES, state: bytes = b"") -> bytes:
     """Read one regular file whole. Raises FileError; pipes and devices are never opened.
 
     `state`: of the file when it was listed; one that has changed since is refused.
@@ -133,12 +190,12 @@ def read_file(path: Path, max_bytes: int = MAX_BYTES, state: bytes = b"") -> byt
     raise AssertionError("unreachable")
 
 
-def _read(path: Path, max_bytes: int, state: bytes) -> bytes:
-    if not stat.S_ISREG(os.stat(path).st_mode):
+def _read(path: Path | str, max_bytes: int, state: bytes) -> bytes:
+    if not state and not stat.S_ISREG(os.stat(path).st_mode):
         raise FileError("not a regular file")
-    # Should the file be swapped for a pipe at this moment, O_NONBLOCK keeps open() from waiting.
+    # Should the file have been swapped for a pipe, O_NONBLOCK keeps open() from waiting.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
+    with open(os.open(path, flags), "rb", buffering=0) as file:
         info = os.fstat(file.fileno())
         if not stat.S_ISREG(info.st_mode):
             raise FileError("not a regular file")

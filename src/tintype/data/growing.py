@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+BUFFER = 2**20  # bytes, so that not every row is a call of the system
+
 
 class GrowingArray:
     """A .npy file that rows are added to; it can be memory-mapped once the `with` block has ended.
@@ -24,7 +26,7 @@ class GrowingArray:
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
-        self._file = open(path, "r+b" if keep else "wb")
+        self._file = open(path, "r+b" if keep else "wb", buffering=BUFFER)
         self._dtype: np.dtype[Any] | None = None
         self._row: tuple[int, ...] = ()
         self._num_rows = keep
@@ -54,7 +56,7 @@ class GrowingArray:
         if rows.dtype != self._dtype or rows.shape[1:] != self._row:
             raise ValueError(f"rows of {rows.dtype} {rows.shape[1:]} do not fit {self._dtype} {self._row}")
         self._num_rows += len(rows)
-        self._file.write(np.ascontiguousarray(rows).tobytes())
+        self._file.write(np.ascontiguousarray(rows).data)
 
     def sync(self) -> None:
         """Bring what was added to the disk."""

@@ -8,29 +8,47 @@ from typing import Any
 
 from tintype.config import DataConfig
 from tintype.data.captions import CAPTION_FIELDS, captions_in
-from tintype.data.files import FileError, shown
+from tintype.data.files import FileError, Origin, Place, shown
+from tintype.data.pairlist import PairList
 from tintype.data.pairs import Listing, Pair, Problem, substitute
 from tintype.data.tables import PICTURE_COLUMNS
 from tintype.errors import DataError, MissingExtraError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """The pictures of a data set."""
+
+    data: Any  # a datasets.Dataset whose column of pictures is not decoded
+    name: str
+    state: bytes
+
+    def place(self, own: list[Any]) -> Place:
+        return Row(self, own[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A picture in a data set."""
 
-    data: Any  # a datasets.Dataset whose column of pictures is not decoded
-    column: str
+    column: Column
     index: int
-    state: bytes
+
+    @property
+    def state(self) -> bytes:
+        return self.column.state + b"|%d" % self.index
 
     def read(self) -> bytes:
         """Raises FileError."""
         try:
-            cell = self.data[self.index][self.column]
+            cell = self.column.data[self.index][self.column.name]
             content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
         except Exception as error:  # a row without a picture, a file that is gone, a damaged table
             raise FileError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from None
         return bytes(content)
+
+    def saved(self) -> tuple[Origin, list[Any]]:
+        return self.column, [self.index]
 
 
 def is_saved(folder: Path) -> bool:
@@ -62,13 +80,14 @@ def list_hub(name: str, options: DataConfig) -> Listing:
         raise DataError(f"the data set {shown(name)} needs the columns image and text; it has: {has}")
     data = data.cast_column(column, datasets.Image(decode=False))
     state = "|".join(str(Path(file["filename"]).stat().st_mtime_ns) for file in data.cache_files).encode()
-    pairs, problems = [], []
+    pictures = Column(data, column, state)
+    pairs, problems = PairList(), []
     for index, values in enumerate(data.select_columns(texts)):
         key = f"{index:08d}"
         captions, reason = captions_in(values)
         captions = captions or substitute(options.no_caption, key, reason)
         if captions:
-            pairs.append(Pair(key, Row(data, column, index, state + b"|%d" % index), captions))
+            pairs.append(Pair(key, Row(pictures, index), captions))
         else:
             problems.append(Problem(key, reason))
-    return Listing(tuple(pairs), tuple(problems), len(pairs) + len(problems))
+    return Listing(pairs, tuple(problems), len(pairs) + len(problems))

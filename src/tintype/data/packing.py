@@ -8,7 +8,9 @@ import shutil
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -22,67 +24,30 @@ from tintype.data.pictures import Framing
 from tintype.data.stamps import stamp_of
 from tintype.errors import DataError
 
+C = TypeVar("C", bound=Catalog)
 _DAY = 86_400
 
 
-def pack(
+def making(
+    kind: type[C],
     pairs: Sequence[Pair],
     how: Framing,
     folder: Path,
     encoder: StatesEncoder,
     problems: Sequence[Problem] = (),
     exclusions: Exclusions | None = None,
-) -> Pack:
-    """Run `packing` to its end."""
-    progress = packing(pairs, how, folder, encoder, problems, exclusions)
-    while True:
-        try:
-            next(progress)
-        except StopIteration as end:
-            done: Pack = end.value
-            return done
-
-
-def packing(
-    pairs: Sequence[Pair],
-    how: Framing,
-    folder: Path,
-    encoder: StatesEncoder,
-    problems: Sequence[Problem] = (),
-    exclusions: Exclusions | None = None,
-) -> Generator[Progress, None, Pack]:
+) -> Generator[Progress, None, C]:
     """Make the training copy of `pairs` in `folder`, or open the one that is there if nothing has changed.
 
-    A file that cannot be used is left out and listed in `Pack.problems`, after the given `problems`. A process that is
-    killed, or a generator that is closed, loses at most two seconds of work: the next call goes on, to the same bytes.
-    Raises DataError if no picture is usable, or if the disk is full or has too little room.
+    kind: `Pack`; or `Catalog`, which has no pixels and text states, for data that are larger than the disk. Every
+        picture is read and checked for either.
+
+    A file that cannot be used is left out and listed in `problems` of the result, after the given ones. A process that
+    is killed, or a generator that is closed, loses at most two seconds of work: the next call goes on, to the same
+    bytes. Raises DataError if no picture is usable, or if the disk is full or has too little room.
     """
-    place, found = yield from _making(Pack, pairs, how, folder, encoder, problems, exclusions or Exclusions())
-    return Pack(place, found)
-
-
-def cataloging(
-    pairs: Sequence[Pair],
-    how: Framing,
-    folder: Path,
-    encoder: StatesEncoder,
-    problems: Sequence[Problem] = (),
-    exclusions: Exclusions | None = None,
-) -> Generator[Progress, None, Catalog]:
-    """The same without pixels and text states, for data that are larger than the disk: every picture is checked."""
-    place, found = yield from _making(Catalog, pairs, how, folder, encoder, problems, exclusions or Exclusions())
-    return Catalog(place, found)
-
-
-def _making(
-    kind: type[Catalog],
-    pairs: Sequence[Pair],
-    how: Framing,
-    folder: Path,
-    encoder: StatesEncoder,
-    problems: Sequence[Problem],
-    exclusions: Exclusions,
-) -> Generator[Progress, None, tuple[Path, list[Problem]]]:
+    pairs = list(pairs)  # gone through several times
+    exclusions = exclusions or Exclusions()
     stamp = f"{kind.__name__.lower()}-{stamp_of(pairs, how, encoder.identity, exclusions)[:16]}"
     try:
         found = _finished(kind, folder, stamp, problems)
@@ -111,6 +76,10 @@ def _making(
     return found
 
 
+packing = partial(making, Pack)
+cataloging = partial(making, Catalog)
+
+
 def _locked(lock: FileLock, stack: ExitStack) -> bool:
     try:
         stack.enter_context(lock.acquire(timeout=0.5, poll_interval=0.1))
@@ -119,14 +88,11 @@ def _locked(lock: FileLock, stack: ExitStack) -> bool:
     return True
 
 
-def _finished(
-    kind: type[Catalog], folder: Path, stamp: str, problems: Sequence[Problem]
-) -> tuple[Path, list[Problem]] | None:
+def _finished(kind: type[C], folder: Path, stamp: str, problems: Sequence[Problem]) -> C | None:
     try:
         about = json.loads((folder / f"stamp-{stamp}.json").read_text(encoding="utf-8"))
         own = [Problem(path, reason) for path, reason in about["problems"]]
-        kind(folder / about["pack"])
-        return folder / about["pack"], [*problems, *own]
+        return kind(folder / about["pack"], [*problems, *own])
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
 

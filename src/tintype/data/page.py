@@ -44,8 +44,10 @@ def to_html(report: Report) -> str:
             for label, number in histogram.rows
         )
         parts.append(f"<h2>{_text(histogram.title)}</h2><table>{''.join(rows)}</table>")
-    captions = {pair.key: pair.captions[0] for pair in report.pairs}
-    for title, pictures in worth_a_look(report, MOST):
+    worth = list(worth_a_look(report, MOST))
+    wanted = {key for _, pictures in worth for key, _ in pictures}
+    captions = {pair.key: pair.captions[0] for pair in report.pairs if pair.key in wanted}
+    for title, pictures in worth:
         figures = "".join(_figure(key, place, captions.get(key, "")) for key, place in pictures)
         parts.append(f"<h2>{_text(title[:1].upper() + title[1:])}</h2><div>{figures}</div>")
     return (

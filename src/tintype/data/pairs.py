@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -34,7 +34,7 @@ class Problem:
 class Listing:
     """What a source holds, before any picture is opened."""
 
-    pairs: tuple[Pair, ...]
+    pairs: Sequence[Pair]
     problems: tuple[Problem, ...]
     num_pictures: int = 0  # with or without a caption
 

@@ -1,16 +1,18 @@
-"""Do the same thing to many files at once, in order, with bounded memory."""
+"""Do the same thing to many files at once, in order, with bounded memory; run what tells its progress to its end."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
-_AHEAD = 8  # results per thread that may wait to be taken
+TOGETHER = 16  # items that one call is given
+_AHEAD = 2  # calls per thread whose results may wait to be taken
 
 
 def num_threads() -> int:
@@ -19,20 +21,38 @@ def num_threads() -> int:
     return min(8, available)
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> Iterator[R]:
-    """Yield function(item) for each item, in order, computed by threads a little ahead of the consumer."""
+def in_order(
+    function: Callable[[Sequence[T]], Sequence[R]], items: Iterable[T], threads: int | None = None
+) -> Iterator[R]:
+    """Yield what `function` gives for the items, in order, computed by threads a little ahead of the consumer.
+
+    function: from some items to one result for each.
+    """
     threads = threads or num_threads()
+    rest = iter(items)
+    parts = iter(lambda: list(islice(rest, TOGETHER)), [])
     if threads == 1:
-        yield from map(function, items)
+        for part in parts:
+            yield from function(part)
         return
-    waiting: deque[Future[R]] = deque()
+    waiting: deque[Future[Sequence[R]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="tintype-read")
     try:
-        for item in items:
-            waiting.append(executor.submit(function, item))
+        for part in parts:
+            waiting.append(executor.submit(function, part))
             if len(waiting) >= _AHEAD * threads:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def finished(progress: Generator[object, None, R]) -> R:
+    """Run a generator to its end: what it returns."""
+    while True:
+        try:
+            next(progress)
+        except StopIteration as end:
+            result: R = end.value
+            return result

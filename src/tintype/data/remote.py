@@ -56,6 +56,8 @@ class Archive:
             raise
         except Exception as error:  # each file system raises its own
             raise FileError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from None
+        if len(content) > size:
+            raise FileError("the server sends only whole files, not parts of them: copy the archive to this machine")
         if len(content) != size:
             raise FileError("the archive is cut short in it")
         return content
@@ -108,7 +110,7 @@ def _file_system(url: str) -> tuple[Any, str]:
         files, path = url_to_fs(url)
     except ImportError as error:  # fsspec, or the package for this kind of URL; its message names it
         scheme = url.partition("://")[0]
-        raise MissingExtraError(str(error) or "fsspec", f"fsspec[{scheme}]") from None
+        raise MissingExtraError(f"for {scheme} URLs ({error})", f"fsspec[{scheme}]") from None
     except ValueError as error:
         raise DataError(f"{shown(url)} cannot be read: {error}") from None
     return files, path

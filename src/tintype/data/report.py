@@ -32,7 +32,7 @@ class Report:
     """What a check found."""
 
     data: str
-    pairs: tuple[Pair, ...]  # that can be trained on
+    pairs: Sequence[Pair]  # that can be trained on
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]  # remarks about the whole, one line each
     duplicates: tuple[tuple[str, ...], ...]  # keys of files with the same content, two or more each
@@ -156,17 +156,19 @@ def to_json(report: Report) -> str:
 
 def worth_a_look(report: Report, most: int) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
     """The pictures to show, at most `most` of a kind: what is the matter, and (key, place) of each."""
-    places = {pair.key: pair.place for pair in report.pairs}
-    for left_out, reason, problems in report.groups():
-        if left_out:
-            yield f"left out: {reason}", [(p.path, p.place) for p in problems[:most]]
-    for title, groups in (
+    shown_of = (
         ("exact copies", report.duplicates),
         ("look alike", report.alike),
         ("look alike, one trained on and one held out", report.leaks),
-    ):
-        if groups:
-            keys = [key for group in groups for key in group][:most]
+    )
+    chosen = {title: [key for group in groups for key in group][:most] for title, groups in shown_of}
+    wanted = {key for keys in chosen.values() for key in keys}
+    places = {pair.key: pair.place for pair in report.pairs if pair.key in wanted} if wanted else {}
+    for left_out, reason, problems in report.groups():
+        if left_out:
+            yield f"left out: {reason}", [(p.path, p.place) for p in problems[:most]]
+    for title, keys in chosen.items():
+        if keys:
             yield title, [(key, places.get(key)) for key in keys]
     for title, indices in report.extremes:
         yield title, [(report.pairs[index].key, report.pairs[index].place) for index in indices[:most]]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import glob
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +23,7 @@ from tintype.data.files import FileError, read_file, shown
 from tintype.data.folder import list_folder
 from tintype.data.hub import is_saved, list_hub
 from tintype.data.kinds import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
+from tintype.data.pairlist import PairList
 from tintype.data.pairs import Listing, Pair, Problem, sorted_problems
 from tintype.data.remote import Archive, expand, is_url, local_archive, remote_archives
 from tintype.data.tables import list_table
@@ -34,7 +36,7 @@ MAX_LIST_BYTES = 2**24
 _WEIGHT = re.compile(r"\s+weight=(\S+)$")
 
 
-def find_pairs(data: str | Path, options: DataConfig | None = None) -> tuple[list[Pair], list[Problem]]:
+def find_pairs(data: str | Path, options: DataConfig | None = None) -> tuple[Sequence[Pair], list[Problem]]:
     """List the captioned pictures of `data` and what was left out. No picture is opened.
 
     Pairs are in an order that follows from the data alone, by key within a folder. Raises DataError if not one pair
@@ -45,7 +47,7 @@ def find_pairs(data: str | Path, options: DataConfig | None = None) -> tuple[lis
         first = next((p for p in listing.problems if p.left_out), None)
         why = f": {shown(first.path)}: {first.reason}" if first is not None else ""
         raise DataError(f"{shown(str(data))} holds no captioned pictures{why}")
-    return list(listing.pairs), list(listing.problems)
+    return listing.pairs, list(listing.problems)
 
 
 def name_of(data: str | Path) -> str:
@@ -106,7 +108,7 @@ def _matching(pattern: str) -> list[tuple[str, Archive]]:
 
 def _of_archives(archives: list[tuple[str, Archive]], options: DataConfig) -> Listing:
     names = _distinct([name for name, _ in archives])
-    return _joined([list_tar(archive, name, options) for name, (_, archive) in zip(names, archives, strict=True)])
+    return _joined(list_tar(archive, name, options) for name, (_, archive) in zip(names, archives, strict=True))
 
 
 def _of_list(path: Path, options: DataConfig) -> Listing:
@@ -121,17 +123,21 @@ def _of_list(path: Path, options: DataConfig) -> Listing:
         raise DataError(f"{shown(str(path))} lists nothing: write a folder or .tar file on each line")
     parsed = [_source(path, number, line) for number, line in sources]
     names = _distinct([name_of(source) for source, _ in parsed])
-    listings = []
-    for (number, _), (source, weight), name in zip(sources, parsed, names, strict=True):
-        try:
-            found = _listing(source, options, in_list=True)
-        except DataError as error:
-            listings.append(Listing((), (Problem(f"{path.name}:{number}", str(error)),)))
-            continue
-        pairs = tuple(replace(pair, key=f"{name}/{pair.key}", weight=weight * pair.weight) for pair in found.pairs)
-        problems = tuple(replace(problem, path=f"{name}/{problem.path}") for problem in found.problems)
-        listings.append(Listing(pairs, problems, found.num_pictures))
-    return _joined(listings)
+    return _joined(
+        _listed(f"{path.name}:{number}", name, source, weight, options)
+        for (number, _), (source, weight), name in zip(sources, parsed, names, strict=True)
+    )
+
+
+def _listed(where: str, name: str, source: str, weight: float, options: DataConfig) -> Listing:
+    """One source of a list, under a name of its own."""
+    try:
+        found = _listing(source, options, in_list=True)
+    except DataError as error:
+        return Listing((), (Problem(where, str(error)),))
+    pairs = (replace(pair, key=f"{name}/{pair.key}", weight=weight * pair.weight) for pair in found.pairs)
+    problems = tuple(replace(problem, path=f"{name}/{problem.path}") for problem in found.problems)
+    return Listing(PairList(pairs), problems, found.num_pictures)
 
 
 def _source(path: Path, number: int, line: str) -> tuple[str, float]:
@@ -161,9 +167,12 @@ def _distinct(names: list[str]) -> list[str]:
     return found
 
 
-def _joined(listings: list[Listing]) -> Listing:
-    return Listing(
-        tuple(pair for listing in listings for pair in listing.pairs),
-        sorted_problems(problem for listing in listings for problem in listing.problems),
-        sum(listing.num_pictures for listing in listings),
-    )
+def _joined(listings: Iterable[Listing]) -> Listing:
+    pairs = PairList()
+    problems: list[Problem] = []
+    num_pictures = 0
+    for listing in listings:
+        pairs.extend(listing.pairs)
+        problems += listing.problems
+        num_pictures += listing.num_pictures
+    return Listing(pairs, sorted_problems(problems), num_pictures)

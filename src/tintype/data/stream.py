@@ -76,7 +76,7 @@ class Stream(Catalog):
             if self.shape_of[other] != self.shape_of[index]:
                 continue
             seen = examine(self._places[other], self._how)
-            if seen.pixels is not None and seen.pixels.shape[1:] == shape:
+            if seen.pixels is not None and seen.shape == shape:
                 self.num_replaced += step > 0
                 return torch.from_numpy(seen.pixels)
         raise DataError(f"{shown(self.keys[index])} and the pictures after it can no longer be read: {seen.reason}")

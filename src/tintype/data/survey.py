@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice, pairwise
@@ -64,8 +65,10 @@ def survey(
 
     tally: what was done to how many pictures.
     """
-    duplicates, first = _copies(facts["sha256"]) if len(facts) else ([], np.zeros(0, dtype=np.intp))
-    groups = [[int(first[i]) for i in group] for group in alike(facts["look"][first], facts["thumb"][first])]
+    duplicates = _copies(facts["sha256"])
+    looks = facts["look"].copy()
+    looks[[other for group in duplicates for other in group[1:]]] = 0  # copies are counted once
+    groups = alike(looks, facts["thumb"])
     leaks = _leaks(groups, facts["sha256"], held_out)
     notes = [
         *_on_number(pairs, problems),
@@ -75,7 +78,7 @@ def survey(
     ]
     return Report(
         data,
-        tuple(pairs),
+        pairs,
         tuple(problems),
         tuple(notes),
         tuple(tuple(pairs[i].key for i in group) for group in duplicates),
@@ -86,13 +89,15 @@ def survey(
     )
 
 
-def _copies(sha256: NDArray[np.uint8]) -> tuple[list[list[int]], NDArray[np.intp]]:
-    """Groups of equal files, and the first of each file, ascending."""
-    whole = np.ascontiguousarray(sha256).view("V32").ravel()
-    order = np.argsort(whole, kind="stable")
-    starts = np.flatnonzero(np.r_[True, whole[order][1:] != whole[order][:-1]])
-    groups = [sorted(group.tolist()) for group in np.split(order, starts[1:]) if len(group) > 1]
-    return sorted(groups), np.sort(order[starts])
+def _copies(sha256: NDArray[np.uint8]) -> list[list[int]]:
+    """Groups of equal files."""
+    heads = np.ascontiguousarray(sha256[:, :8]).view("<u8").ravel()
+    order = np.argsort(heads, kind="stable")
+    same = np.flatnonzero(heads[order][1:] == heads[order][:-1])
+    groups: dict[bytes, list[int]] = {}
+    for place in sorted({int(order[i + step]) for i in same.tolist() for step in (0, 1)}):
+        groups.setdefault(sha256[place].tobytes(), []).append(place)
+    return sorted(group for group in groups.values() if len(group) > 1)
 
 
 def _leaks(groups: Sequence[Sequence[int]], sha256: NDArray[np.uint8], share: float) -> list[tuple[int, int]]:
@@ -109,34 +114,36 @@ def _leaks(groups: Sequence[Sequence[int]], sha256: NDArray[np.uint8], share: fl
 def _on_number(pairs: Sequence[Pair], problems: Sequence[Problem]) -> Iterable[str]:
     left_out = sum(problem.left_out for problem in problems)
     if len(pairs) == 1:
-        yield "there is only one picture: the model will memorise it and draw nothing else"
+        yield "there is only one picture: the model will memorize it and draw nothing else"
     elif 0 < len(pairs) < FEW_PICTURES:
-        yield f"{len(pairs)} pictures are few: the model will memorise them; some hundreds are a start"
+        yield f"{len(pairs)} pictures are few: the model will memorize them; some hundreds are a start"
     if left_out > MANY_LEFT_OUT * (left_out + len(pairs)):
-        yield f"{100 * left_out / (left_out + len(pairs)):.0f}% are left out: see the reasons above"
+        yield f"{100 * left_out / (left_out + len(pairs)):.0f}% are left out: see the reasons"
 
 
 def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
-    several = sum(len(pair.captions) > 1 for pair in pairs)
+    several = empty = directions = 0
+    hashes = array("q")  # of all captions, since themselves they would be the largest thing in memory
+    for pair in pairs:
+        several += len(pair.captions) > 1
+        empty += "" in pair.captions
+        directions += sum(_DIRECTIONS.search(caption) is not None for caption in pair.captions)
+        hashes.extend(map(hash, pair.captions))
     if several:
         yield f"{counted(several, 'picture')} with several captions, of which each visit draws one"
-    empty = sum("" in pair.captions for pair in pairs)
     if empty:
         yield f"{counted(empty, 'picture')} with the empty caption"
-    # Counted by hash, since a dictionary of all captions would be the largest thing in memory.
-    hashes = np.fromiter((hash(caption) for pair in pairs for caption in pair.captions), dtype=np.int64)
-    _, places, times = np.unique(hashes, return_index=True, return_counts=True)
+    _, places, times = np.unique(np.asarray(hashes), return_index=True, return_counts=True)
     repeated = int(times[times > 1].sum())
     if repeated > MANY_SHARED * len(hashes):
         most = int(places[times.argmax()])
         shared = next(islice((caption for pair in pairs for caption in pair.captions), most, None))
         example = f"{shown(shared)!r}: {times.max()}"
         yield f"{counted(repeated, 'caption')} of {len(hashes)} stand at several pictures ({example})"
-    directions = sum(_DIRECTIONS.search(caption) is not None for pair in pairs for caption in pair.captions)
     if directions:
         yield f"{counted(directions, 'caption')} with left or right: such pictures must not be mirrored in training"
     if tokens is not None:
-        cut = sum(length > tokens.limit for length in tokens.lengths)
+        cut = int((np.asarray(tokens.lengths) > tokens.limit).sum())
         if cut:
             longer = "longer than" if cut == 1 else "are longer than"
             yield (
@@ -213,5 +220,5 @@ def _extremes(pairs: Sequence[Pair], facts: NDArray[Any]) -> Iterable[tuple[str,
     stretched = np.argsort(-long / short, kind="stable")[:_EXTREMES]
     if long[stretched[0]] > 1.5 * short[stretched[0]]:
         yield "longest shapes", tuple(stretched.tolist())
-    lengths = np.array([max(map(len, pair.captions)) for pair in pairs])
+    lengths = np.fromiter((max(map(len, pair.captions)) for pair in pairs), dtype=np.int32)
     yield "longest captions", tuple(np.argsort(-lengths, kind="stable")[:_EXTREMES].tolist())

@@ -11,7 +11,8 @@ from typing import Any
 
 from tintype.config import DataConfig
 from tintype.data.captions import CAPTION_FIELDS, captions_in
-from tintype.data.files import MAX_BYTES, FileError, state_of
+from tintype.data.files import MAX_BYTES, FileError, Origin, Place, state_of
+from tintype.data.pairlist import PairList
 from tintype.data.pairs import Listing, Pair, Problem, substitute
 from tintype.errors import MissingExtraError
 
@@ -40,6 +41,10 @@ class Table:
                 for values in batch.to_pylist():
                     yield group, row, values
                     row += 1
+
+    def place(self, own: list[Any]) -> Place:
+        """The picture in row `own[1]` of row group `own[0]`."""
+        return Cell(self, own[0], own[1])
 
     def read(self, group: int, row: int) -> bytes:
         """The bytes of one picture. Raises FileError."""
@@ -74,6 +79,9 @@ class Cell:
     def read(self) -> bytes:
         return self.table.read(self.group, self.row)
 
+    def saved(self) -> tuple[Origin, list[Any]]:
+        return self.table, [self.group, self.row]
+
 
 def list_table(path: Path, name: str, options: DataConfig) -> Listing:
     """The captioned pictures inside a Parquet file; keys are `name` and the number of the row."""
@@ -82,7 +90,7 @@ def list_table(path: Path, name: str, options: DataConfig) -> Listing:
         if not table.column or not table.texts:
             needs = f"a column of pictures ({', '.join(PICTURE_COLUMNS[:3])}) and one of captions (text)"
             return Listing((), (Problem(name, f"not read: it needs {needs}", False),))
-        pairs, problems = [], []
+        pairs, problems = PairList(), []
         for number, (group, row, values) in enumerate(table.captions()):
             key = f"{name}/{number:08d}"
             captions, reason = captions_in(values)
@@ -91,7 +99,7 @@ def list_table(path: Path, name: str, options: DataConfig) -> Listing:
                 pairs.append(Pair(key, Cell(table, group, row), captions))
             else:
                 problems.append(Problem(key, reason))
-        return Listing(tuple(pairs), tuple(problems), len(pairs) + len(problems))
+        return Listing(pairs, tuple(problems), len(pairs) + len(problems))
     except FileError as error:
         return Listing((), (Problem(name, str(error)),))
 

@@ -12,11 +12,11 @@ import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from tintype.config import DataConfig
 from tintype.data.captions import MAX_CAPTION_BYTES, NO_CAPTION, captions_in, captions_of, decode_text
-from tintype.data.files import MAX_BYTES, FileError
+from tintype.data.files import MAX_BYTES, FileError, Origin, Place
 from tintype.data.kinds import CAPTION_SUFFIXES, PICTURE_SUFFIXES, foreign
 from tintype.data.pairs import Listing, Pair, Problem, substitute
 from tintype.data.remote import Archive
@@ -39,6 +39,16 @@ class Member:
 
     def read(self) -> bytes:
         return self.archive.read(self.offset, self.size)
+
+    def saved(self) -> tuple[Origin, list[Any]]:
+        return _Members(self.archive), [self.offset, self.size]
+
+
+class _Members(NamedTuple):
+    archive: Archive
+
+    def place(self, own: list[Any]) -> Place:
+        return Member(self.archive, own[0], own[1])
 
 
 class _Part(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,7 +118,7 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
     return config, models.read_tokenizer(found), found
 
 
-def _text(config: Config, pairs: list[Pair]) -> tuple[Config, str | None, TextEncoder]:
+def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, TextEncoder]:
     """Complete the text settings of a new model: its vocabulary, or the width of its encoder's states."""
     tokenizer = None
     if config.text.encoder == "learned":
@@ -130,7 +130,9 @@ def _text(config: Config, pairs: list[Pair]) -> tuple[Config, str | None, TextEn
     return config, tokenizer, encoder
 
 
-def _say_report(data: str, pack: Pack | Stream, pairs: list[Pair], held_out: float | None, console: Console) -> None:
+def _say_report(
+    data: str, pack: Pack | Stream, pairs: Sequence[Pair], held_out: float | None, console: Console
+) -> None:
     """Tell what a check finds: all of it at the start of a run, later (held_out is None) only what is left out."""
     if held_out is None:
         used = set(pack.keys)
@@ -146,7 +148,7 @@ class _Making:
     """What a training copy, or a catalog, is made from."""
 
     config: Config
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     problems: list[Problem]
     encoder: TextEncoder
     exclusions: Exclusions
