@@ -194,7 +194,7 @@ def on_model(options: argparse.Namespace) -> None:
     if pipeline.config.sample != OWN:
         peers = {"tintype, the model's own settings": own(pipeline.config.sample), **peers}
     same_start = {name: peer for name, peer in peers.items() if "flow" not in name}  # all from SIGMA_MAX
-    wanted = options.only.split(",")
+    wanted = options.only.split("|")
     same_start = {
         name: peer
         for name, peer in same_start.items()
@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, help="pictures (512 on mixtures, 32 of a model)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guidance", type=float)
-    parser.add_argument("--only", default="", help="model: peers with one of these in their name: UniPC,DPMSolver++ 2M")
+    parser.add_argument("--only", default="", help="model: peers with one of these in their name: UniPC|DPMSolver++ 2M")
     parser.add_argument("--rows", type=int, default=6, help="peers to show, best first")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--save", action="store_true", help="grids: keep the best in the config.json of a model folder")
