@@ -2,9 +2,8 @@
 
     python bench/sampling.py mixtures             error on exact mixtures at 8, 12, 16, 20 evaluations; all run in fp32
     python bench/sampling.py model  --model M     distance to the model's own picture after 500 evaluations
-    python bench/sampling.py grids  --model M     the same, for each of our samplers and grids; --save keeps the best
+    python bench/sampling.py grids  --model M     fit a grid to the model; --save keeps it in its settings
     python bench/sampling.py overhead             time of a step outside the network, 64 px, one picture
-    python bench/sampling.py rounds --model M     pictures led back to noise and developed again: PSNR
 
 Every row is the same network object on the same starting noise. See peers.py for what the peers need installed.
 """
@@ -14,10 +13,12 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from peers import SIGMA_MAX, SIGMA_MIN, Peer, diffusers_peers, k_diffusion_peers, log_uniform_betas
@@ -34,6 +35,8 @@ from tintype.options import write_over
 from tintype.pipeline import Pipeline
 
 BUDGETS = (8, 12, 16, 20)
+CENTERS = (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
+SPREADS = (0.9, 1.1, 1.4, 2.0)
 OWN = SampleConfig()
 
 
@@ -57,15 +60,22 @@ def mixtures() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     return {name: (w, m[:, :, None, None], v) for name, (w, m, v) in worlds.items()}
 
 
-def own(sampler: str = OWN.sampler, grid: str = OWN.grid, center: float = OWN.grid_center) -> Peer:
+def own(chosen: SampleConfig = OWN) -> Peer:
+    """Our sampler and grid as a model's settings say."""
+
     def run(denoise: Denoise, noise: Tensor, num: int) -> tuple[Tensor, float]:
-        steps = num
-        while num_evaluations(SAMPLERS[sampler], GRIDS[grid](steps, SIGMA_MIN, SIGMA_MAX, center)) > num:
-            steps -= 1
-        sigmas = GRIDS[grid](steps, SIGMA_MIN, SIGMA_MAX, center)
+        sigmas, sampler = levels(chosen, num), chosen.sampler
+        for steps in range(num - 1, 0, -1):
+            if num_evaluations(SAMPLERS[sampler], sigmas) <= num:
+                break
+            sigmas = levels(chosen, steps)
         return sample(SAMPLERS[sampler], denoise, SIGMA_MAX * noise, sigmas), SIGMA_MAX
 
     return run
+
+
+def levels(chosen: SampleConfig, steps: int) -> Tensor:
+    return GRIDS[chosen.grid](steps, SIGMA_MIN, SIGMA_MAX, chosen.grid_center, chosen.grid_spread)
 
 
 def rms(a: Tensor, b: Tensor) -> float:
@@ -95,6 +105,7 @@ def compare(
                 truth[first] = follow(exact, noise.double(), first)
             row.append(rms(end, truth[first]))
         table[name] = row
+        print(f"{name}: {row}", file=sys.stderr, flush=True)
     return table
 
 
@@ -124,68 +135,127 @@ def all_peers() -> dict[str, Peer]:
 
 def on_mixtures(options: argparse.Namespace) -> None:
     peers = {"tintype, default": own(), **all_peers()}
-    squares: dict[str, list[float]] = {name: [0.0] * len(BUDGETS) for name in peers}
+    squares: dict[str, list[float]] = {}
     worlds = mixtures()
     for world, parts in worlds.items():
         noise = normal(options.seed, Purpose.START, torch.arange(options.num), tuple(parts[1].shape[1:]))
         single = mixture_denoiser(*(part.float() for part in parts))
-        table = compare(peers, single, noise, {}, mixture_denoiser(*parts))
+        exact = mixture_denoiser(*parts)
+        known = normal(options.seed + 1, Purpose.START, torch.arange(32), tuple(parts[1].shape[1:]))
+        best = min(fitted(Judge(single, known, follow(exact, known.double(), SIGMA_MAX))), key=lambda trial: trial[0])[
+            1
+        ]
+        peers["tintype, fitted to 32 others"] = own(best)
+        table = compare(peers, single, noise, {}, exact)
         print(f"\n{world}: RMS error of {options.num} pictures")
         show(table, options.rows)
         for name, row in table.items():
-            squares[name] = [total + error**2 / len(worlds) for total, error in zip(squares[name], row, strict=True)]
+            before = squares.get(name, [0.0] * len(BUDGETS))
+            squares[name] = [total + error**2 / len(worlds) for total, error in zip(before, row, strict=True)]
     print("\nall mixtures together")
     show({name: [math.sqrt(total) for total in row] for name, row in squares.items()}, options.rows)
 
 
-def of_model(options: argparse.Namespace) -> tuple[Denoise, Tensor, Tensor]:
-    """The guided denoiser of a model for some captions, starting noise, and its pictures after 500 evaluations."""
-    pipeline = Pipeline.load(options.model, options.device)
-    pipeline.one_by_one = False
-    texts = [caption for caption, _ in captions(options.num, 1_000_003)]
+class Judge(NamedTuple):
+    """Pictures of a model, or of a mixture, that a sampler is to come close to."""
+
+    denoise: Denoise
+    noise: Tensor
+    truth: Tensor  # after 500 evaluations, or exactly
+
+    def errors(self, chosen: SampleConfig, num: int) -> Tensor:
+        """RMS distance of each picture after so many evaluations."""
+        made, _ = own(chosen)(self.denoise, self.noise, num)
+        return (made.double() - self.truth.double()).flatten(1).square().mean(1).sqrt()
+
+
+def of_model(pipeline: Pipeline, options: argparse.Namespace, first: int) -> Judge:
+    """The guided denoiser of a model for some captions, and its pictures after 500 evaluations."""
+    texts = [caption for caption, _ in captions(options.num, first)]
     request = pipeline.request(texts, seeds=options.seed, guidance=options.guidance)
     denoise = pipeline.denoise(request)
     shape = (pipeline.config.net.channels, request.height, request.width)
-    noise = normal(options.seed, Purpose.START, torch.arange(len(texts)), shape).to(pipeline.device)
-    sigmas = GRIDS["log_snr"](500, SIGMA_MIN, SIGMA_MAX, 1.0)
-    return denoise, noise, sample(SAMPLERS["unipc"], denoise, SIGMA_MAX * noise, sigmas)
+    noise = normal(first, Purpose.START, torch.arange(len(texts)), shape).to(pipeline.device)
+    return Judge(
+        denoise, noise, sample(SAMPLERS["unipc"], denoise, SIGMA_MAX * noise, log_snr_sigmas(500, SIGMA_MIN, SIGMA_MAX))
+    )
+
+
+def loaded(options: argparse.Namespace) -> Pipeline:
+    pipeline = Pipeline.load(options.model, options.device)
+    pipeline.one_by_one = False
+    return pipeline
 
 
 def on_model(options: argparse.Namespace) -> None:
-    denoise, noise, truth = of_model(options)
+    pipeline = loaded(options)
+    denoise, noise, truth = of_model(pipeline, options, 1_000_003)
     peers = {"tintype, default": own(), **all_peers()}
+    if pipeline.config.sample != OWN:
+        peers = {"tintype, the model's own settings": own(pipeline.config.sample), **peers}
     same_start = {name: peer for name, peer in peers.items() if "flow" not in name}  # all from SIGMA_MAX
+    wanted = options.only.split("|")
+    same_start = {
+        name: peer
+        for name, peer in same_start.items()
+        if name.startswith("tintype") or any(part in name for part in wanted)
+    }
     table = compare(same_start, denoise, noise, {SIGMA_MAX: truth}, denoise)
     print(f"{options.model}: RMS distance to its own pictures after 500 evaluations, {options.num} captions")
     show(table, options.rows)
 
 
+def fitted(judge: Judge) -> Iterator[tuple[float, SampleConfig]]:
+    """Every choice of grid for `unipc`, and how good it is: the mean logarithm of the errors.
+
+    The mean of logarithms, since a few pictures that end as another picture would decide a mean of squares.
+    """
+    choices = [replace(OWN, grid="log_snr")]
+    choices += [replace(OWN, grid_center=center, grid_spread=spread) for center in CENTERS for spread in SPREADS]
+    for chosen in choices:
+        score = statistics.fmean(float(judge.errors(chosen, num).clamp_min(1e-9).log().mean()) for num in BUDGETS)
+        yield score, chosen
+
+
 def on_grids(options: argparse.Namespace) -> None:
-    denoise, noise, truth = of_model(options)
-    choices = {f"tintype {name}, log_snr": own(name, "log_snr") for name in ("unipc", "dpmpp_2m", "deis_3")}
-    for center in (0.35, 0.7, 1.4, 2.8):
-        choices |= {
-            f"tintype {name}, {grid} {center}": own(name, grid, center)
-            for name in ("unipc", "dpmpp_2m")
-            for grid in ("logistic", "flow")
-        }
-    table = compare(choices, denoise, noise, {SIGMA_MAX: truth}, denoise)
-    ranked = sorted(table, key=lambda name: sum(map(math.log, table[name])))
-    for name in ranked:
-        print(f"{name:44}" + "".join(f"{error:9.4f}" for error in table[name]))
-    if options.save:
-        keep(Path(options.model), ranked[0])
+    """Fit a grid to a model on some captions, and look at others whether it is better than the default."""
+    pipeline = loaded(options)
+    judge = of_model(pipeline, options, 2_000_003)
+    trials = []
+    for score, chosen in fitted(judge):
+        trials.append((score, chosen))
+        print(f"{named(chosen):32} geometric mean of the errors {math.exp(score):.4f}", flush=True)
+    best = min(trials, key=lambda trial: trial[0])[1]
+    others = of_model(pipeline, options, 1_000_003)
+    won = []
+    for num in BUDGETS:
+        before, after = others.errors(OWN, num), others.errors(best, num)
+        won.append(float((after / before).log().mean()))
+        print(
+            f"other captions, {num:2} evaluations: median {before.median():.4f} -> {after.median():.4f}, "
+            f"RMS {before.square().mean().sqrt():.4f} -> {after.square().mean().sqrt():.4f}"
+        )
+    if not options.save:
+        return
+    if best == OWN or statistics.fmean(won) >= 0:
+        print("no grid is better than the default there: nothing is changed")
+        return
+    keep(Path(options.model), best)
 
 
-def keep(folder: Path, name: str) -> None:
-    """Make the choice with this name the model's own setting, in its config.json."""
-    sampler, grid = name.removeprefix("tintype ").split(", ")
-    kind, _, center = grid.partition(" ")
+def named(chosen: SampleConfig) -> str:
+    if chosen.grid == "log_snr":
+        return "log_snr"
+    return f"{chosen.grid} center {chosen.grid_center:g} spread {chosen.grid_spread:g}"
+
+
+def keep(folder: Path, best: SampleConfig) -> None:
+    """Make a grid the model's own setting, in its config.json."""
     path = folder / "config.json"
     config = Config.from_json(path.read_text(encoding="utf-8"))
-    chosen = replace(config.sample, sampler=sampler, grid=kind, grid_center=float(center or config.sample.grid_center))
-    write_over(path, replace(config, sample=chosen).to_json().encode())
-    print(f"{path}: now with {sampler} on the grid {grid}")
+    grid = {"grid": best.grid, "grid_center": best.grid_center, "grid_spread": best.grid_spread}
+    write_over(path, replace(config, sample=replace(config.sample, **grid)).to_json().encode())
+    print(f"{path}: now with the grid {named(best)}")
 
 
 def overhead(options: argparse.Namespace) -> None:
@@ -195,7 +265,7 @@ def overhead(options: argparse.Namespace) -> None:
     steps = 20
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     answer = x / 2
-    sigmas = GRIDS[OWN.grid](steps, SIGMA_MIN, SIGMA_MAX, OWN.grid_center)
+    sigmas = levels(OWN, steps)
 
     def ours() -> None:
         sample(SAMPLERS[OWN.sampler], lambda x, sigma: answer, x, sigmas)
@@ -219,29 +289,15 @@ def overhead(options: argparse.Namespace) -> None:
     print(f"ratio {statistics.median(a / b for a, b in rounds):.3f} (median of {len(rounds)} pairs)")
 
 
-def psnrs(pipeline: Pipeline, num: int, guidance: float | None) -> Iterator[float]:
-    texts = [caption for caption, _ in captions(num, 1_000_003)]
-    for seed, (text, picture) in enumerate(zip(texts, pipeline.generate(texts), strict=True)):
-        (back,) = pipeline.generate(text, seeds=seed, init_image=picture, invert=text, guidance=guidance)
-        a, b = (torch.frombuffer(bytearray(p.tobytes()), dtype=torch.uint8).double() for p in (picture, back))
-        yield 20 * math.log10(255) - 10 * math.log10(max(1e-9, (a - b).square().mean().item()))
-
-
-def there_and_back(options: argparse.Namespace) -> None:
-    pipeline = Pipeline.load(options.model, options.device)
-    found = sorted(psnrs(pipeline, options.num, options.guidance))
-    print(f"{options.num} pictures: PSNR at least {found[0]:.1f} dB, median {statistics.median(found):.1f} dB")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Accuracy per evaluation, and the cost of a step.")
-    runs = {"mixtures": on_mixtures, "model": on_model, "grids": on_grids}
-    runs |= {"overhead": overhead, "rounds": there_and_back}
+    runs = {"mixtures": on_mixtures, "model": on_model, "grids": on_grids, "overhead": overhead}
     parser.add_argument("what", choices=runs)
     parser.add_argument("--model", default="shapes")
     parser.add_argument("--num", type=int, help="pictures (512 on mixtures, 32 of a model)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--only", default="", help="model: peers with one of these in their name: UniPC|DPMSolver++ 2M")
     parser.add_argument("--rows", type=int, default=6, help="peers to show, best first")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--save", action="store_true", help="grids: keep the best in the config.json of a model folder")

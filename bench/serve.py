@@ -113,6 +113,28 @@ async def gauges(http: httpx.AsyncClient) -> tuple[float, float]:
     return float(found[0][1]) if found[0] else -1, float(found[1][1]) if found[1] else -1
 
 
+async def heartbeats(late: list[float]) -> None:
+    """How late an event loop without work is on this machine at the same time: what the server cannot be blamed for."""
+    while True:
+        due = time.perf_counter() + 0.05
+        await asyncio.sleep(0.05)
+        late.append(time.perf_counter() - due)
+
+
+def idle_lags() -> None:
+    """Run by `measure` as a process of its own, until its input is closed: prints how late its heartbeats were."""
+    late: list[float] = []
+
+    async def until_told() -> None:
+        task = asyncio.create_task(heartbeats(late))
+        await asyncio.to_thread(sys.stdin.read)
+        task.cancel()
+
+    asyncio.run(until_told())
+    counts = {f"later than {limit} s": sum(lag > limit for lag in late) for limit in (0.01, 0.05, 0.1)}
+    print(json.dumps({"heartbeats": len(late), **counts}))
+
+
 async def lags(http: httpx.AsyncClient) -> dict[str, Any]:
     """How late the server's event loop was to its own heartbeat, over all of the load so far."""
     text = (await http.get("/metrics")).text
@@ -170,6 +192,9 @@ async def measure(url: str, pid: int, options: argparse.Namespace) -> dict[str, 
         load = Load(http, options.steps)
         await load.make()
         result: dict[str, Any] = {}
+        idle = subprocess.Popen(
+            [sys.executable, __file__, "--idle"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         ratios = []
         for _ in range(options.repeats):
             start = time.perf_counter()
@@ -191,6 +216,7 @@ async def measure(url: str, pid: int, options: argparse.Namespace) -> dict[str, 
             answers, seconds = await poisson(load, share * best, options.seconds)
             result[f"poisson {share * best:.1f}/s"] = summary(answers, seconds)
         result["event loop"] = await lags(http)
+        result["idle loop"] = json.loads(idle.communicate()[0])
         result["hang-ups"] = await hang_ups(load, http)
         if options.minutes:
             result["memory"] = await memory(load, pid, options.minutes)
@@ -205,7 +231,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of sixteen together and one after another")
     parser.add_argument("--minutes", type=float, default=0.0, help="of watching memory")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--idle", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.idle:
+        return idle_lags()
     command = [sys.executable, "-m", "tintype", "serve", options.model, "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None

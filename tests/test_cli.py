@@ -111,6 +111,7 @@ EDITS: dict[str, list[str]] = {
     "outpaint": ["--init-image", "red.png", "--outpaint", "4,0,0,8"],
     "outpaint under a mask": ["--init-image", "red.png", "--outpaint", "4", "--mask", "mask.png"],
     "invert": ["--init-image", "red.png", "--invert", "a red circle", "--steps", "3"],
+    "a weaker model as the guide": ["--guide", "tiny", "--guidance", "2"],
     "vary": ["--num-images", "2", "--vary", "0.3"],
     "vary what is inverted": ["--init-image", "red.png", "--invert", "x", "--steps", "2", "--vary", "0.2"],
     "the first of a series": ["--num-images", "1", "--vary", "0.3"],

@@ -48,6 +48,7 @@ NEIGHBORS = {
     "train": {"pipeline", "receipt", "request", "models"},
     "pipeline": {"answers", "starting", "receipt", "request", "models"},
     "answers": {"request"},
+    "receipt": {"request"},
     "making": {"preview"},
     "starting": {"request"},
 }

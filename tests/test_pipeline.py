@@ -19,12 +19,12 @@ from torch import Tensor
 
 from tintype import checkpoint
 from tintype.diffusion.noise import Purpose, normal
-from tintype.diffusion.samplers import SAMPLERS, sample
+from tintype.diffusion.samplers import SAMPLERS, finish, sample
 from tintype.diffusion.sigmas import karras_sigmas, log_snr_sigmas
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.nets.conditioning import Conditioning
 from tintype.nets.dit import TextKeys
-from tintype.pipeline import Pipeline, finish
+from tintype.pipeline import Pipeline
 
 CAPTIONS = ["a red circle", "a blue square left of a green star", "a red circle", "ein Haus am See"]
 
@@ -274,6 +274,31 @@ def test_high_orders_step_back_under_strong_guidance_and_the_receipt_says_so(pip
         assert pipeline.request("a star", sampler=sampler, guidance=4).sampler == sampler
         request = pipeline.request("a star", sampler=sampler, guidance=8)
         assert pipeline.receipts(request)[0].sampler == strong
+
+
+def test_a_weaker_model_can_be_the_guide(pipeline: Pipeline, tiny_model: Path, tmp_path: Path) -> None:
+    weights = load_file(tiny_model / "model.safetensors")
+    weak = tmp_path / "weak"
+    shutil.copytree(tiny_model, weak)
+    save_file({name: weight * 0.9 for name, weight in weights.items()}, weak / "model.safetensors")
+    guided = Pipeline.load(tiny_model, "cpu", guide=weak)
+    settings: dict[str, Any] = {"steps": 4, "seeds": 2, "interval": (0.0, 100.0)}
+    x, sigma = torch.full((2, 3, 16, 16), 0.3), torch.tensor([2.0, 2.0])
+    request = guided.request(CAPTIONS[:2], guidance=2.5, **settings)
+    answer = guided.denoise(request)(x, sigma)
+    plain = [
+        which.denoise(which.request(CAPTIONS[:2], guidance=1, **settings))(x, sigma)
+        for which in (pipeline, Pipeline.load(weak, "cpu"))
+    ]
+    torch.testing.assert_close(answer, plain[1] + 2.5 * (plain[0] - plain[1]))
+    assert same(
+        guided.generate(CAPTIONS[0], guidance=1, **settings)[0],
+        pipeline.generate(CAPTIONS[0], guidance=1, **settings)[0],
+    )
+    assert guided.receipts(request)[0].guide == "weak"
+    assert guided.receipts(request)[0].guide_hash not in ("", guided.model_hash)
+    with pytest.raises(ConfigError, match="negative"):
+        guided.generate("x", negative="y")
 
 
 def test_guidance_may_differ_from_picture_to_picture(pipeline: Pipeline) -> None:

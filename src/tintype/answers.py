@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tintype.denoiser import Denoiser
-from tintype.diffusion.guidance import guide_pair
+from tintype.diffusion.guidance import guide, guide_pair
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import per_sample
 from tintype.nets.dit import TextKeys, join
@@ -26,10 +26,11 @@ def texts_of(request: Request) -> list[str]:
     return list(dict.fromkeys([*request.captions, *request.captions_to, *guided, *known]))
 
 
-def answering(asking: Asking, request: Request) -> Denoise:
+def answering(asking: Asking, request: Request, reference: Denoise | None = None) -> Denoise:
     """The denoiser of a request's pictures: with and without the caption at once, and without only in the interval.
 
-    Two captions of one picture are mixed as their answers are, by its share.
+    Two captions of one picture are mixed as their answers are, by its share. reference: what to steer away from, in
+    place of the same network without the caption.
     """
     told = [request.captions, request.captions_to] if request.captions_to else [request.captions]
     shares = torch.tensor(request.shares)
@@ -44,6 +45,8 @@ def answering(asking: Asking, request: Request) -> Denoise:
 
     if all(scale == 1 for scale in request.guidance):
         return plain
+    if reference is not None:
+        return guide(plain, reference, torch.tensor(request.guidance), request.interval)
     ask_all = asking([*told, (request.negative,) * len(request)])
 
     def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:

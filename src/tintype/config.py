@@ -107,6 +107,7 @@ class SampleConfig:
     steps: int = 16
     grid: str = "logistic"  # a name in diffusion.sigmas.GRIDS
     grid_center: float = 0.7  # sigma around which the steps of a grid are, at the resolution of training
+    grid_spread: float = 1.1  # how widely: 1 is even in flow time; the wider, the more even in ln sigma
     guidance: float = 3.0
     guidance_min: float = 0.4  # guidance acts on noise levels between these two
     guidance_max: float = 10.0
@@ -193,6 +194,7 @@ def check(config: Config) -> None:
         ("steps", sample.steps, 1, 1000),
         ("guidance", sample.guidance, 0, 100),
         ("grid_center", sample.grid_center, 1e-3, 1e4),
+        ("grid_spread", sample.grid_spread, 0.1, 10),
     ]
     for name, value, low, high in ranges:
         if not (math.isfinite(value) and low <= value <= high):

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from tintype import options
+from tintype import models, options
 from tintype.data.pictures import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
@@ -31,7 +31,7 @@ def generate(args: Namespace) -> int:
         raise ConfigError(f"{', '.join('--' + name for name in edits)} change a picture: give it with --init-image")
     captions = _captions(args)
     init_image, mask = _read(args.init_image), _read(args.mask)
-    pipeline = Pipeline.load(args.model, args.device)
+    pipeline = Pipeline.load(args.model, args.device, args.guide)
     series = args.to_caption is not None or args.to_seed is not None or args.vary is not None
     num = args.num_images or (FRAMES if series else 1)
     if series and len(captions) > 1:
@@ -88,7 +88,7 @@ def redo(args: Namespace) -> int:
         wanted = [name for name, used in (("--init-image", receipt.init_image), ("--mask", masked)) if used]
         raise ConfigError(f"this picture can be made again with {' and '.join(wanted) or 'no --init-image or --mask'}")
     init_image, mask = _read(args.init_image), _read(args.mask)
-    pipeline = _model_of(receipt, args.model, args.device)
+    pipeline = _model_of(receipt, args.model, args.guide, args.device)
     request = pipeline.request(
         receipt.caption,
         seeds=[receipt.seed],
@@ -99,6 +99,7 @@ def redo(args: Namespace) -> int:
         sampler=receipt.sampler,
         grid=receipt.grid,
         center=receipt.center,
+        spread=receipt.spread,
         negative=receipt.negative,
         init_image=init_image,
         strength=receipt.strength if receipt.init_image else None,
@@ -195,20 +196,26 @@ def _save_steps(path: Path, frames: Sequence[Frame], num_pictures: int) -> Path:
     return options.write_over(path, animation(frames, kind) if animated else contact_sheet(frames))
 
 
-def _model_of(receipt: Receipt, model: str | None, device: str | None) -> Pipeline:
-    if model is not None:
-        return Pipeline.load(model, device)
-    try:
-        return Pipeline.load(receipt.model, device)
-    except CheckpointError:
-        name = receipt.model
-        raise CheckpointError(f"the model of this picture, {name!r}, is not here: give --model FOLDER") from None
+def _model_of(receipt: Receipt, model: str | None, guide: str | None, device: str | None) -> Pipeline:
+    if guide is not None and not receipt.guide:
+        raise ConfigError("this picture was made without --guide")
+    for given, name, what in ((model, receipt.model, "model"), (guide, receipt.guide, "guide")):
+        if given is None and name:
+            try:
+                models.find(name)
+            except CheckpointError:
+                raise CheckpointError(
+                    f"the {what} of this picture, {name!r}, is not here: give --{what} FOLDER"
+                ) from None
+    return Pipeline.load(model or receipt.model, device, guide or receipt.guide or None)
 
 
 def _differences(before: Receipt, now: Receipt) -> Iterator[str]:
     """What is not as it was when the picture was made."""
     if before.model_hash != now.model_hash:
         yield f"model {now.model} has other weights than the picture was made with ({before.model_hash[:10]})"
+    if before.guide_hash != now.guide_hash:
+        yield f"the guide {now.guide} has other weights than the one of the picture ({before.guide_hash[:10]})"
     if before.version != now.version:
         yield f"the picture was made with tintype {before.version}, this is {now.version}"
     if before.init_image != now.init_image:

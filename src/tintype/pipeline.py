@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype import __version__, models
+from tintype import models
 from tintype.answers import Texts, answering, in_one_call, one_after_another, one_by_one, repaint, texts_of
-from tintype.canvas import digest
-from tintype.codec import PixelCodec
+from tintype.checks import side
+from tintype.codec import PixelCodec, pictures_of, pixels_of
 from tintype.config import Config
 from tintype.denoiser import Denoiser
 from tintype.diffusion.noise import step_noise
-from tintype.diffusion.ode import invert
-from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, num_evaluations, steps_of
+from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, finish, num_evaluations, steps_of
 from tintype.diffusion.sigmas import GRIDS
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.nets.conditioning import Conditioning
-from tintype.receipt import Receipt, clean
+from tintype.receipt import Receipt, clean, receipts_of
 from tintype.request import Options, Request, make_request
-from tintype.starting import mixed_noise, noise_of, sigmas_of, start_of
+from tintype.starting import led_back, mixed_noise, noise_of, own_noise, sigmas_of, start_of
 
+T = TypeVar("T")
 Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
 
 
@@ -37,6 +37,8 @@ class Pipeline:
         denoiser: used as it is; a denoiser in training may be lent.
         device: where to compute; None leaves the denoiser where it is.
         name, model_hash: for receipts.
+        guide: a weaker model, such as an early checkpoint. Guidance then steers away from what it makes of the caption,
+            in place of what this model makes of no caption (autoguidance, 2406.02507).
 
     `one_by_one`, set on CPUs, gives the network one picture at a time: matrix products choose their order of summing by
     the size of the batch, and only so is a picture the same to the last bit alone and among others. Elsewhere pictures
@@ -49,6 +51,7 @@ class Pipeline:
         device: torch.device | str | None = None,
         name: str = "",
         model_hash: str = "",
+        guide: Pipeline | None = None,
     ) -> None:
         self.denoiser = denoiser if device is None else denoiser.to(device)
         self.device = next(denoiser.parameters()).device
@@ -57,10 +60,15 @@ class Pipeline:
         self.one_by_one = self.device.type == "cpu"
         self.name = name
         self.model_hash = model_hash
+        self.guide = guide
+        if guide is not None and guide.config.net.channels != self.config.net.channels:
+            raise ConfigError(f"{guide.name} cannot guide {name}: it makes pictures of other channels")
 
     @classmethod
-    def load(cls, model: str | Path, device: torch.device | str | None = None) -> Pipeline:
-        """Load a shipped name, a model folder or a run folder (while it trains: its newest checkpoint).
+    def load(
+        cls, model: str | Path, device: torch.device | str | None = None, guide: str | Path | None = None
+    ) -> Pipeline:
+        """Load a shipped name, a model folder or a run folder (while it trains: its newest checkpoint), and its guide.
 
         `device` None chooses a GPU if there is one. No code is run: safetensors and JSON only. Raises CheckpointError.
         """
@@ -71,34 +79,10 @@ class Pipeline:
         except RuntimeError:
             raise CheckpointError(f"{found.folder}: the weights do not fit config.json; copy the model again") from None
         denoiser.eval().requires_grad_(False)
-        return cls(denoiser, _device(device), found.name, models.weights_hash(found))
+        weak = None if guide is None else cls.load(guide, device)
+        return cls(denoiser, _device(device), found.name, models.weights_hash(found), weak)
 
-    def generate(
-        self,
-        captions: str | Sequence[str],
-        *,
-        seeds: int | Sequence[int] | None = None,
-        indices: Sequence[int] | None = None,
-        steps: int | None = None,
-        guidance: float | Sequence[float] | None = None,
-        interval: tuple[float, float] | None = None,
-        sampler: str | None = None,
-        grid: str | None = None,
-        center: float | None = None,
-        negative: str | None = None,
-        init_image: Image.Image | None = None,
-        strength: float | None = None,
-        mask: Image.Image | None = None,
-        outpaint: Sequence[int] | None = None,
-        invert: str | None = None,
-        captions_to: str | Sequence[str] | None = None,
-        seeds_to: int | Sequence[int] | None = None,
-        indices_to: Sequence[int] | None = None,
-        shares: Sequence[float] | None = None,
-        variation: float | None = None,
-        width: int | None = None,
-        height: int | None = None,
-    ) -> list[Image.Image]:
+    def generate(self, captions: str | Sequence[str], **options: Unpack[Options]) -> list[Image.Image]:
         """Make one picture per caption; None means the model's own setting.
 
         Args:
@@ -109,7 +93,7 @@ class Pipeline:
                 number, or one per caption.
             interval: lowest and highest noise level at which guidance acts.
             sampler, grid: names in SAMPLERS and GRIDS.
-            center: noise level around which the grid's steps are, for grids that have one.
+            center, spread: noise level around which the grid's steps are, and how widely, for grids that have these.
             negative: text to steer away from.
             init_image, strength: start from this picture with noise on it, from 0.01 (a touch) to 1 (static);
                 default 0.6.
@@ -117,8 +101,8 @@ class Pipeline:
             outpaint: pixels to paint around init_image: left, top, right, bottom. The picture is fitted into what they
                 leave of width x height.
             invert: the caption of init_image. It is led back to the noise it comes from, to `strength` of the way
-                (default: all), and developed again from there: under the same caption to about the same picture, as
-                far as the network is smooth.
+                (default: all), and developed again from there: under the same caption to the same picture, if the
+                sampler is `euler`, as it is by default.
             captions_to, seeds_to, shares: mix in another caption, another starting noise (spherically), by a share from
                 0 to 1 per picture; default: evenly from the first picture to the last. `indices_to` go with `seeds_to`,
                 0 if not given.
@@ -128,45 +112,29 @@ class Pipeline:
 
         Raises ConfigError for a setting out of range.
         """
-        request = self.request(
-            captions,
-            seeds=seeds,
-            indices=indices,
-            steps=steps,
-            guidance=guidance,
-            interval=interval,
-            sampler=sampler,
-            grid=grid,
-            center=center,
-            negative=negative,
-            init_image=init_image,
-            strength=strength,
-            mask=mask,
-            outpaint=outpaint,
-            invert=invert,
-            captions_to=captions_to,
-            seeds_to=seeds_to,
-            indices_to=indices_to,
-            shares=shares,
-            variation=variation,
-            width=width,
-            height=height,
-        )
+        request = self.request(captions, **options)
         parts = request.parts(self.batch_limit(request))
         return [picture for part in parts for picture in self.pictures(finish(self.run(part)))]
 
-    def stream(self, captions: str | Sequence[str], **same: Unpack[Options]) -> Generator[Step, None, Tensor]:
-        """Watch `generate`, with the same options, work on one batch: a Step per evaluation of the network.
+    def stream(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Generator[Step, None, Tensor]:
+        """Watch `generate`, with the same options, work on one batch: a Step per evaluation of the network; on the
+        way back to noise that `invert` takes, one per noise level.
 
         `pictures(step.denoised)` shows the guess of a step; the generator's return value, [B, 3, H, W], is the finished
         picture, and so is the guess of the last step, except after `invert`. Closing the iterator cancels and frees
         what it held. Raises ConfigError.
         """
-        return self.run(self.request(captions, **same))
+        return self.run(self.request(captions, **options))
 
-    def request(self, captions: str | Sequence[str], **same: Unpack[Options]) -> Request:
+    def request(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Request:
         """The options of `generate`, completed and checked. Raises ConfigError."""
-        return make_request(self.config, SAMPLERS, GRIDS, captions, **same)
+        request = make_request(self.config, SAMPLERS, GRIDS, captions, options)
+        if self.guide is not None:
+            if request.negative:
+                raise ConfigError("negative goes with guidance away from a text, not from another model")
+            side("width", request.width, self.guide.config.net.patch, request.width)
+            side("height", request.height, self.guide.config.net.patch, request.height)
+        return request
 
     def batch_limit(self, request: Request) -> int:
         """How many pictures of a request to work on at once; bounds memory."""
@@ -179,18 +147,27 @@ class Pipeline:
         sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
         channels, sigma = self.config.net.channels, sigmas[0].item()
         x0 = None if request.init_image is None else self._encoded(request.init_image)
-        skipped, total = 0, num_evaluations(sampler, sigmas)
-        if request.invert is None or x0 is None:
-            x = start_of(noise_of(request, channels).to(self.device), sigma, x0)
-        else:
-            known = replace(request, captions=(request.invert,) * len(request), captions_to=(), mask=None)
-            skipped = num_evaluations(invert, sigmas)
-            total += skipped
-            back = steps_of(invert, self._denoise(known, texts), x0.repeat(len(request), 1, 1, 1), sigmas)
-            found = yield from _renumbered(back, 0, total)
-            x = sigma * mixed_noise(request, (found / sigma).cpu()).to(self.device)
-        steps = steps_of(sampler, self._denoise(request, texts), x, sigmas, self._randn(request))
-        return (yield from _renumbered(steps, skipped, total))
+        if request.invert is not None and x0 is not None:
+            return (yield from self._run_again(request, texts, x0))
+        x = start_of(noise_of(request, channels).to(self.device), sigma, x0)
+        return (yield from steps_of(sampler, self._denoise(request, texts), x, sigmas, self._randn(request)))
+
+    def _run_again(self, request: Request, texts: Texts, x0: Tensor) -> Generator[Step, None, Tensor]:
+        """Lead x0 [1, C, H, W] back to noise as what it is said to show, and develop that as the request says.
+
+        A picture without any noise is nothing that the network ever saw: known static is put on it first. What the
+        network cannot tell of the picture behind that is put back in the end.
+        """
+        known = replace(request, captions=(request.invert or "",) * len(request), captions_to=(), mask=None)
+        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
+        levels, num = sigmas[:-1], num_evaluations(sampler, sigmas)
+        static = own_noise(request, self.config.net.channels).to(self.device)
+        back = led_back(self._denoise(known, texts), start_of(static, levels[-1].item(), x0), levels)
+        found, seen = yield from _renumbered(back, 0, len(levels) + num)
+        noise = mixed_noise(request, (found / levels[0]).cpu()).to(self.device)
+        steps = steps_of(sampler, self._denoise(request, texts), levels[0] * noise, sigmas, self._randn(request))
+        made = yield from _renumbered(steps, len(levels), len(levels) + num)
+        return made + (x0 - seen) * self._painted(request)
 
     def coroutine(self, request: Request) -> tuple[Coroutine, int]:
         """The same path for who answers the questions of several requests at once: a sampler that has not begun yet,
@@ -208,7 +185,7 @@ class Pipeline:
     def denoise(self, request: Request, given: Given | None = None) -> Denoise:
         """The denoiser of a request, with guidance and mask applied; each text is read once, here.
 
-        given: what to ask in place of this pipeline's network, all pictures at once.
+        given: what to ask in place of this pipeline's network, all pictures at once; a guide is not asked then.
         """
         if given is None:
             return self._denoise(request, self._read(texts_of(request)))
@@ -230,54 +207,31 @@ class Pipeline:
         """Model space [B, 3, H, W] -> pictures. Raises TintypeError if the network gave values that are not numbers."""
         if not bool(torch.isfinite(x0).all()):
             raise TintypeError("the model gave values that are not numbers; use an earlier checkpoint")
-        pixels = self.codec.decode(x0).permute(0, 2, 3, 1).cpu().contiguous().numpy()
-        return [Image.fromarray(picture) for picture in pixels]
+        return pictures_of(self.codec.decode(x0))
 
     def receipts(self, request: Request) -> list[Receipt]:
         """What to write into each picture of a request."""
-        return [
-            Receipt(
-                caption=caption,
-                negative=request.negative,
-                seed=seed,
-                index=index,
-                steps=request.steps,
-                guidance=guidance,
-                guidance_min=request.interval[0],
-                guidance_max=request.interval[1],
-                sampler=request.sampler,
-                grid=request.grid,
-                center=request.center,
-                width=request.width,
-                height=request.height,
-                model=self.name,
-                model_hash=self.model_hash,
-                version=__version__,
-                strength=request.strength,
-                init_image=digest(request.init_image),
-                mask=digest(request.mask),
-                outpaint=" ".join(map(str, request.outpaint)) if any(request.outpaint) else "",
-                invert=request.invert,
-                share=request.shares[place],
-                caption_to=request.captions_to[place] if request.captions_to else None,
-                seed_to=request.seeds_to[place] if request.seeds_to else None,
-                index_to=request.indices_to[place] if request.indices_to else 0,
-            )
-            for place, (caption, seed, index, guidance) in enumerate(
-                zip(request.captions, request.seeds, request.indices, request.guidance, strict=True)
-            )
-        ]
+        guide = None if self.guide is None else (self.guide.name, self.guide.model_hash)
+        return receipts_of(request, (self.name, self.model_hash), guide)
 
     def _denoise(self, request: Request, texts: Texts) -> Denoise:
-        parts = request.parts(1 if self.one_by_one else len(request))
+        parts = list(request.parts(1 if self.one_by_one else len(request)))
         asking = in_one_call(self.denoiser, texts)
-        return self._masked(request, one_by_one([answering(asking, part) for part in parts]))
+        if self.guide is None or all(scale == 1 for scale in request.guidance):
+            return self._masked(request, one_by_one([answering(asking, part) for part in parts]))
+        weak = in_one_call(self.guide.denoiser, self.guide._read(texts))
+        plain = [replace(part, guidance=(1.0,) * len(part)) for part in parts]
+        guided = [answering(asking, part, answering(weak, own)) for part, own in zip(parts, plain, strict=True)]
+        return self._masked(request, one_by_one(guided))
 
     def _masked(self, request: Request, denoise: Denoise) -> Denoise:
         if request.init_image is None or request.mask is None:
             return denoise
-        mask = _pixels(request.mask).to(self.device) / 255
-        return repaint(denoise, self._encoded(request.init_image), mask)
+        return repaint(denoise, self._encoded(request.init_image), self._painted(request))
+
+    def _painted(self, request: Request) -> Tensor:
+        """How much of each pixel is made anew: [1, 1, H, W], or 1 for all."""
+        return torch.ones(()) if request.mask is None else pixels_of(request.mask).to(self.device) / 255
 
     def _randn(self, request: Request) -> Randn:
         shape = (self.config.net.channels, request.height, request.width)
@@ -285,42 +239,26 @@ class Pipeline:
         return lambda num_drawn: draws(num_drawn).to(self.device)
 
     @torch.no_grad()
-    def _read(self, texts: Sequence[str]) -> Texts:
+    def _read(self, texts: Iterable[str]) -> Texts:
         """Every text as the network reads it, each once; one by one where pictures are made so."""
         if self.one_by_one:
             return {text: self.denoiser.read(self.encode([text])) for text in texts}
-        keys = self.denoiser.read(self.encode(texts))
+        keys = self.denoiser.read(self.encode(list(texts)))
         return {text: keys.row(place) for place, text in enumerate(texts)}
 
     def _encoded(self, picture: Image.Image) -> Tensor:
-        return self.codec.encode(_pixels(picture).to(self.device))
+        return self.codec.encode(pixels_of(picture).to(self.device))
 
 
-def finish(stream: Generator[Step, None, Tensor]) -> Tensor:
-    """Run a stream to its end. Returns x0 [B, 3, H, W]."""
-    while True:
-        try:
-            next(stream)
-        except StopIteration as end:
-            x0: Tensor = end.value
-            return x0
-
-
-def _renumbered(stream: Generator[Step, None, Tensor], first: int, total: int) -> Generator[Step, None, Tensor]:
+def _renumbered(stream: Generator[Step, None, T], first: int, total: int) -> Generator[Step, None, T]:
     """The steps of one part of a longer way."""
     while True:
         try:
             step = next(stream)
         except StopIteration as end:
-            x: Tensor = end.value
-            return x
+            result: T = end.value
+            return result
         yield step._replace(index=first + step.index, total=total)
-
-
-def _pixels(picture: Image.Image) -> Tensor:
-    """A picture as uint8 [1, C, H, W]."""
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return pixels.reshape(1, picture.height, picture.width, -1).permute(0, 3, 1, 2)
 
 
 def _device(device: torch.device | str | None) -> torch.device:

@@ -13,7 +13,10 @@ from typing import Any, get_args, get_type_hints
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tintype import __version__
+from tintype.canvas import digest
 from tintype.errors import DataError
+from tintype.request import Request
 
 FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
 
@@ -43,6 +46,9 @@ class Receipt:
     guidance_max: float = 80.0
     grid: str = "log_snr"
     center: float = 0.7  # sigma around which the grid's steps are, for grids that have one
+    spread: float = 1.1  # and how widely
+    guide: str = ""  # a name of the weaker model that guided it; "": the same model without the caption did
+    guide_hash: str = ""
     share: float = 0.0  # of what was mixed in: another caption, the starting noise of another seed and index
     caption_to: str | None = None
     seed_to: int | None = None
@@ -97,6 +103,46 @@ class Receipt:
             lines.append(f"Negative prompt: {self.negative}")
         lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
         return clean("\n".join(lines))
+
+
+def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str] | None = None) -> list[Receipt]:
+    """A receipt for each picture of a request, with names and hashes of the model and its guide."""
+    guide_name, guide_hash = guide or ("", "")
+    return [
+        Receipt(
+            caption=caption,
+            negative=request.negative,
+            seed=seed,
+            index=index,
+            steps=request.steps,
+            guidance=guidance,
+            guidance_min=request.interval[0],
+            guidance_max=request.interval[1],
+            sampler=request.sampler,
+            grid=request.grid,
+            center=request.center,
+            spread=request.spread,
+            width=request.width,
+            height=request.height,
+            model=model[0],
+            model_hash=model[1],
+            guide=guide_name,
+            guide_hash=guide_hash,
+            version=__version__,
+            strength=request.strength,
+            init_image=digest(request.init_image),
+            mask=digest(request.mask),
+            outpaint=" ".join(map(str, request.outpaint)) if any(request.outpaint) else "",
+            invert=request.invert,
+            share=request.shares[place],
+            caption_to=request.captions_to[place] if request.captions_to else None,
+            seed_to=request.seeds_to[place] if request.seeds_to else None,
+            index_to=request.indices_to[place] if request.indices_to else 0,
+        )
+        for place, (caption, seed, index, guidance) in enumerate(
+            zip(request.captions, request.seeds, request.indices, request.guidance, strict=True)
+        )
+    ]
 
 
 def clean(text: str) -> str:

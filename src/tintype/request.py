@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from PIL import Image
 
 from tintype.canvas import Margins, canvas
 from tintype.canvas import fitted as fitted
-from tintype.checks import number, side, whole
-from tintype.config import Config
+from tintype.checks import number, one_of, per_caption, side, texts, whole
+from tintype.config import Config, NetConfig
 from tintype.errors import ConfigError
+
+T = TypeVar("T")
 
 MAX_SIDE = 2048  # pixels
 MAX_STEPS = 1000
@@ -24,7 +26,7 @@ MAX_CAPTION = 10_000  # characters
 MAX_SIGMA = 1e6
 MIN_STRENGTH = 0.01
 STRENGTH = 0.6  # of the noise put on an init_image unless told otherwise
-INVERT = (24, "reference", "log_snr")  # steps (each takes four evaluations, twice), sampler and grid to lead back with
+INVERT = (24, "euler", "log_snr")  # steps, sampler and grid: what is led back is what euler leads there
 
 # A polynomial through many answers of strong guidance swings: measured on exact mixtures, from scale 5 on deis_4 is the
 # worst of all. unipc, which corrects itself, needs no stepping back.
@@ -33,7 +35,7 @@ STEPS_BACK = {"deis_3": "deis_2", "deis_4": "deis_2"}
 
 
 class Options(TypedDict, total=False):
-    """The options of `Pipeline.generate`, which explains them."""
+    """The options of `Pipeline.generate`, which explains them; None is as good as absent."""
 
     seeds: int | Sequence[int] | None
     indices: Sequence[int] | None
@@ -43,6 +45,7 @@ class Options(TypedDict, total=False):
     sampler: str | None
     grid: str | None
     center: float | None
+    spread: float | None
     negative: str | None
     init_image: Image.Image | None
     strength: float | None
@@ -78,6 +81,7 @@ class Request:
     sampler: str
     grid: str
     center: float  # sigma around which the grid's steps are
+    spread: float  # and how widely
     negative: str
     width: int
     height: int
@@ -108,77 +112,83 @@ class Request:
 
 
 def make_request(
-    config: Config,
-    samplers: Collection[str],
-    grids: Collection[str],
-    captions: str | Sequence[str],
-    *,
-    seeds: int | Sequence[int] | None = None,
-    indices: Sequence[int] | None = None,
-    steps: int | None = None,
-    guidance: float | Sequence[float] | None = None,
-    interval: tuple[float, float] | None = None,
-    sampler: str | None = None,
-    grid: str | None = None,
-    center: float | None = None,
-    negative: str | None = None,
-    init_image: Image.Image | None = None,
-    strength: float | None = None,
-    mask: Image.Image | None = None,
-    outpaint: Sequence[int] | None = None,
-    invert: str | None = None,
-    captions_to: str | Sequence[str] | None = None,
-    seeds_to: int | Sequence[int] | None = None,
-    indices_to: Sequence[int] | None = None,
-    shares: Sequence[float] | None = None,
-    variation: float | None = None,
-    width: int | None = None,
-    height: int | None = None,
+    config: Config, samplers: Collection[str], grids: Collection[str], captions: str | Sequence[str], options: Options
 ) -> Request:
     """Complete what is None from the model's own settings and check everything. Raises ConfigError."""
-    own, net = config.sample, config.net
-    texts = _texts("captions", captions)
-    num = len(texts)
-    if init_image is None and not (strength is None and mask is None and outpaint is None and invert is None):
-        raise ConfigError("strength, mask, outpaint and invert change a picture: they need an init_image")
-    if mask is not None and init_image is not None and mask.size != init_image.size:
-        sizes = [f"{picture.width}x{picture.height}" for picture in (mask, init_image)]
-        raise ConfigError(f"the mask is {sizes[0]} and the init_image {sizes[1]}: they must be of one size")
-    margins = _margins(outpaint)
-    across = side("width", net.resolution + margins[0] + margins[2] if width is None else width, net.patch, MAX_SIDE)
-    down = side("height", net.resolution + margins[1] + margins[3] if height is None else height, net.patch, MAX_SIDE)
-    picture, painted = canvas(init_image, mask, margins, across, down)
-    share = strength if strength is not None else STRENGTH if invert is None and not any(margins) else 1.0
-    defaults = (own.steps, own.sampler, own.grid) if invert is None else INVERT
-    own_steps, own_sampler, own_grid = defaults
+    _known(options)
+    own = config.sample
+    told = texts("captions", captions, MAX_CAPTION)
+    num, invert = len(told), options.get("invert")
+    page = _page(config.net, options)
+    seeds = _seeds(options.get("seeds"), num)
+    mixed = _mixed(seeds, options)
+    scales = _guidance(options.get("guidance"), own.guidance, num)
+    steps, sampler, grid = (own.steps, own.sampler, own.grid) if invert is None else INVERT
+    name = one_of("sampler", samplers, _or(options.get("sampler"), sampler))
     # A larger picture keeps its contents visible under more noise.
-    own_center = own.grid_center * math.sqrt(across * down) / net.resolution
-    scales = _guidance(own.guidance if guidance is None else guidance, num)
-    name = _one_of("sampler", samplers, own_sampler if sampler is None else sampler)
-    mixed = _mixed(num, _seeds("seed", seeds, num), captions_to, seeds_to, indices_to, shares, variation)
+    center = own.grid_center * math.sqrt(page.width * page.height) / config.net.resolution
     return Request(
-        captions=texts,
-        seeds=_seeds("seed", seeds, num),
-        indices=(0,) * num if variation is not None else _indices(indices, seeds, num),
+        captions=told,
+        seeds=seeds,
+        indices=_indices(num, options),
         guidance=scales,
         shares=mixed.shares,
         captions_to=mixed.captions,
         seeds_to=mixed.seeds,
         indices_to=mixed.indices,
-        steps=whole("steps", own_steps if steps is None else steps, 1, MAX_STEPS),
-        interval=_interval((own.guidance_min, own.guidance_max) if interval is None else interval),
+        steps=whole("steps", _or(options.get("steps"), steps), 1 if invert is None else 2, MAX_STEPS),
+        interval=_interval(_or(options.get("interval"), (own.guidance_min, own.guidance_max))),
         sampler=STEPS_BACK.get(name, name) if max(scales) > STRONG_GUIDANCE else name,
-        grid=_one_of("grid", grids, own_grid if grid is None else grid),
-        center=number("center", own_center if center is None else center, 1e-3, 1e4),
-        negative="" if negative is None else _texts("negative", [negative])[0],
-        width=across,
-        height=down,
-        strength=1.0 if init_image is None else number("strength", share, MIN_STRENGTH, 1),
-        invert=None if invert is None else _texts("invert", [invert])[0],
-        outpaint=margins,
-        init_image=picture,
-        mask=painted,
+        grid=one_of("grid", grids, _or(options.get("grid"), grid)),
+        center=number("center", _or(options.get("center"), center), 1e-3, 1e4),
+        spread=number("spread", _or(options.get("spread"), own.grid_spread), 0.1, 10),
+        negative=texts("negative", [_or(options.get("negative"), "")], MAX_CAPTION)[0],
+        width=page.width,
+        height=page.height,
+        strength=page.strength,
+        invert=None if invert is None else texts("invert", [invert], MAX_CAPTION)[0],
+        outpaint=page.margins,
+        init_image=page.picture,
+        mask=page.mask,
     )
+
+
+def _or(given: T | None, default: T) -> T:
+    return default if given is None else given
+
+
+def _known(options: Options) -> None:
+    unknown = sorted(set(options) - set(Options.__annotations__))
+    if unknown:
+        raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(Options.__annotations__)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    width: int
+    height: int
+    margins: Margins
+    picture: Image.Image | None
+    mask: Image.Image | None
+    strength: float
+
+
+def _page(net: NetConfig, options: Options) -> _Page:
+    """Size of the pictures, and what is there to begin with."""
+    init_image, mask, strength = options.get("init_image"), options.get("mask"), options.get("strength")
+    margins = _margins(options.get("outpaint"))
+    if init_image is None:
+        if any(options.get(name) is not None for name in ("strength", "mask", "outpaint", "invert")):
+            raise ConfigError("strength, mask, outpaint and invert change a picture: they need an init_image")
+    elif mask is not None and mask.size != init_image.size:
+        sizes = [f"{picture.width}x{picture.height}" for picture in (mask, init_image)]
+        raise ConfigError(f"the mask is {sizes[0]} and the init_image {sizes[1]}: they must be of one size")
+    width = side("width", _or(options.get("width"), net.resolution + margins[0] + margins[2]), net.patch, MAX_SIDE)
+    height = side("height", _or(options.get("height"), net.resolution + margins[1] + margins[3]), net.patch, MAX_SIDE)
+    picture, painted = canvas(init_image, mask, margins, width, height)
+    usual = STRENGTH if options.get("invert") is None and not any(margins) else 1.0
+    share = 1.0 if init_image is None else number("strength", _or(strength, usual), MIN_STRENGTH, 1)
+    return _Page(width, height, margins, picture, painted, share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +199,11 @@ class _Mixed:
     shares: tuple[float, ...]
 
 
-def _mixed(
-    num: int,
-    seeds: tuple[int, ...],
-    captions_to: str | Sequence[str] | None,
-    seeds_to: int | Sequence[int] | None,
-    indices_to: Sequence[int] | None,
-    shares: Sequence[float] | None,
-    variation: float | None,
-) -> _Mixed:
+def _mixed(seeds: tuple[int, ...], options: Options) -> _Mixed:
     """What is mixed into each picture: another caption, another starting noise, and how much of it."""
+    num = len(seeds)
+    captions_to, seeds_to, variation = options.get("captions_to"), options.get("seeds_to"), options.get("variation")
+    indices_to, shares = options.get("indices_to"), options.get("shares")
     mixes = captions_to is not None or seeds_to is not None
     if variation is not None:
         if mixes or shares is not None or indices_to is not None:
@@ -212,20 +217,17 @@ def _mixed(
             raise ConfigError("shares and indices_to belong to captions_to or seeds_to")
         return _Mixed((), (), (), (0.0,) * num)
     even = [place / (num - 1) for place in range(num)] if num > 1 else [0.5]
-    given = even if shares is None else list(shares)
     others: tuple[str, ...] = ()
     if captions_to is not None:
-        others = _texts("captions_to", captions_to)
+        others = texts("captions_to", captions_to, MAX_CAPTION)
         others = others * num if isinstance(captions_to, str) else others
-    indices = (0,) * num if indices_to is None else tuple(whole("index", i, 0, MAX_SEED) for i in indices_to)
-    for name, values in (("share", given), ("caption in captions_to", others or given), ("index", indices)):
-        if len(values) != num:
-            raise ConfigError(f"there must be one {name} per caption: {num}, not {len(values)}")
+        per_caption("caption in captions_to", others, num)
+    indices = tuple(whole("index", i, 0, MAX_SEED) for i in per_caption("index", _or(indices_to, [0] * num), num))
     return _Mixed(
         others,
-        () if seeds_to is None else _seeds("seed", seeds_to, num),
+        () if seeds_to is None else _seeds(seeds_to, num),
         () if seeds_to is None else indices,
-        tuple(number("share", share, 0, 1) for share in given),
+        tuple(number("share", share, 0, 1) for share in per_caption("share", _or(shares, even), num)),
     )
 
 
@@ -238,46 +240,23 @@ def _margins(outpaint: Sequence[int] | None) -> Margins:
     return left, top, right, bottom
 
 
-def _texts(name: str, given: str | Sequence[str]) -> tuple[str, ...]:
-    texts = (given,) if isinstance(given, str) else tuple(given)
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise ConfigError(f"{name} must be a text or a list of at least one text, not {given!r}")
-    longest = max(map(len, texts))
-    if longest > MAX_CAPTION:
-        raise ConfigError(f"a text may have at most {MAX_CAPTION:,} characters, not {longest:,}")
-    return texts
+def _seeds(seeds: int | Sequence[int] | None, num: int) -> tuple[int, ...]:
+    given = seeds if isinstance(seeds, Sequence) else [_or(seeds, 0)] * num
+    return tuple(whole("seed", seed, 0, MAX_SEED) for seed in per_caption("seed", given, num))
 
 
-def _one_of(name: str, names: Collection[str], value: str) -> str:
-    if value not in names:
-        raise ConfigError(f"{name} must be one of {', '.join(names)}, not {value!r}")
-    return value
+def _indices(num: int, options: Options) -> tuple[int, ...]:
+    given = options.get("indices")
+    if options.get("variation") is not None:
+        return (0,) * num
+    if given is None:
+        return (0,) * num if isinstance(options.get("seeds"), Sequence) else tuple(range(num))
+    return tuple(whole("index", index, 0, MAX_INDEX) for index in per_caption("index", given, num))
 
 
-def _seeds(name: str, seeds: int | Sequence[int] | None, num: int) -> tuple[int, ...]:
-    given: Sequence[int]
-    if seeds is None:
-        given = [0] * num
-    else:
-        given = seeds if isinstance(seeds, Sequence) else [seeds] * num
-    if len(given) != num:
-        raise ConfigError(f"there must be one {name} per caption: {num}, not {len(given)}")
-    return tuple(whole(name, seed, 0, MAX_SEED) for seed in given)
-
-
-def _indices(indices: Sequence[int] | None, seeds: int | Sequence[int] | None, num: int) -> tuple[int, ...]:
-    if indices is None:
-        return (0,) * num if isinstance(seeds, Sequence) else tuple(range(num))
-    if len(indices) != num:
-        raise ConfigError(f"there must be one index per caption: {num}, not {len(indices)}")
-    return tuple(whole("index", index, 0, MAX_INDEX) for index in indices)
-
-
-def _guidance(guidance: float | Sequence[float], num: int) -> tuple[float, ...]:
-    scales = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,) * num
-    if len(scales) != num:
-        raise ConfigError(f"there must be one guidance per caption: {num}, not {len(scales)}")
-    return tuple(number("guidance", scale, 0, MAX_GUIDANCE) for scale in scales)
+def _guidance(guidance: float | Sequence[float] | None, usual: float, num: int) -> tuple[float, ...]:
+    scales = guidance if isinstance(guidance, Sequence) else [_or(guidance, usual)] * num
+    return tuple(number("guidance", scale, 0, MAX_GUIDANCE) for scale in per_caption("guidance", scales, num))
 
 
 def _interval(interval: tuple[float, float]) -> tuple[float, float]:

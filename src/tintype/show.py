@@ -61,6 +61,7 @@ def about_picture(path: Path) -> list[str]:
         ("seed", f"{receipt.seed}, index {receipt.index}"),
         ("steps", f"{receipt.steps} of the grid {receipt.grid}, sampler {receipt.sampler}"),
         ("guidance", f"{receipt.guidance:g} at sigma {receipt.guidance_min:g} to {receipt.guidance_max:g}"),
+        ("guide", f"{receipt.guide} (sha256 {receipt.guide_hash[:10]}...)" if receipt.guide else ""),
         ("size", f"{receipt.width}x{receipt.height}"),
         ("made from", f"a picture, strength {receipt.strength:g}" if receipt.init_image else ""),
         ("mask", "yes" if receipt.mask else ""),

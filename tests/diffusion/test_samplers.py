@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from tintype.diffusion.coroutine import exponential_weights
 from tintype.diffusion.exact import finite_denoiser, gaussian_denoiser, gaussian_flow, mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal, step_noise
-from tintype.diffusion.ode import dpmpp_2m, euler, heun, invert, plan, reference, unipc
+from tintype.diffusion.ode import dpmpp_2m, euler, heun, plan, unipc
 from tintype.diffusion.samplers import SAMPLERS, Denoise, Sampler, num_evaluations, sample, steps_of
 from tintype.diffusion.sde import ddpm, dpmpp_2m_sde, heun_churn
 from tintype.diffusion.sigmas import flow_sigmas, karras_sigmas, log_snr_sigmas, logistic_sigmas
@@ -271,24 +271,6 @@ def test_churn_raises_the_noise_and_takes_it_off_again() -> None:
 
 def failing(num_drawn: int) -> torch.Tensor:
     raise AssertionError("noise was drawn")
-
-
-@pytest.mark.parametrize("grid", GRIDS)
-def test_what_is_led_back_to_noise_comes_back_the_same(grid: Grid, reference_end: torch.Tensor) -> None:
-    errors = []
-    for steps in (24, 48):
-        levels = grid(steps, 0.02, 80.0)[:-1]
-        noise = sample(invert, mixture(), reference_end, levels)
-        back = sample(reference, mixture(), noise, levels)
-        errors.append((back - reference_end).square().mean().sqrt().item())
-    assert errors[1] < 2e-3  # 10 log10(2^2 / 2e-3^2) = 60 dB between -1 and 1
-    assert errors[0] / errors[1] > 8
-    torch.testing.assert_close(noise, static(48), rtol=0, atol=0.5)  # of 80
-
-
-def test_nothing_is_led_back_from_no_noise() -> None:
-    with pytest.raises(ValueError, match="end above 0"):
-        steps_of(invert, mixture(), static(1), karras_sigmas(4, 0.02, 80.0))
 
 
 def test_ancestral_draws_the_posterior_when_the_picture_is_known() -> None:

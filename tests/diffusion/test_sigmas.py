@@ -123,7 +123,9 @@ def test_a_logistic_grid_is_even_down_to_zero_and_dense_around_its_center(center
 
 def test_the_grids_by_name_are_the_grids() -> None:
     for name, grid in GRIDS_BY_NAME.items():
-        assert torch.equal(grid(7, 0.02, 80.0, 0.8)[[0, -1]], torch.tensor([80.0, 0.0], dtype=torch.float64))
-        expected = {"logistic": logistic_sigmas, "flow": flow_sigmas}
-        if name in expected:
-            assert torch.equal(grid(7, 0.02, 80.0, 0.8), expected[name](7, 0.02, 80.0, 0.8))
+        levels = grid(7, 0.02, 80.0, 0.8, 1.4)
+        assert torch.equal(levels[[0, -1]], torch.tensor([80.0, 0.0], dtype=torch.float64))
+        if name == "logistic":
+            assert torch.equal(levels, logistic_sigmas(7, 0.02, 80.0, 0.8, 1.4))
+        if name == "flow":
+            assert torch.equal(levels, flow_sigmas(7, 0.02, 80.0, 0.8))

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from tests.serve.conftest import Held, until, work_of
 
+from tintype.diffusion.samplers import finish
 from tintype.errors import TintypeError
-from tintype.pipeline import Pipeline, finish
+from tintype.pipeline import Pipeline
 from tintype.serve.engine import Engine
 from tintype.serve.queue import Refused
 from tintype.serve.work import Work
@@ -63,6 +64,31 @@ def test_every_request_is_the_picture_the_pipeline_makes_alone(held: Ready, engi
     for work in works:
         assert (done(work) - alone(work)).abs().max() <= LEVEL
     assert max(denoiser.calls) > 4  # they did share calls
+
+
+def test_nobody_waits_while_a_new_network_is_measured(
+    held: Ready, engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, _ = held
+    engine = engine_of(pipeline)
+    measuring, done = threading.Event(), threading.Event()
+
+    def slowly(pipeline: Pipeline) -> int:
+        measuring.set()
+        assert done.wait(30)
+        return 10**6
+
+    monkeypatch.setattr(engine._answerer, "limit", slowly)
+    work = work_of(pipeline, steps=2)
+    engine.submit(work)
+    assert measuring.wait(30)
+    asked = threading.Thread(target=engine.position, args=(work,))
+    asked.start()
+    asked.join(5)
+    assert not asked.is_alive()
+    done.set()
+    until(lambda: not work.open)
+    assert work.status == "done"
 
 
 def test_strangers_that_join_and_leave_midway_change_nothing(held: Ready, engine_of: EngineOf) -> None:
@@ -358,7 +384,7 @@ def test_many_random_cancellations_leave_nothing_behind(held: Ready, engine_of: 
 def test_the_batch_is_measured_when_it_is_not_given(tiny_model: Path, engine_of: EngineOf) -> None:
     pipeline = Pipeline.load(tiny_model, "cpu")
     engine = engine_of(pipeline, max_batch=None)
-    assert engine._limit_now(pipeline) >= pipeline.config.net.resolution**2
+    assert engine._answerer.limit(pipeline) >= pipeline.config.net.resolution**2
     work = work_of(pipeline)
     engine.submit(work)
     assert (done(work) - alone(work)).abs().max() <= LEVEL

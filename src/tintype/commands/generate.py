@@ -89,6 +89,9 @@ def _making_options(command: argparse.ArgumentParser) -> None:
     """Options that generate and redo share."""
     command.add_argument("--init-image", type=Path, metavar="FILE", help="start from this picture, with noise on it")
     command.add_argument("--mask", type=Path, metavar="FILE", help="repaint the init image where this is white")
+    command.add_argument(
+        "--guide", metavar="MODEL", help="guide away from what this weaker model makes: an early checkpoint"
+    )
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.add_argument(
         "--no-preview", dest="preview", action="store_false", help="show a bar only, where a terminal can show pictures"

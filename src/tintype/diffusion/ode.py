@@ -96,20 +96,6 @@ def reference(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutin
     return x
 
 
-def invert(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
-    """`reference` backwards: from pictures at the last noise level of the grid, above 0, to the noise at its first.
-
-    `reference` on the same grid leads back, up to the fourth power of the step. Raises ValueError for a grid that ends
-    in 0: there every noise would do.
-    """
-    levels = levels_of(sigmas)
-    if levels[-1] == 0:
-        raise ValueError("a grid to invert on must end above 0")
-    for sigma, sigma_next in pairwise(reversed(levels)):
-        x = yield from _runge_kutta(x, sigma, sigma_next)
-    return x
-
-
 def _runge_kutta(x: Tensor, sigma: float, sigma_next: float) -> Coroutine:
     first = yield query(x, sigma)
     if sigma_next == 0:

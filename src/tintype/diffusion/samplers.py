@@ -104,10 +104,14 @@ def _drive(coroutine: Coroutine, query: Query, denoise: Denoise, total: int) -> 
 
 def sample(sampler: Sampler, denoise: Denoise, x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Tensor:
     """Run a sampler from x [B, C, H, W] at sigmas[0] to the end, [B, C, H, W]. Raises as `steps_of` does."""
-    steps = steps_of(sampler, denoise, x, sigmas, randn)
-    try:
-        while True:
+    return finish(steps_of(sampler, denoise, x, sigmas, randn))
+
+
+def finish(steps: Generator[Step, None, Tensor]) -> Tensor:
+    """Run steps to their end; returns what they return, [B, C, H, W]."""
+    while True:
+        try:
             next(steps)
-    except StopIteration as finished:
-        picture: Tensor = finished.value
-    return picture
+        except StopIteration as finished:
+            x: Tensor = finished.value
+            return x

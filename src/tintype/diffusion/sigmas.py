@@ -124,13 +124,13 @@ def _grid(sigmas: Tensor, sigma_min: float, sigma_max: float) -> Tensor:
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
-# (steps, sigma_min, sigma_max, center) -> [steps + 1]; center: around which noise level the steps are, for those grids
-# that have one.
-Grid = Callable[[int, float, float, float], Tensor]
+# (steps, sigma_min, sigma_max, center, spread) -> [steps + 1]; center and spread: around which noise level the steps
+# are, and how widely, for those grids that have them.
+Grid = Callable[[int, float, float, float, float], Tensor]
 
 GRIDS: dict[str, Grid] = {
-    "logistic": lambda steps, low, high, center: logistic_sigmas(steps, low, high, center),
-    "log_snr": lambda steps, low, high, center: log_snr_sigmas(steps, low, high),
-    "karras": lambda steps, low, high, center: karras_sigmas(steps, low, high),
-    "flow": lambda steps, low, high, center: flow_sigmas(steps, low, high, center),
+    "logistic": lambda steps, low, high, center, spread: logistic_sigmas(steps, low, high, center, spread),
+    "log_snr": lambda steps, low, high, center, spread: log_snr_sigmas(steps, low, high),
+    "karras": lambda steps, low, high, center, spread: karras_sigmas(steps, low, high),
+    "flow": lambda steps, low, high, center, spread: flow_sigmas(steps, low, high, center),
 }

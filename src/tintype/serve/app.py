@@ -67,6 +67,7 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
     _operation(app, desk)
     _page(app)
     _errors(app)
+    app.openapi()  # worked out once, here: it takes a while
     return Guard(app, settings, metrics), engine
 
 

@@ -14,6 +14,7 @@ from tintype.serve.engine import Engine
 from tintype.serve.faults import Fault
 from tintype.serve.metrics import Metrics
 from tintype.serve.queue import Refused
+from tintype.serve.repeats import GRACE, Repeats
 from tintype.serve.schemas import Ask, pipeline_of, to_request
 from tintype.serve.settings import Settings
 from tintype.serve.work import Making, Task, Watch, Work
@@ -31,6 +32,8 @@ class Desk:
         self.settings = settings
         self.metrics = metrics
         self.started = int(time.time())
+        self._repeats = Repeats()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def making(self, ask: Ask, init: Image.Image | None = None, mask: Image.Image | None = None) -> Making:
         """Check what is asked for. Raises Fault."""
@@ -41,9 +44,23 @@ class Desk:
         return Making(pipeline, await asyncio.to_thread(to_request, ask, pipeline, self.settings, init, mask))
 
     def open(
-        self, task: Task, request: Request, *, seconds: float, watch: Watch | None = None, keep: bool = False
+        self,
+        task: Task,
+        request: Request,
+        *,
+        seconds: float,
+        watch: Watch | None = None,
+        keep: bool = False,
+        mark: bytes | None = None,
     ) -> Work:
-        """Put a task in the queue. Raises Fault: 429 when there is no room, 503 when there is no engine."""
+        """Put a task in the queue, or find the work of the same request sent before (see `Repeats`).
+
+        mark: of what is asked for; None for what is not repeated. Raises Fault: 429 when there is no room, 503 when
+        there is no engine.
+        """
+        known = None if mark is None else self._repeats.find(request, mark)
+        if known is not None:
+            return known
         owner = request.state.owner
         work = Work(task, owner=owner, seconds=seconds, watch=watch, keep=keep)
         try:
@@ -64,7 +81,23 @@ class Desk:
             if self.settings.log_prompts:
                 fields["prompt"] = asked.captions[0]
         logs.event("submitted", **fields)
+        if mark is not None:
+            self._repeats.keep(request, mark, work)
         return work
+
+    def leave(self, work: Work) -> None:
+        """Nobody reads the answer any more: give the work up, if it is not over, unless somebody may ask again."""
+        if not self._repeats.leave(work):
+            self.engine.cancel(work)
+        elif work.open:
+            task = asyncio.create_task(self._leave_later(work))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _leave_later(self, work: Work) -> None:
+        await asyncio.sleep(GRACE)
+        if self._repeats.alone(work):
+            self.engine.cancel(work)
 
 
 def fault_of(work: Work) -> Fault:

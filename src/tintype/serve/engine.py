@@ -6,11 +6,11 @@ model and picture size with one call of the network, whatever step, sampler, cap
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,15 +18,16 @@ from torch import Tensor
 from tintype.diffusion.samplers import Query, Step
 from tintype.errors import TintypeError
 from tintype.pipeline import Pipeline
-from tintype.serve.batch import Batch, Exchange, Question
-from tintype.serve.capacity import is_memory_error, measured
+from tintype.serve.answerer import Answerer, Size
+from tintype.serve.batch import Exchange, Question
+from tintype.serve.capacity import is_memory_error
 from tintype.serve.metrics import Metrics
+from tintype.serve.pace import Pace
 from tintype.serve.queue import Queue, Refused
 from tintype.serve.settings import Settings
 from tintype.serve.work import Begun, Reason, Work
 
-SMOOTHING = 0.9  # of the measured speed, from turn to turn
-Group = tuple[Pipeline, tuple[int, int]]  # pictures that fit into one call
+Group = tuple[Pipeline, Size]  # pictures that fit into one call
 
 
 @dataclass(eq=False, slots=True)
@@ -48,16 +49,14 @@ class Engine:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, max_waiting_cost: float) -> None:
-        self._max_batch = settings.max_batch
         self._metrics = metrics
         self._lock = threading.Condition()
         self._waiting = Queue(settings, max_waiting_cost)
         self._running: list[_Open] = []
         self._turns: dict[Group, int] = {}  # when each group was last answered
         self._num_turns = 0
-        self._batches: WeakKeyDictionary[Pipeline, Batch] = WeakKeyDictionary()
-        self._limits: dict[object, int] = {}  # of a network: pixels in one call
-        self._speed = 0.0  # cost a second, see `cost_of`
+        self._answerer = Answerer(settings.max_batch)
+        self._pace = Pace()
         self._thread: threading.Thread | None = None
         self._draining = self._stopping = False
         self.ready = False
@@ -72,7 +71,7 @@ class Engine:
         """Put a work at the end of the queue. Raises Refused."""
         with self._lock:
             self._require_service()
-            self._waiting.put(work, self._running_works(), min(60.0, self._clearing()))
+            self._waiting.put(work, self._running_works(), min(60.0, self._pace.clearing(self._running_works())))
             self._metrics.waiting.set(len(self._waiting))
             self._lock.notify()
 
@@ -129,15 +128,7 @@ class Engine:
         """A guess from the speed so far: until a work is done, or until all are. None before anything was measured."""
         with self._lock:
             waiting, running = list(self._waiting), self._running_works()
-        if not self._speed:
-            return None
-        if work is None:
-            return sum(map(_remaining, [*running, *waiting])) / self._speed
-        own = _remaining(work)
-        if work in waiting:
-            ahead = [*running, *waiting[: waiting.index(work)]]
-            return (own + sum(map(_remaining, ahead))) / self._speed
-        return sum(min(own, _remaining(other)) for other in running) / self._speed
+        return self._pace.seconds_left(work, running, waiting)
 
     def _require_service(self) -> None:
         if self.failure or (self.ready and not self.alive):
@@ -150,19 +141,16 @@ class Engine:
     def _running_works(self) -> list[Work]:
         return [open_.work for open_ in self._running]
 
-    def _clearing(self) -> float:
-        """Seconds until a place in the queue is free, about."""
-        if not self._speed or not self._running:
-            return 1.0
-        return min(map(_remaining, self._running_works())) / self._speed + 0.5
-
     # --- the thread -------------------------------------------------------------------------------------------------
 
     def _run(self, pipelines: list[Pipeline]) -> None:
         try:
             with torch.no_grad():
                 for pipeline in pipelines:
-                    self._limit(pipeline)
+                    self._answerer.limit(pipeline)
+                # Everything imported stays for good: the collector, which stops all threads, need not look at it again.
+                gc.collect()
+                gc.freeze()
                 self.ready = True
                 while not self._stopping:
                     self._turn()
@@ -209,15 +197,20 @@ class Engine:
         while True:
             with self._lock:
                 work = self._waiting.first()
-                if work is None:
-                    return
-                width, height = work.task.size
-                used = sum(2 * o.work.task.num * o.work.task.size[0] * o.work.task.size[1] for o in self._running)
-                if self._running and used + 2 * width * height > self._limit_now(work.task.pipeline):
-                    return
-                self._waiting.remove(work)
+            if work is None or not self._has_room(work):
+                return
+            with self._lock:
+                still_waits = self._waiting.remove(work)
                 self._metrics.waiting.set(len(self._waiting))
-            self._begin(work)
+            if still_waits:
+                self._begin(work)
+
+    def _has_room(self, work: Work) -> bool:
+        """Not under the lock: a network that is new here is measured first, and the event loop would wait for that."""
+        width, height = work.task.size
+        used = sum(2 * o.work.task.num * o.work.task.size[0] * o.work.task.size[1] for o in self._running)
+        limit = self._answerer.limit(work.task.pipeline)
+        return not self._running or used + 2 * width * height <= limit
 
     def _begin(self, work: Work) -> None:
         exchange = Exchange()
@@ -238,37 +231,17 @@ class Engine:
         started = time.perf_counter()
         for open_ in opens:
             open_.questions = open_.exchange.ask(open_.begun.denoise, open_.query)
-        answers = self._answer(group, opens)
-        self._measure(group, opens, time.perf_counter() - started)
+        answers = self._answerer.answer(*group, [open_.questions for open_ in opens])
+        seconds = time.perf_counter() - started
+        num = sum(len(question) for open_ in opens for question in open_.questions)
+        self._pace.measure(num * group[1][0] * group[1][1], seconds)
+        self._metrics.step(num, seconds)
         for open_, told in zip(opens, answers, strict=True):
             if isinstance(told, Exception):
                 self._close(open_)
                 self._fail_with(open_.work, told)
             else:
                 self._send(open_, told)
-
-    def _answer(self, group: Group, opens: list[_Open]) -> list[list[Tensor] | Exception]:
-        """For each the network's answers, or why there are none. What goes wrong for all is tried again one by one."""
-        pipeline = group[0]
-        batch = self._batches.setdefault(pipeline, Batch(pipeline.denoiser))
-        try:
-            flat = iter(batch.answer([q for open_ in opens for q in open_.questions], self._rows(group)))
-            return [[next(flat) for _ in open_.questions] for open_ in opens]
-        except Exception as error:
-            batch.forget()
-            if is_memory_error(error):
-                self._limits[pipeline.config.net] = max(1, self._limit_now(pipeline) // 2)
-                if pipeline.device.type == "cuda":
-                    torch.cuda.empty_cache()
-        answers: list[list[Tensor] | Exception] = []
-        for open_ in opens:
-            try:
-                answers.append(batch.answer(open_.questions, self._rows(group)))
-            except Exception as error:
-                answers.append(error)
-            finally:
-                batch.forget()
-        return answers
 
     def _send(self, open_: _Open, answers: list[Tensor]) -> None:
         """Give a coroutine its answer, and hear its next question or its result."""
@@ -290,27 +263,6 @@ class Engine:
         except Exception as error:
             self._close(open_)
             self._fail_with(work, error)
-
-    def _measure(self, group: Group, opens: list[_Open], seconds: float) -> None:
-        num = sum(len(question) for open_ in opens for question in open_.questions)
-        speed = num * group[1][0] * group[1][1] / max(seconds, 1e-6)
-        self._speed = SMOOTHING * self._speed + (1 - SMOOTHING) * speed if self._speed else speed
-        self._metrics.step(num, seconds)
-
-    def _rows(self, group: Group) -> int:
-        """How many pictures of a size to show the network in one call."""
-        return max(1, self._limit_now(group[0]) // (group[1][0] * group[1][1]))
-
-    def _limit_now(self, pipeline: Pipeline) -> int:
-        return self._limits.get(pipeline.config.net) or self._limit(pipeline)
-
-    def _limit(self, pipeline: Pipeline) -> int:
-        """Measure, once for each shape of network, how many pixels to show it in one call. Also warms it up."""
-        pixels = pipeline.config.net.resolution**2
-        num = self._max_batch or measured(pipeline)
-        pipeline.encode(["", "warm"])
-        self._limits[pipeline.config.net] = num * pixels
-        return num * pixels
 
     def _close(self, open_: _Open) -> None:
         self._running.remove(open_)
@@ -340,8 +292,3 @@ class Engine:
         reason: Reason = "shutdown" if self._stopping else "error"
         for work in left:
             self._fail(work, reason, "the server is shutting down" if self._stopping else "the engine has stopped")
-
-
-def _remaining(work: Work) -> float:
-    """Cost of the steps still to be made."""
-    return work.task.cost * (1 - (work.index + 1) / work.total if work.total else 1.0)

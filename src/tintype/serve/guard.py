@@ -23,14 +23,8 @@ from tintype.serve.metrics import Metrics
 from tintype.serve.settings import Settings
 
 OPEN = ("/health", "/liveness")  # without a key
-UPLOADS = (
-    "/v1/images/edits",
-    "/v1/images/variations",
-    "/api/jobs",
-    "/api/look",
-    "/api/receipt",
-)  # with pictures in them
 FORMS = ("/v1/images/edits", "/v1/images/variations")
+PICTURES = ("/api/jobs", "/api/look", "/api/receipt")  # JSON with pictures in it
 SECURITY = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -39,6 +33,8 @@ SECURITY = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
+
+PIECE = 256 * 1024  # bytes of a body that are handed on at once
 
 _CLOSE = {"Connection": "close"}  # what is still being sent is not read
 
@@ -114,7 +110,8 @@ class Guard:
         path = scope["path"]
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return receive
-        limit = self._settings.max_upload if path in UPLOADS else self._settings.max_json
+        settings = self._settings
+        limit = settings.max_form if path in FORMS else settings.max_base64 if path in PICTURES else settings.max_json
         length = headers.get("content-length", "0")
         body = b""
         if length.isdecimal() and int(length[:20]) <= limit:
@@ -129,12 +126,7 @@ class Guard:
         wanted = "multipart/form-data" if path in FORMS else "application/json"
         if path.startswith(("/v1/", "/api/")) and kind != wanted and (body or kind):
             raise Fault(415, f"the content type must be {wanted}", "unsupported_media_type")
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Message:
-            return messages.pop() if messages else await receive()
-
-        return replay
+        return _replay(body, receive)
 
     def _log(self, scope: Scope, answer: _Answer) -> None:
         self._metrics.http.labels(str(answer.status)).inc()
@@ -188,6 +180,20 @@ async def _read(receive: Receive, limit: int) -> bytes:
             raise _too_large(limit)
         if not message.get("more_body", False):
             return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, in pieces between which the event loop does other things; then whatever else comes."""
+    starts = iter(range(0, max(1, len(body)), PIECE))
+
+    async def replay() -> Message:
+        start = next(starts, None)
+        if start is None:
+            return await receive()
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": body[start : start + PIECE], "more_body": start + PIECE < len(body)}
+
+    return replay
 
 
 def _too_large(limit: int) -> Fault:

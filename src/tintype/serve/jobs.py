@@ -7,11 +7,12 @@ import base64
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
+from PIL import Image
 
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.receipt import Receipt, to_png
@@ -19,6 +20,7 @@ from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
 from tintype.serve.faults import Fault, invalid
 from tintype.serve.look import Looking, levels
 from tintype.serve.pictures import from_base64, read, read_mask, receipt_of, strip
+from tintype.serve.repeats import mark_of
 from tintype.serve.schemas import JobAsk, LookAsk, ReceiptAsk, max_pixels, pipeline_of
 from tintype.serve.work import Making, Work
 
@@ -66,25 +68,28 @@ def router(desk: Desk) -> APIRouter:
         return {"models": [_model(desk, name) for name in desk.catalog.pipelines], "samplers": list(SAMPLERS)}
 
     @routes.post("/jobs", status_code=202)
-    async def submit(ask: JobAsk, request: Request) -> JSONResponse:
+    async def submit(ask: JobAsk, request: Request) -> Response:
         """Begin a job. It goes on until it is done or deleted, whoever follows it."""
         init = mask = None
         if ask.init_image is not None:
-            content = from_base64(ask.init_image, "init_image")
-            init = await asyncio.to_thread(read, content, "init_image")
+            init = await asyncio.to_thread(_sent, read, ask.init_image, "init_image")
         if ask.mask is not None:
             if init is None:
                 raise invalid("mask needs an init_image", "mask")
-            mask = await asyncio.to_thread(read_mask, from_base64(ask.mask, "mask"), "mask")
+            mask = await asyncio.to_thread(_sent, read_mask, ask.mask, "mask")
+        mark = await asyncio.to_thread(mark_of, ask)
         making = await desk.making(ask, init, mask)
-        work = desk.open(making, request, seconds=desk.settings.deadline, watch=range, keep=True)
+        work = desk.open(making, request, seconds=desk.settings.deadline, watch=range, keep=True, mark=mark)
         store.add(work)
-        return JSONResponse(await _state(desk, work), 202, {"Location": f"/api/jobs/{work.id}"})
+        answer = await _answer(desk, work)
+        answer.status_code = 202
+        answer.headers["Location"] = f"/api/jobs/{work.id}"
+        return answer
 
     @routes.get("/jobs/{job}")
-    async def state(job: str, request: Request) -> dict[str, Any]:
+    async def state(job: str, request: Request) -> Response:
         """How a job is doing: status, place in the queue, newest step, seconds left, pictures."""
-        return await _state(desk, store.get(job, request.state.owner))
+        return await _answer(desk, store.get(job, request.state.owner))
 
     @routes.get("/jobs/{job}/events", response_class=StreamingResponse)
     async def events(job: str, request: Request) -> StreamingResponse:
@@ -95,11 +100,11 @@ def router(desk: Desk) -> APIRouter:
         return StreamingResponse(_follow(desk, work, start), media_type="text/event-stream", headers=SSE_HEADERS)
 
     @routes.delete("/jobs/{job}")
-    async def cancel(job: str, request: Request) -> dict[str, Any]:
+    async def cancel(job: str, request: Request) -> Response:
         """Give a job up; it stops after the step it is in. Deleting what is over changes nothing."""
         work = store.get(job, request.state.owner)
         desk.engine.cancel(work)
-        return await _state(desk, work)
+        return await _answer(desk, work)
 
     @routes.get("/jobs/{job}/steps/{index}.png", response_class=Response)
     async def step(job: str, index: int, request: Request) -> Response:
@@ -121,7 +126,7 @@ def router(desk: Desk) -> APIRouter:
     async def look(ask: LookAsk, request: Request) -> dict[str, Any]:
         """Add noise to a picture, from a touch to static, and see what the model finds at each level."""
         pipeline = pipeline_of(desk.catalog, ask.model)
-        picture = await asyncio.to_thread(read, from_base64(ask.image, "image"), "image")
+        picture = await asyncio.to_thread(_sent, read, ask.image, "image")
         looking = Looking(pipeline, picture, ask.prompt, ask.seed or 0, ask.levels or 12)
         work = desk.open(looking, request, seconds=60.0)
         try:
@@ -135,7 +140,7 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/receipt")
     async def receipt(ask: ReceiptAsk) -> dict[str, Any]:
         """What made a picture, if it carries a receipt."""
-        found = await asyncio.to_thread(receipt_of, from_base64(ask.image, "image"))
+        found = await asyncio.to_thread(lambda: receipt_of(from_base64(ask.image, "image")))
         return {"receipt": None if found is None else _receipt(found)}
 
     return routes
@@ -160,8 +165,12 @@ def _model(desk: Desk, name: str) -> dict[str, Any]:
     }
 
 
-async def _state(desk: Desk, work: Work, pictures: bool = True) -> dict[str, Any]:
-    """Everything about a job that a page shows."""
+async def _answer(desk: Desk, work: Work) -> Response:
+    return Response(await asyncio.to_thread(_state, desk, work), media_type="application/json")
+
+
+def _state(desk: Desk, work: Work) -> str:
+    """Everything about a job that a page shows, as JSON. Pictures take a while to write: not for the loop."""
     state: dict[str, Any] = {
         "id": work.id,
         "status": work.status,
@@ -173,8 +182,7 @@ async def _state(desk: Desk, work: Work, pictures: bool = True) -> dict[str, Any
     newest = max(work.frames, default=None)
     if newest is not None:
         frame = work.frames[newest]
-        png = await asyncio.to_thread(strip, frame)
-        data = "data:image/png;base64," + base64.b64encode(png).decode()
+        data = "data:image/png;base64," + base64.b64encode(strip(frame)).decode()
         state["step"] = {"index": newest, "sigma": frame.sigma, "strip": data, "rows": len(frame.guess)}
     if work.open:
         left = desk.engine.seconds_left(work)
@@ -192,7 +200,7 @@ async def _state(desk: Desk, work: Work, pictures: bool = True) -> dict[str, Any
         ]
     elif work.status in ("failed", "cancelled"):
         state |= fault_of(work).body()
-    return state
+    return json.dumps(state)
 
 
 async def _follow(desk: Desk, work: Work, seen: int) -> AsyncIterator[str]:
@@ -201,7 +209,7 @@ async def _follow(desk: Desk, work: Work, seen: int) -> AsyncIterator[str]:
     while True:
         version, is_open = work.version, work.open
         if version != seen or work.status == "waiting":
-            yield f"id: {version}\nevent: state\ndata: {json.dumps(await _state(desk, work))}\n\n"
+            yield f"id: {version}\nevent: state\ndata: {await asyncio.to_thread(_state, desk, work)}\n\n"
             seen, quiet_since = version, time.monotonic()
         elif time.monotonic() - quiet_since >= desk.settings.keep_alive:
             yield ": still at it\n\n"
@@ -209,6 +217,11 @@ async def _follow(desk: Desk, work: Work, seen: int) -> AsyncIterator[str]:
         if not is_open:
             return
         await work.wait(seen, POSITION_SECONDS)
+
+
+def _sent(reading: Callable[[bytes, str], Image.Image], text: str, param: str) -> Image.Image:
+    """A picture or a mask that was sent as base64."""
+    return reading(from_base64(text, param), param)
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.canvas import fitted
+from tintype.codec import pixels_of
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.diffusion.samplers import Coroutine, Query
@@ -53,9 +54,7 @@ class Looking:
 
     def clear(self) -> Tensor:
         """The picture as the model would see it, x0 [1, 3, H, W] on the CPU."""
-        small = fitted(self.picture, "RGB", *self.size)
-        pixels = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
-        return self.pipeline.codec.encode(pixels.reshape(1, small.height, small.width, 3).permute(0, 3, 1, 2))
+        return self.pipeline.codec.encode(pixels_of(fitted(self.picture, "RGB", *self.size)))
 
     def noise(self) -> Tensor:
         """The static that is added, the same at every level, [1, 3, H, W] on the CPU."""

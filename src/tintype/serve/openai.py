@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from PIL import Image
 from starlette.datastructures import UploadFile
 
@@ -18,6 +18,7 @@ from tintype.receipt import Receipt
 from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
 from tintype.serve.faults import Fault, invalid
 from tintype.serve.pictures import encoded, guess_of, read, read_mask
+from tintype.serve.repeats import mark_of
 from tintype.serve.schemas import ImagesAsk, from_form
 from tintype.serve.work import Making, Watch, Work
 from tintype.sheet import Frame
@@ -92,20 +93,21 @@ async def _make(
     if ask.response_format == "url":
         raise invalid("response_format must be b64_json: pictures are not kept here", "response_format")
     making = await desk.making(ask, init, mask)
-    seconds = _patience(desk, request)
-    work = desk.open(making, request, seconds=seconds, watch=_watch(ask) if ask.stream else None)
+    mark = await asyncio.to_thread(mark_of, ask, init, mask)
+    watch = _watch(ask) if ask.stream else None
+    work = desk.open(making, request, seconds=_patience(desk, request), watch=watch, mark=mark)
+    making = work.task if isinstance(work.task, Making) else making  # of a request sent again: what the first one was
     if ask.stream:
         return StreamingResponse(_stream(desk, work, ask, prefix), media_type="text/event-stream", headers=SSE_HEADERS)
     try:
         await _finish_or_go(work, request)
     finally:
-        desk.engine.cancel(work)
+        desk.leave(work)
     if work.status != "done":
         raise fault_of(work)
-    pictures = await asyncio.to_thread(_pictures, work, making, ask)
-    body = {"created": int(time.time()), "data": pictures, **_common(ask, making), "usage": _usage(work, making)}
+    body = await asyncio.to_thread(_answer, work, making, ask)
     headers = {} if not work.num_cut else {"x-tintype-warning": _cut(work)}
-    return JSONResponse({**body, **({"warning": _cut(work)} if work.num_cut else {})}, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
 
 
 async def _stream(desk: Desk, work: Work, ask: ImagesAsk, prefix: str) -> AsyncIterator[str]:
@@ -138,9 +140,9 @@ async def _stream(desk: Desk, work: Work, ask: ImagesAsk, prefix: str) -> AsyncI
             return
         for row, picture in enumerate(await asyncio.to_thread(_pictures, work, making, ask)):
             usage = {"image_index": row, "usage": _usage(work, making, 1)}
-            yield _event(f"{prefix}.completed", {**picture, **usage, **_common(ask, making)})
+            yield await asyncio.to_thread(_event, f"{prefix}.completed", {**picture, **usage, **_common(ask, making)})
     finally:
-        desk.engine.cancel(work)  # whoever was reading is gone, or it is over anyway
+        desk.leave(work)  # whoever was reading is gone, or it is over anyway
 
 
 async def _finish_or_go(work: Work, request: Request) -> None:
@@ -176,6 +178,15 @@ def _watch(ask: ImagesAsk) -> Watch | None:
     if every is not None:
         return lambda total: range(every - 1, total - 1, every)
     return (lambda total: {round((i + 1) * total / (num + 1)) - 1 for i in range(min(num, total - 1))}) if num else None
+
+
+def _answer(work: Work, making: Making, ask: ImagesAsk) -> bytes:
+    """The whole answer, a picture at a time: the event loop would wait for one call that writes them all."""
+    rest = {"created": int(time.time()), **_common(ask, making), "usage": _usage(work, making)}
+    if work.num_cut:
+        rest["warning"] = _cut(work)
+    pictures = ",".join(json.dumps(picture) for picture in _pictures(work, making, ask))
+    return f'{{"data":[{pictures}],{json.dumps(rest)[1:]}'.encode()
 
 
 def _pictures(work: Work, making: Making, ask: ImagesAsk) -> list[dict[str, Any]]:

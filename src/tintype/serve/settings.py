@@ -31,7 +31,8 @@ class Settings:
     shutdown_seconds: float = 20.0  # to finish what runs
     keep_alive: float = 10.0  # between comments on a quiet stream
     max_json: int = 256 * 1024
-    max_upload: int = 24 * 2**20  # of a request with pictures in it
+    max_form: int = 24 * 2**20  # of a form with pictures in it
+    max_base64: int = 16 * 2**20  # of JSON with pictures in it, which the event loop reads in one go
 
     kept_jobs: int = 200  # finished jobs that can still be looked at
     kept_minutes: float = 60.0

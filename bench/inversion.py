@@ -1,0 +1,79 @@
+"""Pictures led back to the noise that makes them, and developed again: how much the same they are.
+
+python bench/inversion.py --model M [--num 8] [--guidance W]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from PIL import Image
+
+from tintype.data.shapes import captions
+from tintype.denoiser import Denoiser
+from tintype.diffusion.samplers import finish
+from tintype.pipeline import Pipeline
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    first, second = (torch.frombuffer(bytearray(p.tobytes()), dtype=torch.uint8).double() for p in (a, b))
+    return 20 * math.log10(255) - 10 * math.log10(max(1e-4, (first - second).square().mean().item()))
+
+
+def rounds(options: argparse.Namespace) -> None:
+    """Lead 8-bit pictures back, develop them again, compare. The noise found should be like any static: rms 1."""
+    pipeline = Pipeline.load(options.model, options.device)
+    texts = [caption for caption, _ in captions(options.num, 1_000_003)]
+    pictures = pipeline.generate(texts)
+    print(f"{'steps':>6}{'at least':>12}{'median':>12}{'noise rms':>12}{'evaluations back':>20}")
+    for steps in (12, 16, 24, 40):
+        found, rms_, asked = [], [], []
+        for seed, (text, picture) in enumerate(zip(texts, pictures, strict=True)):
+            request = pipeline.request(
+                text, seeds=seed, init_image=picture, invert=text, guidance=options.guidance, steps=steps
+            )
+            with counting(pipeline.denoiser) as count:
+                stream = pipeline.run(request)
+                # The last of the way back, before the first of the way there.
+                first = next(step for step in stream if math.isclose(step.sigma, pipeline.config.noise.sigma_max))
+                asked.append(count[0])
+                (back,) = pipeline.pictures(finish(stream))
+            rms_.append((first.x / first.sigma).square().mean().sqrt().item())
+            found.append(psnr(picture, back))
+        print(
+            f"{steps:>6}{min(found):>9.1f} dB{statistics.median(found):>9.1f} dB"
+            f"{statistics.fmean(rms_):>12.3f}{statistics.fmean(asked):>20.1f}"
+        )
+
+
+@contextmanager
+def counting(denoiser: Denoiser) -> Iterator[list[int]]:
+    """Count the calls of a network."""
+    count = [0]
+
+    def one_more(*_: object) -> None:
+        count[0] += 1
+
+    hook = denoiser.net.register_forward_hook(one_more)
+    try:
+        yield count
+    finally:
+        hook.remove()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How exactly pictures are led back to noise.")
+    parser.add_argument("--model", default="shapes")
+    parser.add_argument("--num", type=int, default=8, help="pictures")
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--device")
+    rounds(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
