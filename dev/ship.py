@@ -1,7 +1,7 @@
 """Make a finished run a model that comes with the package.
 
     python bench/shapes_accuracy.py --model RUN --steps 16 --guidance 2 --json > scores.json
-    python dev/ship.py RUN shapes --scores scores.json --steps 16 --guidance 2
+    python dev/ship.py RUN shapes --scores scores.json --steps 16 --guidance 2 --data "Drawn by tintype shapes."
 
 Weights are stored as float16, half the size; they are loaded as float32. The model card of the run is kept, with the
 caption accuracy put in and the steps and guidance that it was measured with made the model's own.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,26 @@ def accuracy(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidanc
     return "\n".join(lines)
 
 
+def card_of(options: argparse.Namespace, section: str) -> str:
+    """The card of the run under its new name, with where the pictures are from and the section on accuracy put in."""
+    card = (options.run / "README.md").read_text(encoding="utf-8")
+    title, rest = card.split("\n", 1)
+    name = title.removeprefix("# ")
+    for old, new in (
+        (f"--model {name}", f"--model {options.name}"),
+        (f'load("{name}")', f'load("{options.name}")'),
+        ("[data.json](data.json)", "data.json of the run, which does not come with the package,"),
+        ("## Training\n", f"{options.data}\n\n## Training\n"),
+        ("## Use\n", f"{section}\n\n## Use\n"),
+    ):
+        if old in rest:
+            rest = rest.replace(old, new)
+        elif not old.startswith("[data"):
+            raise SystemExit(f"the card of {options.run} has no {old!r}")
+    rest = re.sub(r"steps=[0-9]+, guidance=[0-9.]+", f"steps={options.steps}, guidance={options.guidance:g}", rest)
+    return f"# {options.name}\n{rest}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make a finished run a model that comes with the package.")
     parser.add_argument("run", type=Path)
@@ -47,17 +68,14 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, required=True, help="output of bench/shapes_accuracy.py --json")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--guidance", type=float, required=True)
+    parser.add_argument("--data", required=True, help="a sentence for the card: where the pictures are from")
     options = parser.parse_args()
 
     found = models.find(options.run)
     config: Config = models.read_config(found)
     config = replace(config, sample=replace(config.sample, steps=options.steps, guidance=options.guidance))
     scores = json.loads(options.scores.read_text(encoding="utf-8"))["shares"]
-    card = (options.run / "README.md").read_text(encoding="utf-8")
-    title, rest = card.split("\n", 1)[0], card.split("\n", 1)[1]
-    rest = rest.replace(title.removeprefix("# "), options.name)
-    use = rest.index("## Use")
-    card = f"# {options.name}\n{rest[:use]}{accuracy(scores, options.steps, options.guidance)}\n\n{rest[use:]}"
+    card = card_of(options, accuracy(scores, options.steps, options.guidance))
 
     folder = Path(models.__file__).parent / options.name
     folder.mkdir(exist_ok=True)
