@@ -117,7 +117,11 @@ def joined(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=STEP_SECONDS))
+        timeout = timedelta(seconds=STEP_SECONDS)
+        # Where torchrun keeps its store over a restart, the addresses of the processes before are still in it.
+        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=WAIT_SECONDS))
         with warnings.catch_warnings():
             # The gradient of a 1x1 convolution may have other strides than its place in a bucket, at no cost here.
