@@ -119,8 +119,9 @@ def joined(device: torch.device) -> Iterator[World]:
     try:
         timeout = timedelta(seconds=STEP_SECONDS)
         # Where torchrun keeps its store over a restart, the addresses of the processes before are still in it.
-        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
+        start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=WAIT_SECONDS))
         with warnings.catch_warnings():
