@@ -4,9 +4,9 @@
 
 Steps of the real `Trainer` and plain float32 matrix products take turns in one process, so that a machine that slows
 down or is shared slows both; the share is the median over rounds of (FLOP/s of steps) / (FLOP/s of products, mean of
-just before and just after). FLOPs are those of matrix products, attention and convolutions, forward and backward, and of
-Muon's products, from `torch.utils.flop_counter`. `--malloc` compares, in processes that take turns, steps with `keep_memory`, as training has
-it, and with glibc's defaults.
+just before and just after). FLOPs are those of matrix products, attention and convolutions, forward and backward, and
+of Muon's products, from `torch.utils.flop_counter`. `--malloc` compares, in processes that take turns, steps with
+`keep_memory`, as training has it, and with glibc's defaults.
 """
 
 from __future__ import annotations
