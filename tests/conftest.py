@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# A shell starts background jobs with SIGINT ignored; tintype would rightly go on ignoring it, here and in processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
