@@ -12,8 +12,6 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# A shell starts background jobs with SIGINT ignored; tintype would rightly go on ignoring it, here and in processes.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
@@ -23,6 +21,9 @@ from safetensors.torch import save_file
 from tintype.config import Config, NetConfig, SampleConfig, TextConfig
 from tintype.denoiser import Denoiser
 from tintype.nets.tokens import learn_tokenizer
+
+# A shell starts background jobs with SIGINT ignored; tintype would rightly go on ignoring it, here and in processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPBACK = ("127.", "::1", "localhost")
 
