@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from tintype.data.files import LocalFile
-from tintype.data.pictures import PictureError, decode, examine, examine_all, fit, framing, read_picture
+from tintype.data.fitting import fit
+from tintype.data.pictures import PictureError, decode, examine, examine_all, framing, read_picture
 
 RED = (200, 30, 40)
 

@@ -52,6 +52,12 @@ def unpacked(rows: bytes | bytearray) -> NDArray[Any]:
     return np.frombuffer(rows, dtype=FACTS)
 
 
+def in_hex(sha256: NDArray[np.uint8]) -> list[str]:
+    """Hashes [N, 32] as text."""
+    text = sha256.tobytes().hex()
+    return [text[start : start + 64] for start in range(0, len(text), 64)]
+
+
 def survey(
     data: str,
     pairs: Sequence[Pair],
