@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tintype.data.catalog import ABOUT, FACTS_FILE, FORMAT, Catalog
 from tintype.data.exclude import REASON, Exclusions
+from tintype.data.facts import FACTS, in_hex, packed_facts, unpacked
 from tintype.data.files import shown
 from tintype.data.growing import GrowingArray
 from tintype.data.journal import Journal, Progressed
@@ -27,7 +28,6 @@ from tintype.data.pairs import Pair
 from tintype.data.parallel import in_order
 from tintype.data.pictures import Examined, Framing, examine_all
 from tintype.data.stamps import fingerprint_of
-from tintype.data.survey import FACTS, in_hex, packed_facts, unpacked
 from tintype.errors import DataError
 
 CAPTION_BATCH = 256
