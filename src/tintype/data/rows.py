@@ -96,11 +96,12 @@ def by_key(rows: Rows, keyed: Callable[[int, NDArray[Any]], NDArray[Any]], bits:
         yield _sorted(keyed(0, rows[0 : len(rows)]))
         return
     shift = np.uint64(64 - bits)
-    probed = np.sort(np.concatenate([keyed(*part)["key"][::_PROBED] for part in parts_of(rows)]) >> shift)
+    # Copied, since a view would keep the whole part in memory.
+    probed = np.sort(np.concatenate([keyed(*part)["key"][::_PROBED].copy() for part in parts_of(rows)]) >> shift)
     num = min(_MOST_BUCKETS, -(-len(rows) // PART))
     borders = np.unique(probed[[len(probed) * i // num for i in range(1, num)]]) if len(probed) else probed
     with ExitStack() as stack:
-        files = [stack.enter_context(TemporaryFile(prefix="tintype-")) for _ in range(len(borders) + 1)]
+        files = [stack.enter_context(TemporaryFile(prefix="tintype-", buffering=0)) for _ in range(len(borders) + 1)]
         for part in parts_of(rows):
             found = keyed(*part)
             numbers = np.searchsorted(borders, found["key"] >> shift, side="right")
