@@ -252,7 +252,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file)
+        file.write(json.dumps(content))  # json.dump would write it word by word
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)

@@ -27,7 +27,7 @@ def fit_all(pictures: Sequence[Image.Image], shapes: Sequence[tuple[int, int]]) 
         alike.setdefault((picture.size, shape), []).append(number)
     fitted: list[NDArray[np.uint8]] = [np.empty(0, dtype=np.uint8)] * len(cut)
     for ((width, height), shape), numbers in alike.items():
-        joined = b"".join([cut[number].tobytes() for number in numbers])
+        joined = bytearray().join([cut[number].tobytes() for number in numbers])
         pixels = np.frombuffer(joined, dtype=np.uint8).reshape(len(numbers), height, width, 3).transpose(0, 3, 1, 2)
         for number, own in zip(numbers, _scaled(pixels, shape), strict=True):
             fitted[number] = own
@@ -40,7 +40,7 @@ def _scaled(pixels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uin
         return np.ascontiguousarray(pixels)
     import torch  # here, since a check needs none of it
 
-    scaled = torch.nn.functional.interpolate(torch.from_numpy(pixels.copy("K")), shape, mode="bicubic", antialias=True)
+    scaled = torch.nn.functional.interpolate(torch.from_numpy(pixels), shape, mode="bicubic", antialias=True)
     return np.ascontiguousarray(scaled.numpy())
 
 

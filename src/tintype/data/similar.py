@@ -29,7 +29,8 @@ NOTHING = np.zeros((1, 1, 3), dtype=np.uint8)  # in place of a reduced picture
 def reduced(picture: Image.Image) -> NDArray[np.uint8]:
     """A picture in mode RGB at 32 pixels a side or a little more, each the mean of those it stands for: [h, w, 3]."""
     factors = (max(1, picture.width // SIDE), max(1, picture.height // SIDE))
-    return np.asarray(picture if factors == (1, 1) else picture.reduce(factors))
+    small = picture if factors == (1, 1) else picture.reduce(factors)
+    return np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(small.height, small.width, 3)
 
 
 def look_of(picture: Image.Image) -> tuple[int, bytes]:
