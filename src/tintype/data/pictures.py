@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -117,77 +118,83 @@ def examine_all(places: Sequence[Place], how: Framing, pixels: bool = True) -> l
     They are decoded one after another, then scaled and looked at together, some at a time: code that has just run for
     one picture is quicker with the next, and one call for many costs less than many.
     """
-    found: list[Examined] = []
-    smalls: list[NDArray[np.uint8]] = []
+    enough = max(how.resolution, *map(max, how.shapes))
+    some: list[_Opened] = []
+    held: list[_Opened] = []  # of these, what is decoded and not yet scaled
+    num_pixels = 0
     with quiet:
-        for some in _few(_opened(place, how) for place in places):
-            small, fitted = _scaled(some, pixels)
-            smalls += small
-            found += fitted
-    looks = looks_of(smalls)
-    return [_with_look(one, small, *look) for one, small, look in zip(found, smalls, looks, strict=True)]
+        for place in places:
+            opened = _opened(place, how, enough)
+            some.append(opened)
+            if opened.picture is not None:
+                held.append(opened)
+                num_pixels += opened.picture.width * opened.picture.height
+            if num_pixels >= _HELD:
+                _scale(held, pixels)
+                held, num_pixels = [], 0
+        _scale(held, pixels)
+    looks = looks_of([opened.small for opened in some])
+    return [_examined(opened, *look) for opened, look in zip(some, looks, strict=True)]
 
 
-class _Opened(NamedTuple):
+@dataclass(slots=True)
+class _Opened:
     """A picture on its way."""
 
-    seen: Examined
-    picture: Image.Image | None = None  # None if it cannot be used
+    sha256: str
+    reason: str = ""  # why it cannot be used
+    picture: Image.Image | None = None  # until it is scaled
+    shape: tuple[int, int] = (0, 0)
+    size: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+    small: NDArray[np.uint8] = field(default_factory=lambda: NOTHING)  # reduced, to show its look
+    pixels: NDArray[np.uint8] | None = None
 
 
-def _opened(place: Place, how: Framing) -> _Opened:
+def _opened(place: Place, how: Framing, enough: int) -> _Opened:
     """Read, hash and decode one picture, and choose its shape."""
     sha256 = ""
     try:
         content = place.read()
         sha256 = hashlib.sha256(content).hexdigest()
-        picture, notes, size = decode(content, max(how.resolution, *map(max, how.shapes)), how.options)
+        picture, notes, size = decode(content, enough, how.options)
         shape = nearest(picture.size, how.shapes)
         _require_size(picture.size, shape, how.options)
-        return _Opened(Examined(sha256, "", Facts(sha256, *size, 0, b"", notes), shape), picture)
+        return _Opened(sha256, "", picture, shape, size, notes)
     except FileError as error:
-        return _Opened(Examined(sha256, str(error)))
+        return _Opened(sha256, str(error))
     except MemoryError:
-        return _Opened(Examined(sha256, TOO_LARGE))
+        return _Opened(sha256, TOO_LARGE)
 
 
-def _few(opened: Iterable[_Opened]) -> Iterator[list[_Opened]]:
-    """Some at a time, so few that what is decoded of them stays small."""
-    some: list[_Opened] = []
-    num_pixels = 0
-    for one in opened:
-        some.append(one)
-        num_pixels += one.picture.width * one.picture.height if one.picture is not None else 0
-        if num_pixels >= _HELD:
-            yield some
-            some, num_pixels = [], 0
-    yield some
-
-
-def _scaled(some: Sequence[_Opened], pixels: bool) -> tuple[list[NDArray[np.uint8]], list[Examined]]:
-    """Of each, the reduced picture that shows its look, and what is known so far, with `pixels` fitted."""
-    usable = [number for number, one in enumerate(some) if one.picture is not None]
-    small, seen = [NOTHING] * len(some), [one.seen for one in some]
-    pictures = [picture for _, picture in some if picture is not None]
+def _scale(held: Sequence[_Opened], pixels: bool) -> None:
+    """Bring decoded pictures to the sizes that are kept, and let go of them."""
+    pictures = [opened.picture for opened in held if opened.picture is not None]
     try:
-        for number, picture in zip(usable, pictures, strict=True):
-            small[number] = reduced(picture)
+        for opened, picture in zip(held, pictures, strict=True):
+            opened.small = reduced(picture)
         if pixels:
-            fitted = fit_all(pictures, [seen[number].shape for number in usable])
-            for number, own in zip(usable, fitted, strict=True):
-                seen[number] = seen[number]._replace(pixels=own)
+            fitted = fit_all(pictures, [opened.shape for opened in held])
+            for opened, own in zip(held, fitted, strict=True):
+                opened.pixels = own
     except MemoryError:
-        return [NOTHING] * len(some), [Examined(one.sha256, one.reason or TOO_LARGE) for one in seen]
-    return small, seen
+        if len(held) == 1:
+            held[0].reason = TOO_LARGE
+        else:  # only the one that is too large is to blame
+            for opened in held:
+                _scale([opened], pixels)
+    for opened in held:
+        opened.picture = None
 
 
-def _with_look(seen: Examined, small: NDArray[np.uint8], look: int, thumb: bytes) -> Examined:
-    if seen.facts is None:
-        return seen
-    notes = seen.facts.notes
-    if "without color" not in notes and _is_gray(small, thumb):
+def _examined(opened: _Opened, look: int, thumb: bytes) -> Examined:
+    if opened.reason:
+        return Examined(opened.sha256, opened.reason)
+    notes = opened.notes
+    if "without color" not in notes and _is_gray(opened.small, thumb):
         notes = (*notes, "without color")
-    return seen._replace(facts=seen.facts._replace(look=look, thumb=thumb, notes=notes))
+    facts = Facts(opened.sha256, *opened.size, look, thumb, notes)
+    return Examined(opened.sha256, "", facts, opened.shape, opened.pixels)
 
 
 def read_picture(path: Path) -> Image.Image:
