@@ -7,9 +7,9 @@ The time to 0.90 is the shortest run whose accuracy on new captions is 0.90 or m
 a process of its own, and all it does counts: reading the pictures, measuring, saving. Then `bench/shapes_accuracy.py`
 judges it, which does not count.
 
-`--recipe tintype,diffusers,diffusers@1e-3,smalldiffusion` also runs those of other libraries, at their own learning rate or
-another: `bench/peer_training.py`, same pictures, same clock, same threads, same judge, one after the other for each
-seed. A judge of theirs tries each of `--peer-guidance` and keeps the best. Nothing else should use the machine.
+`--recipe tintype,diffusers,diffusers@1e-3,smalldiffusion` also runs those of other libraries, at their own learning
+rate or another: `bench/peer_training.py`, same pictures, same clock, same threads, same judge, one after the other for
+each seed. Theirs are judged with each of `--peer-guidance`, and the best counts. Nothing else should use the machine.
 """
 
 from __future__ import annotations
