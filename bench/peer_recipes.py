@@ -36,6 +36,8 @@ class Batches:
     """
 
     def __init__(self, pictures: Tensor, tokens: Tensor, size: int) -> None:
+        if len(pictures) < size:
+            raise ValueError(f"{len(pictures)} pictures are less than one batch of {size}")
         self._pictures, self._tokens, self._size = pictures, tokens, size
         self._codec = PixelCodec()
 

@@ -41,6 +41,7 @@ MAX_TOKENS = 64
 LEVELS = (0.3, 1.0, 3.0, 10.0)  # sigmas at which the error of the predicted noise is measured
 MEASURED = 256  # pictures
 DRAWN = 50  # pictures at once
+TIMED = 4  # steps in each precision, to choose one
 ROWS, COLUMNS, CELL = 4, 6, 96  # of a sheet
 
 
@@ -72,37 +73,70 @@ def size_of(tokenizer: str) -> int:
     return len(json.loads(tokenizer)["model"]["vocab"])
 
 
+def bf16_is_faster(name: str, shapes: Shapes, lr: float) -> bool:
+    """Whether a step of a recipe takes less time in bfloat16: the fastest of some, by turns."""
+    least = {}
+    sides = {}
+    for bf16 in (False, True):
+        recipe = RECIPES[name][0](size_of(shapes.tokenizer))
+        sides[bf16] = recipe.losses(Batches(shapes.pictures, shapes.tokens, BATCH_SIZE), lr)
+    for number in range(TIMED):
+        for bf16, steps in sides.items():
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                start = time.perf_counter()
+                next(steps)
+                took = time.perf_counter() - start
+            if number:  # the first one also allocates
+                least[bf16] = min(took, least.get(bf16, took))
+    return least[True] < least[False]
+
+
 def train(data: Path, out: Path, name: str, lr: float | None, minutes: float, seed: int) -> None:
     """Train until the minutes are over, and save the averaged weights."""
     start = time.perf_counter()
     keep_memory()  # as `tintype train` does
     out.mkdir(parents=True, exist_ok=True)
     shapes = read(data, out)
-    torch.manual_seed(seed)
     kind, own_lr = RECIPES[name]
+    lr = own_lr if lr is None else lr
+    bf16 = bf16_is_faster(name, shapes, lr)
+    torch.manual_seed(seed)
     recipe: Recipe = kind(size_of(shapes.tokenizer))
     weights = sum(weight.numel() for weight in recipe.module.parameters() if weight.requires_grad)
-    begun = said = time.perf_counter()
-    print(f"{name}: {weights / 1e6:.2f}M weights, ready after {begun - start:.0f} s", flush=True)
-    recent = []
-    batches = Batches(shapes.pictures, shapes.tokens, BATCH_SIZE)
-    for step, loss in enumerate(recipe.losses(batches, own_lr if lr is None else lr), 1):
-        recent.append(loss)
-        now = time.perf_counter()
-        ends = now - start >= 60 * minutes
-        if ends or now - said >= 60:
-            rate = step * BATCH_SIZE / (now - begun)
-            print(f"{step * BATCH_SIZE:,} images, {rate:.1f}/s, loss {sum(recent) / len(recent):.4f}", flush=True)
-            recent, said = [], now
-        if ends:
-            break
+    begun = time.perf_counter()
+    precision = "bfloat16" if bf16 else "float32"
+    print(f"{name}: {weights / 1e6:.2f}M weights, {precision}, ready after {begun - start:.0f} s", flush=True)
+    images = shown_until(start + 60 * minutes, recipe, shapes, lr, bf16)
     recipe.take_average()
-    save_file(
-        {key: value.contiguous() for key, value in recipe.module.state_dict().items()}, out / "weights.safetensors"
-    )
-    (out / "tokenizer.json").write_text(shapes.tokenizer, encoding="utf-8")
-    said_of = {"recipe": name, "lr": own_lr if lr is None else lr, "seed": seed, "images_seen": step * BATCH_SIZE}
-    (out / "run.json").write_text(json.dumps(said_of) + "\n", encoding="utf-8")
+    facts = {"recipe": name, "lr": lr, "seed": seed, "bf16": bf16, "images_seen": images}
+    save(recipe, shapes.tokenizer, facts, out)
+
+
+def shown_until(end: float, recipe: Recipe, shapes: Shapes, lr: float, bf16: bool) -> int:
+    """Train until the clock shows `end`, and tell each minute how it goes; how many images that were."""
+    losses = recipe.losses(Batches(shapes.pictures, shapes.tokens, BATCH_SIZE), lr)
+    begun = told = time.perf_counter()
+    recent = []
+    images = 0
+    while True:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            recent.append(next(losses))
+        images += BATCH_SIZE
+        now = time.perf_counter()
+        if now >= end or now - told >= 60:
+            loss = sum(recent) / len(recent)
+            print(f"{images:,} images, {images / (now - begun):.1f}/s, loss {loss:.4f}", flush=True)
+            recent, told = [], now
+        if now >= end:
+            return images
+
+
+def save(recipe: Recipe, tokenizer: str, facts: dict[str, Any], out: Path) -> None:
+    """What `load` reads."""
+    weights = {name: weight.contiguous() for name, weight in recipe.module.state_dict().items()}
+    save_file(weights, out / "weights.safetensors")
+    (out / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+    (out / "run.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def load(run: Path) -> tuple[Recipe, LearnedVocabulary]:
