@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tintype.config import Config
+from tintype.config import Config, DistillConfig
 from tintype.train.plan import duration
 
 
@@ -30,12 +30,13 @@ def model_card(
     fingerprint: of the data. seconds: time spent in training. ema_width: of the average that
     is the model.
     """
-    net, train, sample = config.net, config.train, config.sample
+    net, train, sample, distill = config.net, config.train, config.sample, config.distill
     quoted = caption.replace('"', "'")
     if noise_error:
         rows = "\n".join(f"| {level:g} | {error:.4f} |" for level, error in noise_error.items())
+        away_from = "predicted noise" if not distill.steps else "noise that leads to where the teacher's flow ends,"
         quality = (
-            f"Mean squared error of the predicted noise on {num_held_out} held-out pictures, by noise level "
+            f"Mean squared error of the {away_from} on {num_held_out} held-out pictures, by noise level "
             f"(1 is as wrong as saying nothing):\n\n| sigma | error |\n| ---: | ---: |\n{rows}"
         )
     else:
@@ -62,7 +63,7 @@ and may repeat some of them.
 | preset | {config.preset}: width {net.width}, depth {net.depth}, patch {net.patch} |
 | text | {config.text.encoder} |
 | prediction, weight | {config.noise.prediction}, {config.noise.weight} |
-| average of the weights | power function, width {ema_width:g} |
+{_distilled(distill)}| average of the weights | power function, width {ema_width:g} |
 | batch size, learning rate | {train.batch_size}, {train.lr:g} |
 | seed | {train.seed} |
 
@@ -82,3 +83,14 @@ from tintype import Pipeline
 pictures = Pipeline.load("{name}").generate(["{quoted}"], steps={sample.steps}, guidance={sample.guidance:g})
 ```
 """
+
+
+def _distilled(distill: DistillConfig) -> str:
+    """Rows of the table that say what a model was distilled from; none if it was not."""
+    if not distill.steps:
+        return ""
+    guided = f"{distill.guidance:g} at sigma {distill.guidance_min:g} to {distill.guidance_max:g}"
+    return (
+        f"| distilled from | {distill.teacher}, sha256 `{distill.teacher_hash}` |\n"
+        f"| steps of the teacher, its guidance | {distill.teacher_steps} for each of {distill.steps}, {guided} |\n"
+    )

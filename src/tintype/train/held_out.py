@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,8 +14,8 @@ from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise
 from tintype.train.objective import Objective
 from tintype.train.samples import Samples, rolled
+from tintype.train.target import LEVELS as LEVELS
 
-LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels at which the held-out error is measured
 MAX_MEASURED = 64  # held-out pictures that are measured
 Captions = Literal["true", "shuffled", "empty"]
 CAPTIONS: tuple[Captions, ...] = ("true", "shuffled", "empty")
@@ -47,38 +48,48 @@ def score(errors: dict[float, float]) -> float | None:
 
 
 @torch.no_grad()
-def held_out_error(objective: Objective, samples: Samples, held_out: Tensor, captions: Captions) -> dict[float, float]:
-    """Mean squared error of the predicted noise by noise level, with the weights as they are now.
+def held_out_errors(
+    objective: Objective, samples: Samples, held_out: Tensor, captions: Sequence[Captions]
+) -> dict[str, dict[float, float]]:
+    """Mean squared error of the predicted noise, by captions and noise level, with the weights as they are now.
 
-    The same pictures and noise every time. A model that reads captions is worse with those of other pictures
-    ("shuffled") and with "empty" ones. Empty if no sample is in `held_out` [N].
+    The same pictures and noise every time. In distillation the noise is the one that leads to where the teacher's flow
+    ends, and the levels are those of the student's steps. A model that reads captions is worse with those of other
+    pictures ("shuffled") and with "empty" ones. No levels if no sample is in `held_out` [N].
     """
     indices = held_out[:MAX_MEASURED]
     if not len(indices):
-        return {}
-    others = rolled(indices)
+        return {kind: {} for kind in captions}
+    others, levels = rolled(indices), objective.target.levels
     with objective.precision():
         found = [
             _errors_of(objective, samples, indices[places], others[places], captions)
             for places in samples.by_shape(indices)
         ]
-    return {level: float(torch.cat([errors[level] for errors in found]).mean()) for level in LEVELS}
+    return {
+        kind: {level: float(torch.cat([errors[kind, level] for errors in found]).mean()) for level in levels}
+        for kind in captions
+    }
 
 
 def _errors_of(
-    objective: Objective, samples: Samples, indices: Tensor, others: Tensor, captions: Captions
-) -> dict[float, Tensor]:
-    """Error [B] at each noise level of held-out pictures of one shape."""
+    objective: Objective, samples: Samples, indices: Tensor, others: Tensor, captions: Sequence[Captions]
+) -> dict[tuple[Captions, float], Tensor]:
+    """Error [B] by captions and noise level of held-out pictures of one shape."""
     x0 = objective.x0(samples.pictures(indices))
     noise = objective.normal(Purpose.EVALUATE, indices, tuple(x0.shape[1:]))
-    described = others if captions == "shuffled" else indices
-    states = samples.states(described, torch.zeros_like(indices))
-    if captions == "empty":
-        states = [state[:0] for state in states]
-    cond = objective.denoiser.condition(states)
+    own = samples.states(indices, torch.zeros_like(indices))
+    told = {
+        "true": own,
+        "shuffled": samples.states(others, torch.zeros_like(others)),
+        "empty": [state[:0] for state in own],
+    }
+    conds = {kind: objective.denoiser.condition(told[kind]) for kind in captions}
     errors = {}
-    for level in LEVELS:
+    for level in objective.target.levels:
         sigma = torch.full((len(x0),), level, device=x0.device)
-        denoised = objective.denoiser(add_noise(x0, noise, sigma), sigma, cond)
-        errors[level] = noise_error(denoised, x0, sigma)
+        x = add_noise(x0, noise, sigma)
+        target = objective.target(x0, x, sigma, own)
+        for kind, cond in conds.items():
+            errors[kind, level] = noise_error(objective.denoiser(x, sigma, cond), target, sigma)
     return errors

@@ -11,7 +11,7 @@ from tintype.config import Config
 from tintype.pipeline import Pipeline
 from tintype.train.folder import SAMPLES
 from tintype.train.grid import MAX_PICTURES, choose_captions, grid
-from tintype.train.held_out import CAPTIONS, Seen
+from tintype.train.held_out import Seen
 from tintype.train.interrupt import Interruption
 from tintype.train.prepare import Prepared
 from tintype.train.trainer import Trainer
@@ -31,7 +31,7 @@ class Look:
 
     def __call__(self, interruption: Interruption | None = None) -> Seen:
         """Measure the held-out error and write a grid of samples, without the grid if interrupted."""
-        errors = {captions: self._trainer.held_out_error(captions) for captions in CAPTIONS}
+        errors = self._trainer.held_out_errors()
         seen = Seen(self._trainer.images_seen, {captions: found for captions, found in errors.items() if found})
         with self._trainer.averaged():
             denoised = None

@@ -20,10 +20,11 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError, ConfigError, NotFiniteError
 from tintype.train.distributed import World, quiet
 from tintype.train.ema import PowerEma
-from tintype.train.held_out import Captions, held_out_error
+from tintype.train.held_out import CAPTIONS, Captions, held_out_errors
 from tintype.train.objective import Objective, Part, micro_batches
 from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.train.samples import Reader, Samples
+from tintype.train.target import Target
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
 
@@ -47,6 +48,7 @@ class Trainer:
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe; weights and loss stay float32.
         ahead: batches that are read while others are computed, for samples that take time to read.
         world: the processes that train together; each computes its share of every batch.
+        target: what the denoiser is taught to say; None: the clean picture.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Trainer:
         bf16: bool = False,
         ahead: int = 0,
         world: World | None = None,
+        target: Target | None = None,
     ) -> None:
         self._world = world or World()
         if config.train.batch_size < self._world.size:
@@ -73,7 +76,7 @@ class Trainer:
         self._samples = samples
         self._shown, self._held_out = samples.split(config.train.held_out)
         self._read = Reader(samples, self._shown, config.train, ahead)
-        self._objective = Objective(self.denoiser, config, device, bf16=bf16)
+        self._objective = Objective(self.denoiser, config, device, bf16=bf16, target=target)
         self._module = self._world.spread(self._objective)
         self._weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
         self._optimizers = make_optimizers(self.denoiser, config.train)
@@ -103,8 +106,14 @@ class Trainer:
         With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. The same
         pictures and noise every time. Empty if nothing is held out.
         """
+        return self.held_out_errors([captions], long=long)[captions]
+
+    def held_out_errors(
+        self, captions: Sequence[Captions] = CAPTIONS, *, long: bool = False
+    ) -> dict[str, dict[float, float]]:
+        """`held_out_error` by captions: for less than one after another."""
         with _averaged(self.denoiser, self._long_ema if long else self._ema):
-            return held_out_error(self._objective, self._samples, self._held_out, captions)
+            return held_out_errors(self._objective, self._samples, self._held_out, captions)
 
     def samples_at(self, positions: Tensor) -> Tensor:
         """The samples that are shown at `positions` [B] of the run: indices int64 [B]."""
