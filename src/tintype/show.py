@@ -104,7 +104,10 @@ def about_model(what: str) -> list[str]:
         *(standing(model.run, train.images) if model.run is not None else []),
         ("data", f"{num_samples:,} captioned pictures" if num_samples else ""),
         ("settings", f"predicts {noise.prediction}, weight {noise.weight}, batch {train.batch_size}, lr {train.lr:g}"),
-        ("noise error", ", ".join(f"{error:.3f} at sigma {level}" for level, error in errors.items() if error)),
+        (
+            "noise error",
+            ", ".join(f"{error:.2g} at sigma {float(level):.3g}" for level, error in errors.items() if error),
+        ),
         ("distilled", _distilled(config)),
         ("sampling", f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}"),
         ("folder", str(model.folder)),

@@ -33,7 +33,7 @@ def model_card(
     net, train, sample, distill = config.net, config.train, config.sample, config.distill
     quoted = caption.replace('"', "'")
     if noise_error:
-        rows = "\n".join(f"| {level:g} | {error:.4f} |" for level, error in noise_error.items())
+        rows = "\n".join(f"| {level:.3g} | {error:.3g} |" for level, error in noise_error.items())
         away_from = "predicted noise" if not distill.steps else "noise that leads to where the teacher's flow ends,"
         quality = (
             f"Mean squared error of the {away_from} on {num_held_out} held-out pictures, by noise level "
