@@ -74,10 +74,10 @@ def flow_target(
 
 def _place(sigma: Tensor, center: float, spread: float) -> Tensor:
     """The logistic distribution function of ln sigma: 0 at 0."""
-    power = (sigma.double() / center) ** (1 / spread)
+    power = (sigma / center) ** (1 / spread)
     return power / (1 + power)
 
 
 def _level(place: Tensor, center: float, spread: float) -> Tensor:
-    """Inverse of `_place`, float32."""
-    return (center * (place / (1 - place)) ** spread).float()
+    """Inverse of `_place`."""
+    return center * (place / (1 - place)) ** spread
