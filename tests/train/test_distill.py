@@ -89,13 +89,13 @@ def test_a_student_that_is_a_one_step_teacher_has_no_error(tiny: Config) -> None
 
 
 def test_training_lowers_the_distance_to_where_the_flow_ends(tiny: Config) -> None:
-    config = student(replace(tiny, train=replace(tiny.train, images=400, lr=3e-3)), 2, 2.0, 3)
+    config = student(replace(tiny, train=replace(tiny.train, images=240, lr=3e-3)), 2, 1.0, 2)
     trainer = Trainer(scrambled(config), DrawnSamples(), config, CPU, target=TeacherFlow(scrambled(tiny), config, CPU))
     before = trainer.held_out_error()
-    for _ in trainer.steps(400):
+    for _ in trainer.steps(240):
         pass
     after = trainer.held_out_error()
-    assert sum(after.values()) < 0.5 * sum(before.values())
+    assert sum(after.values()) < 0.8 * sum(before.values())
 
 
 # Whole runs
