@@ -12,6 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from tintype.train.distributed import is_shared
+
 # Of the quintic a s + b s^3 + c s^5 that carries every singular value s in (0, 1] to about 1 in a few rounds (Jordan).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
@@ -29,6 +31,15 @@ def orthogonalized(matrices: Tensor) -> Tensor:
         x = a * x + (b * gram + c * gram @ gram) @ x
     found: Tensor = x.mT if tall else x
     return found
+
+
+def _each_orthogonalized(matrices: Tensor) -> Tensor:
+    """`orthogonalized`, also of matrices whose rows are shared out over processes."""
+    if not is_shared(matrices):
+        return orthogonalized(matrices)
+    from tintype.train.sharding import by_matrix  # takes seconds to import, and is imported already
+
+    return by_matrix(orthogonalized, matrices)
 
 
 class Muon(torch.optim.Optimizer):
@@ -65,7 +76,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
             directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
-        updates = orthogonalized(torch.stack(directions))
+        updates = _each_orthogonalized(torch.stack(directions))
         size = ADAM_RMS * max(updates.shape[-2:]) ** 0.5
         for weight, update in zip(weights, updates, strict=True):
             weight.mul_(1 - lr * weight_decay).sub_(update.view_as(weight), alpha=lr * size)
