@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from tintype import models
-from tintype.checkpoint import load_parts, part_names
 from tintype.config import PRESETS, Config
 from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
@@ -32,6 +31,7 @@ from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
+from tintype.train.saving import read_parts
 from tintype.train.settings import require_fitting, require_same, settings_of
 from tintype.train.trainer import Trainer, load_weights
 
@@ -68,7 +68,7 @@ class Prepared:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
         trainer = self.fresh(config, world)
         if self.checkpoint is not None:
-            trainer.load(load_parts(self.checkpoint, part_names(self.checkpoint)), self.state)
+            trainer.load(read_parts(self.checkpoint, trainer.weights(), world), self.state)
         return trainer
 
 

@@ -42,7 +42,7 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
     device = choose_device(local_device(request.device))
     keep_memory()
     with ExitStack() as stack:
-        world = stack.enter_context(joined(device))
+        world = stack.enter_context(joined(device, shard=request.shard))
         console = (console or Console()) if world.is_main else Console(quiet=True)
         if request.dry_run:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tintype-")))
@@ -51,6 +51,8 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
             if world.is_main:
                 stack.enter_context(locked(run))
                 sweep(run)
+        if request.shard and not world.is_sharded:
+            say(console, "note: --shard is for several processes, started by torchrun; one alone has the whole model")
         request = _with_preset(request, device, world, console)
         stored, ready = _prepared(request, run, device, world, console)
         config = _planned(request, run, stored, ready, world, started, console)

@@ -1,11 +1,11 @@
 """A model shared out over processes (torch's FSDP2): each holds a part of every weight, average and moment.
 
-A whole layer is gathered where it computes and let go afterwards. Weights are `DTensor`s, parted along their first axis.
+A whole layer is gathered where it computes and let go afterwards. Weights are `DTensor`s, parted along the first axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -33,26 +33,13 @@ def share_out(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     fully_shard(cast("list[nn.Module]", [block.text for block in blocks]), mesh=mesh)  # read before their blocks are
     for part in (*blocks, *(part for part in module.modules() if isinstance(part, TextBlock))):
         fully_shard(part, mesh=mesh)
-    return fully_shard(module, mesh=mesh)
+    return cast(nn.Module, fully_shard(module, mesh=mesh))
 
 
 def shared_like(whole: Tensor, weight: Tensor) -> Tensor:
     """This process's part of `whole`, which all processes have, shared out as `weight` is. Sends nothing."""
     assert isinstance(weight, DTensor)
     return distribute_tensor(whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
-
-
-@torch.no_grad()
-def gather_into(module: nn.Module, tensors: Mapping[str, Tensor], *, kept: bool) -> None:
-    """Gather `tensors`, one after another, into the weights of `module` of the same names. All processes must call it.
-
-    kept: whether this process needs them.
-    """
-    weights = dict(module.named_parameters())
-    for name, tensor in tensors.items():
-        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        if kept:
-            weights[name].copy_(whole)
 
 
 def by_matrix(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:

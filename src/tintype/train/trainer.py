@@ -111,12 +111,19 @@ class Trainer:
             finally:
                 self.denoiser.train()
 
-    def held_out_error(self, captions: Captions = "true") -> dict[float, float]:
-        """Mean squared error of the noise that `denoiser` predicts on held-out pictures, by noise level.
+    def held_out_error(self, captions: Captions = "true", *, long: bool = False) -> dict[float, float]:
+        """Mean squared error of the predicted noise on held-out pictures by noise level, with the averaged weights.
 
-        With "true", "shuffled" or "empty" captions. The same pictures and noise every time. Empty if nothing is held
-        out.
+        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. The same
+        pictures and noise every time. Empty if nothing is held out. All processes must call it together.
         """
+        with self.averaged(long=long):
+            return self.error_now(captions)
+
+    def error_now(self, captions: Captions = "true") -> dict[float, float]:
+        """`held_out_error` with the weights that `denoiser` has: inside `averaged`, and empty where it is not whole."""
+        if self._world.is_sharded and not self._world.is_main:
+            return {}
         return held_out_error(self._looked_at, self._samples, self._held_out, captions)
 
     def samples_at(self, positions: Tensor) -> Tensor:
@@ -131,9 +138,13 @@ class Trainer:
         return {
             "model": self._ema.state_dict(),
             "model_long": self._long_ema.state_dict(),
-            "weights": {name: weight.detach() for name, weight in self._trained.named_parameters()},
+            "weights": self.weights(),
             "optimizer": optimizer_state(self._optimizers, self._trained),
         }
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that are trained, by name."""
+        return {name: weight.detach() for name, weight in self._trained.named_parameters()}
 
     def counts(self) -> dict[str, int]:
         """The rest of a checkpoint: numbers."""
@@ -241,9 +252,11 @@ class Trainer:
     @contextmanager
     def _gathered(self, ema: PowerEma) -> Iterator[None]:
         """Inside, `denoiser` has the averages of all processes; it is whole in the first one only."""
-        from tintype.train.sharding import gather_into
-
-        gather_into(self.denoiser, ema.state_dict(), kept=self._world.is_main)
+        weights = dict(self.denoiser.named_parameters())
+        for name, average in ema.state_dict().items():
+            found = whole(average)
+            if self._world.is_main:
+                weights[name].detach().copy_(found)
         if self._world.is_main:
             self.denoiser.to(self._device)
         try:
