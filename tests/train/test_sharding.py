@@ -90,7 +90,7 @@ def work(name, rank, size, port, micro_batch, start, sharded):
                 said = refusals(saver, trainer, rank) if sharded else []
         saver.close()
         held = sum(own_part(weight).numel() for weight in trainer.weights().values())
-        parts = {{part: [float(whole(t).double().sum()) for t in own.values()]
+        parts = {{part: {{key: float(whole(t).double().sum()) for key, t in own.items()}}
             for part, own in trainer.tensors().items()}}
         with trainer.averaged():
             made = picture(trainer) if world.is_main else []

@@ -26,6 +26,7 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
 from tintype.nets.text import TextEncoder, make_encoder
 from tintype.nets.tokens import learn_tokenizer
+from tintype.train.choose import bf16_steps_are_faster
 from tintype.train.distributed import World
 from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
@@ -104,7 +105,7 @@ def prepare(
     place = stored.checkpoint if stored is not None else None
     state = load_state(place) if place is not None else {}
     known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
-    bf16 = state["bf16"] if known else bf16_is_faster(device)
+    bf16 = state["bf16"] if known else bf16_is_faster(device) and bf16_steps_are_faster(config, device)
     return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state)
 
 

@@ -67,7 +67,7 @@ class Session:
         self._seen = Seen()
         self._spikes = Spikes()
         self._micro_batch = trainer.micro_batch
-        self._num_returns = 0
+        self._num_returns = self._num_unreadable = 0
         self._saved_at = self._looked_at = time.monotonic()
 
     def go(self, interruption: Interruption) -> None:
@@ -141,6 +141,11 @@ class Session:
         if self._trainer.micro_batch != self._micro_batch:
             self._micro_batch = self._trainer.micro_batch
             self._say(f"memory ran out: going on with {self._micro_batch} pictures at a time, the batch stays as it is")
+        lost = list(self._ready.pack.unreadable)[self._num_unreadable :]
+        if lost:
+            self._num_unreadable += len(lost)
+            self._log.event(report.images_seen, "unreadable", {"pictures": lost})
+            self._say(f"{', '.join(map(shown, lost))} can no longer be read; others are shown instead")
         if report.skipped or self._spikes.is_spike(report):
             what = "skipped" if report.skipped else "spike"
             names = self._names(report)
