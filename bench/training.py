@@ -1,10 +1,10 @@
-"""What training costs besides forward, backward and optimizer; what a save costs; what a second process brings; `--time`.
+"""What training costs besides forward, backward and optimizer; a save; a second process; how well `--time` is kept.
 
     python bench/training.py overhead [--images 960]     shares of a real run of the preset nano on drawn pictures
     python bench/training.py saves [--rounds 8]          steps with and without a save among them, in turns
-    python bench/training.py processes [--rounds 5]      one process with all cores, two that share them, in turns
+    python bench/training.py processes [--rounds 8]      one process with all cores, two that share them, in turns
     python bench/training.py time [--minutes 20]         a run with that budget, and how long it took
-    python bench/training.py time --run RUN              the same of a run that was trained with `--time` and not stopped
+    python bench/training.py time --run RUN              the same of a run trained with `--time` in one go
 
 Each ratio is of times taken in one run, so that a machine that is shared slows both sides.
 """
@@ -47,6 +47,7 @@ from tintype.train.session import Session
 from tintype.train.trainer import Trainer
 
 STEPS = 10  # of a round
+TURN = 4  # steps of a round of `processes`, where turns that are near each other in time compare best
 
 
 def timed(spent: dict[str, float], name: str, owner: type, method: str) -> None:
@@ -134,7 +135,7 @@ def saves(rounds: int) -> dict[str, float]:
 
 
 def worker() -> None:
-    """One process of `processes`: for every line on its input it makes STEPS steps, and says what they took.
+    """One process of `processes`: for every line on its input it makes TURN steps, and says what they took.
 
     A line `apart` leaves the sum over processes out.
     """
@@ -152,7 +153,7 @@ def worker() -> None:
             world.wait()
             used = time.process_time()
             with quiet(trainer._module, line.strip() == "apart"):
-                seconds = seconds_of(STEPS, steps)
+                seconds = seconds_of(TURN, steps)
             row = {"seconds": seconds, "cpu": time.process_time() - used, "optimizer": spent["optimizer"]}
             print(json.dumps(row), flush=True)
 
@@ -184,7 +185,7 @@ class Workers:
         return [process.stdout.readline() for process in self.processes if process.stdout is not None]
 
     def steps(self, how: str) -> dict[str, float]:
-        """What STEPS steps took: the seconds of the slowest, and the processor time of all."""
+        """What TURN steps took: the seconds of the slowest, and the processor time of all."""
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.write(f"{how}\n")
@@ -223,16 +224,16 @@ def processes(rounds: int) -> dict[str, float]:
     return {
         "cores": cores,
         "rounds": rounds,
-        "step_of_one": median(lambda row: row["one"]["seconds"] / STEPS),
-        "step_of_two": median(lambda row: row["two"]["seconds"] / STEPS),
+        "step_of_one": median(lambda row: row["one"]["seconds"] / TURN),
+        "step_of_two": median(lambda row: row["two"]["seconds"] / TURN),
         "ratio": median(lambda row: row["one"]["seconds"] / row["two"]["seconds"]),
         "ratio_without_the_sum": median(lambda row: row["one"]["seconds"] / row["apart"]["seconds"]),
-        "lost_in_the_sum": median(lambda row: (row["two"]["seconds"] - row["apart"]["seconds"]) / STEPS),
-        "optimizer_of_one": median(lambda row: row["one"]["optimizer"] / STEPS),
-        "optimizer_of_two": median(lambda row: row["two"]["optimizer"] / STEPS),
-        "processor_time_of_one": median(lambda row: row["one"]["cpu"] / STEPS),
-        "processor_time_of_two": median(lambda row: row["two"]["cpu"] / STEPS),
-        "processor_time_without_the_sum": median(lambda row: row["apart"]["cpu"] / STEPS),
+        "lost_in_the_sum": median(lambda row: (row["two"]["seconds"] - row["apart"]["seconds"]) / TURN),
+        "optimizer_of_one": median(lambda row: row["one"]["optimizer"] / TURN),
+        "optimizer_of_two": median(lambda row: row["two"]["optimizer"] / TURN),
+        "processor_time_of_one": median(lambda row: row["one"]["cpu"] / TURN),
+        "processor_time_of_two": median(lambda row: row["two"]["cpu"] / TURN),
+        "processor_time_without_the_sum": median(lambda row: row["apart"]["cpu"] / TURN),
     }
 
 
@@ -265,7 +266,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What training costs besides the arithmetic.")
     parser.add_argument("what", choices=("overhead", "saves", "processes", "time", "worker"))
     parser.add_argument("--images", type=int, default=960)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--json", action="store_true")
