@@ -27,19 +27,18 @@ class Look:
         self._seed = config.train.seed
         self._trainer = trainer
         self._captions = choose_captions(ready.pack.captions, _num_sampled(config, ready.device))
-        self._pipeline = Pipeline(trainer.denoiser)
 
     def __call__(self, interruption: Interruption | None = None) -> Seen:
         """Measure the held-out error and write a grid of samples, without the grid if interrupted."""
         errors = {captions: self._trainer.error_now(captions) for captions in CAPTIONS}
         seen = Seen(self._trainer.images_seen, {captions: found for captions, found in errors.items() if found})
-        denoised = None
-        for step in self._pipeline.stream(self._captions, seeds=self._seed):
+        pipeline, denoised = Pipeline(self._trainer.denoiser), None
+        for step in pipeline.stream(self._captions, seeds=self._seed):
             denoised = step.denoised
             if interruption is not None and interruption.received is not None:
                 return seen
         assert denoised is not None  # there is at least one step
-        pictures = self._pipeline.pictures(denoised)
+        pictures = pipeline.pictures(denoised)
         self._folder.mkdir(exist_ok=True)
         content = grid(pictures, self._captions)
         checkpoint.write_bytes(self._folder / f"seen-{self._trainer.images_seen:09d}.png", content)
