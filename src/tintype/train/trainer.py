@@ -230,12 +230,12 @@ class Trainer:
             for _ in range(num_company):  # other processes have more to compute, and need the weights of this one
                 torch.autograd.backward(0.0 * module([pieces[0][0].piece(0, 1)]).sum())
         except RuntimeError as error:
-            if not is_out_of_memory(error) or (self._world.size > 1 and not apart and not self._world.is_sharded):
+            if not is_out_of_memory(error):
                 raise
             if self._world.is_sharded:  # the others are in the middle of the same step
-                raise ConfigError(
-                    "memory ran out; start again with a smaller --micro-batch, or more processes"
-                ) from None
+                raise ConfigError("memory ran out; train with a smaller --micro-batch, or more processes") from None
+            if self._world.size > 1 and not apart:
+                raise
             return None
         return torch.cat(found)
 
