@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import cast
@@ -80,6 +80,27 @@ class World:
         if self.size == 1:
             return list(wishes)
         return (self.sum_(torch.tensor(wishes, dtype=torch.int64)) > 0).tolist()
+
+    def by_matrix(self, function: Callable[[Tensor], Tensor], matrices: Tensor, turn: int = 0) -> Tensor:
+        """`function` of matrices [N, m, n], each on its own: every process computes its share, and all get all results.
+
+        turn: a number of the call, by which who is first alternates, so that what is over goes round. If matrices are
+        shared out, so are the results.
+        """
+        if self.size == 1:
+            return function(matrices)
+        if self.is_sharded:
+            from tintype.train.sharding import by_matrix
+
+            return by_matrix(function, matrices)
+        num = -(-len(matrices) // self.size)
+        place = (self.rank + turn) % self.size
+        own = matrices[place * num : (place + 1) * num]
+        found = matrices.new_zeros(num, *matrices.shape[1:])
+        found[: len(own)] = function(own)
+        results = [torch.empty_like(found) for _ in range(self.size)]
+        dist.all_gather(results, found)
+        return torch.cat([results[(number - turn) % self.size] for number in range(self.size)])[: len(matrices)]
 
     def wait(self) -> None:
         """Until every process is here, however long the first one takes."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from tintype.train.distributed import is_shared
+from tintype.train.distributed import World
 
 # Of the quintic a s + b s^3 + c s^5 that carries every singular value s in (0, 1] to about 1 in a few rounds (Jordan).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -33,19 +33,13 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     return found
 
 
-def _each_orthogonalized(matrices: Tensor) -> Tensor:
-    """`orthogonalized`, also of matrices whose rows are shared out over processes."""
-    if not is_shared(matrices):
-        return orthogonalized(matrices)
-    from tintype.train.sharding import by_matrix  # takes seconds to import, and is imported already
-
-    return by_matrix(orthogonalized, matrices)
-
-
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay; a convolution [C, ...] counts as a matrix [C, rest].
 
     Weights of the same shape are stepped together. State: `momentum_buffer`, one tensor a weight.
+
+    Args:
+        world: the processes that train together; each computes the updates of its share of the matrices.
     """
 
     def __init__(
@@ -54,7 +48,9 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         weight_decay: float,
         momentum: float = 0.95,
+        world: World | None = None,
     ) -> None:
+        self._world = world or World()
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
@@ -64,10 +60,10 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 if weight.grad is not None:
                     alike.setdefault(weight.shape, []).append(weight)
-            for weights in alike.values():
-                self._step_alike(weights, group["lr"], group["weight_decay"], group["momentum"])
+            for number, weights in enumerate(alike.values()):
+                self._step_alike(weights, number, group["lr"], group["weight_decay"], group["momentum"])
 
-    def _step_alike(self, weights: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+    def _step_alike(self, weights: list[Tensor], number: int, lr: float, weight_decay: float, momentum: float) -> None:
         directions = []
         for weight in weights:
             grad = cast(Tensor, weight.grad)
@@ -76,7 +72,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
             directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
-        updates = _each_orthogonalized(torch.stack(directions))
+        updates = self._world.by_matrix(orthogonalized, torch.stack(directions), number)
         size = ADAM_RMS * max(updates.shape[-2:]) ** 0.5
         for weight, update in zip(weights, updates, strict=True):
             weight.mul_(1 - lr * weight_decay).sub_(update.view_as(weight), alpha=lr * size)

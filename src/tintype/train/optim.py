@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError
-from tintype.train.distributed import held_like
+from tintype.train.distributed import World, held_like
 from tintype.train.muon import Muon
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
@@ -55,7 +55,7 @@ def is_muon(name: str, weight: Tensor) -> bool:
     return convolution or (weight.ndim == 2 and name.endswith(_ATTENTION))
 
 
-def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
+def make_optimizers(model: nn.Module, config: TrainConfig, world: World | None = None) -> Optimizers:
     """Muon over convolutions and attention, AdamW (arXiv 1711.05101) over the other trainable weights.
 
     Decay acts on matrices, not on scales and biases.
@@ -78,7 +78,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
             )
         )
     if muon:
-        parts.append(Muon([{"params": muon, "rate": _MUON_RATE}], config.lr, config.weight_decay))
+        parts.append(Muon([{"params": muon, "rate": _MUON_RATE}], config.lr, config.weight_decay, world=world))
     return Optimizers(parts)
 
 

@@ -79,7 +79,7 @@ class Trainer:
         self._module = self._world.spread(self._objective, device)
         self._looked_at = Objective(self.denoiser, config, device, bf16=bf16)
         self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
-        self._optimizers = make_optimizers(self._trained, config.train)
+        self._optimizers = make_optimizers(self._trained, config.train, self._world)
         self._ema = PowerEma(self._trained, config.train.ema_width)
         self._long_ema = PowerEma(self._trained, config.train.ema_width_long)
         # Alone, a step that does not fit is tried again; of a model that is shared out, no process can try one alone.
