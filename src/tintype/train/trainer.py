@@ -44,7 +44,8 @@ class Trainer:
     """Trains a denoiser on the samples of a pack. Two trainers of equal arguments and state go on bit for bit alike.
 
     Args:
-        bf16: compute the network in bfloat16 where PyTorch holds that to be safe; weights and loss stay float32.
+        bf16: compute the network in bfloat16 where PyTorch holds that to be safe, and so Muon; weights and loss stay
+            float32.
         ahead: batches that are read while others are computed, for samples that take time to read.
         world: the processes that train together; each computes its share of every batch.
     """
@@ -79,7 +80,7 @@ class Trainer:
         self._module = self._world.spread(self._objective, device)
         self._looked_at = Objective(self.denoiser, config, device, bf16=bf16)
         self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
-        self._optimizers = make_optimizers(self._trained, config.train, self._world)
+        self._optimizers = make_optimizers(self._trained, config.train, world=self._world, bf16=bf16)
         self._ema = PowerEma(self._trained, config.train.ema_width)
         self._long_ema = PowerEma(self._trained, config.train.ema_width_long)
         # Alone, a step that does not fit is tried again; of a model that is shared out, no process can try one alone.
