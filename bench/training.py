@@ -2,7 +2,7 @@
 
     python bench/training.py overhead [--images 960]     shares of a real run of the preset nano on drawn pictures
     python bench/training.py saves [--rounds 8]          steps with and without a save among them, in turns
-    python bench/training.py processes [--rounds 8]      one process with all cores, two that share them, in turns
+    python bench/training.py processes [--rounds 8] [--bf16]   one process with all cores, two that share them
     python bench/training.py time [--minutes 20]         a run with that budget, and how long it took
     python bench/training.py time --run RUN              the same of a run trained with `--time` in one go
 
@@ -134,7 +134,7 @@ def saves(rounds: int) -> dict[str, float]:
     }
 
 
-def worker() -> None:
+def worker(bf16: bool) -> None:
     """One process of `processes`: for every line on its input it makes TURN steps, and says what they took.
 
     A line `apart` leaves the sum over processes out.
@@ -144,7 +144,7 @@ def worker() -> None:
     timed(spent, "optimizer", Optimizers, "step")
     timed(spent, "optimizer", PowerEma, "update")
     with joined(torch.device("cpu")) as world:
-        trainer = nano_trainer(world=world)
+        trainer = nano_trainer(world=world, bf16=bf16)
         steps = trainer.steps(2**62)
         seconds_of(3, steps)
         print("ready", flush=True)
@@ -161,7 +161,7 @@ def worker() -> None:
 class Workers:
     """Processes that train together, each with its share of the cores, and only when told."""
 
-    def __init__(self, num: int, cores: int) -> None:
+    def __init__(self, num: int, cores: int, bf16: bool) -> None:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
             port = held.getsockname()[1]
@@ -172,7 +172,7 @@ class Workers:
             environment = {**os.environ, **{name: str(value) for name, value in {**place, **more}.items()}}
             self.processes.append(
                 subprocess.Popen(
-                    [sys.executable, __file__, "worker"],
+                    [sys.executable, __file__, "worker", *(["--bf16"] if bf16 else [])],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -202,14 +202,14 @@ class Workers:
             process.communicate()
 
 
-def processes(rounds: int) -> dict[str, float]:
+def processes(rounds: int, bf16: bool) -> dict[str, float]:
     """One process that has all cores, and two that have half each, of the same global batch; turn by turn.
 
     Ratios are medians of the ratios of the rounds. A loss is in seconds of a step of two processes: that of the sum
     over processes, and that of the optimizer and averages, which both compute.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    one, two = Workers(1, cores), Workers(2, cores)
+    one, two = Workers(1, cores, bf16), Workers(2, cores, bf16)
     one.read(), two.read()  # ready
     rows = []
     for number in range(rounds):
@@ -267,17 +267,18 @@ def main() -> None:
     parser.add_argument("what", choices=("overhead", "saves", "processes", "time", "worker"))
     parser.add_argument("--images", type=int, default=960)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--bf16", action="store_true", help="of `processes`: compute in bfloat16")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.what == "worker":
-        worker()
+        worker(options.bf16)
         return
     measures: dict[str, Callable[[], dict[str, float]]] = {
         "overhead": lambda: overhead(options.images),
         "saves": lambda: saves(options.rounds),
-        "processes": lambda: processes(options.rounds),
+        "processes": lambda: processes(options.rounds, options.bf16),
         "time": lambda: kept_time(options.run) if options.run else time_budget(options.minutes),
     }
     result = measures[options.what]()
