@@ -2,7 +2,8 @@
 
     python bench/training.py overhead [--images 960]     shares of a real run of the preset nano on drawn pictures
     python bench/training.py saves [--rounds 8]          steps with and without a save among them, in turns
-    python bench/training.py processes [--rounds 8] [--bf16]   one process with all cores, two that share them
+    python bench/training.py processes [--rounds 8] [--bf16] [--batch-size N]
+                                                         one process with all cores, two that share them, in turns
     python bench/training.py time [--minutes 20]         a run with that budget, and how long it took
     python bench/training.py time --run RUN              the same of a run trained with `--time` in one go
 
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +93,10 @@ def overhead(images: int) -> dict[str, float]:
     return {**shares, "overhead": 1 - work, "images_per_second": images / total}
 
 
-def nano_trainer(**more: Any) -> Trainer:
+def nano_trainer(batch_size: int | None = None, **more: Any) -> Trainer:
     torch.manual_seed(0)
     config = PRESETS["nano"]()
+    config = replace(config, train=replace(config.train, batch_size=batch_size or config.train.batch_size))
     return Trainer(Denoiser(config), MadeUp(config), config, torch.device("cpu"), **more)
 
 
@@ -134,7 +137,7 @@ def saves(rounds: int) -> dict[str, float]:
     }
 
 
-def worker(bf16: bool) -> None:
+def worker(batch_size: int | None, bf16: bool) -> None:
     """One process of `processes`: for every line on its input it makes TURN steps, and says what they took.
 
     A line `apart` leaves the sum over processes out.
@@ -144,7 +147,7 @@ def worker(bf16: bool) -> None:
     timed(spent, "optimizer", Optimizers, "step")
     timed(spent, "optimizer", PowerEma, "update")
     with joined(torch.device("cpu")) as world:
-        trainer = nano_trainer(world=world, bf16=bf16)
+        trainer = nano_trainer(batch_size, world=world, bf16=bf16)
         steps = trainer.steps(2**62)
         seconds_of(3, steps)
         print("ready", flush=True)
@@ -161,7 +164,7 @@ def worker(bf16: bool) -> None:
 class Workers:
     """Processes that train together, each with its share of the cores, and only when told."""
 
-    def __init__(self, num: int, cores: int, bf16: bool) -> None:
+    def __init__(self, num: int, cores: int, options: list[str]) -> None:
         with socket.socket() as held:
             held.bind(("127.0.0.1", 0))
             port = held.getsockname()[1]
@@ -172,7 +175,7 @@ class Workers:
             environment = {**os.environ, **{name: str(value) for name, value in {**place, **more}.items()}}
             self.processes.append(
                 subprocess.Popen(
-                    [sys.executable, __file__, "worker", *(["--bf16"] if bf16 else [])],
+                    [sys.executable, __file__, "worker", *options],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,
@@ -202,14 +205,15 @@ class Workers:
             process.communicate()
 
 
-def processes(rounds: int, bf16: bool) -> dict[str, float]:
+def processes(rounds: int, batch_size: int | None, bf16: bool) -> dict[str, float]:
     """One process that has all cores, and two that have half each, of the same global batch; turn by turn.
 
     Ratios are medians of the ratios of the rounds. A loss is in seconds of a step of two processes: that of the sum
     over processes, and that of the optimizer and averages, which both compute.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    one, two = Workers(1, cores, bf16), Workers(2, cores, bf16)
+    options = [*(["--bf16"] if bf16 else []), *(["--batch-size", str(batch_size)] if batch_size else [])]
+    one, two = Workers(1, cores, options), Workers(2, cores, options)
     one.read(), two.read()  # ready
     rows = []
     for number in range(rounds):
@@ -268,17 +272,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=960)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--bf16", action="store_true", help="of `processes`: compute in bfloat16")
+    parser.add_argument("--batch-size", type=int, help="of `processes`: pictures of a step (those of the preset)")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.what == "worker":
-        worker(options.bf16)
+        worker(options.batch_size, options.bf16)
         return
     measures: dict[str, Callable[[], dict[str, float]]] = {
         "overhead": lambda: overhead(options.images),
         "saves": lambda: saves(options.rounds),
-        "processes": lambda: processes(options.rounds, options.bf16),
+        "processes": lambda: processes(options.rounds, options.batch_size, options.bf16),
         "time": lambda: kept_time(options.run) if options.run else time_budget(options.minutes),
     }
     result = measures[options.what]()
