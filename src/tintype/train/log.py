@@ -27,7 +27,7 @@ SMOOTHING = 0.97  # share of the shown loss that one step leaves
 class Log:
     """Writes log.jsonl: images_seen, loss, lr, grad_norm, images_per_second, time and, when looked at,
     noise_error, noise_error_shuffled and noise_error_empty (with captions of other pictures, and none). What happens
-    in between has rows of its own: skipped, spike, went_back.
+    in between has rows of its own: skipped, spike, went_back, unreadable; with a budget of time, planned and ended.
 
     Losses are means over the steps since the row before. What cannot be written is dropped: a log never stops a run.
     """

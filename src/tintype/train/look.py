@@ -20,27 +20,25 @@ SAMPLED_PIXELS = {"cpu": 2**17}  # in a grid of samples, at most, so that lookin
 
 
 class Look:
-    """Looks at the averaged weights of a trainer, always at the same captions, pictures and noise."""
+    """Looks at the averaged weights of a trainer (inside `averaged`), at the same captions, pictures and noise."""
 
     def __init__(self, run: Path, config: Config, ready: Prepared, trainer: Trainer) -> None:
         self._folder = run / SAMPLES
         self._seed = config.train.seed
         self._trainer = trainer
         self._captions = choose_captions(ready.pack.captions, _num_sampled(config, ready.device))
-        self._pipeline = Pipeline(trainer.denoiser)
 
     def __call__(self, interruption: Interruption | None = None) -> Seen:
         """Measure the held-out error and write a grid of samples, without the grid if interrupted."""
-        errors = self._trainer.held_out_errors()
+        errors = self._trainer.errors_now()
         seen = Seen(self._trainer.images_seen, {captions: found for captions, found in errors.items() if found})
-        with self._trainer.averaged():
-            denoised = None
-            for step in self._pipeline.stream(self._captions, seeds=self._seed):
-                denoised = step.denoised
-                if interruption is not None and interruption.received is not None:
-                    return seen
-            assert denoised is not None  # there is at least one step
-            pictures = self._pipeline.pictures(denoised)
+        pipeline, denoised = Pipeline(self._trainer.denoiser), None
+        for step in pipeline.stream(self._captions, seeds=self._seed):
+            denoised = step.denoised
+            if interruption is not None and interruption.received is not None:
+                return seen
+        assert denoised is not None  # there is at least one step
+        pictures = pipeline.pictures(denoised)
         self._folder.mkdir(exist_ok=True)
         content = grid(pictures, self._captions)
         checkpoint.write_bytes(self._folder / f"seen-{self._trainer.images_seen:09d}.png", content)

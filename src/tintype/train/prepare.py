@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from tintype import models
-from tintype.checkpoint import load_parts, part_names
 from tintype.config import PRESETS, Config, DistillConfig, SampleConfig
 from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
@@ -27,12 +26,14 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
 from tintype.nets.text import TextEncoder, make_encoder
 from tintype.nets.tokens import learn_tokenizer
+from tintype.train.choose import bf16_steps_are_faster
 from tintype.train.distill import distilled, find_teacher
 from tintype.train.distributed import World
 from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
+from tintype.train.saving import read_parts
 from tintype.train.settings import require_fitting, require_same, settings_of
 from tintype.train.target import TeacherFlow
 from tintype.train.trainer import Trainer, load_weights
@@ -74,7 +75,7 @@ class Prepared:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
         trainer = self.fresh(config, world)
         if self.checkpoint is not None:
-            trainer.load(load_parts(self.checkpoint, part_names(self.checkpoint)), self.state)
+            trainer.load(read_parts(self.checkpoint, trainer.weights(), world), self.state)
         return trainer
 
 
@@ -113,7 +114,7 @@ def prepare(
     place = stored.checkpoint if stored is not None else None
     state = load_state(place) if place is not None else {}
     known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
-    bf16 = state["bf16"] if known else bf16_is_faster(device)
+    bf16 = state["bf16"] if known else bf16_is_faster(device) and bf16_steps_are_faster(config, device)
     frozen = None if teacher is None else teacher.load()
     return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state, frozen)
 
