@@ -25,6 +25,7 @@ from torch import Tensor
 from tintype import models
 from tintype.config import nano
 from tintype.data.packing import packing
+from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
 from tintype.diffusion.exact import finite_errors
@@ -35,7 +36,6 @@ from tintype.evaluate.material import open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
 from tintype.evaluate.results import Result, Settings, to_json
-from tintype.evaluate.work import finished
 from tintype.pipeline import Pipeline
 
 BLOCK = 2**22  # numbers, as in the room

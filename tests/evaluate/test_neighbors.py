@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tintype.data.parallel import finished
 from tintype.diffusion.noise import normal
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
-from tintype.evaluate.work import finished
 
 
 def world(first: int, num: int) -> Tensor:

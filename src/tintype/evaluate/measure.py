@@ -12,22 +12,32 @@ from PIL import Image
 from torch import Tensor
 
 from tintype import __version__
+from tintype.by_heart import gauge, level_weights
 from tintype.config import Config
-from tintype.diffusion.loss import WEIGHTS
 from tintype.evaluate import caption_use as use
 from tintype.evaluate.accuracy import is_shapes
-from tintype.evaluate.drawn import caption_accuracy
+from tintype.evaluate.choosing import choosing, judge_of
+from tintype.evaluate.drawn import asked_for, caption_accuracy
 from tintype.evaluate.features import features_of
-from tintype.evaluate.gauge import gauge
 from tintype.evaluate.levels import Given, noise_levels
 from tintype.evaluate.making import developing, making
 from tintype.evaluate.material import Material, some_of
 from tintype.evaluate.network import Bench, caption_use, word_use
-from tintype.evaluate.results import About, CaptionUse, NoiseErrors, Result, Settings, Shown, WordUse
+from tintype.evaluate.results import (
+    About,
+    CaptionAccuracy,
+    CaptionUse,
+    Choice,
+    NoiseErrors,
+    Result,
+    Settings,
+    Shown,
+    WordUse,
+)
 from tintype.evaluate.sampled import as_a_whole, near_copies
-from tintype.evaluate.statistics import UNKNOWN, means
 from tintype.evaluate.work import Progress, told
 from tintype.pipeline import Pipeline
+from tintype.statistics import UNKNOWN, means
 
 MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3
 FEW = 20  # pictures, below which intervals are too wide to say much
@@ -62,14 +72,12 @@ def evaluating(
     unseen = some_of(material.unseen, settings.num, settings.seed, UNSEEN)
     _note_few(notes, seen, unseen)
     found = yield from _network(bench, seen, unseen)
-    noise = _noise_errors(found, _level_weights(pipeline, sigmas), settings.seed)
+    noise = _noise_errors(found, level_weights(pipeline.config.noise, sigmas), settings.seed)
     heard = yield from _captions(bench, found, seen, unseen, notes)
     captions, pictures = yield from _samples(pipeline, material, settings)
     copies, neighbors, described = yield from near_copies(material, captions, pictures, features, settings, notes)
     quality = as_a_whole(material, described, settings, notes)
-    accuracy = None
-    if is_shapes(material.pack.unique):
-        accuracy = yield from caption_accuracy(pipeline, set(material.pack.unique), settings)
+    accuracy, choice = yield from _drawn_and_chosen(pipeline, material, settings, notes)
     total = pipeline.request([captions[0]]).steps
     strip = yield from told("a picture developing", total, developing(pipeline, captions[0], settings.seed))
     result = Result(
@@ -81,6 +89,7 @@ def evaluating(
         copies=copies,
         quality=quality,
         accuracy=accuracy,
+        choice=choice,
         notes=notes,
         seconds=round(time.monotonic() - started, 1),
     )
@@ -122,12 +131,6 @@ def _noise_errors(found: _Errors, weights: Tensor, seed: int) -> NoiseErrors:
         gauge=curve if gauges is None else gauges[:-1],
         gauge_overall=None if gauges is None else gauges[-1],
     )
-
-
-def _level_weights(pipeline: Pipeline, sigmas: Tensor) -> Tensor:
-    """How much the error of the noise counts in training, level by level: [K]."""
-    noise = pipeline.config.noise
-    return WEIGHTS[noise.weight](sigmas, noise.sigma_data) * sigmas.square()
 
 
 def _captions(
@@ -181,6 +184,22 @@ def _samples(
     steps = pipeline.request(captions[:1]).steps
     pictures = yield from told("making pictures", steps * len(captions), making(pipeline, captions, settings.seed))
     return captions, pictures
+
+
+def _drawn_and_chosen(
+    pipeline: Pipeline, material: Material, settings: Settings, notes: list[str]
+) -> Generator[Progress, None, tuple[CaptionAccuracy | None, Choice | None]]:
+    """Caption accuracy where a program can check it, and guidance and steps chosen on captions of their own."""
+    accuracy = choice = None
+    drawn = is_shapes(material.pack.unique)
+    if drawn:
+        asked, _ = asked_for(set(material.pack.unique), settings.asked, 0)
+        accuracy = yield from caption_accuracy(pipeline, asked, settings)
+    if drawn or settings.choose:
+        judge = judge_of(pipeline, material, settings, settings.compared, notes)
+        if judge is not None:
+            choice = yield from choosing(pipeline, judge, settings.seed)
+    return accuracy, choice
 
 
 def _note_few(notes: list[str], seen: Tensor, unseen: Tensor) -> None:

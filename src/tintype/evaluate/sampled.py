@@ -15,8 +15,8 @@ from tintype.evaluate.material import Material, some_of
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
 from tintype.evaluate.quality import MIN_SAMPLES, Projection, corrected_frechet, precision_recall
 from tintype.evaluate.results import Copies, Neighbor, Quality, Settings
-from tintype.evaluate.statistics import share
 from tintype.evaluate.work import Progress, told
+from tintype.statistics import share
 
 FEWEST = 20  # pictures on either side, below which near and far mean nothing
 REFERENCE = 20_000  # training pictures that samples are compared with as a whole, at most

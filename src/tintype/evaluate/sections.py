@@ -7,9 +7,8 @@ from typing import Any
 
 from tintype.evaluate.plot import Curve, plot
 from tintype.evaluate.results import Result
-from tintype.evaluate.statistics import Estimate
 from tintype.evaluate.tables import table, text
-from tintype.evaluate.verdict import between, percent
+from tintype.statistics import Estimate, between, percent
 
 SIGMA = "sigma, more noise"
 

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from tintype.evaluate.results import Result
-from tintype.evaluate.statistics import Estimate
+from tintype.statistics import between, number, percent
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
 MIDDLE = 1.0  # the noise level that one figure is given for
@@ -19,23 +19,6 @@ class Line(NamedTuple):
     topic: str
     text: str
     mark: str
-
-
-def percent(value: float) -> str:
-    """A share as people write it: 3 %, 0.4 %, 99.93 %; near the ends with the digits that tell."""
-    if not math.isfinite(value):
-        return "unknown"
-    shown = 100 * value
-    away = min(abs(shown), abs(100 - shown))
-    digits = 0 if away >= 10 else 1 if away >= 1 else 2 if away >= 0.1 or away == 0 else 3
-    text = f"{shown:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
-
-
-def between(estimate: Estimate) -> str:
-    """A share with its interval: 41 % [32, 51]."""
-    low, high = (percent(end).removesuffix(" %") for end in (estimate.low, estimate.high))
-    return f"{percent(estimate.value)} [{low}, {high}]"
 
 
 def verdict(result: Result) -> list[Line]:
@@ -154,8 +137,3 @@ def _quality(result: Result) -> list[Line]:
         f"({percent(quality.recall_real.value)})."
     )
     return [Line("quality", text, FAIR if apart else GOOD)]
-
-
-def number(estimate: Estimate) -> str:
-    """A figure with its interval."""
-    return f"{estimate.value:.2g} [{estimate.low:.2g}, {estimate.high:.2g}]"

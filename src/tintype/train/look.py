@@ -1,18 +1,21 @@
-"""Looking at a model while it trains: a grid of samples, and the error on held-out pictures."""
+"""Looking at a model while it trains: a grid of samples, and errors on held-out and on training pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tintype import checkpoint
 from tintype.config import Config
 from tintype.pipeline import Pipeline
 from tintype.train.folder import SAMPLES
 from tintype.train.grid import MAX_PICTURES, choose_captions, grid
-from tintype.train.held_out import CAPTIONS, Seen
+from tintype.train.held_out import CAPTIONS, Captions, Seen, by_level
 from tintype.train.interrupt import Interruption
+from tintype.train.memory import Memory
 from tintype.train.prepare import Prepared
 from tintype.train.trainer import Trainer
 
@@ -28,11 +31,11 @@ class Look:
         self._trainer = trainer
         self._captions = choose_captions(ready.pack.captions, _num_sampled(config, ready.device))
         self._pipeline = Pipeline(trainer.denoiser)
+        self._memory = Memory(ready.pack, config)
 
-    def __call__(self, interruption: Interruption | None = None) -> Seen:
-        """Measure the held-out error and write a grid of samples, without the grid if interrupted."""
-        errors = {captions: self._trainer.held_out_error(captions) for captions in CAPTIONS}
-        seen = Seen(self._trainer.images_seen, {captions: found for captions, found in errors.items() if found})
+    def __call__(self, interruption: Interruption | None = None, seconds: float = 0.0) -> Seen:
+        """Measure errors and write a grid of samples, without it if interrupted; `seconds` were trained so far."""
+        seen = self.measured(seconds)
         with self._trainer.averaged():
             denoised = None
             for step in self._pipeline.stream(self._captions, seeds=self._seed):
@@ -46,6 +49,22 @@ class Look:
         checkpoint.write_bytes(self._folder / f"seen-{self._trainer.images_seen:09d}.png", content)
         checkpoint.write_text(self._folder / "captions.txt", "".join(f"{caption}\n" for caption in self._captions))
         return seen
+
+    def measured(self, seconds: float, asked: Sequence[Captions] = CAPTIONS, *, long: bool = False) -> Seen:
+        """Errors on held-out pictures under the captions `asked`, "true" first, and beside them on training pictures.
+
+        long: with the longer one of the two averages. Without pictures held out there is nothing to see.
+        """
+        trainer, memory = self._trainer, self._memory
+        errors: dict[str, Tensor] = {captions: trainer.noise_errors(None, captions, long=long) for captions in asked}
+        if not len(errors["true"]):
+            return Seen(trainer.images_seen)
+        errors["training"] = trainer.noise_errors(memory.pictures, long=long)
+        ideal = memory.ideal(seconds)
+        gauge = memory.gauge(errors["true"], errors["training"], ideal)
+        if ideal is not None:
+            errors["ideal"] = ideal
+        return Seen(trainer.images_seen, {what: by_level(found) for what, found in errors.items()}, gauge)
 
 
 def _num_sampled(config: Config, device: torch.device) -> int:

@@ -211,7 +211,7 @@ class Session:
         self._seen = Seen()
         if self._world.is_main:
             try:
-                self._seen = self._look(interruption)
+                self._seen = self._look(interruption, self._seconds)
             except (TintypeError, OSError) as error:
                 self._say(f"warning: no samples: {error}")
             self._log.write(self._seen)
@@ -224,7 +224,9 @@ class Session:
         self.save()
         self._saver.wait()
         if self._world.is_main:
-            leave_model(self._run, self._config, self._ready, self._trainer, self._seen, self._seconds, self._data)
+            longer = self._look.measured(self._seconds, ["true"], long=True)
+            found = self._seen, longer
+            leave_model(self._run, self._config, self._ready, self._trainer, found, self._seconds, self._data)
         self._world.wait()
 
     def _state(self) -> dict[str, Any]:

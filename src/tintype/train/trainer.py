@@ -20,7 +20,7 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError, ConfigError, NotFiniteError
 from tintype.train.distributed import World, quiet
 from tintype.train.ema import PowerEma
-from tintype.train.held_out import Captions, held_out_error
+from tintype.train.held_out import MAX_MEASURED, Captions, by_level, noise_errors
 from tintype.train.objective import Objective, Part, micro_batches
 from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.train.samples import Reader, Samples
@@ -98,13 +98,18 @@ class Trainer:
         return _averaged(self.denoiser, self._ema)
 
     def held_out_error(self, captions: Captions = "true", *, long: bool = False) -> dict[float, float]:
-        """Mean squared error of the predicted noise on held-out pictures by noise level, with the averaged weights.
+        """Mean of `noise_errors` on held-out pictures by noise level; empty if nothing is held out."""
+        return by_level(self.noise_errors(None, captions, long=long))
 
-        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. The same
-        pictures and noise every time. Empty if nothing is held out.
+    def noise_errors(self, indices: Tensor | None = None, captions: Captions = "true", *, long: bool = False) -> Tensor:
+        """Mean squared error of the predicted noise of each picture at each level, with the averaged weights: [N, L].
+
+        Of the samples `indices` [N], or of held-out ones, with "true", "shuffled" or "empty" captions, and the average
+        of the usual length or the longer one. The same pictures and noise every time.
         """
+        measured = self._held_out[:MAX_MEASURED] if indices is None else indices
         with _averaged(self.denoiser, self._long_ema if long else self._ema):
-            return held_out_error(self._objective, self._samples, self._held_out, captions)
+            return noise_errors(self._objective, self._samples, measured, captions)
 
     def samples_at(self, positions: Tensor) -> Tensor:
         """The samples that are shown at `positions` [B] of the run: indices int64 [B]."""

@@ -115,3 +115,25 @@ def jackknife(num: int, figure: Callable[[Tensor], float], num_groups: int = 10)
     error = math.sqrt((num_groups - 1) * float((without - without.mean()).square().mean()))
     half = student(num_groups - 1) * error
     return Estimate(value, value - half, value + half)
+
+
+def percent(value: float) -> str:
+    """A share as people write it: 3 %, 0.4 %, 99.93 %; near the ends with the digits that tell."""
+    if not math.isfinite(value):
+        return "unknown"
+    shown = 100 * value
+    away = min(abs(shown), abs(100 - shown))
+    digits = 0 if away >= 10 else 1 if away >= 1 else 2 if away >= 0.1 or away == 0 else 3
+    text = f"{shown:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def between(estimate: Estimate) -> str:
+    """A share with its interval: 41 % [32, 51]."""
+    low, high = (percent(end).removesuffix(" %") for end in (estimate.low, estimate.high))
+    return f"{percent(estimate.value)} [{low}, {high}]"
+
+
+def number(estimate: Estimate) -> str:
+    """A figure with its interval."""
+    return f"{estimate.value:.2g} [{estimate.low:.2g}, {estimate.high:.2g}]"
