@@ -65,8 +65,8 @@ def ideal_errors(
         alike = seen[torch.from_numpy(pack.shape_of[seen.numpy()] == pack.shape_of[int(own[0])])]
         x0 = CODEC.encode(pack.pictures(own))
         noise = normal(seed, Purpose.EVALUATE, own, tuple(x0.shape[1:]))
-        blind = torch.zeros(len(alike)) if pack.weights is None else pack.weights[alike].log()
-        priors = [blind + _log_shares(pack, own, alike) if known else blind for known in captions]
+        blind = torch.zeros(len(alike)) if pack.weights is None else pack.weights[alike].log().float()
+        priors = [_log_shares(pack, own, alike).add_(blind) if known else blind for known in captions]
         found[:, places] = yield from finite_errors(_blocks(pack, alike, x0[0].numel()), x0, noise, sigmas, priors)
     return found
 
@@ -87,4 +87,4 @@ def _log_shares(pack: Pack, queries: Tensor, points: Tensor) -> Tensor:
     for row, index in enumerate(queries.tolist()):
         for place in said_by[choices[index][0]]:
             shares[row, place] += 1 / len(choices[int(points[place])])
-    return shares.log()
+    return shares.log_()

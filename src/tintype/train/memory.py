@@ -18,7 +18,7 @@ from tintype.train.samples import Samples
 
 OVERALL = "all"  # the gauge of all levels together, weighted as in training
 FEW = 8  # pictures of each kind, below which nothing is said
-SHARE = 0.01  # of the time trained so far, that finding what is best by heart may take
+SHARE = 0.005  # of the time trained so far, that finding what is best by heart may take
 VALUES_A_SECOND = 2**25  # numbers of a training set gone through for it, on one CPU core
 MOST_VALUES = 2**28  # numbers of a training set for which it is found at all: 87,000 pictures of 32 x 32
 _TRAINING = 0  # kind of pictures chosen
@@ -27,9 +27,9 @@ _TRAINING = 0  # kind of pictures chosen
 class Memory:
     """The memorization gauge on a few training pictures, the same ones and the same noise at every look.
 
-    What is best by heart follows from the data alone. It is found once, as soon as that takes a hundredth of the time
-    trained so far. Before, and for training sets that are too large or streamed, 0 stands in its place, which is right
-    where every picture has a caption of its own; elsewhere the gauge is then too low.
+    What is best by heart follows from the data alone. It is found once, as soon as that takes a two-hundredth of the
+    time trained so far. Before, and for training sets that are too large or streamed, 0 stands in its place, which is
+    right where every picture has a caption of its own; elsewhere the gauge is then too low.
     """
 
     def __init__(self, samples: Samples, config: Config) -> None:
