@@ -40,7 +40,8 @@ def run(args: Namespace) -> int:
         models.find(model)  # the second is not found missing after the first was measured
     if args.tune:
         return _tune(args)
-    found = [_evaluated(model, args) for model in args.models]
+    with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:  # a second model finds the pictures decoded
+        found = [_evaluated(model, args, Path(scratch)) for model in args.models]
     folder = args.output or _folder(args.models, [result.about.name for result, _ in found])
     before = _previous(folder, found[0][0]) if len(found) == 1 else None
     gap = difference(*found) if len(found) == 2 else None
@@ -71,18 +72,18 @@ def _page(found: list[tuple[Result, Shown]], before: dict[str, Any] | None, gap:
     return to_html(found, before, gap)
 
 
-def _evaluated(model: str, args: Namespace) -> tuple[Result, Shown]:
+def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[Result, Shown]:
     from tintype.evaluate.measure import evaluating
     from tintype.train.log import read_log
 
-    with _opened(model, args) as (place, pipeline, material, display):
+    with _opened(model, args, scratch) as (place, pipeline, material, display):
         result, shown = display.follow(evaluating(pipeline, material, _images_seen(place), _settings(args)))
     rows = [row for row in read_log((place.run or place.folder) / "log.jsonl") if row.get("noise_error")]
     return result, replace(shown, log=rows)
 
 
 @contextmanager
-def _opened(model: str, args: Namespace) -> Iterator[tuple[Model, Pipeline, Material, Display]]:
+def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model, Pipeline, Material, Display]]:
     """A model and its pictures, as long as the `with` block lasts, and a display that tells how far work is."""
     from tintype import models
     from tintype.evaluate.material import open_material
@@ -90,8 +91,8 @@ def _opened(model: str, args: Namespace) -> Iterator[tuple[Model, Pipeline, Mate
 
     place = models.find(model)
     pipeline = Pipeline.load(model, args.device)
-    with tempfile.TemporaryDirectory(prefix="tintype-") as scratch, Display() as display:
-        cache = args.cache or _cache() or Path(scratch)
+    with Display() as display:
+        cache = args.cache or _cache() or scratch
         material = display.follow(open_material(place, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
         yield place, pipeline, material, display
 
@@ -107,7 +108,10 @@ def _tune(args: Namespace) -> int:
     if len(args.models) > 1:
         raise ConfigError("--tune takes one model")
     notes: list[str] = []
-    with _opened(args.models[0], args) as (_, pipeline, material, display):
+    with (
+        tempfile.TemporaryDirectory(prefix="tintype-") as scratch,
+        _opened(args.models[0], args, Path(scratch)) as (_, pipeline, material, display),
+    ):
         choice = display.follow(tuning(pipeline, material, _settings(args), notes))
         own = pipeline.config.sample
     said = save_settings(Path(args.models[0]), choice) if args.save else []

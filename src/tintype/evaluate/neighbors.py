@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 NEIGHBORS = 20  # whose mean distance says how near is near where a picture lies
+SLACK = 1e-4  # of a squared length, that a squared distance may be off by in float32
 RATE = 0.01  # of pictures that were never seen, of which an alarm is raised
 
 Blocks = Callable[[], Iterator[Tensor]]
@@ -32,6 +33,7 @@ def nearest(queries: Tensor, blocks: Blocks, own: Tensor | None = None) -> Gener
     squares = torch.empty(len(queries), 0)
     indices = torch.empty(len(queries), 0, dtype=torch.int64)
     closest = torch.full((len(queries),), torch.inf, dtype=torch.float64)
+    beaten, slack = torch.full((len(queries),), torch.inf), SLACK * queries.square().sum(1)
     start = 0
     for block in blocks():
         points = block - center
@@ -40,8 +42,10 @@ def nearest(queries: Tensor, blocks: Blocks, own: Tensor | None = None) -> Gener
             inside = (own >= start) & (own < start + len(block))
             apart[inside, own[inside] - start] = torch.inf
         best, place = apart.min(1)
-        exact = (queries.double() - points[place].double()).square().mean(1).sqrt()
-        closest = torch.where(torch.isfinite(best), torch.minimum(closest, exact), closest)
+        nearer = torch.isfinite(best) & (best <= beaten + slack)  # of these alone the distance is taken exactly
+        exact = (queries[nearer].double() - points[place[nearer]].double()).square().mean(1).sqrt()
+        closest[nearer] = torch.minimum(closest[nearer], exact)
+        beaten = torch.minimum(beaten, best)
         kept = min(NEIGHBORS, start + len(block))
         numbers = torch.arange(start, start + len(block)).expand_as(apart)
         squares, order = torch.cat([squares, apart], 1).topk(kept, largest=False)
