@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
         print(f"{result.about.name}:" if len(found) == 2 else f"{result.about.name} on {result.about.data}:")
         for line in verdict(result):
             print(f"  {line.text}")
-    for note in [*found[0][0].notes, *said]:
+    for note in dict.fromkeys([*(note for result, _ in found for note in result.notes), *said]):
         print(f"note: {note}")
     print(f"report: {report}")
     return 0

@@ -70,7 +70,7 @@ def evaluating(
     bench = Bench(given_by(pipeline), material, sigmas, settings.seed, pipeline.device)
     seen = some_of(material.seen, settings.num, settings.seed, SEEN)
     unseen = some_of(material.unseen, settings.num, settings.seed, UNSEEN)
-    _note_few(notes, seen, unseen)
+    _note_few(notes, material, settings.num)
     found = yield from _network(bench, seen, unseen)
     noise = _noise_errors(found, level_weights(pipeline.config.noise, sigmas), settings.seed)
     heard = yield from _captions(bench, found, seen, unseen, notes)
@@ -202,19 +202,21 @@ def _drawn_and_chosen(
     return accuracy, choice
 
 
-def _note_few(notes: list[str], seen: Tensor, unseen: Tensor) -> None:
-    if not len(unseen):
+def _note_few(notes: list[str], material: Material, num: int) -> None:
+    """Say what cannot be said, for want of pictures or because only `num` of each kind are measured."""
+    num_seen, num_unseen = len(material.seen), len(material.unseen)
+    if not num_unseen:
         notes.append(
             "no pictures are held out, so nothing can be said of new pictures; all errors are of training pictures"
         )
-    elif len(unseen) < FEW:
-        notes.append(
-            f"only {len(unseen)} pictures are held out: what is said of new pictures is little more than a guess"
-        )
-    if not len(seen):
+    elif num_unseen < FEW:
+        notes.append(f"only {num_unseen} pictures are held out: what is said of new ones is little more than a guess")
+    if not num_seen:
         notes.append("none of these pictures is known to have been trained on, so whether it copies cannot be told")
-    elif len(seen) < FEW:
-        notes.append(f"the model was trained on {len(seen)} pictures: too few to tell copying from drawing")
+    elif num_seen < FEW:
+        notes.append(f"the model was trained on {num_seen} pictures: too few to tell copying from drawing")
+    if num < FEW <= min(num_seen, num_unseen):
+        notes.append(f"{num} pictures of each kind are too few for the memorization gauge; it takes --num {FEW}")
 
 
 def _about(pipeline: Pipeline, material: Material, images_seen: int, num_seen: int, num_unseen: int) -> About:

@@ -102,7 +102,7 @@ def _judged(pixels: Nearest, alike: Nearest, num: int, calibrated_on: str, notes
         notes.append(f"{leaked} of the pictures held out equal a training picture; the alarm leaves them aside")
     alarm = calibrate(pixels.relative[num:][unseen], alike.relative[num:][unseen])
     if alarm.num < 99:
-        notes.append(f"with {alarm.num} unseen pictures the alarm is for what is nearer than all of them")
+        notes.append(f"with {alarm.num} pictures to calibrate it on, the alarm is for what is nearer than all of them")
     alarmed = alarm.raised(pixels.relative[:num], alike.relative[:num])
     raised = int(alarmed.sum())
     copies = Copies(

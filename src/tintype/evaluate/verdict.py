@@ -9,6 +9,7 @@ from tintype.evaluate.results import Result
 from tintype.statistics import between, number, percent
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
+FEW = 20  # pictures, below which a difference that is not clear means nothing
 MIDDLE = 1.0  # the noise level that one figure is given for
 COPYING, LEARNING_BY_HEART = 0.5, 0.1  # of the gauge
 
@@ -49,6 +50,10 @@ def _heard(result: Result) -> list[Line]:
         return []
     gains = heard.gain_over_other
     clear = [level for level, gain in enumerate(gains) if gain.low > 0]
+    about = result.about
+    num = about.num_measured_unseen if heard.on_unseen else about.num_measured_seen
+    if not clear and num < FEW:
+        return [Line("captions", f"{num} pictures are too few to tell whether it listens.", PLAIN)]
     if not clear:
         text = "It does not listen: another picture's caption serves it as well as the right one, at every level."
         return [Line("captions", text, BAD)]
@@ -58,8 +63,7 @@ def _heard(result: Result) -> list[Line]:
     how = "It listens" if strong >= 0.2 else "It listens a little"
     text = (
         f"{how}: the right caption takes {between(gains[best])} off the error that another picture's caption leaves, "
-        "at "
-        f"sigma {result.sigmas[best]:.2g}; a difference is clear {span}."
+        f"at sigma {result.sigmas[best]:.2g}; a difference is clear {span}."
     )
     words = [word for word in heard.words if word.effect.low > 0][:5]
     if words:
@@ -91,8 +95,7 @@ def _copies(result: Result) -> list[Line]:
         many = copies.share.low > max(copies.rate, 0.01)
         text = (
             f"{'It copies' if many else 'No more near copies than chance'}: {copies.num_alarmed} of {copies.num} "
-            "samples, "
-            f"{between(copies.share)}, are near copies of a training picture; of pictures it never saw, "
+            f"samples, {between(copies.share)}, are near copies of a training picture; of {copies.calibrated_on}, "
             f"{percent(copies.rate)} would count as such."
         )
         lines.append(Line("copies", text, BAD if copies.share.low > 0.1 else FAIR if many else GOOD))
