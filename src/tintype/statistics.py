@@ -65,8 +65,11 @@ def student(freedom: int) -> float:
     return z + first + second + third
 
 
-def share(num_right: int, num: int) -> Estimate:
-    """`num_right` of `num` with Wilson's interval (1927); of nothing, 0 to 1."""
+def share(num_right: float, num: int) -> Estimate:
+    """`num_right` of `num` with Wilson's interval (1927); of nothing, 0 to 1.
+
+    Of parts that are right in part, their sum: then the interval is on the wide side.
+    """
     if num == 0:
         return Estimate(math.nan, 0.0, 1.0)
     part, spread = num_right / num, Z * Z / num

@@ -43,7 +43,7 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
     curves.append(
         Curve(
             name="best possible by heart, without captions", x=first.sigmas, y=first.noise.ideal_blind,
-            color=2, dashed=True, band=False,
+            color=3, dashed=True, band=False,
         )
     )  # fmt: skip
     if before is not None:
@@ -58,10 +58,9 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
     names = ("unseen", "training", "by heart", "by heart, no captions", "gauge")
     head = ["sigma", *(text(_named(result, name, several)) for result in results for name in names)]
     return (
-        "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which "
-        "noise. "
-        "1 is as wrong as saying there is none. The dashed line below is what a program would reach that keeps every "
-        "training picture and looks it up.</p>"
+        "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which noise. "
+        "1 is as wrong as saying there is none. By heart: what a program would reach that keeps every training picture "
+        "and looks it up, with captions to go by or without; where it is not drawn it is next to nothing.</p>"
         f"<div class=two>{main}{side}</div>"
         f"<details><summary>All figures</summary>{table(head, rows, 0)}</details></section>"
     )
@@ -83,7 +82,7 @@ def _earlier(before: dict[str, Any]) -> Curve:
     rows = before["noise"]["unseen"]
     values = [Estimate(*(float("nan") if row[key] is None else row[key] for key in ("value",) * 3)) for row in rows]
     seen = before["about"]["images_seen"]
-    return Curve(name=f"unseen, at {seen:,} images", x=before["sigmas"], y=values, color=3, dashed=True, band=False)
+    return Curve(name=f"unseen, at {seen:,} images", x=before["sigmas"], y=values, color=2, dashed=True, band=False)
 
 
 def _gains(gap: dict[str, Any], results: Sequence[Result]) -> str:

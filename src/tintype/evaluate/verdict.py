@@ -85,7 +85,8 @@ def _copies(result: Result) -> list[Line]:
             GOOD: "It has not learned its training pictures by heart",
             PLAIN: "These are too few pictures to tell whether it knows its training pictures by heart",
         }[mark]
-        text = f"{how}: memorization gauge {between(overall)}, where 0 is not at all and 100 entirely."
+        gauge = between(overall) if overall.value > 0 else f"not above 0, at most {percent(max(0.0, overall.high))}"
+        text = f"{how}: memorization gauge {gauge}, where 0 is not at all and 100 entirely."
         if begun:
             most = max(begun, key=lambda level: result.noise.gauge[level].value)
             text += f" Most at sigma {result.sigmas[most]:.2g}: {between(result.noise.gauge[most])}."
@@ -115,7 +116,7 @@ def _accuracy(result: Result) -> list[Line]:
     said = [
         (name, score.right.value) for name, score in found.scores["new"].items() if name != "all" and score.num >= 10
     ]
-    if said:
+    if said and min(value for _, value in said) < 1:
         name, value = min(said, key=lambda one: one[1])
         text += f" Hardest for it: {_called(name)}, {percent(value)}."
     return [Line("accuracy", text, mark)]
