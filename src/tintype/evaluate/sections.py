@@ -58,8 +58,8 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
     names = ("unseen", "training", "by heart", "by heart, no captions", "gauge")
     head = ["sigma", *(text(_named(result, name, several)) for result in results for name in names)]
     return (
-        "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which noise. "
-        "1 is as wrong as saying there is none. By heart: what a program would reach that keeps every training picture "
+        "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which "
+        "noise. 1 is as wrong as saying there is none. By heart: what a program would reach that keeps every training picture "
         "and looks it up, with captions to go by or without; where it is not drawn it is next to nothing.</p>"
         f"<div class=two>{main}{side}</div>"
         f"<details><summary>All figures</summary>{table(head, rows, 0)}</details></section>"
