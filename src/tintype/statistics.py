@@ -79,6 +79,14 @@ def share(num_right: float, num: int) -> Estimate:
     return Estimate(part, min(low, part), max(high, part))  # rounding may not push the share out of its interval
 
 
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """How much larger one share is than another of other pictures (Newcombe 1998, method 10), from `share` of both."""
+    value = first.value - second.value
+    low = value - math.hypot(first.value - first.low, second.high - second.value)
+    high = value + math.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value, low, high)
+
+
 def bootstrap(groups: list[Tensor], figure: Callable[[list[Tensor]], Tensor], seed: int) -> list[Estimate]:
     """Intervals of figures that are no plain means, by resampling pictures (Efron 1979, percentiles).
 

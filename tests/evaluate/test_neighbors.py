@@ -42,6 +42,18 @@ def test_a_point_may_not_find_itself() -> None:
     assert bool((another.distance > 0).all())
 
 
+def test_a_point_beside_the_others_is_found_by_its_query_alone() -> None:
+    beside = torch.full((20, 24), torch.nan)
+    beside[:10] = FRESH[:10] + 1e-3
+    plain = found_for(FRESH[:20])
+    found = finished(nearest(FRESH[:20], lambda: iter(TRAINING.split(1024)), None, beside))
+    assert bool((found.place[:10] == -1).all())
+    torch.testing.assert_close(found.distance[:10], torch.full((10,), 1e-3).double(), rtol=1e-2, atol=0)
+    assert bool((found.relative[:10] < plain.relative[:10]).all())
+    assert torch.equal(found.place[10:], plain.place[10:])
+    torch.testing.assert_close(found.relative[10:], plain.relative[10:])
+
+
 def alarm_of(num: int):  # type: ignore[no-untyped-def]
     """Calibrated on `num` unseen points in two views, the second of half the coordinates."""
     queries = CALIBRATION[:num]

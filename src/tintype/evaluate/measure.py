@@ -34,7 +34,7 @@ from tintype.evaluate.results import (
     Shown,
     WordUse,
 )
-from tintype.evaluate.sampled import as_a_whole, near_copies
+from tintype.evaluate.sampled import Control, as_a_whole, near_copies
 from tintype.evaluate.work import Progress, told
 from tintype.pipeline import Pipeline
 from tintype.statistics import UNKNOWN, means
@@ -42,7 +42,7 @@ from tintype.statistics import UNKNOWN, means
 MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3
 FEW = 20  # pictures, below which intervals are too wide to say much
 SHEET = 24  # samples that are shown
-SEEN, UNSEEN, SAMPLED, CALIBRATED = range(4)  # kinds of pictures that are chosen
+SEEN, UNSEEN, SAMPLED, CALIBRATED, CHOSEN_FOR, COMPARED_WITH, CONTROL = range(7)  # kinds of pictures that are chosen
 
 
 @dataclass
@@ -75,7 +75,9 @@ def evaluating(
     noise = _noise_errors(found, level_weights(pipeline.config.noise, sigmas), settings.seed)
     heard = yield from _captions(bench, found, seen, unseen, notes)
     captions, pictures = yield from _samples(pipeline, material, settings)
-    copies, neighbors, described = yield from near_copies(material, captions, pictures, features, settings, notes)
+    control = yield from _control(pipeline, material, settings)
+    work = near_copies(material, captions, pictures, features, settings, notes, control)
+    copies, neighbors, described = yield from work
     quality = as_a_whole(material, described, settings, notes)
     accuracy, choice = yield from _drawn_and_chosen(pipeline, material, settings, notes)
     total = pipeline.request([captions[0]]).steps
@@ -200,6 +202,17 @@ def _drawn_and_chosen(
         if judge is not None:
             choice = yield from choosing(pipeline, judge, settings.seed)
     return accuracy, choice
+
+
+def _control(pipeline: Pipeline, material: Material, settings: Settings) -> Generator[Progress, None, Control | None]:
+    """Pictures for captions of pictures held out, where there are enough to compare with copies."""
+    if len(material.unseen) < FEW or not len(material.seen):
+        return None
+    indices = some_of(material.unseen, settings.samples, settings.seed, CONTROL)
+    captions = material.captions(indices)
+    total = pipeline.request(captions[:1]).steps * len(captions)
+    pictures = yield from told("pictures for unseen captions", total, making(pipeline, captions, settings.seed))
+    return Control(pictures, indices)
 
 
 def _note_few(notes: list[str], material: Material, num: int) -> None:

@@ -102,6 +102,7 @@ class Copies:
     share: Estimate  # of samples that raise the alarm
     num_alarmed: int
     num: int
+    honest: Estimate | None  # the same share of samples for unseen captions, as if their pictures were trained on
     rate: float  # of unseen pictures that raise it
     num_calibrated: int
     calibrated_on: str

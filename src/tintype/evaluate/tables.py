@@ -19,7 +19,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int 
     """Cells are HTML; from column `numbers_from` on they are set to the right."""
 
     def cell(tag: str, column: int, content: str) -> str:
-        return f"<{tag}{' class=number' if column >= numbers_from else ''}>{content}</{tag}>"
+        if column < numbers_from:
+            return f"<{tag}>{content}</{tag}>"
+        for space, kept in ((" %", "&nbsp;%"), (", ", ",&nbsp;"), (">of ", ">of&nbsp;")):  # figures break nowhere else
+            content = content.replace(space, kept) if tag == "td" else content
+        return f"<{tag} class=number>{content}</{tag}>"
 
     top = "".join(cell("th", column, content) for column, content in enumerate(head))
     body = "".join(

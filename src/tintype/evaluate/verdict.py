@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from tintype.evaluate.results import Result
-from tintype.statistics import between, number, percent
+from tintype.statistics import between, difference, number, percent
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
 FEW = 20  # pictures, below which a difference that is not clear means nothing
@@ -94,12 +94,17 @@ def _copies(result: Result) -> list[Line]:
     copies = result.copies
     if copies is not None:
         many = copies.share.low > max(copies.rate, 0.01)
+        if copies.honest is not None:  # a caption alone may bring pictures as near
+            many = many and difference(copies.share, copies.honest).low > 0
         text = (
             f"{'It copies' if many else 'No more near copies than chance'}: {copies.num_alarmed} of {copies.num} "
             f"samples, {between(copies.share)}, are near copies of a training picture; of {copies.calibrated_on}, "
-            f"{percent(copies.rate)} would count as such."
+            f"{percent(copies.rate)} would count as such"
         )
-        lines.append(Line("copies", text, BAD if copies.share.low > 0.1 else FAIR if many else GOOD))
+        if copies.honest is not None:
+            text += f", and of those it makes for unseen captions, next to their pictures, {between(copies.honest)}"
+        text += "."
+        lines.append(Line("copies", text, GOOD if not many else BAD if copies.share.low > 0.1 else FAIR))
     return lines
 
 
