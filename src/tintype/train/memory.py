@@ -19,7 +19,7 @@ from tintype.train.samples import Samples
 OVERALL = "all"  # the gauge of all levels together, weighted as in training
 FEW = 8  # pictures of each kind, below which nothing is said
 SHARE = 0.005  # of the time trained so far, that finding what is best by heart may take
-VALUES_A_SECOND = 2**25  # numbers of a training set gone through for it, on one CPU core
+VALUES_A_SECOND = 2**24  # numbers of a training set gone through for it, on one CPU core
 MOST_VALUES = 2**28  # numbers of a training set for which it is found at all: 87,000 pictures of 32 x 32
 _TRAINING = 0  # kind of pictures chosen
 
