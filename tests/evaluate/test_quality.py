@@ -72,9 +72,9 @@ def test_the_corrected_distance_has_no_bias_to_speak_of() -> None:
     assert sum(one.low <= 0 <= one.high for one in found) >= 17
 
 
-def test_of_two_sets_made_in_pairs_the_farther_one_is_told_where_each_alone_is_not() -> None:
+def test_of_two_sets_made_in_pairs_the_farther_one_is_told_with_a_narrower_interval() -> None:
     real, near = gaussian(0, 20_000), gaussian(20_000, 200)
-    shift = torch.full((8,), 0.15).double()
+    shift = torch.full((8,), 0.3).double()
     far, exact = near + shift, float(shift.square().sum())
     found = frechet_difference(far, near, real)
     alone = corrected_frechet(near, real), corrected_frechet(far, real)
