@@ -115,5 +115,5 @@ def test_tune_compares_alone_and_saves_if_asked(
     chosen = json.loads(capsys.readouterr().out)["chosen"]
     config = Config.from_json((model / "config.json").read_text(encoding="utf-8"))
     assert (config.sample.steps, config.sample.guidance) == (chosen["steps"], chosen["guidance"])
-    assert main([*command, str(model)]) == 2
+    assert main(["evaluate", str(model), *command[1:]]) == 2
     assert "--tune takes one model" in capsys.readouterr().err
