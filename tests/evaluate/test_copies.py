@@ -66,7 +66,7 @@ def test_a_model_that_comes_as_near_to_pictures_it_never_saw_does_not_copy(
         assert found.honest is not None
         assert (found.honest.low > 0.8) is honest
         said = {line.topic: line.text for line in verdict(replace(result, copies=found))}["copies"]
-        assert said.startswith("No more near copies than chance" if honest else "It copies")
+        assert said.startswith("No more near copies than following a caption" if honest else "It copies")
 
 
 def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(

@@ -93,11 +93,13 @@ def _copies(result: Result) -> list[Line]:
         lines.append(Line("memory", text, mark))
     copies = result.copies
     if copies is not None:
-        many = copies.share.low > max(copies.rate, 0.01)
-        if copies.honest is not None:  # a caption alone may bring pictures as near
-            many = many and difference(copies.share, copies.honest).low > 0
+        many, how = copies.share.low > max(copies.rate, 0.01), "It copies"
+        if not many:
+            how = "No more near copies than chance"
+        elif copies.honest is not None and not difference(copies.share, copies.honest).low > 0:
+            many, how = False, "No more near copies than following a caption brings"
         text = (
-            f"{'It copies' if many else 'No more near copies than chance'}: {copies.num_alarmed} of {copies.num} "
+            f"{how}: {copies.num_alarmed} of {copies.num} "
             f"samples, {between(copies.share)}, are near copies of a training picture; of {copies.calibrated_on}, "
             f"{percent(copies.rate)} would count as such"
         )
