@@ -20,7 +20,7 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError, ConfigError, NotFiniteError
 from tintype.train.distributed import World, held_like, own_part, quiet, whole
 from tintype.train.ema import PowerEma
-from tintype.train.held_out import CAPTIONS, Captions, held_out_errors
+from tintype.train.held_out import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors
 from tintype.train.objective import Objective, Part, micro_batches
 from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.train.samples import Reader, Samples
@@ -116,25 +116,31 @@ class Trainer:
                 self.denoiser.train()
 
     def held_out_error(self, captions: Captions = "true", *, long: bool = False) -> dict[float, float]:
-        """Mean squared error of the predicted noise on held-out pictures by noise level, with the averaged weights.
+        """Mean of `noise_errors` on held-out pictures by noise level; empty if nothing is held out.
 
-        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. The same
-        pictures and noise every time. Empty if nothing is held out. All processes must call it together.
+        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. All
+        processes must call it together.
         """
-        return self.held_out_errors([captions], long=long)[captions]
-
-    def held_out_errors(
-        self, captions: Sequence[Captions] = CAPTIONS, *, long: bool = False
-    ) -> dict[str, dict[float, float]]:
-        """`held_out_error` by captions: for less than one after another."""
         with self.averaged(long=long):
-            return self.errors_now(captions)
+            return by_level(self.noise_errors(None, [captions])[captions], self.levels)
 
-    def errors_now(self, captions: Sequence[Captions] = CAPTIONS) -> dict[str, dict[float, float]]:
-        """`held_out_errors` with the weights that `denoiser` has: inside `averaged`, and empty where it is not whole."""
+    @property
+    def levels(self) -> Sequence[float]:
+        """Noise levels at which errors are measured."""
+        return self._objective.target.levels
+
+    def noise_errors(
+        self, indices: Tensor | None = None, captions: Sequence[Captions] = CAPTIONS
+    ) -> dict[Captions, Tensor]:
+        """Mean squared error of the predicted noise of each picture at each of `levels`: [N, L], by captions.
+
+        Of the samples `indices` [N], or of held-out ones, the same noise every time, with the weights that `denoiser`
+        has: inside `averaged`, and of no picture where it is not whole.
+        """
+        measured = self._held_out[:MAX_MEASURED] if indices is None else indices
         if self._world.is_sharded and not self._world.is_main:
-            return {kind: {} for kind in captions}
-        return held_out_errors(self._looked_at, self._samples, self._held_out, captions)
+            measured = measured[:0]
+        return noise_errors(self._looked_at, self._samples, measured, captions)
 
     def samples_at(self, positions: Tensor) -> Tensor:
         """The samples that are shown at `positions` [B] of the run: indices int64 [B]."""
