@@ -44,8 +44,8 @@ def dpmpp_2m(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine
 def unipc(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Third order, one evaluation per step: predict, then correct with the new evaluation.
 
-    UniPC (2302.04867) with weights taken from the integral in coroutine.py, and polynomials in ln(1 + sigma) in place of
-    lambda: the corrector is exact where `denoised` is quadratic in that. The predictor lies halfway between those of
+    UniPC (2302.04867) with weights taken from the integral in coroutine.py, and polynomials in ln(1 + sigma) in place
+    of lambda: the corrector is exact where `denoised` is quadratic in that. The predictor lies halfway between those of
     second and third order: one is too cautious and the other too bold where steps are long. The answer to the last
     query is the picture.
     """
@@ -130,7 +130,7 @@ def _multistep(x: Tensor, stages: Plan) -> Coroutine:
     return x
 
 
-# (levels, newest first; sigma, sigma_next) -> weights of the answers at those levels in the step from sigma to sigma_next.
+# (levels, newest first; sigma, sigma_next) -> weights of the answers at those levels in the step.
 Weigh = Callable[[Sequence[float], float, float], list[float]]
 
 
@@ -153,8 +153,8 @@ def midpoint(seen: Sequence[float], sigma: float, sigma_next: float) -> list[flo
 def in_log_flow(seen: Sequence[float], sigma: float, sigma_next: float) -> list[float]:
     """By the polynomial in ln(1 + sigma) = -ln(1 - t), t the flow time, through all answers.
 
-    At high noise it runs along with lambda. At low noise, where what is left to find falls with sigma, it slows down, and
-    a polynomial through a few answers swings less. The integral is taken by Gauss's rule.
+    At high noise it runs along with lambda. At low noise, where what is left to find falls with sigma, it slows down,
+    and a polynomial through a few answers swings less. The integral is taken by Gauss's rule.
     """
     h = math.log(sigma / sigma_next)
     time, share = _gauss()
@@ -177,9 +177,7 @@ def _gauss() -> tuple[np.ndarray, np.ndarray]:
 
 
 @lru_cache(maxsize=64)
-def plan(
-    levels: tuple[float, ...], predict: int, correct: int, weigh: Weigh = in_lambda, caution: float = 0.0
-) -> Plan:
+def plan(levels: tuple[float, ...], predict: int, correct: int, weigh: Weigh = in_lambda, caution: float = 0.0) -> Plan:
     """Every coefficient of a multistep sampler on a grid.
 
     predict: answers that a step goes by, at most; correct: answers by which it is done again, the new one among them; 0
