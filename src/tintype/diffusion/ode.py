@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from tintype.diffusion.coroutine import Coroutine, Randn, combine, exponential_weights, levels_of, query
@@ -158,22 +158,25 @@ def in_log_flow(seen: Sequence[float], sigma: float, sigma_next: float) -> list[
     """
     h = math.log(sigma / sigma_next)
     time, share = _gauss()
-    places = np.log1p(sigma * np.exp(-h * time))
-    kernel = share * np.exp(-h * (1 - time))
+    places = torch.log1p(sigma * torch.exp(-h * time))
+    kernel = share * torch.exp(-h * (1 - time))
     nodes = [math.log1p(level) for level in seen]
-    bases = [
-        np.prod([(places - other) / (node - other) for other in [*nodes[:i], *nodes[i + 1 :]]], axis=0) * kernel
-        for i, node in enumerate(nodes)
-    ]
-    weights = [float(np.sum(basis)) for basis in bases]
+    weights = []
+    for i, node in enumerate(nodes):
+        basis = kernel
+        for other in [*nodes[:i], *nodes[i + 1 :]]:
+            basis = basis * (places - other) / (node - other)
+        weights.append(float(basis.sum()))
     return [weight * -math.expm1(-h) / sum(weights) for weight in weights]  # they add up to what is exact
 
 
 @lru_cache(maxsize=1)
-def _gauss() -> tuple[np.ndarray, np.ndarray]:
-    """Places from 0 to 1 and their shares, enough for steps of any length."""
-    places, shares = np.polynomial.legendre.leggauss(32)
-    return (places + 1) / 2, shares / 2
+def _gauss(num: int = 32) -> tuple[Tensor, Tensor]:
+    """Places from 0 to 1 and their shares, enough for steps of any length, by eigenvalues (Golub and Welsch 1969)."""
+    k = torch.arange(1, num, dtype=torch.float64)
+    beside = torch.diag(k / (4 * k.square() - 1).sqrt(), 1)
+    places, vectors = torch.linalg.eigh(beside + beside.T)
+    return (places + 1) / 2, vectors[0].square()
 
 
 @lru_cache(maxsize=64)
