@@ -411,7 +411,7 @@ def test_wrong_use_is_exit_code_2_and_one_line(arguments: list[str], says: str, 
     ("arguments", "says"),
     [
         (["generate", "a star", "--model", "nothing"], "no model 'nothing'"),
-        ([*GENERATE, "--init-image", "missing.png"], "cannot use missing.png"),
+        ([*GENERATE, "--init-image", "missing.png"], "missing.png: there is no such file"),
         ([*GENERATE, "--output", "tiny/config.json/x.png"], "tiny/config.json"),
         (["redo", "missing.png"], "missing.png"),
         (["info", "tiny/config.json"], "tiny/config.json"),

@@ -96,8 +96,9 @@ def _quality(seen: Seen, distill: DistillConfig) -> str:
     if distill.steps:
         rows = "\n".join(f"| {level:.3g} | {error:.3g} |" for level, error in errors.items())
         return (
-            "Mean squared error of the noise that leads to where the teacher's flow ends, by noise level (1 is as wrong "
-            f"as saying nothing), on up to {MAX_MEASURED} held-out pictures:\n\n| sigma | error |\n| ---: | ---: |\n{rows}"
+            "Mean squared error of the noise that leads to where the teacher's flow ends, by noise level (1 is as "
+            f"wrong as saying nothing), on up to {MAX_MEASURED} held-out pictures:\n\n"
+            f"| sigma | error |\n| ---: | ---: |\n{rows}"
         )
     rows = "\n".join(
         f"| {level:g} | {error:.4f} | {_or_dash(training.get(level), '.4f')} | {_gauge(seen, f'{level:g}')} |"

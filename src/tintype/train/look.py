@@ -54,7 +54,7 @@ class Look:
         Without pictures held out there is nothing to see; of a student, nothing is said of training pictures.
         """
         trainer, memory = self._trainer, self._memory
-        errors: dict[str, Tensor] = {**trainer.noise_errors(None, asked)}
+        errors: dict[str, Tensor] = dict(trainer.noise_errors(None, asked).items())
         if not len(errors["true"]):
             return Seen(trainer.images_seen)
         gauge = {}
