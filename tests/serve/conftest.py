@@ -22,6 +22,7 @@ from tintype.nets.conditioning import Conditioning
 from tintype.pipeline import Pipeline
 from tintype.serve.app import create_app
 from tintype.serve.catalog import Catalog
+from tintype.serve.connection import limited
 from tintype.serve.engine import Engine
 from tintype.serve.metrics import Metrics
 from tintype.serve.settings import Settings
@@ -121,7 +122,14 @@ class Live:
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         app, self.engine = create_app(catalog, settings)
         self._server = uvicorn.Server(
-            uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app,
+                port=0,
+                log_config=None,
+                access_log=False,
+                http=limited(settings.head_seconds),
+                timeout_graceful_shutdown=2,
+            )
         )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
@@ -174,3 +182,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def still_alive(http: httpx.Client) -> Iterator[None]:
+    """After every kind of abuse the server makes pictures."""
+    yield
+    assert http.post("/v1/images/generations", json={"prompt": "a", "steps": 1}).status_code == 200
+    assert http.get("/health").json()["status"] == "ready"

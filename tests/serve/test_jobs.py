@@ -102,6 +102,53 @@ def slow(tiny_model: Path) -> Iterator[tuple[Live, Held, httpx.Client]]:
             yield server, denoiser, http
 
 
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    error = np.square(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)).mean()
+    return float(10 * np.log10(255**2 / max(1e-9, error)))
+
+
+@pytest.mark.parametrize("mode", ["job", "edit"])
+def test_a_picture_is_led_back_to_its_noise_and_developed_again(
+    mode: str, http: httpx.Client, tiny_model: Path
+) -> None:
+    pipeline = Pipeline.load(tiny_model, "cpu")
+    (start,) = pipeline.generate("a red circle", seeds=3)
+    buffer = io.BytesIO()
+    start.save(buffer, "PNG")
+
+    def made(prompt: str) -> Image.Image:
+        ask = {"prompt": prompt, "invert": "a red circle", "steps": 12, "guidance": 3}
+        if mode == "edit":
+            answer = http.post("/v1/images/edits", data=ask, files={"image": buffer.getvalue()})
+            assert answer.status_code == 200, answer.text
+            return Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"])))
+        job = submit(http, **ask, init_image=data_url(start))["id"]
+        others = [
+            submit(http, prompt="a stranger", seed=seed)["id"] for seed in range(3)
+        ]  # at other steps in its calls
+        state = finished(http, job)
+        assert state["status"] == "done", state
+        assert len(state["sigmas"]) == state["total"] == 24
+        levels = [state["sigmas"][str(index)] for index in range(24)]
+        assert levels[:12] == pytest.approx(levels[:11:-1])  # the way back is the way there
+        for other in others:
+            assert finished(http, other)["status"] == "done"
+        return Image.open(io.BytesIO(http.get(state["pictures"][0]["url"]).content))
+
+    same = made("a red circle")
+    assert psnr(start, same) > 40
+    assert Receipt.from_json(same.info["tintype"]).invert == "a red circle"
+    (own,) = pipeline.generate("a green star", init_image=start, invert="a red circle", steps=12, guidance=3)
+    other = made("a green star")
+    assert psnr(own, other) > 40 > psnr(start, other)
+
+
+def test_without_a_picture_there_is_nothing_to_lead_back(http: httpx.Client) -> None:
+    for path in ("/api/jobs", "/v1/images/generations"):
+        answer = http.post(path, json={"prompt": "a", "invert": "b"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "invert")
+
+
 def test_a_reader_that_leaves_and_returns_misses_nothing_but_time(slow: tuple[Live, Held, httpx.Client]) -> None:
     server, denoiser, http = slow
     job = submit(http, steps=8)["id"]

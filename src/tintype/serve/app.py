@@ -32,7 +32,10 @@ PAGE = {
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
     **dict.fromkeys(
-        ("theme.js", "app.js", "api.js", "make.js", "gallery.js", "paint.js", "how.js", "training.js", "plot.js"),
+        (
+            *("theme.js", "app.js", "api.js", "plot.js", "how.js", "training.js"),
+            *("develop.js", "state.js", "stage.js", "make.js", "again.js", "gallery.js", "paint.js"),
+        ),
         "text/javascript; charset=utf-8",
     ),
 }

@@ -20,7 +20,6 @@ from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
 from tintype.serve.faults import Fault, invalid
 from tintype.serve.look import Looking, levels
 from tintype.serve.pictures import from_base64, read, read_mask, receipt_of, strip
-from tintype.serve.repeats import mark_of
 from tintype.serve.schemas import JobAsk, LookAsk, ReceiptAsk, max_pixels, pipeline_of
 from tintype.serve.work import Making, Work
 
@@ -77,7 +76,7 @@ def router(desk: Desk) -> APIRouter:
             if init is None:
                 raise invalid("mask needs an init_image", "mask")
             mask = await asyncio.to_thread(_sent, read_mask, ask.mask, "mask")
-        mark = await asyncio.to_thread(mark_of, ask)
+        mark = await desk.mark(request, ask)
         making = await desk.making(ask, init, mask)
         work = desk.open(making, request, seconds=desk.settings.deadline, watch=range, keep=True, mark=mark)
         store.add(work)
@@ -161,6 +160,7 @@ def _model(desk: Desk, name: str) -> dict[str, Any]:
         "guidance": config.sample.guidance,
         "sampler": config.sample.sampler,
         "sha256": pipeline.model_hash,
+        "examples": desk.catalog.examples(name),
         "is_run": name in desk.catalog.runs,
     }
 

@@ -18,7 +18,6 @@ from tintype.receipt import Receipt
 from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
 from tintype.serve.faults import Fault, invalid
 from tintype.serve.pictures import encoded, guess_of, read, read_mask
-from tintype.serve.repeats import mark_of
 from tintype.serve.schemas import ImagesAsk, from_form
 from tintype.serve.work import Making, Watch, Work
 from tintype.sheet import Frame
@@ -93,7 +92,7 @@ async def _make(
     if ask.response_format == "url":
         raise invalid("response_format must be b64_json: pictures are not kept here", "response_format")
     making = await desk.making(ask, init, mask)
-    mark = await asyncio.to_thread(mark_of, ask, init, mask)
+    mark = await desk.mark(request, ask, init, mask)
     watch = _watch(ask) if ask.stream else None
     work = desk.open(making, request, seconds=_patience(desk, request), watch=watch, mark=mark)
     making = work.task if isinstance(work.task, Making) else making  # of a request sent again: what the first one was

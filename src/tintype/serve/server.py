@@ -25,11 +25,13 @@ except ImportError as error:
 from tintype.serve import logs
 from tintype.serve.app import create_app
 from tintype.serve.catalog import Catalog
+from tintype.serve.connection import limited
 from tintype.serve.engine import Engine
 from tintype.serve.settings import Settings
 
 MIN_KEY = 8  # characters
 MAX_CONNECTIONS = 1000
+SWITCH_SECONDS = 0.001  # that the event loop waits for a thread that computes; Python's own is 5 ms
 WATCH_SECONDS = 0.05  # between looks whether to stop
 
 
@@ -46,6 +48,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
             log_config=None,
             access_log=False,
             server_header=False,
+            http=limited(settings.head_seconds),
             ws="none",
             limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=30,
@@ -55,6 +58,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
         names = ", ".join(catalog.pipelines) or "no model yet"
         address = f"http://{shown}:{listening.getsockname()[1]}"
         print(f"tintype: serving {names} at {address}", file=sys.stderr, flush=True)
+        sys.setswitchinterval(SWITCH_SECONDS)
         asyncio.run(_run(uvicorn.Server(config), listening, engine, settings))
 
 
