@@ -33,14 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from PIL import Image
-
-from tintype.serve.app import create_app
-from tintype.serve.catalog import Catalog
-from tintype.serve.connection import limited
-from tintype.serve.server import SWITCH_SECONDS
-from tintype.serve.settings import Settings
 
 MAKE = "/v1/images/generations"
 BEAT = 0.01
@@ -56,6 +49,7 @@ class Seen:
     late: list[tuple[float, float]] = field(default_factory=list)  # (by the clock, of it waiting for a processor)
     callback_clock: float = 0.0
     callback_processor: float = 0.0
+    busiest: str = ""  # the callback that took most processor time
 
     def clear(self) -> None:
         self.late, self.callback_clock, self.callback_processor = [], 0.0, 0.0
@@ -70,8 +64,10 @@ def watch_callbacks(seen: Seen, thread: int) -> None:
             return run(handle)
         processor, clock = time.thread_time(), time.perf_counter()
         run(handle)
-        seen.callback_processor = max(seen.callback_processor, time.thread_time() - processor)
-        seen.callback_clock = max(seen.callback_clock, time.perf_counter() - clock)
+        processor, clock = time.thread_time() - processor, time.perf_counter() - clock
+        seen.callback_clock = max(seen.callback_clock, clock)
+        if processor > seen.callback_processor:
+            seen.callback_processor, seen.busiest = processor, repr(handle)
 
     asyncio.events.Handle._run = timed  # type: ignore[method-assign]
 
@@ -154,7 +150,7 @@ def process(*words: str) -> Iterator[subprocess.Popen[bytes]]:
         started.wait(30)
 
 
-def measure(url: str, seen: Seen, side: int, seconds: float) -> bool:
+def measure(url: str, seen: Seen, side: int, seconds: float, verbose: bool) -> bool:
     """A row for each thing that is asked; whether none was later than wanted."""
     print(f"{'beside the load':28}{'beats':>7}{'> 50 ms':>9}{'late':>9}{'waiting':>9}{'callback':>11}{'processor':>11}")
     worst, blamed, beats, too_late = 0.0, 0.0, 0, 0
@@ -173,6 +169,8 @@ def measure(url: str, seen: Seen, side: int, seconds: float) -> bool:
         numbers = "".join(f"{1e3 * each:>6.1f} ms" for each in (latest, waiting))
         callbacks = "".join(f"{1e3 * each:>8.1f} ms" for each in (seen.callback_clock, seen.callback_processor))
         print(f"{name:28}{len(late):>7}{over:>9}{numbers}{callbacks}", flush=True)
+        if verbose:
+            print(f"    {seen.busiest[:600]}")
     good = worst <= LIMIT
     print(
         f"{'yes' if good else 'NO'}: of {beats} heartbeats {too_late} ({too_late / beats:.2%}) were more than 50 ms "
@@ -185,6 +183,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What holds up the event loop.")
     parser.add_argument("--model", default="shapes")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each thing that is asked")
+    parser.add_argument("--verbose", action="store_true", help="say which callback took most processor time")
     for name in ("--ask", "--url", "--load", "--side"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -194,6 +193,15 @@ def main() -> int:
     if options.load:
         asyncio.run(load(options.load))
         return 0
+    # Here, as the processes that only ask need none of it.
+    import uvicorn
+
+    from tintype.serve.app import create_app
+    from tintype.serve.catalog import Catalog
+    from tintype.serve.connection import limited
+    from tintype.serve.server import SWITCH_SECONDS
+    from tintype.serve.settings import Settings
+
     catalog = Catalog([options.model], None)
     app, engine = create_app(catalog, Settings(max_waiting=10_000, max_waiting_cost=1e18))
     seen = Seen()
@@ -214,7 +222,7 @@ def main() -> int:
     (pipeline,) = catalog.pipelines.values()
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     with process("--load", url):
-        good = measure(url, seen, 4 * pipeline.config.net.resolution, options.seconds)
+        good = measure(url, seen, 4 * pipeline.config.net.resolution, options.seconds, options.verbose)
     server.should_exit = True
     thread.join(30)
     return 0 if good else 1

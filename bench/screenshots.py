@@ -52,12 +52,11 @@ class Camera:
         self.wait(DONE)
 
     def shoot(self, name: str, whole: bool = True) -> None:
-        """As small a file as it can be: 256 colors do."""
         self.page.evaluate("document.querySelector('#toast').textContent = ''")
         self.page.wait_for_timeout(400)
         shot = Image.open(io.BytesIO(self.page.screenshot(full_page=whole, timeout=120_000))).convert("RGB")
         path = self._folder / f"{name}-{self._name}.png"
-        shot.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        shot.save(path, optimize=True)
         print(f"{path}: {path.stat().st_size // 1024} KB")
 
     def close(self) -> None:

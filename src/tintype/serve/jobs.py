@@ -161,6 +161,7 @@ def _model(desk: Desk, name: str) -> dict[str, Any]:
         "sampler": config.sample.sampler,
         "sha256": pipeline.model_hash,
         "examples": desk.catalog.examples(name),
+        "noise_error": desk.catalog.noise_error(name),
         "is_run": name in desk.catalog.runs,
     }
 
