@@ -131,8 +131,9 @@ def test_a_damaged_model_is_an_error_that_names_it(damage: Any, tiny_model: Path
 def test_an_unknown_model_or_device_is_an_error(tiny_model: Path) -> None:
     with pytest.raises(CheckpointError, match="no model 'nowhere'"):
         Pipeline.load("nowhere")
-    with pytest.raises(ConfigError, match="device"):
-        Pipeline.load(tiny_model, "toaster")
+    for device in ("toaster", "meta", f"cuda:{torch.cuda.device_count()}"):
+        with pytest.raises(ConfigError, match="device"):
+            Pipeline.load(tiny_model, device)
 
 
 # --- seeds and batches ----------------------------------------------------------------------------------------------

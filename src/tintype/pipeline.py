@@ -250,6 +250,12 @@ class Pipeline:
 
 def _device(device: torch.device | str | None) -> torch.device:
     try:
-        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise ConfigError(f"device must be cpu, cuda, cuda:N or mps, not {device!r}") from None
+    if found.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"device must be cpu, cuda, cuda:N or mps, not {device!r}")
+    num = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(found.type, 1)
+    if (found.index or 0) >= num:
+        raise ConfigError(f"PyTorch finds no {found} here; leave the device out, or ask `tintype doctor`")
+    return found

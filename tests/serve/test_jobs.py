@@ -75,6 +75,14 @@ def test_every_step_can_be_seen_later(http: httpx.Client) -> None:
     assert guess.tobytes() == picture.tobytes()  # the guess of the last step is the picture
 
 
+def test_the_steps_make_a_film(http: httpx.Client) -> None:
+    job = submit(http, steps=5, n=2)["id"]
+    assert finished(http, job)["status"] == "done"
+    film = Image.open(io.BytesIO(http.get(f"/api/jobs/{job}/film.gif").content))
+    assert (film.format, getattr(film, "n_frames", 1)) == ("GIF", 5)
+    assert http.get("/api/jobs/nothing/film.gif").status_code == 404
+
+
 def test_a_seed_beyond_javascripts_numbers_survives_as_text(http: httpx.Client) -> None:
     last = finished(http, submit(http, seed=2**63 - 1, steps=1)["id"])
     assert last["pictures"][0]["receipt"]["seed"] == str(2**63 - 1)
@@ -230,6 +238,7 @@ def test_the_page_learns_what_it_can_ask_for(http: httpx.Client) -> None:
     found = http.get("/api/models").json()
     assert found["models"][0]["name"] == "tiny"
     assert (found["models"][0]["steps"], found["models"][0]["patch"]) == (4, 4)
+    assert (found["models"][0]["examples"], found["models"][0]["noise_error"]) == ([], {})
     assert "unipc" in found["samplers"]
 
 

@@ -108,6 +108,9 @@ def test_steps_arrive_one_by_one_and_can_be_gone_back_to(tab: Tab, served: tuple
     assert "step 2 of 6" in tab.page.inner_text("#where")
     assert tab.pixels("#guess") == early
     assert tab.page.locator("#strip canvas").count() == 6
+    with tab.page.expect_download() as download:
+        tab.page.click("#film")
+    assert re.fullmatch(r"a-red-circle-s\d+\.gif", download.value.suggested_filename)
 
 
 def test_another_caption_from_a_step_in_the_middle(tab: Tab) -> None:

@@ -22,6 +22,7 @@ from tintype.serve.look import Looking, levels
 from tintype.serve.pictures import from_base64, read, read_mask, receipt_of, strip
 from tintype.serve.schemas import JobAsk, LookAsk, ReceiptAsk, max_pixels, pipeline_of
 from tintype.serve.work import Making, Work
+from tintype.sheet import animation
 
 MAX_KEPT_BYTES = 256 * 2**20  # of all jobs' frames and pictures
 POSITION_SECONDS = 1.0  # between looks at the place in the queue
@@ -120,6 +121,16 @@ def router(desk: Desk) -> APIRouter:
         if work.result is None or not 0 <= row < len(work.result):
             raise Fault(404, "there is no such picture", "picture_not_found")
         return _png(await asyncio.to_thread(_finished, work, row))
+
+    @routes.get("/jobs/{job}/film.gif", response_class=Response)
+    async def film(job: str, request: Request) -> Response:
+        """All steps that are kept as an animation, to be shown to others; of several pictures the first four."""
+        work = store.get(job, request.state.owner)
+        frames = [work.frames[index] for index in sorted(work.frames)]
+        if work.open or not frames:
+            raise Fault(404, "there is no film yet", "film_not_found")
+        content = await asyncio.to_thread(animation, frames)
+        return Response(content, media_type="image/gif", headers={"Cache-Control": "private, max-age=3600"})
 
     @routes.post("/look")
     async def look(ask: LookAsk, request: Request) -> dict[str, Any]:

@@ -112,13 +112,14 @@ function progress(jobs, open, bad) {
 // The finished picture, to be saved.
 function offer() {
   const pictures = current()?.status === "done" && current().pictures;
-  $("download").hidden = $("recaption").hidden = !pictures;
+  $("download").hidden = $("film").hidden = $("recaption").hidden = !pictures;
   if (!pictures) return;
   const of = `${current().id}/${row()}`;
   if ($("download").dataset.of === of) return;
   const { blob, receipt } = pictures[row()];
   URL.revokeObjectURL($("download").href);
   Object.assign($("download"), { href: URL.createObjectURL(blob), download: gallery.fileName(receipt) });
+  Object.assign($("film"), { href: `/api/jobs/${current().id}/film.gif`, download: gallery.fileName(receipt).replace(/png$/, "gif") });
   $("download").dataset.of = of;
 }
 
