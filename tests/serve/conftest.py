@@ -76,6 +76,10 @@ def held_pipeline(folder: Path) -> tuple[Pipeline, Held]:
     return Pipeline(held, "cpu", found.name, models.weights_hash(found)), held
 
 
+Ready = tuple[Pipeline, Held]
+EngineOf = Callable[..., Engine]
+
+
 @pytest.fixture
 def held(tiny_model: Path) -> tuple[Pipeline, Held]:
     return held_pipeline(tiny_model)
@@ -114,6 +118,17 @@ def work_of(pipeline: Pipeline, captions: str | list[str] = "a red circle", **op
     """A work that makes pictures."""
     seconds = options.pop("seconds", 60.0)
     return Work(Making(pipeline, pipeline.request(captions, **options)), seconds=seconds, watch=range, keep=True)
+
+
+def over(*works: Work) -> None:
+    until(lambda: not any(work.open for work in works))
+
+
+def done(work: Work) -> torch.Tensor:
+    over(work)
+    assert work.status == "done", (work.status, work.message)
+    assert work.result is not None
+    return work.result
 
 
 class Live:

@@ -192,9 +192,10 @@ def _state(desk: Desk, work: Work) -> str:
         "step": None,
         "seconds_left": None,
     }
-    newest = max(work.frames, default=None)
+    frames = work.frames
+    newest = max(frames, default=None)
     if newest is not None:
-        frame = work.frames[newest]
+        frame = frames[newest]
         data = "data:image/png;base64," + base64.b64encode(strip(frame)).decode()
         state["step"] = {"index": newest, "sigma": frame.sigma, "strip": data, "rows": len(frame.guess)}
     if status in ("waiting", "running"):
