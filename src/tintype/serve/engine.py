@@ -18,6 +18,7 @@ from torch import Tensor
 from tintype.diffusion.samplers import Query, Step
 from tintype.errors import TintypeError
 from tintype.pipeline import Course, Pipeline
+from tintype.serve import logs
 from tintype.serve.answerer import Answerer, Size
 from tintype.serve.batch import Exchange, Question
 from tintype.serve.capacity import is_memory_error
@@ -147,7 +148,8 @@ class Engine:
         try:
             with torch.no_grad():
                 for pipeline in pipelines:
-                    self._answerer.limit(pipeline)
+                    num = self._answerer.limit(pipeline) // pipeline.config.net.resolution**2
+                    logs.event("warm", model=pipeline.name, pictures_in_one_call=num)
                 # Everything imported stays for good: the collector, which stops all threads, need not look at it again.
                 gc.collect()
                 gc.freeze()
