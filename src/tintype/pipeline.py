@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Unpack
 
@@ -187,7 +188,7 @@ class Pipeline:
         """
         if given is None:
             return self._denoise(request, self._read(texts_of(request)))
-        asking = one_after_another(lambda captions: given(self.encode(captions)))
+        asking = one_after_another(cache(lambda captions: given(self.encode(captions))))
         return self._masked(request, answering(asking, request))
 
     @torch.no_grad()
