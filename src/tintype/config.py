@@ -247,7 +247,7 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
 
 def nano(resolution: int = 32) -> Config:
     """About 5 million weights: for CPUs."""
-    return _preset("nano", 4, NetConfig(resolution=resolution), TrainConfig())
+    return _preset("nano", 4, NetConfig(resolution=resolution, stem_depth=1), TrainConfig())
 
 
 def small(resolution: int = 32) -> Config:

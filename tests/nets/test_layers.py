@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.nets.layers import Attention, ConvBlock, rms_norm, rotary_turns, rotate, sinusoids
+from tintype.nets.layers import Attention, ConvBlock, attend, rms_norm, rotary_turns, rotate, sinusoids
 
 
 def test_rms_norm_is_the_reference_and_has_its_gradient() -> None:
@@ -51,6 +51,20 @@ def test_attention_is_softmax_of_scaled_normalized_products() -> None:
     scores = (rms_norm(query) @ rms_norm(key).transpose(-1, -2)) / math.sqrt(4)
     expected = layer.out((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
     torch.testing.assert_close(layer(x), expected)
+
+
+def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding() -> None:
+    draw = torch.Generator().manual_seed(5)
+    query, key, value = (torch.randn(2, 3, size, 8, generator=draw, requires_grad=True) for size in (4, 6, 6))
+    mask = torch.ones(2, 1, 1, 6, dtype=torch.bool)
+    mask[1, ..., 4:] = False
+    expected = attend(query, key, value, mask)
+    wanted = torch.autograd.grad(expected.sum(), (query, key, value))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(query, key, value, mask)
+    torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
+    for got, want in zip(torch.autograd.grad(found.float().sum(), (query, key, value)), wanted, strict=True):
+        torch.testing.assert_close(got, want, atol=6e-2, rtol=6e-2)
 
 
 def test_masked_tokens_are_not_seen() -> None:

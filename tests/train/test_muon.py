@@ -21,6 +21,17 @@ def test_the_singular_values_come_near_one(rows: int, columns: int, seed: int, s
     assert found.max() < 1.3
 
 
+def test_in_bfloat16_singular_values_come_near_one_too() -> None:
+    matrices = torch.randn(3, 64, 24, generator=torch.Generator().manual_seed(1))
+    made = orthogonalized(matrices, bf16=True)
+    found = torch.linalg.svdvals(made)
+    assert made.dtype == torch.float32
+    assert found.min() > 0.6
+    assert found.max() < 1.3
+    exact = orthogonalized(matrices)
+    assert (made * exact).sum() / (made.norm() * exact.norm()) > 0.999
+
+
 def test_the_singular_vectors_stay() -> None:
     matrix = torch.diag(torch.tensor([3.0, 1.0, 0.5]))
     made = orthogonalized(matrix)

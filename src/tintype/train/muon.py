@@ -18,23 +18,30 @@ _ROUNDS = 5
 ADAM_RMS = 0.2  # root mean square of a typical AdamW update, in units of the learning rate
 
 
-def orthogonalized(matrices: Tensor) -> Tensor:
-    """Matrices [..., m, n] with all their singular values brought near 1 (0.7 to 1.2), by Newton-Schulz rounds."""
+def orthogonalized(matrices: Tensor, *, bf16: bool = False) -> Tensor:
+    """Matrices [..., m, n] with all their singular values brought near 1 (0.7 to 1.2), by Newton-Schulz rounds.
+
+    bf16: compute in bfloat16, whose rounding the rounds even out (Jordan); the result has the type of `matrices`.
+    """
     a, b, c = _QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-20)
+    shape = x.shape
+    x = x.reshape(-1, *shape[-2:]).to(torch.bfloat16 if bf16 else x.dtype)
     for _ in range(_ROUNDS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    found: Tensor = x.mT if tall else x
-    return found
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    found = x.to(matrices.dtype).reshape(shape)
+    return found.mT if tall else found
 
 
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay; a convolution [C, ...] counts as a matrix [C, rest].
 
     Weights of the same shape are stepped together. State: `momentum_buffer`, one tensor a weight.
+
+    bf16: make updates orthogonal in bfloat16; weights and momentum stay as they are.
     """
 
     def __init__(
@@ -43,7 +50,10 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         weight_decay: float,
         momentum: float = 0.95,
+        *,
+        bf16: bool = False,
     ) -> None:
+        self._bf16 = bf16
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
@@ -65,7 +75,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
             directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
-        updates = orthogonalized(torch.stack(directions))
+        updates = orthogonalized(torch.stack(directions), bf16=self._bf16)
         size = ADAM_RMS * max(updates.shape[-2:]) ** 0.5
         for weight, update in zip(weights, updates, strict=True):
             weight.mul_(1 - lr * weight_decay).sub_(update.view_as(weight), alpha=lr * size)

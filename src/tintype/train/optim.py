@@ -54,10 +54,10 @@ def is_muon(name: str, weight: Tensor) -> bool:
     return convolution or (weight.ndim == 2 and name.endswith(_ATTENTION))
 
 
-def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
+def make_optimizers(model: nn.Module, config: TrainConfig, *, bf16: bool = False) -> Optimizers:
     """Muon over convolutions and attention, AdamW (arXiv 1711.05101) over the other trainable weights.
 
-    Decay acts on matrices, not on scales and biases.
+    Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster.
     """
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     muon = [weight for name, weight in trained.items() if is_muon(name, weight)]
@@ -77,7 +77,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> Optimizers:
             )
         )
     if muon:
-        parts.append(Muon([{"params": muon, "rate": _MUON_RATE}], config.lr, config.weight_decay))
+        parts.append(Muon([{"params": muon, "rate": _MUON_RATE}], config.lr, config.weight_decay, bf16=bf16))
     return Optimizers(parts)
 
 

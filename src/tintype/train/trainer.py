@@ -44,7 +44,8 @@ class Trainer:
     """Trains a denoiser on the samples of a pack. Two trainers of equal arguments and state go on bit for bit alike.
 
     Args:
-        bf16: compute the network in bfloat16 where PyTorch holds that to be safe; weights and loss stay float32.
+        bf16: compute the network in bfloat16 where PyTorch holds that to be safe, and so Muon; weights and loss stay
+            float32.
         ahead: batches that are read while others are computed, for samples that take time to read.
         world: the processes that train together; each computes its share of every batch.
     """
@@ -76,7 +77,7 @@ class Trainer:
         self._objective = Objective(self.denoiser, config, device, bf16=bf16)
         self._module = self._world.spread(self._objective)
         self._weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
-        self._optimizers = make_optimizers(self.denoiser, config.train)
+        self._optimizers = make_optimizers(self.denoiser, config.train, bf16=bf16)
         self._ema = PowerEma(self.denoiser, config.train.ema_width)
         self._long_ema = PowerEma(self.denoiser, config.train.ema_width_long)
         self._fits = self._world.size == 1  # alone, a step that does not fit is tried again
