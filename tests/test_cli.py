@@ -356,7 +356,7 @@ TRAIN = ["train", "data", "--out", "run"]
         (["generate", "", "--model", "tiny"], "a CAPTION is empty: say what to make"),
         (["generate", "a star", " ", "--model", "tiny"], "a CAPTION is empty"),
         (["generate", "x" * 50_000, "--model", "tiny"], "at most 32,000 characters, not 50,000"),
-        ([*GENERATE, "--negative", "x" * 50_000], "at most 10,000 characters"),
+        ([*GENERATE, "--negative", "x" * 50_000], "at most 32,000 characters"),
         ([*GENERATE, "--grid", "even"], "invalid choice: 'even'"),
         ([*GENERATE, "--guidance-interval", "3"], "--guidance-interval: must be two numbers such as 0.3,10"),
         ([*GENERATE, "--guidance-interval", "nan,3"], "--guidance-interval"),

@@ -36,7 +36,7 @@ class Course(NamedTuple):
     coroutine: Coroutine  # asks, is answered, returns x0 [B, C, H, W]
     denoise: Denoise  # what it asks
     total: int  # steps
-    index: Callable[[], int] | None = None  # the step that is asked about; None: each question is one
+    at: Callable[[], int] | None = None  # the step that is asked about; None: each question is one
 
 
 class Pipeline:

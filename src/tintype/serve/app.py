@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
+import anyio.lowlevel
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -53,6 +54,7 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await anyio.lowlevel.checkpoint()  # imports here what the first stream would hold up the loop for
         engine.start(list(catalog.pipelines.values()))
         background = [asyncio.create_task(_refresh(catalog)), asyncio.create_task(_heartbeat(metrics))]
         try:

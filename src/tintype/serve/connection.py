@@ -7,7 +7,7 @@ a thousand of them that send nothing would take every place.
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -57,4 +57,8 @@ class Connection(H11Protocol):
 
 def limited(seconds: float) -> type[Connection]:
     """Connections with a limit, for `uvicorn.Config(http=...)`, which takes a class."""
-    return cast(type[Connection], type("Limited", (Connection,), {"head_seconds": seconds}))
+
+    class Limited(Connection):
+        head_seconds = seconds
+
+    return Limited

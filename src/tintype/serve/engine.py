@@ -254,7 +254,7 @@ class Engine:
                 self._close(open_)
                 self._fail(work, "not_finite", "the model gave values that are not numbers; use another checkpoint")
                 return
-            index = work.index + 1 if open_.course.index is None else open_.course.index()
+            index = work.index + 1 if open_.course.at is None else open_.course.at()
             work.advance(Step(index, open_.course.total, float(query.sigma[0]), query.x, denoised))
             if work.index == 0 and work.first_shown:
                 self._metrics.first_preview.observe(work.first_shown - work.created)
