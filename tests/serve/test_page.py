@@ -215,7 +215,7 @@ def test_a_picture_is_led_back_and_developed_under_another_caption(tab: Tab) -> 
     tab.develop("a red circle")
     tab.page.wait_for_selector("#download:visible")
     tab.page.click("#recaption")
-    assert tab.page.input_value("#shows") == "a red circle"
+    tab.wait("document.querySelector('#shows').value === 'a red circle'")
     assert tab.page.evaluate("getSelection().toString()") == "a red circle"  # ready to be written over
     tab.page.keyboard.type("a green star")
     with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
