@@ -10,7 +10,7 @@ from tintype.models import WEIGHTS
 from tintype.train.card import model_card
 from tintype.train.distributed import World
 from tintype.train.grid import choose_captions
-from tintype.train.held_out import Seen, score
+from tintype.train.held_out import Seen
 from tintype.train.prepare import Prepared
 from tintype.train.trainer import Trainer
 
@@ -22,26 +22,22 @@ def leave_model(
     config: Config,
     ready: Prepared,
     trainer: Trainer,
-    seen: Seen,
+    found: tuple[Seen, Seen],
     seconds: float,
     data: str,
     world: World,
 ) -> None:
     """Write model.safetensors and the model card. Raises CheckpointError or NotFiniteError.
 
-    Of the two averages, the longer one becomes the model if its error on held-out pictures is lower. All processes call
-    it; the first one writes.
+    found: what was seen of the two averages. The longer one becomes the model if its error on held-out pictures is
+    lower. All processes call it; the first one, which alone has seen them, writes.
     """
-    with trainer.averaged(long=True):
-        longer = trainer.error_now() if world.is_main else {}
-    world.wait()
-    usual = seen.noise_error
-    scores = score(usual), score(longer)
-    is_longer = world.agreed([scores[0] is not None and scores[1] is not None and scores[1] < scores[0]])[0]
+    usual, longer = (seen.score for seen in found)
+    is_longer = world.agreed([usual is not None and longer is not None and longer < usual])[0]
     with trainer.averaged(long=is_longer):
         if world.is_main:
-            errors = longer if is_longer else usual
-            _write(run, config, ready, trainer, is_longer=is_longer, errors=errors, seconds=seconds, data=data)
+            seen = found[is_longer]
+            _write(run, config, ready, trainer, is_longer=is_longer, seen=seen, seconds=seconds, data=data)
 
 
 def _write(
@@ -51,7 +47,7 @@ def _write(
     trainer: Trainer,
     *,
     is_longer: bool,
-    errors: dict[float, float],
+    seen: Seen,
     seconds: float,
     data: str,
 ) -> None:
@@ -69,7 +65,7 @@ def _write(
         images_seen=trainer.images_seen,
         seconds=seconds,
         ema_width=config.train.ema_width_long if is_longer else config.train.ema_width,
-        noise_error=errors,
+        seen=seen,
         caption=choose_captions(ready.pack.captions, 1)[0],
     )
     checkpoint.write_text(run / CARD, card)

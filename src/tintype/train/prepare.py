@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from tintype import models
-from tintype.config import PRESETS, Config
+from tintype.config import PRESETS, Config, DistillConfig, SampleConfig
 from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
 from tintype.data.pack import Pack
@@ -27,6 +27,7 @@ from tintype.errors import CheckpointError
 from tintype.nets.text import TextEncoder, make_encoder
 from tintype.nets.tokens import learn_tokenizer
 from tintype.train.choose import bf16_steps_are_faster
+from tintype.train.distill import distilled, find_teacher
 from tintype.train.distributed import World
 from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
@@ -34,9 +35,11 @@ from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
 from tintype.train.saving import read_parts
 from tintype.train.settings import require_fitting, require_same, settings_of
+from tintype.train.target import TeacherFlow
 from tintype.train.trainer import Trainer, load_weights
 
 T = TypeVar("T")
+SHOWN_SECONDS = 0.1  # between two looks of the line that tells how far the reading is
 AHEAD = 2  # batches that are read while others are computed, without a training copy
 
 
@@ -53,6 +56,7 @@ class Prepared:
     initial: models.Model | None  # whose weights to start from; None draws them
     checkpoint: Path | None  # to go on from
     state: Mapping[str, Any]  # the numbers in it
+    teacher: Denoiser | None = None  # to learn from; None learns from the pictures alone
 
     def fresh(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer at the very start of a run of `config`: every call gives the same one."""
@@ -63,7 +67,10 @@ class Prepared:
         if self.initial is not None:
             load_weights(denoiser, models.read_weights(self.initial))
         ahead = AHEAD if isinstance(self.pack, Stream) else 0
-        return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead, world=world)
+        target = None if self.teacher is None else TeacherFlow(self.teacher, config, self.device)
+        return Trainer(
+            denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead, world=world, target=target
+        )
 
     def resumed(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
@@ -78,7 +85,10 @@ def prepare(
 ) -> Prepared:
     """Settle the configuration, then read the data. Raises TintypeError, before anything in `run` is changed."""
     base, tokenizer, initial = _base(request, stored)
+    teacher = find_teacher(request, run, stored)
     config = settings_of(request, device, base)
+    if teacher is not None:
+        config = distilled(config, request, teacher)
     if initial is not None:
         require_fitting(config, models.read_config(initial), str(request.from_model))
     if stored is not None:
@@ -106,7 +116,8 @@ def prepare(
     state = load_state(place) if place is not None else {}
     known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
     bf16 = state["bf16"] if known else bf16_is_faster(device) and bf16_steps_are_faster(config, device)
-    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state)
+    frozen = None if teacher is None else teacher.load()
+    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state, frozen)
 
 
 def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, models.Model | None]:
@@ -119,6 +130,8 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
     if stored is not None:
         return stored.config, stored.tokenizer, found
     config = models.read_config(found)
+    if config.distill.steps:  # what learns from pictures is no longer made for few steps
+        config = replace(config, distill=DistillConfig(), sample=SampleConfig())
     if config.preset in PRESETS:  # how long and how fast the other model was trained is not asked for again
         preset = PRESETS[config.preset](config.net.resolution)
         config = replace(config, train=preset.train, data=preset.data)
@@ -186,18 +199,22 @@ class _Making:
 
 def _told(progress: Generator[Progress, None, T], console: Console) -> T:
     """Run `progress` to its end, and tell how far it is: on a terminal always, else every ten seconds."""
-    last = time.monotonic()
+    shown = said = time.monotonic()
     with console.status("reading pictures and captions") as status:
         while True:
             try:
-                now = next(progress)
+                stage, done, total = next(progress)
             except StopIteration as end:
-                done: T = end.value
-                return done
-            line = f"reading {now.stage}: {now.done:,} of {now.total:,}"
-            if now.stage == "waiting":
+                made: T = end.value
+                return made
+            now = time.monotonic()
+            if now - shown < SHOWN_SECONDS:  # a line for every picture would cost a good part of reading it
+                continue
+            shown = now
+            line = f"reading {stage}: {done:,} of {total:,}"
+            if stage == "waiting":
                 line = "another run is making the same training copy; waiting for it"
             status.update(line)
-            if not console.is_terminal and time.monotonic() - last >= ROW_SECONDS:
-                last = time.monotonic()
+            if not console.is_terminal and now - said >= ROW_SECONDS:
+                said = now
                 say(console, line)

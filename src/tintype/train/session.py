@@ -221,7 +221,7 @@ class Session:
         with self._trainer.averaged():
             if self._world.is_main:
                 try:
-                    self._seen = self._look(interruption)
+                    self._seen = self._look(interruption, self._seconds)
                 except (TintypeError, OSError) as error:
                     self._say(f"warning: no samples: {error}")
                 self._log.write(self._seen)
@@ -234,8 +234,18 @@ class Session:
         self.save()
         self._saver.wait()
         self._world.wait()
+        with self._trainer.averaged(long=True):
+            longer = self._look.measured(self._seconds, ["true"]) if self._world.is_main else Seen()
+        self._world.wait()
         leave_model(
-            self._run, self._config, self._ready, self._trainer, self._seen, self._seconds, self._data, self._world
+            self._run,
+            self._config,
+            self._ready,
+            self._trainer,
+            (self._seen, longer),
+            self._seconds,
+            self._data,
+            self._world,
         )
         self._world.wait()
 

@@ -9,8 +9,10 @@ from statistics import median
 from typing import Any
 
 from tintype import checkpoint
+from tintype.statistics import Estimate, between
 from tintype.train.folder import LOG, is_at_work
 from tintype.train.log import read_log
+from tintype.train.memory import OVERALL
 from tintype.train.plan import duration
 
 _LEVEL = "3"  # noise level at which a caption matters most: what is where is decided there
@@ -36,6 +38,7 @@ def standing(run: Path, images: int) -> list[tuple[str, str]]:
         ("at work", _at_work(run, steps, images)),
         ("loss", _loss(steps)),
         ("captions", _caption_use(rows)),
+        ("memory", _memory(rows)),
         ("trouble", _trouble(rows)),
         ("checkpoints", ", ".join(place.name for place in checkpoint.checkpoints(run))),
     ]
@@ -77,6 +80,21 @@ def _caption_use(rows: Sequence[Mapping[str, Any]]) -> str:
         f"at sigma {_LEVEL} the error is {shuffled / true:.2f} times as large with captions of other pictures, "
         f"{empty / true:.2f} times with none"
     )
+
+
+def _memory(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far it has begun to know its training pictures by heart."""
+    row: Mapping[str, Any] | None = next((row for row in reversed(rows) if row.get("memorization")), None)
+    if row is None:
+        return ""
+    gauges = {name: Estimate(*found) for name, found in row["memorization"].items() if None not in found}
+    if OVERALL not in gauges:
+        return ""
+    sides = [row.get(name, {}).get(_LEVEL) for name in ("noise_error", "noise_error_training")]
+    told = f"gauge {between(gauges[OVERALL])}: 0 % no better on training pictures than on new ones, 100 % by heart"
+    if None not in sides:
+        told += f"; at sigma {_LEVEL} errors of {sides[1]:.2g} and {sides[0]:.2g}"
+    return told
 
 
 def _trouble(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -20,10 +20,11 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError, ConfigError, NotFiniteError
 from tintype.train.distributed import World, held_like, own_part, quiet, whole
 from tintype.train.ema import PowerEma
-from tintype.train.held_out import Captions, held_out_error
+from tintype.train.held_out import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors
 from tintype.train.objective import Objective, Part, micro_batches
 from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.train.samples import Reader, Samples
+from tintype.train.target import Target
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
 
@@ -48,6 +49,7 @@ class Trainer:
             float32.
         ahead: batches that are read while others are computed, for samples that take time to read.
         world: the processes that train together; each computes its share of every batch.
+        target: what the denoiser is taught to say; None: the clean picture.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Trainer:
         bf16: bool = False,
         ahead: int = 0,
         world: World | None = None,
+        target: Target | None = None,
     ) -> None:
         self._world = world or World()
         if config.train.batch_size < self._world.size:
@@ -76,9 +79,9 @@ class Trainer:
         self._read = Reader(samples, self._shown, config.train, ahead)
         self._device = device
         self._trained = self._to_share_out() if self._world.is_sharded else self.denoiser
-        self._objective = Objective(self._trained, config, device, bf16=bf16)
+        self._objective = Objective(self._trained, config, device, bf16=bf16, target=target)
         self._module = self._world.spread(self._objective, device)
-        self._looked_at = Objective(self.denoiser, config, device, bf16=bf16)
+        self._looked_at = Objective(self.denoiser, config, device, bf16=bf16, target=target)
         self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
         self._optimizers = make_optimizers(self._trained, config.train, world=self._world, bf16=bf16)
         self._ema = PowerEma(self._trained, config.train.ema_width)
@@ -113,19 +116,31 @@ class Trainer:
                 self.denoiser.train()
 
     def held_out_error(self, captions: Captions = "true", *, long: bool = False) -> dict[float, float]:
-        """Mean squared error of the predicted noise on held-out pictures by noise level, with the averaged weights.
+        """Mean of `noise_errors` on held-out pictures by noise level; empty if nothing is held out.
 
-        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. The same
-        pictures and noise every time. Empty if nothing is held out. All processes must call it together.
+        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. All
+        processes must call it together.
         """
         with self.averaged(long=long):
-            return self.error_now(captions)
+            return by_level(self.noise_errors(None, [captions])[captions], self.levels)
 
-    def error_now(self, captions: Captions = "true") -> dict[float, float]:
-        """`held_out_error` with the weights that `denoiser` has: inside `averaged`, and empty where it is not whole."""
+    @property
+    def levels(self) -> Sequence[float]:
+        """Noise levels at which errors are measured."""
+        return self._objective.target.levels
+
+    def noise_errors(
+        self, indices: Tensor | None = None, captions: Sequence[Captions] = CAPTIONS
+    ) -> dict[Captions, Tensor]:
+        """Mean squared error of the predicted noise of each picture at each of `levels`: [N, L], by captions.
+
+        Of the samples `indices` [N], or of held-out ones, the same noise every time, with the weights that `denoiser`
+        has: inside `averaged`, and of no picture where it is not whole.
+        """
+        measured = self._held_out[:MAX_MEASURED] if indices is None else indices
         if self._world.is_sharded and not self._world.is_main:
-            return {}
-        return held_out_error(self._looked_at, self._samples, self._held_out, captions)
+            measured = measured[:0]
+        return noise_errors(self._looked_at, self._samples, measured, captions)
 
     def samples_at(self, positions: Tensor) -> Tensor:
         """The samples that are shown at `positions` [B] of the run: indices int64 [B]."""
