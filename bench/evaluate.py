@@ -3,6 +3,7 @@
     python bench/evaluate.py ideal [--num 50000] [--size 32]      the ideal denoiser against its matrix products alone
     python bench/evaluate.py whole --model MODEL [--data DATA]    seconds and peak memory of `tintype evaluate`
     python bench/evaluate.py seeds --model MODEL [--data DATA]    two seeds: how many intervals overlap; the same twice
+    python bench/evaluate.py gauge --data DATA                    what the gauge costs a run of the preset nano
     python bench/evaluate.py alarm --data DATA                    alarm rate of held-out pictures; copies found
 
 Figures are printed as JSON, one object a line.
@@ -25,8 +26,10 @@ from torch import Tensor
 from tintype import models
 from tintype.config import nano
 from tintype.data.packing import packing
+from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
+from tintype.denoiser import Denoiser
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.noise import Purpose, normal, permutation
 from tintype.evaluate.features import scattering
@@ -35,8 +38,11 @@ from tintype.evaluate.material import open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
 from tintype.evaluate.results import Result, Settings, to_json
-from tintype.evaluate.work import finished
+from tintype.nets.tokens import learn_tokenizer
 from tintype.pipeline import Pipeline
+from tintype.train.machine import bf16_is_faster
+from tintype.train.memory import Memory
+from tintype.train.trainer import Trainer
 
 BLOCK = 2**22  # numbers, as in the room
 
@@ -86,7 +92,8 @@ def _products(blocks: Callable[[], Iterator[Tensor]], x0: Tensor, noise: Tensor,
 def _evaluated(options: argparse.Namespace, settings: Settings) -> Result:
     place, pipeline = models.find(options.model), Pipeline.load(options.model, options.device)
     with tempfile.TemporaryDirectory() as scratch:
-        work = open_material(place, pipeline.config, pipeline.denoiser.encoder, options.data, Path(scratch))
+        cache = Path(options.cache or scratch)
+        work = open_material(place, pipeline.config, pipeline.denoiser.encoder, options.data, cache)
         result, _ = finished(evaluating(pipeline, finished(work), 0, settings))
     return result
 
@@ -117,6 +124,34 @@ def seeds(options: argparse.Namespace) -> None:
     ]
     overlap = sum(a.low <= b.high and b.low <= a.high for a, b in pairs)
     _say(repeats_exactly=figures(first) == figures(again), intervals=len(pairs), overlap=overlap)
+
+
+def gauge(options: argparse.Namespace) -> None:
+    """CPU seconds that the memorization gauge adds to a look of a run, and once to find what is best by heart."""
+    config = nano(options.size)
+    device = torch.device("cpu")
+    pairs, _ = find_pairs(options.data)
+    tokenizer, vocabulary = learn_tokenizer([caption for pair in pairs for caption in pair.captions])
+    config = replace(config, text=replace(config.text, encoder="learned", vocabulary=vocabulary))
+    denoiser = Denoiser(config, tokenizer)
+    with tempfile.TemporaryDirectory() as scratch:
+        how = framing(options.size, config.data, config.net.patch)
+        copy = finished(packing(pairs, how, Path(options.cache or scratch), denoiser.encoder))
+        trainer = Trainer(denoiser, copy, config, device, bf16=bf16_is_faster(device))
+        memory = Memory(copy, config)
+        seconds = {
+            "look": lambda: trainer.noise_errors(memory.pictures, ["true"]),
+            "best_by_heart": lambda: memory.ideal(1e9),
+        }
+        found = {name: _cpu_seconds(work) for name, work in seconds.items()}
+    every = 60 * config.train.sample_minutes
+    _say(training_pictures=len(copy.split(config.train.held_out)[0]), **found, share_of_time=found["look"] / every)
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def alarm(options: argparse.Namespace) -> None:
@@ -173,9 +208,10 @@ def _say(**figures: object) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What an evaluation costs, and whether it keeps what it promises.")
-    parser.add_argument("what", choices=("ideal", "whole", "seeds", "alarm"))
+    parser.add_argument("what", choices=("ideal", "whole", "seeds", "gauge", "alarm"))
     parser.add_argument("--model", default="shapes")
     parser.add_argument("--data")
+    parser.add_argument("--cache", help="with gauge, whole, seeds: keep the decoded pictures here")
     parser.add_argument("--device")
     parser.add_argument("--num", type=int, help="pictures: of the set (50,000), measured (64) or held out (1,000)")
     parser.add_argument("--samples", type=int, default=64)
@@ -185,7 +221,7 @@ def main() -> None:
     parser.add_argument("--alike", action="store_true", help="with ideal: pictures that are near each other")
     options = parser.parse_args()
     options.num = options.num or {"ideal": 50_000, "alarm": 1000}.get(options.what, 64)
-    {"ideal": ideal, "whole": whole, "seeds": seeds, "alarm": alarm}[options.what](options)
+    {"ideal": ideal, "whole": whole, "seeds": seeds, "gauge": gauge, "alarm": alarm}[options.what](options)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from tintype.nets.tokens import learn_tokenizer
 # A shell starts background jobs with SIGINT ignored; tintype would rightly go on ignoring it, here and in processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SIZES = {"phone": (390, 844), "desktop": (1280, 900)}  # of windows, pixels
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -77,3 +80,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.json").write_text(config.to_json(), encoding="utf-8")
     (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window; whoever wants it is skipped where it, or the extra `browser`, is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra browser")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((path for name in names if (path := shutil.which(name)) is not None), None)
+    if chromium is None:
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield launched
+        launched.close()

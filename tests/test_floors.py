@@ -20,12 +20,14 @@ FLOORS = {
     "options": 1,
     "checks": 1,
     "canvas": 1,
+    "statistics": 1,
     "denoiser": 2,
     "codec": 2,
     "checkpoint": 3,
     "data": 3,
     "sheet": 3,
     "models": 4,
+    "by_heart": 4,
     "train": 4,
     "pipeline": 4,
     "receipt": 4,
@@ -45,7 +47,7 @@ FLOORS = {
 # On one floor a room may look into these others: training makes samples through the pipeline.
 NEIGHBORS = {
     "config": {"errors"},
-    "train": {"pipeline", "receipt", "request", "models"},
+    "train": {"by_heart", "pipeline", "receipt", "request", "models"},
     "pipeline": {"answers", "starting", "receipt", "request", "models"},
     "answers": {"request"},
     "receipt": {"request"},

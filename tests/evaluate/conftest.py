@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tintype.data.parallel import finished
 from tintype.data.shapes import write_shapes
 from tintype.evaluate.material import Material, open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.results import Result, Settings, Shown
-from tintype.evaluate.work import finished
 from tintype.models import find
 from tintype.pipeline import Pipeline
 

@@ -20,9 +20,9 @@ from tintype.evaluate.accuracy import (
     score,
     scores,
 )
-from tintype.evaluate.drawn import fewest
+from tintype.evaluate.choosing import CaptionJudge, Tried, best, fewest
 from tintype.evaluate.results import Setting
-from tintype.evaluate.statistics import mean, share
+from tintype.statistics import mean, share
 
 
 def test_drawn_pictures_are_right_in_everything_and_blank_ones_in_next_to_nothing() -> None:
@@ -84,15 +84,17 @@ def test_only_captions_of_the_world_are_taken_for_it() -> None:
     assert not is_shapes([])
 
 
-def setting(steps: int, right: list[float]) -> tuple[Setting, torch.Tensor]:
-    values = torch.tensor(right)
-    whole = Setting(steps=steps, guidance=3, all_right=share(0, 1), mean_right=mean(values), evaluations=1)
-    return whole, values
+def tried(steps: int, right: torch.Tensor) -> Tried:
+    figure = mean(right)
+    setting = Setting(steps=steps, guidance=3, figure=figure, all_right=share(0, 1), evaluations=1)
+    return Tried(setting, torch.stack([right, right], dim=1))
 
 
 def test_the_fewest_steps_that_are_not_clearly_worse_are_chosen() -> None:
     noise = torch.rand(200, generator=torch.Generator().manual_seed(0)) * 0.1
-    bad, good, best = (noise + level for level in (0.3, 0.8, 0.8005))
-    tried = [setting(8, bad.tolist()), setting(16, (good + 0.01 * noise.flip(0)).tolist()), setting(32, best.tolist())]
-    assert fewest(tried).steps == 16
-    assert fewest(tried[:1]).steps == 8
+    bad, good, most = (noise + level for level in (0.3, 0.8, 0.8005))
+    judge = CaptionJudge(asks("train", 1, set()))
+    several = [tried(8, bad), tried(16, good + 0.01 * noise.flip(0)), tried(32, most)]
+    assert best(several, judge).setting.steps == 32
+    assert fewest(several, judge).steps == 16
+    assert fewest(several[:1], judge).steps == 8

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tintype.data.parallel import finished
 from tintype.diffusion.exact import gaussian_denoiser
 from tintype.diffusion.noise import normal
 from tintype.diffusion.parameterization import Denoise
 from tintype.evaluate.caption_use import Probe, probes, shuffled, without
 from tintype.evaluate.levels import errors, noise_for
 from tintype.evaluate.network import gain, word_use
-from tintype.evaluate.work import finished
 
 SHAPE, SIGMAS = (3, 4, 4), torch.tensor([0.3, 3.0])
 SIDES = {"left": -0.8, "right": 0.8}

@@ -15,8 +15,7 @@ from tintype.evaluate.keep import BEGIN, with_evaluation
 from tintype.evaluate.page import to_html
 from tintype.evaluate.plot import Curve, plot
 from tintype.evaluate.results import Result, Shown
-from tintype.evaluate.statistics import UNKNOWN, Estimate
-from tintype.evaluate.verdict import percent
+from tintype.statistics import UNKNOWN, Estimate, percent
 
 QUICK = ["--num", "8", "--samples", "4", "--asked", "8", "--device", "cpu"]
 
@@ -45,7 +44,7 @@ def test_a_report_is_left_in_the_model_and_its_card_is_filled(
     assert "note: " in out
     assert "at 100 images" not in report.read_text(encoding="utf-8")
     results = json.loads((model / "evaluation" / "results.json").read_text(encoding="utf-8"))
-    chosen = results["models"][0]["accuracy"]["chosen"]
+    chosen = results["models"][0]["choice"]["chosen"]
     config = Config.from_json((model / "config.json").read_text(encoding="utf-8"))
     assert (config.sample.steps, config.sample.guidance) == (chosen["steps"], chosen["guidance"])
     card = (model / "README.md").read_text(encoding="utf-8")

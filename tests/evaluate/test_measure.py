@@ -13,6 +13,7 @@ import torch
 from tests.evaluate.conftest import SMALL, opened
 
 from tintype.data.packing import packing
+from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.shapes import write_shapes
 from tintype.data.sources import find_pairs
@@ -22,7 +23,7 @@ from tintype.evaluate.material import open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.results import Result, Shown, to_json
 from tintype.evaluate.verdict import verdict
-from tintype.evaluate.work import Progress, finished
+from tintype.evaluate.work import Progress
 from tintype.models import find
 from tintype.pipeline import Pipeline
 

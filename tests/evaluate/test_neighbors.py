@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tintype.data.parallel import finished
 from tintype.diffusion.noise import normal
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
-from tintype.evaluate.work import finished
 
 
 def world(first: int, num: int) -> Tensor:
@@ -40,6 +40,18 @@ def test_a_point_may_not_find_itself() -> None:
     assert bool((itself.distance == 0).all())
     assert bool((another.place != torch.arange(30)).all())
     assert bool((another.distance > 0).all())
+
+
+def test_a_point_beside_the_others_is_found_by_its_query_alone() -> None:
+    beside = torch.full((20, 24), torch.nan)
+    beside[:10] = FRESH[:10] + 1e-3
+    plain = found_for(FRESH[:20])
+    found = finished(nearest(FRESH[:20], lambda: iter(TRAINING.split(1024)), None, beside))
+    assert bool((found.place[:10] == -1).all())
+    torch.testing.assert_close(found.distance[:10], torch.full((10,), 1e-3).double(), rtol=1e-2, atol=0)
+    assert bool((found.relative[:10] < plain.relative[:10]).all())
+    assert torch.equal(found.place[10:], plain.place[10:])
+    torch.testing.assert_close(found.relative[10:], plain.relative[10:])
 
 
 def alarm_of(num: int):  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ from torch import Tensor
 from tintype.diffusion.noise import normal
 from tintype.errors import ConfigError, MissingExtraError
 from tintype.evaluate.features import features_of, scattering
-from tintype.evaluate.quality import Projection, corrected_frechet, frechet, precision_recall
+from tintype.evaluate.quality import Projection, corrected_frechet, frechet, frechet_difference, precision_recall
 
 
 def gaussian(first: int, num: int, dimensions: int = 8) -> Tensor:
@@ -70,6 +70,19 @@ def test_the_corrected_distance_has_no_bias_to_speak_of() -> None:
     assert raw > 0.5
     assert abs(corrected) < 0.12 * raw
     assert sum(one.low <= 0 <= one.high for one in found) >= 17
+
+
+def test_of_two_sets_made_in_pairs_the_farther_one_is_told_with_a_narrower_interval() -> None:
+    real, near = gaussian(0, 20_000), gaussian(20_000, 200)
+    shift = torch.full((8,), 0.3).double()
+    far, exact = near + shift, float(shift.square().sum())
+    found = frechet_difference(far, near, real)
+    alone = corrected_frechet(near, real), corrected_frechet(far, real)
+    assert found.value == pytest.approx(alone[1].value - alone[0].value)
+    assert found.low > 0
+    assert found.low < exact < found.high
+    assert found.high - found.low < alone[0].high - alone[0].low + alone[1].high - alone[1].low
+    assert frechet_difference(near, near, real) == (0, 0, 0)
 
 
 def test_pictures_that_are_all_the_mean_are_at_a_distance_of_one() -> None:

@@ -45,4 +45,18 @@ def test_trouble_and_the_use_of_captions_are_told(tmp_path: Path) -> None:
     write(tmp_path, *events, {**STEP, **looked})
     told = dict(standing(tmp_path, 1000))
     assert told["trouble"] == "2 skipped steps, 1 returns; see log.jsonl"
+    assert told["memory"] == ""
     assert "2.00 times as large with captions of other pictures, 1.50 times with none" in told["captions"]
+
+
+def test_how_much_is_known_by_heart_is_told(tmp_path: Path) -> None:
+    looked = {
+        "noise_error": {"3": 0.2}, "noise_error_training": {"3": 0.15},
+        "memorization": {"3": [0.25, 0.1, 0.4], "all": [0.3, 0.2, 0.41]},
+    }  # fmt: skip
+    write(tmp_path, {**STEP, **looked}, {**STEP, "images_seen": 500})
+    told = dict(standing(tmp_path, 1000))["memory"]
+    assert told.startswith("gauge 30 % [20, 41]: ")
+    assert told.endswith("; at sigma 3 errors of 0.15 and 0.2")
+    write(tmp_path, {**STEP, "memorization": {"all": [0.3, None, None]}})
+    assert dict(standing(tmp_path, 1000))["memory"] == ""

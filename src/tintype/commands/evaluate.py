@@ -17,6 +17,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="FOLDER", help="for report.html and results.json (of a run: RUN/evaluation)"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--tune", action="store_true", help="only find out which guidance and steps are best")
     command.add_argument("--save", action="store_true", help="write guidance and steps found best into the model")
     command.add_argument("--num", type=whole(8, 10**6), metavar="N", help="pictures measured of each kind (192)")
     command.add_argument("--samples", type=whole(4, 10**6), metavar="N", help="pictures made (192)")

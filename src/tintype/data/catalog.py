@@ -49,6 +49,7 @@ class Catalog:
             self.weights = torch.tensor(about["weights"], dtype=torch.float64)
         self.unique: list[str] = about["captions"]
         self.choices: list[list[int]] = about["choices"]  # for each picture, indices into the unique captions
+        self.unreadable: dict[str, None] = {}  # keys of pictures that have gone bad since
 
     @property
     def num_samples(self) -> int:

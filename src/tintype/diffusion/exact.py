@@ -74,6 +74,7 @@ def finite_denoiser(points: Tensor, block: int = 4096) -> Denoise:
     return denoise
 
 
+COLUMNS = 4096  # points whose weights are summed at once
 NEGLIGIBLE = 1e-10  # share below which a block of points adds nothing to what an ideal denoiser says
 
 Blocks = Callable[[], Iterator[Tensor]]  # all points of a set in order, some [n, ...] at a time
@@ -98,45 +99,51 @@ def finite_errors(
     Yields how many points were gone through, about (1 + P) times each. Returns [P, Q, K] float64.
     """
     queries, draws = x0.flatten(1).double(), noise.flatten(1).double()
-    apart, along = [], []  # |x0 - y|^2 and noise . (x0 - y), [Q, n] a block
+    num = log_priors[0].shape[-1]
+    apart, along = torch.empty(2, len(queries), num).unbind()  # |x0 - y|^2 and noise . (x0 - y), [Q, N]
+    start = 0
     for block in blocks():
         points = block.flatten(1).double()
         squares = queries.square().sum(1)[:, None] + points.square().sum(1) - 2 * (queries @ points.T)
-        apart.append(squares.clamp_(min=0).float())
-        along.append(((queries * draws).sum(1)[:, None] - draws @ points.T).float())
+        some = slice(start, start + len(block))
+        apart[:, some] = squares.clamp_(min=0)
+        along[:, some] = (queries * draws).sum(1)[:, None] - draws @ points.T
+        start += len(block)
         yield len(block)
     found = []
     for prior in log_priors:
-        sums = yield from _means_said(blocks, apart, along, sigmas, prior)
-        away = (sums - queries.float()).double().square().mean(2)  # [K, Q]
-        found.append((away / sigmas.double().square()[:, None]).T)
+        sums = yield from _means_said(blocks, apart, along, sigmas, prior.float())
+        away = [
+            (said.double() - queries).square().mean(1) / sigma**2
+            for said, sigma in zip(sums, sigmas.tolist(), strict=True)
+        ]
+        found.append(torch.stack(away, dim=1))
     return torch.stack(found)
 
 
 def _means_said(
-    blocks: Blocks, apart: list[Tensor], along: list[Tensor], sigmas: Tensor, prior: Tensor
+    blocks: Blocks, apart: Tensor, along: Tensor, sigmas: Tensor, prior: Tensor
 ) -> Generator[int, None, Tensor]:
-    """What the ideal denoiser says [K, Q, D] float32, from the products of `finite_errors`."""
-    starts = [0]
-    for part in apart:
-        starts.append(starts[-1] + part.shape[1])
-    totals = torch.full((len(sigmas), len(apart[0])), -torch.inf)  # ln of the sum of weights [K, Q]
-    for place, (near, straight) in enumerate(zip(apart, along, strict=True)):
-        own = prior[..., starts[place] : starts[place + 1]].float()
+    """What the ideal denoiser says [K, Q, D] float32, from the products [Q, N] of `finite_errors`."""
+    totals = torch.full((len(sigmas), len(apart)), -torch.inf)  # ln of the sum of weights [K, Q]
+    for start in range(0, apart.shape[1], COLUMNS):
+        some = slice(start, start + COLUMNS)
         for level, sigma in enumerate(sigmas.tolist()):
-            logits = _logits(near, straight, sigma, own)
+            logits = _logits(apart[:, some], along[:, some], sigma, prior[..., some])
             totals[level] = torch.logaddexp(totals[level], torch.logsumexp(logits, 1))
     sums: Tensor | None = None
-    for place, block in enumerate(blocks()):
-        points = block.flatten(1).float()
+    start = 0
+    for block in blocks():
+        points, some = block.flatten(1).float(), slice(start, start + len(block))
         if sums is None:
-            sums = points.new_zeros(len(sigmas), len(apart[0]), points.shape[1])
-        own = prior[..., starts[place] : starts[place + 1]].float()
+            sums = points.new_zeros(len(sigmas), len(apart), points.shape[1])
         for level, sigma in enumerate(sigmas.tolist()):
-            share = _logits(apart[place], along[place], sigma, own).sub_(totals[level][:, None]).exp_()
+            logits = _logits(apart[:, some], along[:, some], sigma, prior[..., some])
+            share = logits.sub_(totals[level][:, None]).exp_()
             heard = share.amax(1) > NEGLIGIBLE
             if bool(heard.any()):
                 sums[level, heard] += share[heard] @ points
+        start += len(block)
         yield len(block)
     assert sums is not None  # a set has points
     return sums

@@ -7,7 +7,8 @@ import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tintype import options
 
 if TYPE_CHECKING:
+    from tintype.evaluate.material import Material
     from tintype.evaluate.results import Result, Settings, Shown
+    from tintype.models import Model
+    from tintype.pipeline import Pipeline
 
 T = TypeVar("T")
 REPORT, RESULTS, FOLDER = "report.html", "results.json", "evaluation"
@@ -34,7 +38,10 @@ def run(args: Namespace) -> int:
         raise ConfigError("evaluate compares two models at most")
     for model in args.models:
         models.find(model)  # the second is not found missing after the first was measured
-    found = [_evaluated(model, args) for model in args.models]
+    if args.tune:
+        return _tune(args)
+    with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:  # a second model finds the pictures decoded
+        found = [_evaluated(model, args, Path(scratch)) for model in args.models]
     folder = args.output or _folder(args.models, [result.about.name for result, _ in found])
     before = _previous(folder, found[0][0]) if len(found) == 1 else None
     gap = difference(*found) if len(found) == 2 else None
@@ -53,7 +60,7 @@ def run(args: Namespace) -> int:
         print(f"{result.about.name}:" if len(found) == 2 else f"{result.about.name} on {result.about.data}:")
         for line in verdict(result):
             print(f"  {line.text}")
-    for note in [*found[0][0].notes, *said]:
+    for note in dict.fromkeys([*(note for result, _ in found for note in result.notes), *said]):
         print(f"note: {note}")
     print(f"report: {report}")
     return 0
@@ -65,30 +72,67 @@ def _page(found: list[tuple[Result, Shown]], before: dict[str, Any] | None, gap:
     return to_html(found, before, gap)
 
 
-def _evaluated(model: str, args: Namespace) -> tuple[Result, Shown]:
-    from tintype import models
-    from tintype.evaluate.material import open_material
+def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[Result, Shown]:
     from tintype.evaluate.measure import evaluating
-    from tintype.pipeline import Pipeline
     from tintype.train.log import read_log
 
-    place = models.find(model)
-    pipeline = Pipeline.load(model, args.device)
-    with tempfile.TemporaryDirectory(prefix="tintype-") as scratch, Display() as display:
-        opening = open_material(
-            place, pipeline.config, pipeline.denoiser.encoder, args.data, args.cache or _cache() or Path(scratch)
-        )
-        material = display.follow(opening)
+    with _opened(model, args, scratch) as (place, pipeline, material, display):
         result, shown = display.follow(evaluating(pipeline, material, _images_seen(place), _settings(args)))
     rows = [row for row in read_log((place.run or place.folder) / "log.jsonl") if row.get("noise_error")]
     return result, replace(shown, log=rows)
+
+
+@contextmanager
+def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model, Pipeline, Material, Display]]:
+    """A model and its pictures, as long as the `with` block lasts, and a display that tells how far work is."""
+    from tintype import models
+    from tintype.evaluate.material import open_material
+    from tintype.pipeline import Pipeline
+
+    place = models.find(model)
+    pipeline = Pipeline.load(model, args.device)
+    with Display() as display:
+        cache = args.cache or _cache() or scratch
+        material = display.follow(open_material(place, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
+        yield place, pipeline, material, display
+
+
+def _tune(args: Namespace) -> int:
+    """Only choose guidance and steps, and write them into the model if asked. Returns the exit code."""
+    from tintype.errors import ConfigError
+    from tintype.evaluate.choosing import tuning
+    from tintype.evaluate.keep import save_settings
+    from tintype.evaluate.results import to_json
+    from tintype.evaluate.tables import choice_lines
+
+    if len(args.models) > 1:
+        raise ConfigError("--tune takes one model")
+    notes: list[str] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="tintype-") as scratch,
+        _opened(args.models[0], args, Path(scratch)) as (_, pipeline, material, display),
+    ):
+        choice = display.follow(tuning(pipeline, material, _settings(args), notes))
+        own = pipeline.config.sample
+    said = save_settings(Path(args.models[0]), choice) if args.save else []
+    if args.json:
+        print("null" if choice is None else to_json(choice), end="\n" if choice is None else "")
+        return 0
+    for line in [] if choice is None else choice_lines(choice, own.steps, own.guidance):
+        print(line)
+    if choice is not None and not args.save:
+        said = ["--save writes them into the model"]
+    for note in [*notes, *said]:
+        print(f"note: {note}")
+    return 0
 
 
 def _settings(args: Namespace) -> Settings:
     from tintype.evaluate.results import Settings
 
     names = ("num", "samples", "asked", "features", "seed")
-    return Settings(**{name: value for name in names if (value := getattr(args, name)) is not None})
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    return Settings(choose=args.save, **given)
 
 
 def _cache() -> Path | None:
@@ -138,7 +182,7 @@ def _saved(model: str, result: Result, settings_too: bool) -> list[str]:
     from tintype.evaluate.keep import fill_card, save_settings
 
     said = fill_card(Path(model), result)
-    return said + (save_settings(Path(model), result) if settings_too else [])
+    return said + (save_settings(Path(model), result.choice) if settings_too else [])
 
 
 class Display:

@@ -102,9 +102,12 @@ def _waves() -> Tensor:
 def _inception() -> Features:
     try:
         from torchmetrics.image.fid import NoTrainInceptionV3  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
+
+        network: Any = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
+    except ImportError:  # also where torchmetrics is there and torch-fidelity is not
         raise MissingExtraError("torchmetrics", "torchmetrics[image]") from None
-    network: Any = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
+    except OSError as error:  # its weights are fetched the first time
+        raise ConfigError(f"the weights of the Inception network cannot be had ({error})") from None
 
     @torch.no_grad()
     def features(pictures: Tensor) -> Tensor:
@@ -120,13 +123,13 @@ def _of_transformers(name: str) -> Features:
         from transformers import AutoImageProcessor, AutoModel
     except ImportError:
         raise MissingExtraError("transformers", "transformers") from None
-    local = Path(name).is_dir()
     try:
-        processor: Any = AutoImageProcessor.from_pretrained(name, use_fast=False, local_files_only=local)
-        network: Any = AutoModel.from_pretrained(name, local_files_only=local, use_safetensors=True)
+        processor: Any = AutoImageProcessor.from_pretrained(name, use_fast=False, local_files_only=True)
+        network: Any = AutoModel.from_pretrained(name, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError) as error:
+        fetch = "" if Path(name).is_dir() else f"; if it is one of the Hugging Face hub: hf download {name}"
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"no vision model {name!r} that transformers can load ({reason})") from None
+        raise ConfigError(f"no vision model {name!r} here that transformers can load ({reason}){fetch}") from None
     network = getattr(network, "vision_model", network).eval()
 
     @torch.no_grad()

@@ -8,8 +8,8 @@ from pathlib import Path
 from tintype import models
 from tintype.checkpoint import write_text
 from tintype.errors import TintypeError
-from tintype.evaluate.drawn import with_chosen
-from tintype.evaluate.results import Result
+from tintype.evaluate.choosing import with_chosen
+from tintype.evaluate.results import Choice, Result
 from tintype.evaluate.verdict import verdict
 
 CARD = "README.md"
@@ -50,14 +50,14 @@ def with_evaluation(card: str, result: Result) -> str:
     return f"{card[:place].rstrip()}\n\n{block}\n{card[place:]}"
 
 
-def save_settings(folder: Path, result: Result) -> list[str]:
+def save_settings(folder: Path, choice: Choice | None) -> list[str]:
     """Write the chosen guidance and steps into config.json of a finished model. Returns remarks for the user."""
-    if result.accuracy is None:
-        return ["nothing to save: guidance and steps are chosen only where a program can check captions"]
+    if choice is None:
+        return ["nothing to save: these are too few pictures to compare guidance and steps on"]
     if not (folder / models.WEIGHTS).is_file() or not (folder / models.CONFIG).is_file():
-        return ["settings were not saved: they belong to a finished model, and this is none"]
+        return [f"nothing was saved: {folder} is not the folder of a finished model"]
     place = models.Model(folder.name, folder, None)
     config = models.read_config(place)
-    chosen = result.accuracy.chosen
+    chosen = choice.chosen
     write_text(folder / models.CONFIG, replace(config, sample=with_chosen(config.sample, chosen)).to_json())
     return [f"{folder / models.CONFIG} now says {chosen.steps} steps and guidance {chosen.guidance:g}"]

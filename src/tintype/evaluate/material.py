@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tintype.by_heart import BLOCK_VALUES
 from tintype.config import Config
 from tintype.data.building import Progress, StatesEncoder
 from tintype.data.exclude import Exclusions
@@ -26,7 +27,6 @@ from tintype.errors import ConfigError, DataError
 from tintype.models import Model
 
 DATA, PACKS = "data.json", "pack"
-BLOCK_VALUES = 2**22  # numbers in a block of pictures: bounds memory
 
 
 @dataclass(frozen=True)

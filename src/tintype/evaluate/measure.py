@@ -12,27 +12,37 @@ from PIL import Image
 from torch import Tensor
 
 from tintype import __version__
+from tintype.by_heart import gauge, level_weights
 from tintype.config import Config
-from tintype.diffusion.loss import WEIGHTS
 from tintype.evaluate import caption_use as use
 from tintype.evaluate.accuracy import is_shapes
-from tintype.evaluate.drawn import caption_accuracy
+from tintype.evaluate.choosing import choosing, judge_of
+from tintype.evaluate.drawn import asked_for, caption_accuracy
 from tintype.evaluate.features import features_of
-from tintype.evaluate.gauge import gauge
 from tintype.evaluate.levels import Given, noise_levels
 from tintype.evaluate.making import developing, making
 from tintype.evaluate.material import Material, some_of
 from tintype.evaluate.network import Bench, caption_use, word_use
-from tintype.evaluate.results import About, CaptionUse, NoiseErrors, Result, Settings, Shown, WordUse
-from tintype.evaluate.sampled import as_a_whole, near_copies
-from tintype.evaluate.statistics import UNKNOWN, means
+from tintype.evaluate.results import (
+    About,
+    CaptionAccuracy,
+    CaptionUse,
+    Choice,
+    NoiseErrors,
+    Result,
+    Settings,
+    Shown,
+    WordUse,
+)
+from tintype.evaluate.sampled import Control, as_a_whole, near_copies
 from tintype.evaluate.work import Progress, told
 from tintype.pipeline import Pipeline
+from tintype.statistics import UNKNOWN, means
 
 MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3
 FEW = 20  # pictures, below which intervals are too wide to say much
 SHEET = 24  # samples that are shown
-SEEN, UNSEEN, SAMPLED, CALIBRATED = range(4)  # kinds of pictures that are chosen
+SEEN, UNSEEN, SAMPLED, CALIBRATED, CHOSEN_FOR, COMPARED_WITH, CONTROL = range(7)  # kinds of pictures that are chosen
 
 
 @dataclass
@@ -60,16 +70,16 @@ def evaluating(
     bench = Bench(given_by(pipeline), material, sigmas, settings.seed, pipeline.device)
     seen = some_of(material.seen, settings.num, settings.seed, SEEN)
     unseen = some_of(material.unseen, settings.num, settings.seed, UNSEEN)
-    _note_few(notes, seen, unseen)
+    _note_few(notes, material, settings.num)
     found = yield from _network(bench, seen, unseen)
-    noise = _noise_errors(found, _level_weights(pipeline, sigmas), settings.seed)
+    noise = _noise_errors(found, level_weights(pipeline.config.noise, sigmas), settings.seed)
     heard = yield from _captions(bench, found, seen, unseen, notes)
     captions, pictures = yield from _samples(pipeline, material, settings)
-    copies, neighbors, described = yield from near_copies(material, captions, pictures, features, settings, notes)
+    control = yield from _control(pipeline, material, settings)
+    work = near_copies(material, captions, pictures, features, settings, notes, control)
+    copies, neighbors, described = yield from work
     quality = as_a_whole(material, described, settings, notes)
-    accuracy = None
-    if is_shapes(material.pack.unique):
-        accuracy = yield from caption_accuracy(pipeline, set(material.pack.unique), settings)
+    accuracy, choice = yield from _drawn_and_chosen(pipeline, material, settings, notes)
     total = pipeline.request([captions[0]]).steps
     strip = yield from told("a picture developing", total, developing(pipeline, captions[0], settings.seed))
     result = Result(
@@ -81,6 +91,7 @@ def evaluating(
         copies=copies,
         quality=quality,
         accuracy=accuracy,
+        choice=choice,
         notes=notes,
         seconds=round(time.monotonic() - started, 1),
     )
@@ -122,12 +133,6 @@ def _noise_errors(found: _Errors, weights: Tensor, seed: int) -> NoiseErrors:
         gauge=curve if gauges is None else gauges[:-1],
         gauge_overall=None if gauges is None else gauges[-1],
     )
-
-
-def _level_weights(pipeline: Pipeline, sigmas: Tensor) -> Tensor:
-    """How much the error of the noise counts in training, level by level: [K]."""
-    noise = pipeline.config.noise
-    return WEIGHTS[noise.weight](sigmas, noise.sigma_data) * sigmas.square()
 
 
 def _captions(
@@ -183,19 +188,48 @@ def _samples(
     return captions, pictures
 
 
-def _note_few(notes: list[str], seen: Tensor, unseen: Tensor) -> None:
-    if not len(unseen):
+def _drawn_and_chosen(
+    pipeline: Pipeline, material: Material, settings: Settings, notes: list[str]
+) -> Generator[Progress, None, tuple[CaptionAccuracy | None, Choice | None]]:
+    """Caption accuracy where a program can check it, and guidance and steps chosen on captions of their own."""
+    accuracy = choice = None
+    drawn = is_shapes(material.pack.unique)
+    if drawn:
+        asked, _ = asked_for(set(material.pack.unique), settings.asked, 0)
+        accuracy = yield from caption_accuracy(pipeline, asked, settings)
+    if drawn or settings.choose:
+        judge = judge_of(pipeline, material, settings, settings.compared, notes)
+        if judge is not None:
+            choice = yield from choosing(pipeline, judge, settings.seed)
+    return accuracy, choice
+
+
+def _control(pipeline: Pipeline, material: Material, settings: Settings) -> Generator[Progress, None, Control | None]:
+    """Pictures for captions of pictures held out, where there are enough to compare with copies."""
+    if len(material.unseen) < FEW or not len(material.seen):
+        return None
+    indices = some_of(material.unseen, settings.samples, settings.seed, CONTROL)
+    captions = material.captions(indices)
+    total = pipeline.request(captions[:1]).steps * len(captions)
+    pictures = yield from told("pictures for unseen captions", total, making(pipeline, captions, settings.seed))
+    return Control(pictures, indices)
+
+
+def _note_few(notes: list[str], material: Material, num: int) -> None:
+    """Say what cannot be said, for want of pictures or because only `num` of each kind are measured."""
+    num_seen, num_unseen = len(material.seen), len(material.unseen)
+    if not num_unseen:
         notes.append(
             "no pictures are held out, so nothing can be said of new pictures; all errors are of training pictures"
         )
-    elif len(unseen) < FEW:
-        notes.append(
-            f"only {len(unseen)} pictures are held out: what is said of new pictures is little more than a guess"
-        )
-    if not len(seen):
+    elif num_unseen < FEW:
+        notes.append(f"only {num_unseen} pictures are held out: what is said of new ones is little more than a guess")
+    if not num_seen:
         notes.append("none of these pictures is known to have been trained on, so whether it copies cannot be told")
-    elif len(seen) < FEW:
-        notes.append(f"the model was trained on {len(seen)} pictures: too few to tell copying from drawing")
+    elif num_seen < FEW:
+        notes.append(f"the model was trained on {num_seen} pictures: too few to tell copying from drawing")
+    if num < FEW <= min(num_seen, num_unseen):
+        notes.append(f"{num} pictures of each kind are too few for the memorization gauge; it takes --num {FEW}")
 
 
 def _about(pipeline: Pipeline, material: Material, images_seen: int, num_seen: int, num_unseen: int) -> About:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 NEIGHBORS = 20  # whose mean distance says how near is near where a picture lies
+SLACK = 1e-4  # of a squared length, that a squared distance may be off by in float32
 RATE = 0.01  # of pictures that were never seen, of which an alarm is raised
 
 Blocks = Callable[[], Iterator[Tensor]]
@@ -22,16 +23,24 @@ class Nearest(NamedTuple):
     relative: Tensor  # [Q] float64, to the mean distance of the nearest 20 (after 2301.13188 section 4.2)
 
 
-def nearest(queries: Tensor, blocks: Blocks, own: Tensor | None = None) -> Generator[int, None, Nearest]:
+def nearest(
+    queries: Tensor, blocks: Blocks, own: Tensor | None = None, beside: Tensor | None = None
+) -> Generator[int, None, Nearest]:
     """Find the nearest point of each query.
 
     queries: [Q, D] float32; blocks: all points, float32 [n, D] at a time; own: [Q], a point that a query may not find,
-    because it is that point, or -1. Yields how many points were gone through.
+    because it is that point, or -1; beside: [Q, D], a point that this query alone finds beside the others (number -1),
+    or nan. Yields how many points were gone through.
     """
     center, queries = queries.mean(0), queries - queries.mean(0)  # smaller numbers lose fewer digits
     squares = torch.empty(len(queries), 0)
     indices = torch.empty(len(queries), 0, dtype=torch.int64)
     closest = torch.full((len(queries),), torch.inf, dtype=torch.float64)
+    beaten, slack = torch.full((len(queries),), torch.inf), SLACK * queries.square().sum(1)
+    if beside is not None:
+        closest = (queries.double() - (beside - center).double()).square().mean(1).sqrt().nan_to_num(torch.inf)
+        beaten = (closest.square() * queries.shape[1]).float()
+        squares, indices = beaten[:, None], torch.full((len(queries), 1), -1)
     start = 0
     for block in blocks():
         points = block - center
@@ -40,9 +49,11 @@ def nearest(queries: Tensor, blocks: Blocks, own: Tensor | None = None) -> Gener
             inside = (own >= start) & (own < start + len(block))
             apart[inside, own[inside] - start] = torch.inf
         best, place = apart.min(1)
-        exact = (queries.double() - points[place].double()).square().mean(1).sqrt()
-        closest = torch.where(torch.isfinite(best), torch.minimum(closest, exact), closest)
-        kept = min(NEIGHBORS, start + len(block))
+        nearer = torch.isfinite(best) & (best <= beaten + slack)  # of these alone the distance is taken exactly
+        exact = (queries[nearer].double() - points[place[nearer]].double()).square().mean(1).sqrt()
+        closest[nearer] = torch.minimum(closest[nearer], exact)
+        beaten = torch.minimum(beaten, best)
+        kept = min(NEIGHBORS, squares.shape[1] + len(block))
         numbers = torch.arange(start, start + len(block)).expand_as(apart)
         squares, order = torch.cat([squares, apart], 1).topk(kept, largest=False)
         indices = torch.cat([indices, numbers], 1).gather(1, order)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tintype.codec import PixelCodec
-from tintype.diffusion.exact import finite_errors
+from tintype.by_heart import CODEC, ideal_errors
 from tintype.evaluate.caption_use import Probe
 from tintype.evaluate.levels import Given, errors, noise_for
-from tintype.evaluate.material import BLOCK_VALUES, Material
+from tintype.evaluate.material import Material
 from tintype.evaluate.results import CaptionUse, WordUse
-from tintype.evaluate.statistics import Estimate, mean, means
+from tintype.statistics import Estimate, mean, means
 
 BATCH = {"cpu": 32}
-CODEC = PixelCodec()
 
 
 @dataclass(frozen=True)
@@ -47,48 +45,10 @@ class Bench:
         return found
 
     def ideal(self, indices: Tensor) -> Generator[int, None, tuple[Tensor, Tensor]]:
-        """Noise errors [N, K] of the ideal denoiser of the training set at training pictures, two times.
-
-        The first knows the captions, so that it has to tell only pictures of the same caption from each other; the
-        second does not.
-        """
-        pack, seen = self.material.pack, self.material.seen
-        found = torch.empty(2, len(indices), len(self.sigmas), dtype=torch.float64)
-        for places in pack.by_shape(indices):
-            own = indices[places]
-            alike = seen[torch.from_numpy(pack.shape_of[seen.numpy()] == pack.shape_of[int(own[0])])]
-            x0 = CODEC.encode(self.material.pictures(own))
-            noise = noise_for(self.seed, own, x0.shape[1:])
-            blind = torch.zeros(len(alike)) if pack.weights is None else pack.weights[alike].log()
-            priors = [blind + _log_shares(self.material, own, alike), blind]
-            found[:, places] = yield from finite_errors(
-                _blocks(self.material, alike, x0[0].numel()), x0, noise, self.sigmas, priors
-            )
-        return found[0], found[1]
-
-
-def _blocks(material: Material, indices: Tensor, values: int) -> Callable[[], Iterator[Tensor]]:
-    step = max(16, BLOCK_VALUES // values)
-
-    def blocks() -> Iterator[Tensor]:
-        for start in range(0, len(indices), step):
-            yield CODEC.encode(material.pictures(indices[start : start + step]))
-
-    return blocks
-
-
-def _log_shares(material: Material, queries: Tensor, points: Tensor) -> Tensor:
-    """ln of the probability that a point [N] is shown with the first caption of a query [Q]: [Q, N]."""
-    said_by: dict[int, list[int]] = defaultdict(list)
-    choices = material.pack.choices
-    for place, index in enumerate(points.tolist()):
-        for caption in choices[index]:
-            said_by[caption].append(place)
-    shares = torch.zeros(len(queries), len(points))
-    for row, index in enumerate(queries.tolist()):
-        for place in said_by[choices[index][0]]:
-            shares[row, place] += 1 / len(choices[int(points[place])])
-    return shares.log()
+        """Noise errors [N, K] of the ideal denoiser of the training set, with captions to look up by and without."""
+        work = ideal_errors(self.material.pack, self.material.seen, indices, self.sigmas, self.seed)
+        known, blind = yield from work
+        return known, blind
 
 
 def caption_use(

@@ -38,6 +38,7 @@ def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, A
         sections.copying(results),
         *(_neighbors(result, pictures) for result, pictures in found),
         sections_made.accuracy(results),
+        sections_made.choices(results),
         sections_made.quality(results),
         *(_samples(result, pictures, len(found)) for result, pictures in found),
         sections_made.training(found),

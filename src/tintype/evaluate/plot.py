@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tintype.evaluate.statistics import Estimate
+from tintype.statistics import Estimate
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 40
@@ -103,8 +103,12 @@ def _axis(values: Sequence[float], log: bool, start: float, end: float) -> _Axis
 def _short(value: float, percent: bool = False) -> str:
     if percent:
         return f"{100 * value:.0f} %"
-    if value and abs(math.log10(abs(value))) >= 4:
-        return f"1e{round(math.log10(abs(value)))}"
+    for size, letter in ((1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e6 if letter == 'M' else 1e3):.3g}{letter}"
+    if 0 < abs(value) < 1e-3:
+        digits, power = f"{value:.0e}".split("e")
+        return f"{digits}e{int(power)}"
     return f"{value:.3g}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tintype.evaluate.statistics import Estimate, jackknife, share
+from tintype.statistics import Estimate, jackknife, share
 
 DIMENSIONS = 32  # of the space that distances are taken in: far fewer than there are samples
 PARTS = (1, 2, 3, 4)  # into which samples are parted to see how the distance shrinks with their number
@@ -65,19 +65,27 @@ def corrected_frechet(samples: Tensor, real: Tensor) -> Estimate:
     (1911.07023). Can fall below 0 by chance. The interval is that of a jackknife over the samples.
     """
     other = _gaussian(real)
+    return jackknife(len(samples), lambda chosen: _continued(samples[chosen], other))
 
-    def distance(chosen: Tensor) -> float:
-        some = samples[chosen]
-        sizes, values = [], []
-        for parts in PARTS:
-            mean = sum(_frechet(_gaussian(part), other) for part in some.chunk(parts)) / parts
-            sizes.append(parts / len(some))
-            values.append(mean)
-        inverse, found = torch.tensor(sizes, dtype=torch.float64), torch.tensor(values, dtype=torch.float64)
-        slope = ((inverse - inverse.mean()) * (found - found.mean())).sum() / (inverse - inverse.mean()).square().sum()
-        return float(found.mean() - slope * inverse.mean())
 
-    return jackknife(len(samples), distance)
+def frechet_difference(first: Tensor, second: Tensor, real: Tensor) -> Estimate:
+    """How much farther from `real` [M, D] the first samples are than the second, [N, D] each, made in pairs.
+
+    Both distances as in `corrected_frechet`; what both owe to the choice of captions and noise falls out.
+    """
+    other = _gaussian(real)
+    return jackknife(len(first), lambda chosen: _continued(first[chosen], other) - _continued(second[chosen], other))
+
+
+def _continued(samples: Tensor, other: tuple[Tensor, Tensor]) -> float:
+    """The distance continued to endlessly many samples."""
+    sizes, values = [], []
+    for parts in PARTS:
+        values.append(sum(_frechet(_gaussian(part), other) for part in samples.chunk(parts)) / parts)
+        sizes.append(parts / len(samples))
+    inverse, found = torch.tensor(sizes, dtype=torch.float64), torch.tensor(values, dtype=torch.float64)
+    slope = ((inverse - inverse.mean()) * (found - found.mean())).sum() / (inverse - inverse.mean()).square().sum()
+    return float(found.mean() - slope * inverse.mean())
 
 
 def precision_recall(samples: Tensor, real: Tensor) -> tuple[Estimate, Estimate]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.evaluate.accuracy import Score
-from tintype.evaluate.statistics import Estimate
+from tintype.statistics import Estimate
 
 FORMAT = 1  # of results.json
 
@@ -27,10 +27,11 @@ class Settings:
     calibrated: int = 1000  # unseen pictures that the alarm is calibrated on, at most
     seed: int = 0
     features: str = "scattering"
+    choose: bool = False  # guidance and steps also where no program can check captions
 
     @property
     def compared(self) -> int:
-        """Captions that guidance and steps are compared on, new and held out together."""
+        """Captions of the drawn world that guidance and steps are compared on, new and held out together."""
         return max(4, 2 * self.asked // 3)
 
 
@@ -101,6 +102,7 @@ class Copies:
     share: Estimate  # of samples that raise the alarm
     num_alarmed: int
     num: int
+    honest: Estimate | None  # the same share of samples for unseen captions, as if their pictures were trained on
     rate: float  # of unseen pictures that raise it
     num_calibrated: int
     calibrated_on: str
@@ -125,13 +127,23 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """How well captions are drawn under one setting, on the same captions and noise."""
+    """How good pictures are under one setting."""
 
     steps: int
     guidance: float
-    all_right: Estimate
-    mean_right: Estimate  # share of what captions say
+    figure: Estimate
+    all_right: Estimate | None  # share of the captions of which everything is right, where a program can tell
     evaluations: float  # of the network, a picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Settings compared on the same captions and noise, and the one to take."""
+
+    criterion: str  # what `figure` is
+    num: int  # captions
+    settings: list[Setting]
+    chosen: Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +152,6 @@ class CaptionAccuracy:
 
     scores: dict[str, dict[str, Score]]  # "new", "held out" and "chance" -> attribute
     by_distance: dict[int, Score]  # everything right, by how many combinations are new
-    settings: list[Setting]
-    chosen: Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +166,7 @@ class Result:
     copies: Copies | None = None
     quality: Quality | None = None
     accuracy: CaptionAccuracy | None = None
+    choice: Choice | None = None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -184,8 +195,8 @@ class Shown:
     log: list[dict[str, Any]] = field(default_factory=list)  # rows of the run's log that have a noise error
 
 
-def to_json(result: Result) -> str:
-    """A result as JSON; what is not a finite number becomes null."""
+def to_json(result: Result | Choice) -> str:
+    """A result, or a choice alone, as JSON; what is not a finite number becomes null."""
     return json.dumps({"format": FORMAT, **_plain(result)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 

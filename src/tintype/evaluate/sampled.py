@@ -12,16 +12,23 @@ from torch import Tensor
 from tintype.evaluate.features import Features
 from tintype.evaluate.making import as_tensor
 from tintype.evaluate.material import Material, some_of
-from tintype.evaluate.neighbors import Nearest, calibrate, nearest
+from tintype.evaluate.neighbors import Blocks, Nearest, calibrate, nearest
 from tintype.evaluate.quality import MIN_SAMPLES, Projection, corrected_frechet, precision_recall
 from tintype.evaluate.results import Copies, Neighbor, Quality, Settings
-from tintype.evaluate.statistics import share
 from tintype.evaluate.work import Progress, told
+from tintype.statistics import share
 
 FEWEST = 20  # pictures on either side, below which near and far mean nothing
 REFERENCE = 20_000  # training pictures that samples are compared with as a whole, at most
 SHOWN = 16  # samples shown beside their nearest training pictures
 CALIBRATED = 3  # kind of pictures, for `some_of`
+
+
+class Control(NamedTuple):
+    """Samples for captions of pictures held out: as near as a model comes to a picture that it cannot have copied."""
+
+    pictures: Sequence[Image.Image]
+    indices: Tensor  # [C] of the pictures whose captions they have
 
 
 class Described(NamedTuple):
@@ -39,8 +46,13 @@ def near_copies(
     features: Features,
     settings: Settings,
     notes: list[str],
+    control: Control | None = None,
 ) -> Generator[Progress, None, tuple[Copies | None, list[Neighbor], Described | None]]:
-    """Compare samples with all training pictures. Where there are too few of these, it says so in `notes`."""
+    """Compare samples with all training pictures. Where there are too few of these, it says so in `notes`.
+
+    A sample of a training picture's caption comes near that picture, copied or not. How near, copied not, `control`
+    tells: each of its samples is compared with the training pictures and the one held out that has its caption.
+    """
     seen, unseen = material.seen, material.unseen
     if len(seen) < FEWEST:
         if len(seen):
@@ -56,21 +68,28 @@ def near_copies(
         known, own, calibrated_on = seen[chosen], chosen, "training pictures, each without itself"
         notes.append("the alarm for copies was calibrated on training pictures, since next to none are held out")
     described = Described(features(samples), *(yield from _features(material, features, side, known)))
-    queries = torch.cat([samples, material.squares(known, side)])
+    tried, theirs = samples[:0], samples[:0]  # of the control, and the pictures held out that have their captions
+    if control is not None:
+        tried, theirs = as_tensor(control.pictures), material.squares(control.indices, side)
+    queries = torch.cat([samples, tried, material.squares(known, side)])
+    num, last = len(samples), len(samples) + len(tried)
     excluded = torch.full((len(queries),), -1)
     if own is not None:
-        excluded[len(samples) :] = own
-    pixels = yield from told(
-        "nearest pictures", len(seen), nearest(queries.flatten(1).float(), lambda: _pixels(material, side), excluded)
-    )
+        excluded[last:] = own
+
+    def searched(rows: Tensor, added: Tensor, blocks: Blocks) -> Generator[int, None, Nearest]:
+        beside = torch.full_like(rows, torch.nan)
+        beside[num:last] = added
+        return nearest(rows, blocks, excluded, beside)
+
+    work = searched(queries.flatten(1).float(), theirs.flatten(1).float(), lambda: _pixels(material, side))
+    pixels = yield from told("nearest pictures", len(seen), work)
     scale = described.seen.std(0).clamp(min=1e-6)
-    rows = torch.cat([described.samples, described.unseen]) / scale
-    alike = yield from told(
-        "nearest in features",
-        len(seen),
-        nearest(rows, lambda: iter(torch.split(described.seen / scale, 4096)), excluded),
-    )
-    copies, alarmed = _judged(pixels, alike, len(samples), calibrated_on, notes)
+    about_control = [features(some) if len(some) else described.samples[:0] for some in (tried, theirs)]
+    rows = torch.cat([described.samples, about_control[0], described.unseen]) / scale
+    work = searched(rows, about_control[1] / scale, lambda: iter(torch.split(described.seen / scale, 4096)))
+    alike = yield from told("nearest in features", len(seen), work)
+    copies, alarmed = _judged(pixels, alike, num, last, calibrated_on, notes)
     shown = _shown(material, captions, pictures, pixels, alike, alarmed, side)
     return copies, shown, described
 
@@ -94,29 +113,32 @@ def _features(
     return torch.cat(rows), features(material.squares(known, side))
 
 
-def _judged(pixels: Nearest, alike: Nearest, num: int, calibrated_on: str, notes: list[str]) -> tuple[Copies, Tensor]:
-    """Set the alarm on what follows the first `num`, which are samples, and raise it on those."""
-    unseen = pixels.distance[num:] > 0
+def _judged(
+    pixels: Nearest, alike: Nearest, num: int, last: int, calibrated_on: str, notes: list[str]
+) -> tuple[Copies, Tensor]:
+    """Set the alarm on what follows the first `last`, and raise it on these: `num` samples, then the control."""
+    unseen = pixels.distance[last:] > 0
     leaked = int((~unseen).sum())
     if leaked:
         notes.append(f"{leaked} of the pictures held out equal a training picture; the alarm leaves them aside")
-    alarm = calibrate(pixels.relative[num:][unseen], alike.relative[num:][unseen])
+    alarm = calibrate(pixels.relative[last:][unseen], alike.relative[last:][unseen])
     if alarm.num < 99:
-        notes.append(f"with {alarm.num} unseen pictures the alarm is for what is nearer than all of them")
-    alarmed = alarm.raised(pixels.relative[:num], alike.relative[:num])
-    raised = int(alarmed.sum())
+        notes.append(f"with {alarm.num} pictures to calibrate it on, the alarm is for what is nearer than all of them")
+    alarmed = alarm.raised(pixels.relative[:last], alike.relative[:last])
+    raised, by_control = int(alarmed[:num].sum()), int(alarmed[num:].sum())
     copies = Copies(
         share=share(raised, num),
         num_alarmed=raised,
         num=num,
+        honest=share(by_control, last - num) if last > num else None,
         rate=alarm.rate,
         num_calibrated=alarm.num,
         calibrated_on=calibrated_on,
         num_leaked=leaked,
         distance=float(pixels.distance[:num].median()),
-        distance_unseen=float(pixels.distance[num:].median()),
+        distance_unseen=float(pixels.distance[last:].median()),
     )
-    return copies, alarmed
+    return copies, alarmed[:num]
 
 
 def _shown(

@@ -7,9 +7,8 @@ from typing import Any
 
 from tintype.evaluate.plot import Curve, plot
 from tintype.evaluate.results import Result
-from tintype.evaluate.statistics import Estimate
 from tintype.evaluate.tables import table, text
-from tintype.evaluate.verdict import between, percent
+from tintype.statistics import Estimate, between, percent
 
 SIGMA = "sigma, more noise"
 
@@ -44,7 +43,7 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
     curves.append(
         Curve(
             name="best possible by heart, without captions", x=first.sigmas, y=first.noise.ideal_blind,
-            color=2, dashed=True, band=False,
+            color=3, dashed=True, band=False,
         )
     )  # fmt: skip
     if before is not None:
@@ -60,9 +59,8 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
     head = ["sigma", *(text(_named(result, name, several)) for result in results for name in names)]
     return (
         "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which "
-        "noise. "
-        "1 is as wrong as saying there is none. The dashed line below is what a program would reach that keeps every "
-        "training picture and looks it up.</p>"
+        "noise. 1 is as wrong as saying there is none. By heart: what a program would reach that keeps every training "
+        "picture and looks it up, with captions to go by or without; where it is not drawn it is next to nothing.</p>"
         f"<div class=two>{main}{side}</div>"
         f"<details><summary>All figures</summary>{table(head, rows, 0)}</details></section>"
     )
@@ -84,13 +82,15 @@ def _earlier(before: dict[str, Any]) -> Curve:
     rows = before["noise"]["unseen"]
     values = [Estimate(*(float("nan") if row[key] is None else row[key] for key in ("value",) * 3)) for row in rows]
     seen = before["about"]["images_seen"]
-    return Curve(name=f"unseen, at {seen:,} images", x=before["sigmas"], y=values, color=3, dashed=True, band=False)
+    return Curve(name=f"unseen, at {seen:,} images", x=before["sigmas"], y=values, color=2, dashed=True, band=False)
 
 
 def _gains(gap: dict[str, Any], results: Sequence[Result]) -> str:
     found = [Estimate(**row) for row in gap["gains"]]
     title = f"How much less wrong {results[1].about.name} is than {results[0].about.name}, on the same pictures"
-    return plot(title, SIGMA, "of the error", [Curve(name="gain", x=gap["sigmas"], y=found, color=1)], percent=True)
+    low = min(0.0, *(one.value for one in found))
+    curve = Curve(name="gain", x=gap["sigmas"], y=found, color=1)
+    return plot(title, SIGMA, "of the error", [curve], percent=True, low=low)
 
 
 def _gauge(results: Sequence[Result]) -> str:
@@ -119,7 +119,8 @@ def listening(results: Sequence[Result]) -> str:
         words.append(_words(result, several))
     if not curves:
         return ""
-    figure = plot("What the right caption takes off the error", SIGMA, "of the error", curves, percent=True)
+    low = min([0.0, *(one.value for curve in curves for one in curve.y)])
+    figure = plot("What the right caption takes off the error", SIGMA, "of the error", curves, percent=True, low=low)
     return (
         "<section><h2>Does it listen?</h2><p>The same noisy pictures with their own caption, with the caption of "
         "another "
@@ -159,18 +160,19 @@ def copying(results: Sequence[Result]) -> str:
             continue
         overall = result.noise.gauge_overall
         gauge = "–" if overall is None else between(overall)
+        by_caption = "–" if copies.honest is None else between(copies.honest)
         rows.append([
             text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", between(copies.share),
-            percent(copies.rate), f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
+            percent(copies.rate), by_caption, f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
         ])  # fmt: skip
     if not rows:
         return ""
-    head = ["model", "gauge", "near copies", "share", "by chance", "distance", "of unseen"]
+    head = ["model", "gauge", "near copies", "share", "by chance", "by caption", "distance", "of unseen"]
     on = next(result.copies for result in results if result.copies is not None)
     return (
         "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it lies nearer to a training picture, for "
-        "where it "
-        f"lies, than all but {percent(on.rate)} of {on.num_calibrated:,} {text(on.calibrated_on)} do. Distances are "
-        "medians to the "
-        f"nearest training picture, in levels of 255.</p>{table(head, rows)}</section>"
+        f"where it lies, than all but {percent(on.rate)} of {on.num_calibrated:,} {text(on.calibrated_on)} do: the "
+        "share by chance. <em>By caption</em>: of samples for captions of pictures held out, where these are counted "
+        "as trained on; so near does following a caption bring a model that does not copy. Distances are medians to "
+        f"the nearest training picture, in levels of 255.</p>{table(head, rows)}</section>"
     )

@@ -7,10 +7,10 @@ from typing import Any
 
 from tintype.evaluate.accuracy import ATTRIBUTES
 from tintype.evaluate.plot import Curve, plot
-from tintype.evaluate.results import CaptionAccuracy, Result, Shown
-from tintype.evaluate.statistics import UNKNOWN, Estimate
-from tintype.evaluate.tables import table, text
-from tintype.evaluate.verdict import between, number
+from tintype.evaluate.results import CaptionAccuracy, Choice, Result, Setting, Shown
+from tintype.evaluate.tables import figure, table, text
+from tintype.statistics import UNKNOWN, Estimate, between, number
+from tintype.train.memory import OVERALL
 
 
 def accuracy(results: Sequence[Result]) -> str:
@@ -33,18 +33,11 @@ def _accuracy(result: Result, found: CaptionAccuracy, several: bool) -> str:
         f"{distance} new combination{'s' * (distance != 1)}: {between(one.right)} of {one.num}"
         for distance, one in found.by_distance.items()
     )
-    chosen = found.chosen
     return (
         (f"<h3>{text(result.about.name)}</h3>" if several else "")
         + "<p>A program looks at every picture. <em>Held out</em>: the caption has a color and shape, or an "
-        "arrangement "
-        "of two colors, that no training picture shows. <em>Chance</em>: good pictures of other captions.</p>"
-        f"{shares}<p>All right, by how much is new: {distances}.</p><div class=two>{_settings(result, found)}</div>"
-        f"<p>Best of what was tried: {chosen.steps} steps, guidance {chosen.guidance:g}, "
-        f"{between(chosen.mean_right)} of "
-        f"what captions say for {chosen.evaluations:.0f} evaluations a picture; the model's own are "
-        f"{result.about.steps} "
-        f"steps, guidance {result.about.guidance:g}. <code>--save</code> writes them into the model.</p>"
+        "arrangement of two colors, that no training picture shows. <em>Chance</em>: good pictures of other captions."
+        f"</p>{shares}<p>All right, by how much is new: {distances}.</p>"
     )
 
 
@@ -52,21 +45,39 @@ def _score(right: Estimate, num: int) -> str:
     return f"{between(right)} <span class=soft>of {num}</span>" if num else "–"
 
 
-def _settings(result: Result, found: CaptionAccuracy) -> str:
-    by_guidance = [one for one in found.settings if one.steps == result.about.steps]
-    by_steps = [one for one in found.settings if one.guidance == found.chosen.guidance]
-    figures = []
-    for title, x_name, some, log, values in (
-        ("By guidance", "guidance", by_guidance, False, [one.guidance for one in by_guidance]),
-        ("By steps", "steps", by_steps, True, [float(one.steps) for one in by_steps]),
-    ):
-        curves = [
-            Curve(name="of what captions say", x=values, y=[one.mean_right for one in some], color=1),
-            Curve(name="all of it", x=values, y=[one.all_right for one in some], color=0),
-        ]
-        name = f"{title} ({result.about.name})"
-        figures.append(plot(name, x_name, "right", curves, log_x=log, low=0.0, high=1.0, percent=True, x_ticks=values))
-    return "".join(figures)
+def choices(results: Sequence[Result]) -> str:
+    """Which guidance and how many steps are best."""
+    parts = [_choice(result, found) for result in results if (found := result.choice) is not None]
+    return f"<section><h2>Which guidance, how many steps?</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _choice(result: Result, found: Choice) -> str:
+    about, chosen = result.about, found.chosen
+    by_guidance = [one for one in found.settings if one.steps == about.steps]
+    by_steps = [one for one in found.settings if one.guidance == chosen.guidance]
+    plots = _compared(f"By guidance, {about.steps} steps ({about.name})", "guidance", by_guidance, found)
+    plots += _compared(f"By steps, guidance {chosen.guidance:g} ({about.name})", "steps", by_steps, found)
+    own = f"{about.steps} steps, guidance {about.guidance:g}"
+    best = f"{chosen.steps} steps, guidance {chosen.guidance:g}"
+    return (
+        f"<p>{text(found.criterion.capitalize())}, on {found.num} captions of their own, the same noise for all. The "
+        "guidance taken is the best; the steps are the fewest that are not clearly worse than the best.</p>"
+        f"<div class=two>{plots}</div><p>Taken for {text(about.name)}: {best}, with {figure(found, chosen)} for "
+        f"{chosen.evaluations:.0f} evaluations of the network a picture. "
+        + ("The model is set so.</p>" if own == best else f"It is set to {own}; <code>--save</code> changes that.</p>")
+    )
+
+
+def _compared(title: str, x_name: str, some: Sequence[Setting], found: Choice) -> str:
+    values = [one.guidance if x_name == "guidance" else float(one.steps) for one in some]
+    shares = all(one.all_right is not None for one in some)
+    curves = [Curve(name=found.criterion, x=values, y=[one.figure for one in some], color=1)]
+    if shares:
+        all_right = [one.all_right or UNKNOWN for one in some]
+        curves.append(Curve(name="all of it right", x=values, y=all_right, color=0))
+    low, high = (0.0, 1.0) if shares else (None, None)
+    log, name = x_name == "steps", "right" if shares else "distance"
+    return plot(title, x_name, name, curves, log_x=log, low=low, high=high, percent=shares, x_ticks=values)
 
 
 def quality(results: Sequence[Result]) -> str:
@@ -114,6 +125,11 @@ def training(found: Sequence[tuple[Result, Shown]]) -> str:
         figures.append(
             plot(f"What the right caption takes off it ({name})", "images", "of the error", gains, percent=True)
         )
+        gauges = [_gauged(row) for row in rows]
+        overall = Curve(name="all levels, weighted as in training", x=images, y=gauges, color=0)
+        figures.append(
+            plot(f"Memorization gauge ({name})", "images", "of the way", [overall], low=-0.5, high=1.0, percent=True)
+        )
     if not figures:
         return ""
     return (
@@ -132,6 +148,11 @@ def _worth(row: dict[str, Any], level: str) -> Estimate:
     right, other = (_logged(row, captions, level).value for captions in ("", "_shuffled"))
     gain = 1 - right / other if other else float("nan")
     return Estimate(gain, gain, gain)
+
+
+def _gauged(row: dict[str, Any]) -> Estimate:
+    found = (row.get("memorization") or {}).get(OVERALL) or [None]
+    return UNKNOWN if None in found else Estimate(*found)
 
 
 def provenance(results: Sequence[Result]) -> str:

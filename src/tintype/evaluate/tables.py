@@ -1,4 +1,4 @@
-"""Tables of the report."""
+"""Tables of the report, and on the terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import html
 from collections.abc import Sequence
 
 from tintype.data.files import shown
+from tintype.evaluate.results import Choice, Setting
+from tintype.statistics import between, number
 
 
 def text(value: object) -> str:
@@ -17,7 +19,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int 
     """Cells are HTML; from column `numbers_from` on they are set to the right."""
 
     def cell(tag: str, column: int, content: str) -> str:
-        return f"<{tag}{' class=number' if column >= numbers_from else ''}>{content}</{tag}>"
+        if column < numbers_from:
+            return f"<{tag}>{content}</{tag}>"
+        for space, kept in ((" %", "&nbsp;%"), (", ", ",&nbsp;"), (">of ", ">of&nbsp;")):  # figures break nowhere else
+            content = content.replace(space, kept) if tag == "td" else content
+        return f"<{tag} class=number>{content}</{tag}>"
 
     top = "".join(cell("th", column, content) for column, content in enumerate(head))
     body = "".join(
@@ -27,3 +33,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int 
         f"<div class=scroll tabindex=0 role=group aria-label=table><table><thead><tr>{top}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def figure(choice: Choice, setting: Setting) -> str:
+    """What a setting was judged by: a share where a program judges, else a distance."""
+    return number(setting.figure) if setting.all_right is None else between(setting.figure)
+
+
+def choice_lines(choice: Choice, steps: int, guidance: float) -> list[str]:
+    """What was tried, for the terminal; `steps` and `guidance` are the model's own so far."""
+    lines = [f"{choice.criterion}, {choice.num} captions (intervals of 95 %, evaluations of the network a picture)"]
+    for one in choice.settings:
+        mark = "*" if one == choice.chosen else " "
+        what = f"{one.steps:3} steps, guidance {one.guidance:<4g}"
+        lines.append(f"{mark} {what} {figure(choice, one):<26} {one.evaluations:4.0f} evaluations")
+    chosen = choice.chosen
+    return [*lines, f"best: {chosen.steps} steps, guidance {chosen.guidance:g}; so far {steps} and {guidance:g}"]

@@ -6,9 +6,10 @@ import math
 from typing import NamedTuple
 
 from tintype.evaluate.results import Result
-from tintype.evaluate.statistics import Estimate
+from tintype.statistics import between, difference, number, percent
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
+FEW = 20  # pictures, below which a difference that is not clear means nothing
 MIDDLE = 1.0  # the noise level that one figure is given for
 COPYING, LEARNING_BY_HEART = 0.5, 0.1  # of the gauge
 
@@ -19,23 +20,6 @@ class Line(NamedTuple):
     topic: str
     text: str
     mark: str
-
-
-def percent(value: float) -> str:
-    """A share as people write it: 3 %, 0.4 %, 99.93 %; near the ends with the digits that tell."""
-    if not math.isfinite(value):
-        return "unknown"
-    shown = 100 * value
-    away = min(abs(shown), abs(100 - shown))
-    digits = 0 if away >= 10 else 1 if away >= 1 else 2 if away >= 0.1 or away == 0 else 3
-    text = f"{shown:.{digits}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
-
-
-def between(estimate: Estimate) -> str:
-    """A share with its interval: 41 % [32, 51]."""
-    low, high = (percent(end).removesuffix(" %") for end in (estimate.low, estimate.high))
-    return f"{percent(estimate.value)} [{low}, {high}]"
 
 
 def verdict(result: Result) -> list[Line]:
@@ -66,6 +50,10 @@ def _heard(result: Result) -> list[Line]:
         return []
     gains = heard.gain_over_other
     clear = [level for level, gain in enumerate(gains) if gain.low > 0]
+    about = result.about
+    num = about.num_measured_unseen if heard.on_unseen else about.num_measured_seen
+    if not clear and num < FEW:
+        return [Line("captions", f"{num} pictures are too few to tell whether it listens.", PLAIN)]
     if not clear:
         text = "It does not listen: another picture's caption serves it as well as the right one, at every level."
         return [Line("captions", text, BAD)]
@@ -75,8 +63,7 @@ def _heard(result: Result) -> list[Line]:
     how = "It listens" if strong >= 0.2 else "It listens a little"
     text = (
         f"{how}: the right caption takes {between(gains[best])} off the error that another picture's caption leaves, "
-        "at "
-        f"sigma {result.sigmas[best]:.2g}; a difference is clear {span}."
+        f"at sigma {result.sigmas[best]:.2g}; a difference is clear {span}."
     )
     words = [word for word in heard.words if word.effect.low > 0][:5]
     if words:
@@ -98,21 +85,28 @@ def _copies(result: Result) -> list[Line]:
             GOOD: "It has not learned its training pictures by heart",
             PLAIN: "These are too few pictures to tell whether it knows its training pictures by heart",
         }[mark]
-        text = f"{how}: memorization gauge {between(overall)}, where 0 is not at all and 100 entirely."
+        gauge = between(overall) if overall.value > 0 else f"not above 0, at most {percent(max(0.0, overall.high))}"
+        text = f"{how}: memorization gauge {gauge}, where 0 is not at all and 100 entirely."
         if begun:
             most = max(begun, key=lambda level: result.noise.gauge[level].value)
             text += f" Most at sigma {result.sigmas[most]:.2g}: {between(result.noise.gauge[most])}."
         lines.append(Line("memory", text, mark))
     copies = result.copies
     if copies is not None:
-        many = copies.share.low > max(copies.rate, 0.01)
+        many, how = copies.share.low > max(copies.rate, 0.01), "It copies"
+        if not many:
+            how = "No more near copies than chance"
+        elif copies.honest is not None and not difference(copies.share, copies.honest).low > 0:
+            many, how = False, "No more near copies than following a caption brings"
         text = (
-            f"{'It copies' if many else 'No more near copies than chance'}: {copies.num_alarmed} of {copies.num} "
-            "samples, "
-            f"{between(copies.share)}, are near copies of a training picture; of pictures it never saw, "
-            f"{percent(copies.rate)} would count as such."
+            f"{how}: {copies.num_alarmed} of {copies.num} "
+            f"samples, {between(copies.share)}, are near copies of a training picture; of {copies.calibrated_on}, "
+            f"{percent(copies.rate)} would count as such"
         )
-        lines.append(Line("copies", text, BAD if copies.share.low > 0.1 else FAIR if many else GOOD))
+        if copies.honest is not None:
+            text += f", and of those it makes for unseen captions, next to their pictures, {between(copies.honest)}"
+        text += "."
+        lines.append(Line("copies", text, GOOD if not many else BAD if copies.share.low > 0.1 else FAIR))
     return lines
 
 
@@ -129,7 +123,7 @@ def _accuracy(result: Result) -> list[Line]:
     said = [
         (name, score.right.value) for name, score in found.scores["new"].items() if name != "all" and score.num >= 10
     ]
-    if said:
+    if said and min(value for _, value in said) < 1:
         name, value = min(said, key=lambda one: one[1])
         text += f" Hardest for it: {_called(name)}, {percent(value)}."
     return [Line("accuracy", text, mark)]
@@ -154,8 +148,3 @@ def _quality(result: Result) -> list[Line]:
         f"({percent(quality.recall_real.value)})."
     )
     return [Line("quality", text, FAIR if apart else GOOD)]
-
-
-def number(estimate: Estimate) -> str:
-    """A figure with its interval."""
-    return f"{estimate.value:.2g} [{estimate.low:.2g}, {estimate.high:.2g}]"

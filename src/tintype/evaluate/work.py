@@ -27,13 +27,3 @@ def told(stage: str, total: int, work: Generator[int, None, T]) -> Generator[Pro
             found: T = end.value
             return found
         yield Progress(stage, min(done, total), total)
-
-
-def finished(work: Generator[object, None, T]) -> T:
-    """Run work to its end and give what it found."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            found: T = end.value
-            return found

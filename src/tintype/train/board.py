@@ -31,4 +31,6 @@ class Board:
             for level, error in row[name].items():
                 if error is not None:
                     self._writer.add_scalar(f"{name}/{level}", error, row["images_seen"])
+        for name, (gauge, *_) in row.get("memorization", {}).items():
+            self._writer.add_scalar(f"memorization/{name}", gauge, row["images_seen"])
         self._writer.flush()

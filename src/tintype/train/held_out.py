@@ -1,8 +1,9 @@
-"""The error of the predicted noise on held-out pictures, with their captions, with those of others, and with none."""
+"""The error of the predicted noise, on held-out pictures above all: with their captions, those of others, and none."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise
+from tintype.statistics import Estimate
 from tintype.train.objective import Objective
 from tintype.train.samples import Samples, rolled
+from tintype.train.target import LEVELS as LEVELS
 
-LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels at which the held-out error is measured
-MAX_MEASURED = 64  # held-out pictures that are measured
+MAX_MEASURED = 64  # pictures of a kind that are measured
 Captions = Literal["true", "shuffled", "empty"]
 CAPTIONS: tuple[Captions, ...] = ("true", "shuffled", "empty")
 
@@ -25,11 +27,12 @@ class Seen:
     """What a look has found."""
 
     images_seen: int = -1
-    errors: dict[str, dict[float, float]] = field(default_factory=dict)  # of the noise, by captions, by noise level
+    errors: dict[str, dict[float, float]] = field(default_factory=dict)  # of the noise, by what, by noise level
+    memorization: dict[str, Estimate] = field(default_factory=dict)  # the gauge, by noise level and of all
 
     @property
     def noise_error(self) -> dict[float, float]:
-        """With the true captions."""
+        """Of held-out pictures with their own captions."""
         return self.errors.get("true", {})
 
     @property
@@ -47,38 +50,47 @@ def score(errors: dict[float, float]) -> float | None:
 
 
 @torch.no_grad()
-def held_out_error(objective: Objective, samples: Samples, held_out: Tensor, captions: Captions) -> dict[float, float]:
-    """Mean squared error of the predicted noise by noise level, with the weights as they are now.
+def noise_errors(
+    objective: Objective, samples: Samples, indices: Tensor, captions: Sequence[Captions]
+) -> dict[Captions, Tensor]:
+    """Mean squared error of the predicted noise of each picture at each level, with the weights as they are now.
 
-    The same pictures and noise every time. A model that reads captions is worse with those of other pictures
-    ("shuffled") and with "empty" ones. Empty if no sample is in `held_out` [N].
+    The same noise for a picture every time. In distillation it is the one that leads to where the teacher's flow ends,
+    and the levels are those of the student's steps. A model that reads captions is worse with those of other pictures
+    ("shuffled") and with "empty" ones. indices: [N]. Returns [N, L] float64 on the CPU by captions.
     """
-    indices = held_out[:MAX_MEASURED]
-    if not len(indices):
-        return {}
     others = rolled(indices)
+    found = {kind: torch.empty(len(indices), len(objective.target.levels), dtype=torch.float64) for kind in captions}
     with objective.precision():
-        found = [
-            _errors_of(objective, samples, indices[places], others[places], captions)
-            for places in samples.by_shape(indices)
-        ]
-    return {level: float(torch.cat([errors[level] for errors in found]).mean()) for level in LEVELS}
+        for places in samples.by_shape(indices) if len(indices) else []:
+            for kind, errors in _errors_of(objective, samples, indices[places], others[places], captions).items():
+                found[kind][places] = errors
+    return found
+
+
+def by_level(errors: Tensor, levels: Sequence[float]) -> dict[float, float]:
+    """Means of errors [N, L] by noise level; empty if there are none."""
+    return dict(zip(levels, errors.mean(0).tolist(), strict=True)) if len(errors) else {}
 
 
 def _errors_of(
-    objective: Objective, samples: Samples, indices: Tensor, others: Tensor, captions: Captions
-) -> dict[float, Tensor]:
-    """Error [B] at each noise level of held-out pictures of one shape."""
+    objective: Objective, samples: Samples, indices: Tensor, others: Tensor, captions: Sequence[Captions]
+) -> dict[Captions, Tensor]:
+    """Errors [B, L] by captions, of pictures of one shape."""
     x0 = objective.x0(samples.pictures(indices))
     noise = objective.normal(Purpose.EVALUATE, indices, tuple(x0.shape[1:]))
-    described = others if captions == "shuffled" else indices
-    states = samples.states(described, torch.zeros_like(indices))
-    if captions == "empty":
-        states = [state[:0] for state in states]
-    cond = objective.denoiser.condition(states)
-    errors = {}
-    for level in LEVELS:
+    own = samples.states(indices, torch.zeros_like(indices))
+    told = {
+        "true": own,
+        "shuffled": samples.states(others, torch.zeros_like(others)),
+        "empty": [state[:0] for state in own],
+    }
+    conds = {kind: objective.denoiser.condition(told[kind]) for kind in captions}
+    errors: dict[Captions, list[Tensor]] = {kind: [] for kind in captions}
+    for level in objective.target.levels:
         sigma = torch.full((len(x0),), level, device=x0.device)
-        denoised = objective.denoiser(add_noise(x0, noise, sigma), sigma, cond)
-        errors[level] = noise_error(denoised, x0, sigma)
-    return errors
+        x = add_noise(x0, noise, sigma)
+        target = objective.target(x0, x, sigma, own)
+        for kind, cond in conds.items():
+            errors[kind].append(noise_error(objective.denoiser(x, sigma, cond), target, sigma).double().cpu())
+    return {kind: torch.stack(found, dim=1) for kind, found in errors.items()}

@@ -26,8 +26,10 @@ SMOOTHING = 0.97  # share of the shown loss that one step leaves
 
 class Log:
     """Writes log.jsonl: images_seen, loss, lr, grad_norm, images_per_second, time and, when looked at,
-    noise_error, noise_error_shuffled and noise_error_empty (with captions of other pictures, and none). What happens
-    in between has rows of its own: skipped, spike, went_back.
+    noise_error, noise_error_shuffled and noise_error_empty (with captions of other pictures, and none), of training
+    pictures noise_error_training and what is best by heart, noise_error_ideal; memorization, the gauge with its
+    interval. What happens in between has rows of its own: skipped, spike, went_back, unreadable; with a budget of time,
+    planned and ended.
 
     Losses are means over the steps since the row before. What cannot be written is dropped: a log never stops a run.
     """
@@ -52,7 +54,7 @@ class Log:
             self.write()
 
     def write(self, seen: Seen | None = None) -> None:
-        """Write a row now, with the held-out errors of a look if given."""
+        """Write a row now, with what a look has found if given."""
         if self._report is None:
             return
         report = self._report
@@ -67,6 +69,8 @@ class Log:
         for captions, errors in seen.errors.items() if seen is not None else ():
             name = "noise_error" if captions == "true" else f"noise_error_{captions}"
             row[name] = {f"{level:g}": _finite(error) for level, error in errors.items()}
+        if seen is not None and seen.memorization:
+            row["memorization"] = {name: list(map(_finite, found)) for name, found in seen.memorization.items()}
         self._append(row)
         if self._board is not None:
             self._board.row(row)

@@ -21,8 +21,16 @@ class DataRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DistillRequest:
+    """What `tintype distill` asks for besides. None means: not asked for."""
+
+    steps: int | None = None  # evaluations that the new model takes for a picture
+    guidance: float | None = None  # of the teacher, built into the new model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainRequest:
-    """One call of `tintype train`. None means: not asked for, so the preset (or the stored run) decides.
+    """One call of `tintype train` or `tintype distill`. None: not asked for, so the preset or the stored run decides.
 
     At most one of `minutes`, `steps` and `images` sets the length of the run.
     """
@@ -39,6 +47,7 @@ class TrainRequest:
     lr: float | None = None
     seed: int | None = None
     from_model: str | None = None  # a model folder, run folder or shipped name whose weights the run starts from
+    distill: DistillRequest | None = None  # learn what `from_model` does, in fewer steps
     resume: str = "auto"  # "auto", "never" or the path of a checkpoint or run folder
     text: str | None = None  # "minilm", "learned" or "hf:NAME"
     device: str | None = None  # None chooses; "cpu", "cuda", "cuda:1", "mps"
@@ -48,6 +57,7 @@ class TrainRequest:
     keep_every: int | None = None  # images, of each of which one checkpoint stays; 0: none
     tensorboard: bool = False  # also write curves for TensorBoard
     dry_run: bool = False  # print the plan and stop
+    shard: bool = False  # have the processes that train together share the model out
     taking: DataRequest = field(default_factory=DataRequest)
     exclude: Path | None = None  # a list of keys and hashes that must not be trained on
     cache: Path | None = None  # where training copies are kept, for several runs; None: in the run folder

@@ -9,12 +9,23 @@ from statistics import median
 from typing import Any
 
 from tintype import checkpoint
+from tintype.statistics import Estimate, between
 from tintype.train.folder import LOG, is_at_work
 from tintype.train.log import read_log
+from tintype.train.memory import OVERALL
 from tintype.train.plan import duration
 
 _LEVEL = "3"  # noise level at which a caption matters most: what is where is decided there
 _RECENT = 30  # rows of the log
+
+
+# Rows of the log, and what they count.
+_TROUBLES = (
+    ("skipped", "skipped steps"),
+    ("spike", "loss spikes"),
+    ("went_back", "returns"),
+    ("unreadable", "times that pictures had gone bad"),
+)
 
 
 def standing(run: Path, images: int) -> list[tuple[str, str]]:
@@ -27,6 +38,7 @@ def standing(run: Path, images: int) -> list[tuple[str, str]]:
         ("at work", _at_work(run, steps, images)),
         ("loss", _loss(steps)),
         ("captions", _caption_use(rows)),
+        ("memory", _memory(rows)),
         ("trouble", _trouble(rows)),
         ("checkpoints", ", ".join(place.name for place in checkpoint.checkpoints(run))),
     ]
@@ -70,10 +82,22 @@ def _caption_use(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _memory(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far it has begun to know its training pictures by heart."""
+    row: Mapping[str, Any] | None = next((row for row in reversed(rows) if row.get("memorization")), None)
+    if row is None:
+        return ""
+    gauges = {name: Estimate(*found) for name, found in row["memorization"].items() if None not in found}
+    if OVERALL not in gauges:
+        return ""
+    sides = [row.get(name, {}).get(_LEVEL) for name in ("noise_error", "noise_error_training")]
+    told = f"gauge {between(gauges[OVERALL])}: 0 % no better on training pictures than on new ones, 100 % by heart"
+    if None not in sides:
+        told += f"; at sigma {_LEVEL} errors of {sides[1]:.2g} and {sides[0]:.2g}"
+    return told
+
+
 def _trouble(rows: Sequence[Mapping[str, Any]]) -> str:
-    counts = [
-        (sum(name in row for row in rows), said)
-        for name, said in (("skipped", "skipped steps"), ("spike", "loss spikes"), ("went_back", "returns"))
-    ]
+    counts = [(sum(name in row for row in rows), said) for name, said in _TROUBLES]
     told = ", ".join(f"{count} {said}" for count, said in counts if count)
     return f"{told}; see {LOG}" if told else ""

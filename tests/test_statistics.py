@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from tintype.diffusion.noise import normal
-from tintype.evaluate.statistics import bootstrap, jackknife, mean, share, student
+from tintype.statistics import bootstrap, difference, jackknife, mean, share, student
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 5, 19, 191])
@@ -20,6 +20,12 @@ def test_share_is_wilsons(right: int, num: int) -> None:
     found, expected = share(right, num), stats.binomtest(right, num).proportion_ci(method="wilson")
     assert found.value == right / num
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_the_difference_of_two_shares_is_newcombes() -> None:
+    """Newcombe (1998), table II, example (a): 56/70 and 48/80, 0.2000 [0.0524, 0.3339]."""
+    found = difference(share(56, 70), share(48, 80))
+    assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
 
 
 def test_the_interval_of_a_mean_holds_it_95_times_in_100() -> None:

@@ -65,8 +65,11 @@ def student(freedom: int) -> float:
     return z + first + second + third
 
 
-def share(num_right: int, num: int) -> Estimate:
-    """`num_right` of `num` with Wilson's interval (1927); of nothing, 0 to 1."""
+def share(num_right: float, num: int) -> Estimate:
+    """`num_right` of `num` with Wilson's interval (1927); of nothing, 0 to 1.
+
+    Of parts that are right in part, their sum: then the interval is on the wide side.
+    """
     if num == 0:
         return Estimate(math.nan, 0.0, 1.0)
     part, spread = num_right / num, Z * Z / num
@@ -74,6 +77,14 @@ def share(num_right: int, num: int) -> Estimate:
     half = Z * math.sqrt(part * (1 - part) / num + spread / num / 4)
     low, high = max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
     return Estimate(part, min(low, part), max(high, part))  # rounding may not push the share out of its interval
+
+
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """How much larger one share is than another of other pictures (Newcombe 1998, method 10), from `share` of both."""
+    value = first.value - second.value
+    low = value - math.hypot(first.value - first.low, second.high - second.value)
+    high = value + math.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value, low, high)
 
 
 def bootstrap(groups: list[Tensor], figure: Callable[[list[Tensor]], Tensor], seed: int) -> list[Estimate]:
@@ -115,3 +126,25 @@ def jackknife(num: int, figure: Callable[[Tensor], float], num_groups: int = 10)
     error = math.sqrt((num_groups - 1) * float((without - without.mean()).square().mean()))
     half = student(num_groups - 1) * error
     return Estimate(value, value - half, value + half)
+
+
+def percent(value: float) -> str:
+    """A share as people write it: 3 %, 0.4 %, 99.93 %; near the ends with the digits that tell."""
+    if not math.isfinite(value):
+        return "unknown"
+    shown = 100 * value
+    away = min(abs(shown), abs(100 - shown))
+    digits = 0 if away >= 10 else 1 if away >= 1 else 2 if away >= 0.1 or away == 0 else 3
+    text = f"{shown:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def between(estimate: Estimate) -> str:
+    """A share with its interval: 41 % [32, 51]."""
+    low, high = (percent(end).removesuffix(" %") for end in (estimate.low, estimate.high))
+    return f"{percent(estimate.value)} [{low}, {high}]"
+
+
+def number(estimate: Estimate) -> str:
+    """A figure with its interval."""
+    return f"{estimate.value:.2g} [{estimate.low:.2g}, {estimate.high:.2g}]"

@@ -1,0 +1,198 @@
+"""Guidance and steps chosen from data: what is tried, on the same captions and noise, and what is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tintype.config import SampleConfig
+from tintype.diffusion.samplers import SAMPLERS, num_evaluations
+from tintype.evaluate.accuracy import Ask, is_shapes, judged, mean_right
+from tintype.evaluate.drawn import asked_for
+from tintype.evaluate.features import Features, features_of
+from tintype.evaluate.making import as_tensor, making
+from tintype.evaluate.material import Material, some_of
+from tintype.evaluate.quality import MIN_SAMPLES, Projection, corrected_frechet, frechet_difference
+from tintype.evaluate.results import Choice, Setting, Settings
+from tintype.evaluate.work import Progress, told
+from tintype.pipeline import Pipeline
+from tintype.starting import sigmas_of
+from tintype.statistics import Estimate, mean, share
+
+GUIDANCE = (1.0, 2.0, 3.0, 5.0)
+STEPS = (8, 12, 16, 24)
+REFERENCE = 20_000  # training pictures that pictures are compared with as a whole, at most
+CHOSEN_FOR, COMPARED_WITH = 4, 5  # kinds of pictures, for `some_of`
+
+
+class Judge(Protocol):
+    """Says how good the pictures of some captions are."""
+
+    captions: Sequence[str]
+    criterion: str
+    more_is_better: bool
+
+    def evidence(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """What is judged by: [N, ...]."""
+
+    def figure(self, evidence: Tensor) -> Estimate: ...
+
+    def all_right(self, evidence: Tensor) -> Estimate | None: ...
+
+    def lead(self, first: Tensor, second: Tensor) -> Estimate:
+        """How much better the first is than the second, picture by picture: above 0 if it is."""
+
+
+class CaptionJudge:
+    """In the drawn world: the share of what captions say that pictures show."""
+
+    criterion, more_is_better = "share of what captions say", True
+
+    def __init__(self, asked: Sequence[Ask]) -> None:
+        self.captions: Sequence[str] = [ask.caption for ask in asked]
+        self._asked = asked
+
+    def evidence(self, pictures: Sequence[Image.Image]) -> Tensor:
+        verdicts = judged(pictures, self._asked)
+        rows = [
+            (mean_right(verdict, ask.scene), float(verdict.all))
+            for verdict, ask in zip(verdicts, self._asked, strict=True)
+        ]
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def figure(self, evidence: Tensor) -> Estimate:
+        return share(float(evidence[:, 0].sum()), len(evidence))  # all right in all is not beyond doubt
+
+    def all_right(self, evidence: Tensor) -> Estimate | None:
+        return share(int(evidence[:, 1].sum()), len(evidence))
+
+    def lead(self, first: Tensor, second: Tensor) -> Estimate:
+        return mean(first[:, 0] - second[:, 0])
+
+
+class LikenessJudge:
+    """Where no program can check captions: how like training pictures the pictures are as a whole.
+
+    The captions are those of pictures held out, where there are enough. What guidance does to the distance is what it
+    does to color and variety; it says little about how well captions are followed.
+    """
+
+    criterion, more_is_better = "Fréchet distance to training pictures", False
+
+    def __init__(self, material: Material, features: Features, side: int, settings: Settings) -> None:
+        pool = material.unseen if len(material.unseen) >= MIN_SAMPLES else material.seen
+        chosen = pool[torch.arange(settings.samples) % len(pool)]
+        if len(pool) > settings.samples:
+            chosen = some_of(pool, settings.samples, settings.seed, CHOSEN_FOR)
+        self.captions: Sequence[str] = material.captions(chosen)
+        reference = some_of(material.seen, REFERENCE, settings.seed, COMPARED_WITH)
+        rows = torch.cat([features(block) for block in material.blocks(reference, side)])
+        self._features, self._project = features, Projection(rows)
+        self._real = self._project(rows)
+
+    def evidence(self, pictures: Sequence[Image.Image]) -> Tensor:
+        return self._project(self._features(as_tensor(pictures)))
+
+    def figure(self, evidence: Tensor) -> Estimate:
+        return corrected_frechet(evidence, self._real)
+
+    def all_right(self, evidence: Tensor) -> Estimate | None:
+        return None
+
+    def lead(self, first: Tensor, second: Tensor) -> Estimate:
+        return frechet_difference(second, first, self._real)
+
+
+def judge_of(
+    pipeline: Pipeline, material: Material, settings: Settings, num: int, notes: list[str]
+) -> CaptionJudge | LikenessJudge | None:
+    """What guidance and steps are judged by: on `num` captions in the drawn world, else on pictures as a whole.
+
+    None, and a note, where there are too few pictures to judge by.
+    """
+    if is_shapes(material.pack.unique):
+        return CaptionJudge(asked_for(set(material.pack.unique), settings.asked, num)[1])
+    if len(material.seen) < MIN_SAMPLES or settings.samples < MIN_SAMPLES:
+        notes.append(f"guidance and steps were not compared: that takes {MIN_SAMPLES} training pictures and samples")
+        return None
+    side = pipeline.config.net.resolution
+    return LikenessJudge(material, features_of(settings.features), side, settings)
+
+
+def tuning(
+    pipeline: Pipeline, material: Material, settings: Settings, notes: list[str]
+) -> Generator[Progress, None, Choice | None]:
+    """Only choose guidance and steps, on more captions than a whole evaluation does."""
+    pipeline.one_by_one = False
+    judge = judge_of(pipeline, material, settings, 2 * settings.asked, notes)
+    return None if judge is None else (yield from choosing(pipeline, judge, settings.seed))
+
+
+class Tried(NamedTuple):
+    """A setting and what it was judged by."""
+
+    setting: Setting
+    evidence: Tensor
+
+
+def choosing(pipeline: Pipeline, judge: Judge, seed: int) -> Generator[Progress, None, Choice]:
+    """Try scales of guidance with the model's own number of steps, then numbers of steps with the best of them."""
+    sample = pipeline.config.sample
+    tried: dict[tuple[int, float], Tried] = {}
+
+    def attempt(steps: int, guidance: float) -> Generator[Progress, None, None]:
+        if (steps, guidance) in tried:
+            return
+        work = making(pipeline, judge.captions, seed, steps, guidance)
+        what = f"{steps} steps, guidance {guidance:g}"
+        evidence = judge.evidence((yield from told(what, steps * len(judge.captions), work)))
+        setting = Setting(
+            steps=steps,
+            guidance=guidance,
+            figure=judge.figure(evidence),
+            all_right=judge.all_right(evidence),
+            evaluations=evaluations(pipeline, steps, guidance),
+        )
+        tried[steps, guidance] = Tried(setting, evidence)
+
+    for guidance in sorted({*GUIDANCE, sample.guidance}):
+        yield from attempt(sample.steps, guidance)
+    guidance = best(list(tried.values()), judge).setting.guidance
+    for steps in sorted({*STEPS, sample.steps}):
+        yield from attempt(steps, guidance)
+    chosen = fewest([one for one in tried.values() if one.setting.guidance == guidance], judge)
+    settings = [tried[key].setting for key in sorted(tried, key=lambda key: (key[1], key[0]))]
+    return Choice(criterion=judge.criterion, num=len(judge.captions), settings=settings, chosen=chosen)
+
+
+def best(tried: Sequence[Tried], judge: Judge) -> Tried:
+    """The one with the best figure; of equals the first."""
+    sign = 1 if judge.more_is_better else -1
+    return max(tried, key=lambda one: sign * one.setting.figure.value)
+
+
+def fewest(tried: Sequence[Tried], judge: Judge) -> Setting:
+    """The setting with the fewest steps that is not clearly worse than the best, picture by picture."""
+    most = best(tried, judge)
+    good = [one.setting for one in tried if not judge.lead(most.evidence, one.evidence).low > 0]
+    return min(good, key=lambda setting: setting.steps)
+
+
+def evaluations(pipeline: Pipeline, steps: int, guidance: float) -> float:
+    """How often the network is asked for one picture: twice where guidance acts."""
+    request = pipeline.request(["x"], steps=steps, guidance=guidance)
+    sigmas = sigmas_of(request, pipeline.config.noise)
+    low, high = request.interval
+    guided = sum(low <= sigma <= high for sigma in sigmas[:-1].tolist()) if guidance != 1 else 0
+    per_step = num_evaluations(SAMPLERS[request.sampler], sigmas) / max(1, len(sigmas) - 1)
+    return per_step * (len(sigmas) - 1 + guided)
+
+
+def with_chosen(sample: SampleConfig, chosen: Setting) -> SampleConfig:
+    """A model's settings with those that were chosen."""
+    return replace(sample, steps=chosen.steps, guidance=chosen.guidance)

@@ -1,0 +1,119 @@
+"""Guidance and steps chosen from data, with a program that checks captions and without."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tests.evaluate.conftest import SMALL, opened
+
+from tintype.cli import main
+from tintype.config import Config
+from tintype.data.parallel import finished
+from tintype.evaluate.choosing import LikenessJudge, Tried, best, choosing, fewest, tuning
+from tintype.evaluate.features import scattering
+from tintype.evaluate.results import Choice, Setting
+from tintype.statistics import UNKNOWN, Estimate, mean
+
+PLAIN = Setting(steps=4, guidance=1.0, figure=UNKNOWN, all_right=None, evaluations=1.0)
+
+
+class Known:
+    """Judges each setting by numbers that are known: how far its guidance is from 2, and what steps add."""
+
+    captions, criterion, more_is_better = ["a", "b"] * 10, "nearness", True
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, float]] = []
+
+    def evidence(self, pictures: list[Image.Image]) -> torch.Tensor:
+        assert len(pictures) == len(self.captions)
+        return torch.linspace(0, 0.1, 20).double() + KNOWN[len(self.asked)]
+
+    def figure(self, evidence: torch.Tensor) -> Estimate:
+        self.asked.append((0, 0))
+        return mean(evidence)
+
+    def all_right(self, evidence: torch.Tensor) -> None:
+        return None
+
+    def lead(self, first: torch.Tensor, second: torch.Tensor) -> Estimate:
+        return mean(first - second)
+
+
+# Guidance 1, 2, 3, 5 with 4 steps, then 8, 12, 16 and 24 steps with guidance 2.
+KNOWN = [0.1, 0.4, 0.3, 0.2, 0.6, 0.7, 0.7, 0.7]
+
+
+def test_the_best_guidance_and_the_fewest_steps_as_good_are_taken(cautious: Path, drawings: Path, cache: Path) -> None:
+    pipeline, _ = opened(cautious, drawings, cache)
+    found = finished(choosing(pipeline, Known(), seed=0))
+    assert (found.chosen.steps, found.chosen.guidance) == (12, 2.0)
+    tried = [(one.guidance, one.steps) for one in found.settings]
+    assert tried == [(1, 4), (2, 4), (2, 8), (2, 12), (2, 16), (2, 24), (3, 4), (5, 4)]
+    costs = {(one.guidance, one.steps): one.evaluations for one in found.settings}
+    assert costs[2, 24] > costs[2, 4] >= costs[1, 4] >= 4
+
+
+def test_without_a_checker_the_setting_nearest_to_real_pictures_is_best(
+    cautious: Path, drawings: Path, cache: Path
+) -> None:
+    _, material = opened(cautious, drawings, cache)
+    judge = LikenessJudge(material, scattering, 16, replace(SMALL, samples=80))
+    assert len(judge.captions) == 80
+    real = material.squares(material.unseen, 16)
+    real = real.repeat(2, 1, 1, 1)[:80]
+    washed = ((real.float() - 128) * 0.5 + 128).to(torch.uint8)
+
+    def tried(steps: int, pictures: torch.Tensor) -> Tried:
+        images = [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
+        evidence = judge.evidence(images)
+        return Tried(replace(PLAIN, steps=steps, figure=judge.figure(evidence)), evidence)
+
+    several = [tried(8, washed), tried(12, real), tried(16, real)]
+    assert several[1].setting.figure.value < several[0].setting.figure.value
+    assert best(several, judge).setting.steps == 12
+    assert fewest(several, judge).steps == 12
+
+
+def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
+    cautious: Path, drawings: Path, cache: Path
+) -> None:
+    pipeline, material = opened(cautious, drawings, cache)
+    material.pack.unique = [f"photograph {number}" for number in range(len(material.pack.unique))]
+    notes: list[str] = []
+    found = finished(tuning(pipeline, material, SMALL, notes))
+    assert isinstance(found, Choice)
+    assert found.criterion.startswith("Fréchet distance")
+    assert found.chosen in found.settings
+    assert notes == []
+    assert finished(tuning(pipeline, material, replace(SMALL, samples=16), notes)) is None
+    assert "not compared" in notes[0]
+
+
+def test_tune_compares_alone_and_saves_if_asked(
+    cautious: Path, drawings: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "mine"
+    model.mkdir()
+    for path in cautious.iterdir():
+        (model / path.name).write_bytes(path.read_bytes())
+    command = ["evaluate", str(model), "--data", str(drawings), "--cache", str(cache), "--asked", "8", "--tune"]
+    before = (model / "config.json").read_text(encoding="utf-8")
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "share of what captions say, 16 captions" in said
+    assert "so far 4 and 3" in said
+    assert "note: --save writes them into the model" in said
+    assert (model / "config.json").read_text(encoding="utf-8") == before
+    assert not (model / "evaluation").exists()
+    assert main([*command, "--save", "--json"]) == 0
+    chosen = json.loads(capsys.readouterr().out)["chosen"]
+    config = Config.from_json((model / "config.json").read_text(encoding="utf-8"))
+    assert (config.sample.steps, config.sample.guidance) == (chosen["steps"], chosen["guidance"])
+    assert main(["evaluate", str(model), *command[1:]]) == 2
+    assert "--tune takes one model" in capsys.readouterr().err

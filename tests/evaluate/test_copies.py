@@ -1,0 +1,80 @@
+"""Copies among samples, from pictures to what the report says of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tests.evaluate.conftest import SMALL, opened
+from torch import Tensor
+
+from tintype.data.parallel import finished
+from tintype.evaluate.features import scattering
+from tintype.evaluate.material import Material
+from tintype.evaluate.results import Copies, Result, Shown
+from tintype.evaluate.sampled import Control, near_copies
+from tintype.evaluate.verdict import verdict
+
+
+def images_of(pictures: Tensor) -> list[Image.Image]:
+    return [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
+
+
+def judged(material: Material, pictures: Tensor, control: Control | None = None) -> tuple[Copies, list[str]]:
+    images, notes = images_of(pictures), list[str]()
+    captions = [f"number {n}" for n in range(len(images))]
+    work = near_copies(material, captions, images, scattering, SMALL, notes, control)
+    copies, neighbors, _ = finished(work)
+    assert copies is not None
+    assert sum(near.alarmed for near in neighbors) == min(copies.num_alarmed, len(neighbors))
+    return copies, notes
+
+
+def test_copies_are_all_found_and_pictures_held_out_are_none(cautious: Path, drawings: Path, cache: Path) -> None:
+    _, material = opened(cautious, drawings, cache)
+    taken = judged(material, material.squares(material.seen[:40], 16))[0]
+    assert (taken.num_alarmed, taken.num, taken.distance) == (40, 40, 0.0)
+    assert taken.share.low > 0.9
+    honest, notes = judged(material, material.squares(material.unseen[:40], 16))
+    assert honest.num_alarmed == 0
+    assert honest.calibrated_on == "held-out pictures"
+    assert honest.distance_unseen > 0
+    assert any("to calibrate it on" in note for note in notes)
+
+
+def test_half_copies_are_counted_as_half(cautious: Path, drawings: Path, cache: Path) -> None:
+    _, material = opened(cautious, drawings, cache)
+    mixed = torch.cat([material.squares(material.seen[:30], 16), material.squares(material.unseen[:30], 16)])
+    found, _ = judged(material, mixed)
+    assert found.num_alarmed == 30
+    assert found.share.low < 0.5 < found.share.high
+
+
+def test_a_model_that_comes_as_near_to_pictures_it_never_saw_does_not_copy(
+    evaluated: tuple[Result, Shown], cautious: Path, drawings: Path, cache: Path
+) -> None:
+    """It draws what captions say so well that both kinds look like copies; only the first kind can be."""
+    _, material = opened(cautious, drawings, cache)
+    own, other = material.seen[:30], material.unseen[:30]
+    result, _ = evaluated
+    for indices, honest in ((other, True), (material.unseen[30:60], False)):
+        control = Control(images_of(material.squares(other, 16)), indices)
+        found, _ = judged(material, material.squares(own, 16), control)
+        assert found.num_alarmed == 30
+        assert found.honest is not None
+        assert (found.honest.low > 0.8) is honest
+        said = {line.topic: line.text for line in verdict(replace(result, copies=found))}["copies"]
+        assert said.startswith("No more near copies than following a caption" if honest else "It copies")
+
+
+def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
+    cautious: Path, drawings: Path, cache: Path
+) -> None:
+    _, material = opened(cautious, drawings, cache)
+    alone = Material("alone", material.pack, material.seen, material.unseen[:0])
+    found, notes = judged(alone, material.squares(material.seen[:20], 16))
+    assert found.num_alarmed == 20
+    assert found.calibrated_on.startswith("training pictures")
+    assert any("since next to none are held out" in note for note in notes)

@@ -1,0 +1,131 @@
+"""What a run finds out about knowing its pictures by heart, on errors that are known and in a run."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from tests.train.conftest import tiny_preset
+from torch import Tensor
+
+from tintype.config import PRESETS, Config
+from tintype.data.pack import Pack
+from tintype.data.packing import packing
+from tintype.data.parallel import finished
+from tintype.data.pictures import framing
+from tintype.data.shapes import write_shapes
+from tintype.data.sources import find_pairs
+from tintype.diffusion.exact import finite_denoiser
+from tintype.diffusion.loss import noise_error
+from tintype.diffusion.noise import Purpose, add_noise, normal
+from tintype.train.held_out import LEVELS
+from tintype.train.log import read_log
+from tintype.train.memory import OVERALL, Memory
+from tintype.train.run import TrainRequest, train
+from tintype.train.trainer import Trainer
+
+ENOUGH = 1e6  # seconds of training
+
+
+class Unread:
+    """Takes the place of a text encoder."""
+
+    identity = "unread"
+
+    def states(self, captions: list[str]) -> list[Tensor]:
+        return [torch.zeros(1, dtype=torch.int64) for _ in captions]
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    folder = tmp_path_factory.mktemp("data")
+    write_shapes(folder / "drawings", 100, seed=1, size=8)
+    pairs, _ = find_pairs(folder / "drawings")
+    return finished(packing(pairs, framing(8, patch=4), folder / "pack", Unread()))
+
+
+def held_out(config: Config) -> Config:
+    return replace(config, train=replace(config.train, held_out=0.3))
+
+
+def test_the_gauge_is_one_by_heart_and_zero_for_one_that_understands(pack: Pack, tiny: Config) -> None:
+    memory = Memory(pack, held_out(tiny))
+    ideal = memory.ideal(ENOUGH)
+    assert ideal is not None
+    unseen = torch.rand(30, len(LEVELS), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
+    by_heart = memory.gauge(unseen, ideal, ideal)
+    assert set(by_heart) == {"0.1", "0.3", "1", "3", "10", OVERALL}
+    assert all(one.value == pytest.approx(1) for one in by_heart.values())
+    alike = unseen.mean(0).expand(len(ideal), -1)
+    assert all(abs(one.value) < 1e-6 and one.low < 0 < one.high for one in memory.gauge(unseen, alike, ideal).values())
+    halfway = memory.gauge(unseen, (alike + ideal) / 2, ideal)
+    assert all(one.value == pytest.approx(0.5, abs=1e-6) for one in halfway.values())
+
+
+def test_with_few_pictures_and_where_nothing_can_be_told_nothing_is(pack: Pack, tiny: Config) -> None:
+    memory, ones = Memory(pack, held_out(tiny)), torch.ones(20, len(LEVELS), dtype=torch.float64)
+    assert memory.gauge(ones[:3], ones, ones) == {}
+    assert memory.gauge(ones, ones, ones) == {}  # held-out pictures are no harder than training pictures by heart
+    assert memory.gauge(ones, 0 * ones, None)[OVERALL].value == 1  # 0 stands where the ideal is not known
+
+
+def test_the_ideal_is_that_of_the_pictures_trained_on_and_waits_until_it_is_cheap(pack: Pack, tiny: Config) -> None:
+    memory = Memory(pack, held_out(tiny))
+    assert memory.ideal(0.0) is None
+    assert memory.ideal(1e-3) is None
+    found = memory.ideal(ENOUGH)
+    assert found is not None
+    assert memory.ideal(0.0) is found  # known by now
+    shown, _ = pack.split(0.3)
+    assert set(memory.pictures.tolist()) <= set(shown.tolist())
+    assert len(memory.pictures) == min(64, len(shown))
+    # Of one picture, among those that share its caption.
+    place = int(memory.pictures[5])
+    points = [one for one in shown.tolist() if pack.choices[place][0] in pack.choices[one]]
+    x0 = pack.pictures(torch.tensor([place])).float() / 127.5 - 1
+    noise = normal(tiny.train.seed, Purpose.EVALUATE, torch.tensor([place]), tuple(x0.shape[1:]))
+    sigma = torch.tensor([3.0])
+    alike = pack.pictures(torch.tensor(points)).float() / 127.5 - 1
+    expected = noise_error(finite_denoiser(alike)(add_noise(x0, noise, sigma), sigma), x0, sigma)
+    assert float(found[5, LEVELS.index(3.0)]) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_samples_that_lie_in_no_copy_have_no_ideal(make_trainer: Callable[..., Trainer], tiny: Config) -> None:
+    trainer = make_trainer(tiny)
+    assert Memory(trainer._samples, tiny).ideal(ENOUGH) is None
+
+
+def test_a_look_repeats_exactly(make_trainer: Callable[..., Trainer], tiny: Config) -> None:
+    trainer = make_trainer(tiny)
+    pictures = Memory(trainer._samples, tiny).pictures
+    first, again = (trainer.noise_errors(pictures)["true"] for _ in range(2))
+    assert first.shape == (9, len(LEVELS))
+    assert torch.equal(first, again)
+
+
+@pytest.mark.usefixtures("tiny_nano")
+def test_a_run_logs_the_gauge_and_its_card_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tintype.train.memory.SHARE", 1e9)  # any time is enough
+    monkeypatch.setitem(PRESETS, "nano", lambda resolution=8: held_out(tiny_preset(resolution)))
+    write_shapes(tmp_path / "drawings", 80, seed=1, size=8)
+    data, out = tmp_path / "drawings", tmp_path / "run"
+    train(TrainRequest(data=data, out=out, images=16, text="learned", device="cpu"), Console(file=io.StringIO()))
+    row = read_log(out / "log.jsonl")[-1]
+    errors = {name: row[name] for name in ("noise_error", "noise_error_training", "noise_error_ideal")}
+    assert all(set(levels) == {"0.1", "0.3", "1", "3", "10"} for levels in errors.values())
+    assert all(
+        errors["noise_error_ideal"][level] <= errors["noise_error_training"][level] for level in ("1", "3", "10")
+    )
+    gauge, low, high = row["memorization"][OVERALL]
+    assert low <= gauge <= high
+    assert abs(gauge) < 0.5  # after two steps it knows nothing by heart
+    assert all(math.isfinite(number) for found in row["memorization"].values() for number in found)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "| sigma | held out | training | gauge |" in card
+    assert "The gauge of all levels" in card
