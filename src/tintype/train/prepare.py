@@ -39,6 +39,7 @@ from tintype.train.target import TeacherFlow
 from tintype.train.trainer import Trainer, load_weights
 
 T = TypeVar("T")
+SHOWN_SECONDS = 0.1  # between two looks of the line that tells how far the reading is
 AHEAD = 2  # batches that are read while others are computed, without a training copy
 
 
@@ -198,18 +199,22 @@ class _Making:
 
 def _told(progress: Generator[Progress, None, T], console: Console) -> T:
     """Run `progress` to its end, and tell how far it is: on a terminal always, else every ten seconds."""
-    last = time.monotonic()
+    shown = said = time.monotonic()
     with console.status("reading pictures and captions") as status:
         while True:
             try:
-                now = next(progress)
+                stage, done, total = next(progress)
             except StopIteration as end:
-                done: T = end.value
-                return done
-            line = f"reading {now.stage}: {now.done:,} of {now.total:,}"
-            if now.stage == "waiting":
+                made: T = end.value
+                return made
+            now = time.monotonic()
+            if now - shown < SHOWN_SECONDS:  # a line for every picture would cost a good part of reading it
+                continue
+            shown = now
+            line = f"reading {stage}: {done:,} of {total:,}"
+            if stage == "waiting":
                 line = "another run is making the same training copy; waiting for it"
             status.update(line)
-            if not console.is_terminal and time.monotonic() - last >= ROW_SECONDS:
-                last = time.monotonic()
+            if not console.is_terminal and now - said >= ROW_SECONDS:
+                said = now
                 say(console, line)
