@@ -25,6 +25,7 @@ from tintype.evaluate.accuracy import SEED, SPLITS, Ask, asks, judged, score
 from tintype.options import interval
 from tintype.pipeline import Pipeline
 
+Make = Callable[[list[Ask]], Iterator[Image.Image]]
 ATTRIBUTES = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
 
 
@@ -38,7 +39,7 @@ def seen_captions(data: Path | None, num: int, seed: int) -> set[str]:
 
 def from_model(
     pipeline: Pipeline, batch: int, steps: int | None, guidance: float | None, interval: tuple[float, float] | None
-) -> Callable:
+) -> Make:
     """A function from what is asked to pictures: picture i is drawn from seed i."""
 
     def make(asked: list[Ask]) -> Iterator[Image.Image]:
@@ -59,6 +60,24 @@ def shares(verdicts: list[Verdict], scenes: list[Scene]) -> dict[str, dict[str, 
         share, low, high = found.right
         table[attribute] = {"num": found.num, "share": share if found.num else 0.0, "low": low, "high": high}
     return table
+
+
+def measured(make: Make | None, num: int, seen: set[str], size: int = 32) -> dict[str, dict]:
+    """`shares` of both sets of `num` captions, with "all" of each kind; without `make`, of pictures the world drew."""
+    result: dict[str, dict] = {}
+    for split in SPLITS:
+        asked = asks(SPLITS[split], num, seen)
+        if make is None:
+            pictures = (example(SEED, ask.number, SPLITS[split], size).picture for ask in asked)
+        else:
+            pictures = make(asked)
+        scenes, verdicts = [ask.scene for ask in asked], judged(pictures, asked)
+        result[split] = shares(verdicts, scenes)
+        for kind in KINDS:
+            own = [place for place, scene in enumerate(scenes) if scene.kind == kind]
+            of_kind = shares([verdicts[place] for place in own], [scenes[place] for place in own])
+            result[split][f"all, {kind}"] = of_kind["all"]
+    return result
 
 
 def main() -> None:
@@ -86,20 +105,8 @@ def main() -> None:
         pipeline = Pipeline.load(options.model, options.device)
         pipeline.denoiser.net.register_forward_pre_hook(lambda net, inputs: asked_of_net.append(len(inputs[0])))
         make = from_model(pipeline, options.batch, options.steps, options.guidance, options.interval)
-    result: dict[str, dict] = {}
     start = time.perf_counter()
-    for split in SPLITS:
-        asked = asks(SPLITS[split], options.num, seen)
-        if make is None:
-            pictures = (example(SEED, ask.number, SPLITS[split], options.size).picture for ask in asked)
-        else:
-            pictures = make(asked)
-        scenes, verdicts = [ask.scene for ask in asked], judged(pictures, asked)
-        result[split] = shares(verdicts, scenes)
-        for kind in KINDS:
-            own = [place for place, scene in enumerate(scenes) if scene.kind == kind]
-            of_kind = shares([verdicts[place] for place in own], [scenes[place] for place in own])
-            result[split][f"all, {kind}"] = of_kind["all"]
+    result = measured(make, options.num, seen, options.size)
     seconds = time.perf_counter() - start
 
     if options.json:

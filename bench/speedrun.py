@@ -1,10 +1,15 @@
-"""How good a model of drawn shapes is after a given time, from scratch: the rows of dev/LEADERBOARD.md.
+"""How well a model of drawn shapes follows captions after a given time, from scratch: the rows of dev/LEADERBOARD.md.
 
-    python bench/speedrun.py [--minutes 60] [--seeds 0,1,2] [--num 200] [--threads 2] [--data FOLDER] [--out FOLDER]
+    python bench/speedrun.py [--recipe tintype] [--minutes 60] [--seeds 0,1,2] [--num 200] [--threads 2]
+                             [--data FOLDER] [--out FOLDER]
 
 The time to 0.90 is the shortest run whose accuracy on new captions is 0.90 or more. A run is `tintype train --time`, in
 a process of its own, and all it does counts: reading the pictures, measuring, saving. Then `bench/shapes_accuracy.py`
-judges it, which does not count. Runs go one after another; nothing else should use the machine.
+judges it, which does not count.
+
+`--recipe tintype,diffusers,diffusers@1e-3,smalldiffusion` also runs those of other libraries, at their own learning
+rate or another: `bench/peer_training.py`, same pictures, same clock, same threads, same judge, one after the other for
+each seed. Theirs are judged with each of `--peer-guidance`, and the best counts. Nothing else should use the machine.
 """
 
 from __future__ import annotations
@@ -21,16 +26,47 @@ from pathlib import Path
 from typing import NamedTuple
 
 PICTURES = 80_000  # in the training folder
+BENCH = Path(__file__).parent
+
+
+class Recipe(NamedTuple):
+    """Whose recipe, and at which learning rate; None is its own."""
+
+    name: str
+    lr: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.lr is None else f"{self.name}@{self.lr:g}"
 
 
 class Row(NamedTuple):
     """One run on the board."""
 
+    recipe: Recipe
     seed: int
     minutes: float  # from the start of the command to its end
     images: int
     new: float  # share of new captions with everything right
     held_out: float
+
+
+def recipes(text: str) -> list[Recipe]:
+    """ "tintype,diffusers@1e-3" -> what to run. Raises ArgumentTypeError."""
+    found = []
+    for part in text.split(","):
+        name, at, lr = part.partition("@")
+        if name not in ("tintype", "diffusers", "smalldiffusion"):
+            raise argparse.ArgumentTypeError(f"a recipe is tintype, diffusers or smalldiffusion, not {name!r}")
+        if at and name == "tintype":
+            raise argparse.ArgumentTypeError("tintype is run as it is, without a learning rate of its own")
+        try:
+            recipe = Recipe(name, float(lr) if at else None)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"a learning rate is a number, not {lr!r}") from None
+        if recipe in found:
+            raise argparse.ArgumentTypeError(f"{recipe} is there twice")
+        found.append(recipe)
+    return found
 
 
 def written(data: Path, num: int) -> Path:
@@ -40,47 +76,95 @@ def written(data: Path, num: int) -> Path:
     return data
 
 
-def run(data: Path, out: Path, seed: int, options: argparse.Namespace) -> Row:
+def training(recipe: Recipe, data: Path, out: Path, seed: int, minutes: float) -> list[str]:
+    """The command that trains."""
+    if recipe.name == "tintype":
+        command = ["-m", "tintype", "train", str(data), "--out", str(out), "--text", "learned", "--seed", str(seed)]
+        return [*command, "--time", f"{minutes:g}m"]
+    command = [str(BENCH / "peer_training.py"), "train", str(data), "--out", str(out), "--recipe", recipe.name]
+    lr = [] if recipe.lr is None else ["--lr", f"{recipe.lr:g}"]
+    return [*command, *lr, "--minutes", f"{minutes:g}", "--seed", str(seed)]
+
+
+def judging(recipe: Recipe, data: Path, out: Path, options: argparse.Namespace) -> list[str]:
+    """The command that judges, and prints JSON."""
+    if recipe.name == "tintype":
+        command = [str(BENCH / "shapes_accuracy.py"), "--model", str(out), "--guidance", str(options.guidance)]
+    else:
+        command = [str(BENCH / "peer_training.py"), "judge", str(out), "--guidance", options.peer_guidance]
+    return [*command, "--seen", str(data), "--num", str(options.num), "--steps", str(options.steps), "--json"]
+
+
+def run(recipe: Recipe, data: Path, out: Path, seed: int, options: argparse.Namespace) -> Row:
     """Train for the time given, then judge what came of it."""
     threads = {"OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)}
-    environment = os.environ | threads
-    train = ["-m", "tintype", "train", str(data), "--out", str(out), "--text", "learned", "--seed", str(seed)]
+    environment = os.environ | threads | {"TQDM_DISABLE": "1"}  # no bars of other libraries
     start = time.perf_counter()
-    subprocess.run([sys.executable, *train, "--time", f"{options.minutes:g}m"], check=True, env=environment)
+    command = training(recipe, data, out, seed, options.minutes)
+    subprocess.run([sys.executable, *command], check=True, env=environment)
     minutes = (time.perf_counter() - start) / 60
-    judge = [str(Path(__file__).with_name("shapes_accuracy.py")), "--model", str(out), "--seen", str(data), "--json"]
-    settings = ["--num", str(options.num), "--steps", str(options.steps), "--guidance", str(options.guidance)]
-    said = subprocess.run([sys.executable, *judge, *settings], check=True, env=environment, stdout=subprocess.PIPE)
-    shares = json.loads(said.stdout)["shares"]
-    last = json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    return Row(seed, minutes, last["images_seen"], shares["new"]["all"]["share"], shares["held out"]["all"]["share"])
+    command = judging(recipe, data, out, options)
+    said = subprocess.run([sys.executable, *command], check=True, env=environment, stdout=subprocess.PIPE)
+    judged = json.loads(said.stdout)
+    if "noise_error" in judged:
+        errors = "  ".join(f"{level}: {error:.4f}" for level, error in judged["noise_error"].items())
+        print(f"{recipe}: best with guidance {judged['guidance']:g}; error of the noise by level  {errors}")
+    new, held_out = (judged["shares"][split]["all"]["share"] for split in ("new", "held out"))
+    return Row(recipe, seed, minutes, images_seen(out), new, held_out)
+
+
+def images_seen(out: Path) -> int:
+    """How many images a run saw: by the last row of its log, or what a peer's run says of itself."""
+    log = out / "log.jsonl"
+    last = log.read_text(encoding="utf-8").splitlines()[-1] if log.is_file() else (out / "run.json").read_text()
+    return int(json.loads(last)["images_seen"])
+
+
+def spread(shares: list[float]) -> str:
+    """Mean and, of several runs, least and most, in percent."""
+    of = f"{100 * statistics.mean(shares):.1f} %"
+    return of if len(shares) == 1 else f"{of} ({100 * min(shares):.1f} to {100 * max(shares):.1f})"
+
+
+def board_row(rows: list[Row], threads: int) -> str:
+    """The row of dev/LEADERBOARD.md for the runs of one recipe."""
+    minutes = statistics.mean(row.minutes for row in rows)
+    images = statistics.mean(row.images for row in rows)
+    new, held_out = spread([row.new for row in rows]), spread([row.held_out for row in rows])
+    seeds = ", ".join(str(row.seed) for row in rows)
+    return f"| {rows[0].recipe} | {threads} | {minutes:.1f} | {images:,.0f} | {new} | {held_out} | {seeds} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Caption accuracy after a given time of training from scratch.")
+    parser.add_argument("--recipe", type=recipes, default="tintype", help="such as tintype,diffusers,diffusers@1e-3")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seeds", default="0,1,2", help="one run each")
     parser.add_argument("--num", type=int, default=200, help="captions in each of the two sets")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--peer-guidance", default="3,7.5", help="scales of which the best counts, for other libraries")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--data", type=Path, help="a folder of `tintype shapes`; by default one is made")
     parser.add_argument("--out", type=Path, help="where the runs stay; by default they are thrown away")
     options = parser.parse_args()
 
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         data = written(options.data or Path(scratch) / "shapes", options.pictures)
         out = options.out or Path(scratch)
-        rows = []
         for seed in map(int, options.seeds.split(",")):
-            row = run(data, out / f"seed-{seed}", seed, options)
-            rows.append(row)
-            print(f"seed {row.seed}  {row.minutes:.1f} min  {row.images:,} images  new {row.new:.1%}", end="  ")
-            print(f"held out {row.held_out:.1%}", flush=True)
-    for name in ("new", "held_out"):
-        shares = [getattr(row, name) for row in rows]
-        print(f"{name}: mean {statistics.mean(shares):.1%}, from {min(shares):.1%} to {max(shares):.1%}")
+            for recipe in options.recipe:
+                place = f"seed-{seed}" if recipe.name == "tintype" else f"{recipe}-seed-{seed}"
+                row = run(recipe, data, out / place, seed, options)
+                rows.append(row)
+                print(
+                    f"{recipe} seed {seed}  {row.minutes:.1f} min  {row.images:,} images  new {row.new:.1%}", end="  "
+                )
+                print(f"held out {row.held_out:.1%}", flush=True)
+    for recipe in options.recipe:
+        print(board_row([row for row in rows if row.recipe == recipe], options.threads))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tintype import __version__, options
-from tintype.commands import average, check, evaluate, generate, serve, shapes, show, train
+from tintype.commands import average, check, distill, evaluate, generate, serve, shapes, show, train
 from tintype.errors import ConfigError, TintypeError
 from tintype.options import Parser
 
@@ -98,6 +98,7 @@ def parser() -> Parser:
     for name, summary, build in (
         ("check", "look for problems in captioned pictures", check.add_options),
         ("train", "train a model on captioned pictures, or go on training", train.add_options),
+        ("distill", "tune a trained model for few steps without guidance", distill.add_options),
         ("average", "average the weights of a run over another length", average.add_options),
         ("generate", "make pictures from captions", generate.add_options),
         ("evaluate", "whether a model is any good, in a report to look at", evaluate.add_options),

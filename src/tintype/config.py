@@ -114,6 +114,19 @@ class SampleConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DistillConfig:
+    """What a model was distilled from, and into how few steps. The defaults mean: it was not distilled."""
+
+    teacher: str = ""  # name of the model
+    teacher_hash: str = ""  # sha256 of its weights
+    steps: int = 0  # evaluations that the model makes a picture in, at the levels of its grid of that many steps
+    teacher_steps: int = 0  # that the teacher took for each of these in training
+    guidance: float = 1.0  # that the teacher was guided by
+    guidance_min: float = 0.4  # on noise levels between these two
+    guidance_max: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """Everything there is to know about a model but its weights and its data."""
 
@@ -124,6 +137,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
 
     def __post_init__(self) -> None:
         check(self)
@@ -167,6 +181,7 @@ def _build(cls: type[T], values: object, where: str) -> T:
 def check(config: Config) -> None:
     """Raise ConfigError, naming the setting and its range, if any setting cannot work."""
     net, text, noise, train, sample = config.net, config.text, config.noise, config.train, config.sample
+    distill = config.distill
     ranges: list[tuple[str, float, float, float]] = [
         ("resolution", net.resolution, 8, 2048),
         ("patch", net.patch, 1, 64),
@@ -195,6 +210,9 @@ def check(config: Config) -> None:
         ("guidance", sample.guidance, 0, 100),
         ("grid_center", sample.grid_center, 1e-3, 1e4),
         ("grid_spread", sample.grid_spread, 0.1, 10),
+        ("distill: steps", distill.steps, 0, 100),
+        ("distill: teacher_steps", distill.teacher_steps, 0, 1000),
+        ("distill: guidance", distill.guidance, 0, 100),
     ]
     for name, value, low, high in ranges:
         if not (math.isfinite(value) and low <= value <= high):

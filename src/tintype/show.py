@@ -20,6 +20,7 @@ from tintype.receipt import Receipt, read, read_texts
 if TYPE_CHECKING:
     import torch
 
+    from tintype.config import Config
     from tintype.models import Model
 
 
@@ -103,12 +104,22 @@ def about_model(what: str) -> list[str]:
         *(standing(model.run, train.images) if model.run is not None else []),
         ("data", f"{num_samples:,} captioned pictures" if num_samples else ""),
         ("settings", f"predicts {noise.prediction}, weight {noise.weight}, batch {train.batch_size}, lr {train.lr:g}"),
-        ("noise error", ", ".join(f"{error:.3f} at sigma {level}" for level, error in errors.items() if error)),
+        (
+            "noise error",
+            ", ".join(f"{error:.2g} at sigma {float(level):.3g}" for level, error in errors.items() if error),
+        ),
+        ("distilled", _distilled(config)),
         ("sampling", f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}"),
         ("folder", str(model.folder)),
         ("sha256", models.weights_hash(model)),
     ]
     return [f"{model.name}: a text-to-image model", *_aligned(lines)]
+
+
+def _distilled(config: Config) -> str:
+    """What a model was distilled from; empty if it was not."""
+    own = config.distill
+    return f"from {own.teacher} (sha256 {own.teacher_hash[:10]}...), guidance {own.guidance:g}" if own.steps else ""
 
 
 def _progress(model: Model, images: int, logged: Sequence[int]) -> str:

@@ -100,9 +100,9 @@ def test_a_sample_at_a_position_does_not_depend_on_its_batch(
 ) -> None:
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def recording(denoise: object, x0: Tensor, noise: Tensor, sigma: Tensor, weight: Tensor) -> Tensor:
+    def recording(denoise: object, x0: Tensor, noise: Tensor, sigma: Tensor, weight: Tensor, target: Tensor) -> Tensor:
         seen.append((x0, noise, sigma))
-        return diffusion_loss(denoise, x0, noise, sigma, weight)  # type: ignore[arg-type]
+        return diffusion_loss(denoise, x0, noise, sigma, weight, target)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "diffusion_loss", recording)
     list(make_trainer(replace(tiny, train=replace(tiny.train, batch_size=12))).steps(12))

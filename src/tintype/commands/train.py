@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tintype import options
 from tintype.config import PRESETS
 from tintype.options import DATA, minutes, number, whole
 from tintype.request import MAX_SEED, MAX_SIDE
 
+if TYPE_CHECKING:
+    from tintype.train.request import TrainRequest
+
+AGAIN = "The same command again goes on with a run that was stopped. Ctrl-C saves first."
+
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.epilog = "The same command again goes on with a run that was stopped. Ctrl-C saves first."
+    command.epilog = AGAIN
     command.add_argument("data", metavar="DATA", help=DATA)
+    length = length_options(command)
+    length.add_argument("--steps", type=whole(1, 10**10), metavar="N", help="optimizer steps")
+    command.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="size of the model")
+    command.add_argument("--resolution", type=whole(8, MAX_SIDE), metavar="PX", help="side of the pictures")
+    command.add_argument("--from", dest="from_model", metavar="MODEL", help="start from the weights of this model")
+    command.add_argument(
+        "--text", type=options.text_encoder, metavar="ENCODER", help="minilm (default), learned or hf:NAME-OR-FOLDER"
+    )
+    run_options(command)
+    command.set_defaults(run=run)
+
+
+def length_options(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Where a run writes and how long it is; of the group that is returned one option can be given."""
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run, and of the model")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--time", type=minutes, metavar="T", help="take about this long: 90s, 30m, 2h, 1h30m")
-    length.add_argument("--steps", type=whole(1, 10**10), metavar="N", help="optimizer steps")
     length.add_argument("--images", type=whole(1, 10**13), metavar="N", help="images to show, repeats counted")
-    command.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="size of the model")
-    command.add_argument("--resolution", type=whole(8, MAX_SIDE), metavar="PX", help="side of the pictures")
+    return length
+
+
+def run_options(command: argparse.ArgumentParser) -> None:
+    """What every command that trains has."""
     command.add_argument("--batch-size", type=whole(1, 2**20), metavar="N", help="images per step")
     command.add_argument("--micro-batch", type=whole(1, 2**20), metavar="N", help="images at once, if memory is short")
     command.add_argument("--lr", type=number(1e-8, 1), metavar="X", help="learning rate")
     command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="0 to 2^63 - 1")
-    command.add_argument("--from", dest="from_model", metavar="MODEL", help="start from the weights of this model")
     command.add_argument("--resume", default="auto", metavar="auto|never|PATH", help="go on with a run (default: auto)")
-    command.add_argument(
-        "--text", type=options.text_encoder, metavar="ENCODER", help="minilm (default), learned or hf:NAME-OR-FOLDER"
-    )
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.add_argument("--save-every", type=minutes, metavar="T", help="time between checkpoints (5m)")
     command.add_argument("--sample-every", type=minutes, metavar="T", help="time between samples (5m)")
@@ -43,30 +62,28 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the training copy here, for several runs")
     command.add_argument("--stream", action="store_true", help="no training copy: decode whenever a picture is shown")
     options.data_options(command)
-    command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
+    preset = None if args.preset == "auto" else args.preset
+    request = replace(request_of(args), steps=args.steps, preset=preset, resolution=args.resolution)
+    return train_as(replace(request, text=args.text, from_model=args.from_model))
 
+
+def request_of(args: argparse.Namespace) -> TrainRequest:
+    """What `length_options` and `run_options` say."""
     from tintype.train.request import DataRequest, TrainRequest
-    from tintype.train.run import train
 
-    request = TrainRequest(
+    return TrainRequest(
         data=args.data,
         out=args.out,
         minutes=args.time,
-        steps=args.steps,
         images=args.images,
-        preset=None if args.preset == "auto" else args.preset,
-        resolution=args.resolution,
         batch_size=args.batch_size,
         micro_batch=args.micro_batch,
         lr=args.lr,
         seed=args.seed,
-        from_model=args.from_model,
         resume=args.resume,
-        text=args.text,
         device=args.device,
         save_minutes=args.save_every,
         sample_minutes=args.sample_every,
@@ -88,8 +105,16 @@ def run(args: argparse.Namespace) -> int:
         cache=args.cache or _cache(),
         stream=args.stream,
     )
-    folder = train(request, Console(stderr=not args.dry_run))
-    if not args.dry_run and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+
+
+def train_as(request: TrainRequest) -> int:
+    """Train, and print the folder."""
+    from rich.console import Console
+
+    from tintype.train.run import train
+
+    folder = train(request, Console(stderr=not request.dry_run))
+    if not request.dry_run and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         print(folder)
     return 0
 

@@ -38,13 +38,16 @@ def _edm(sigma: Tensor, sigma_data: float) -> Tensor:
 WEIGHTS: dict[str, Weight] = {"noise": _noise, "velocity": _velocity, "image": _image, "edm": _edm}
 
 
-def diffusion_loss(denoise: Denoise, x0: Tensor, noise: Tensor, sigma: Tensor, weight: Tensor) -> Tensor:
+def diffusion_loss(
+    denoise: Denoise, x0: Tensor, noise: Tensor, sigma: Tensor, weight: Tensor, target: Tensor | None = None
+) -> Tensor:
     """Weighted error of each sample, unreduced: [B], in the dtype of x0.
 
-    x0, noise [B, ...]; sigma [B]; weight [B], as from `WEIGHTS[name](sigma, sigma_data)`.
+    x0, noise [B, ...]; sigma [B]; weight [B], as from `WEIGHTS[name](sigma, sigma_data)`; target [B, ...], what is to
+    be said of x0 under noise, if not x0 itself.
     """
     denoised = denoise(add_noise(x0, noise, sigma), sigma)
-    return weight * _mean_square(denoised, x0)
+    return weight * _mean_square(denoised, x0 if target is None else target)
 
 
 def noise_error(denoised: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ class Purpose(IntEnum):
     SHUFFLE = 13  # captions given to other pictures; index: 0
     RESAMPLE = 14  # pictures of a bootstrap; index: group
     PAIRED = 15  # captions that pictures are judged by to know what chance would do; index: 0
+    SEGMENT = 16  # in distillation: whether a sample is at a level of the student, and which; index: position
     WEIGHT = 20  # which samples are shown once more or less; index: epoch
     BLOCK = 21  # order of archives in an epoch; index: epoch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tintype.config import Config
+from tintype.config import Config, DistillConfig
 from tintype.statistics import between
 from tintype.train.held_out import MAX_MEASURED, Seen
 from tintype.train.memory import OVERALL
@@ -31,7 +31,7 @@ def model_card(
     fingerprint: of the data. seconds: time spent in training. ema_width: of the average that
     is the model. seen: what was found of that average at the end.
     """
-    net, train, sample = config.net, config.train, config.sample
+    net, train, sample, distill = config.net, config.train, config.sample, config.distill
     quoted = caption.replace('"', "'")
     return f"""# {name}
 
@@ -55,7 +55,7 @@ and may repeat some of them.
 | preset | {config.preset}: width {net.width}, depth {net.depth}, patch {net.patch} |
 | text | {config.text.encoder} |
 | prediction, weight | {config.noise.prediction}, {config.noise.weight} |
-| average of the weights | power function, width {ema_width:g} |
+{_distilled(distill)}| average of the weights | power function, width {ema_width:g} |
 | batch size, learning rate | {train.batch_size}, {train.lr:g} |
 | seed | {train.seed} |
 
@@ -63,7 +63,7 @@ config.json holds every setting.
 
 ## Quality
 
-{_quality(seen)}
+{_quality(seen, distill)}
 
 ## Use
 
@@ -77,11 +77,18 @@ pictures = Pipeline.load("{name}").generate(["{quoted}"], steps={sample.steps}, 
 """
 
 
-def _quality(seen: Seen) -> str:
+def _quality(seen: Seen, distill: DistillConfig) -> str:
     """How well it did: errors by noise level, and whether it has begun to learn its pictures by heart."""
     errors, training = seen.noise_error, seen.errors.get("training", {})
     if not errors:
         return "No pictures were held out, so the error on unseen pictures was not measured."
+    if distill.steps:
+        rows = "\n".join(f"| {level:.3g} | {error:.3g} |" for level, error in errors.items())
+        return (
+            "Mean squared error of the noise that leads to where the teacher's flow ends, on up to "
+            f"{MAX_MEASURED} held-out pictures, by noise level (1 is as wrong as saying nothing):\n\n"
+            f"| sigma | error |\n| ---: | ---: |\n{rows}"
+        )
     rows = "\n".join(
         f"| {level:g} | {error:.4f} | {_or_dash(training.get(level), '.4f')} | {_gauge(seen, f'{level:g}')} |"
         for level, error in errors.items()
@@ -102,3 +109,14 @@ def _gauge(seen: Seen, name: str) -> str:
 
 def _or_dash(value: float | None, digits: str) -> str:
     return "-" if value is None else f"{value:{digits}}"
+
+
+def _distilled(distill: DistillConfig) -> str:
+    """Rows of the table that say what a model was distilled from; none if it was not."""
+    if not distill.steps:
+        return ""
+    guided = f"{distill.guidance:g} at sigma {distill.guidance_min:g} to {distill.guidance_max:g}"
+    return (
+        f"| distilled from | {distill.teacher}, sha256 `{distill.teacher_hash}` |\n"
+        f"| steps of the teacher, its guidance | {distill.teacher_steps} for each of {distill.steps}, {guided} |\n"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,8 +15,8 @@ from tintype.diffusion.noise import Purpose, add_noise
 from tintype.statistics import Estimate
 from tintype.train.objective import Objective
 from tintype.train.samples import Samples, rolled
+from tintype.train.target import LEVELS as LEVELS
 
-LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels at which errors are measured
 MAX_MEASURED = 64  # pictures of a kind that are measured
 Captions = Literal["true", "shuffled", "empty"]
 CAPTIONS: tuple[Captions, ...] = ("true", "shuffled", "empty")
@@ -49,37 +50,48 @@ def score(errors: dict[float, float]) -> float | None:
 
 
 @torch.no_grad()
-def noise_errors(objective: Objective, samples: Samples, indices: Tensor, captions: Captions = "true") -> Tensor:
+def noise_errors(
+    objective: Objective, samples: Samples, indices: Tensor, captions: Sequence[Captions] = ("true",)
+) -> dict[Captions, Tensor]:
     """Mean squared error of the predicted noise of each picture at each level, with the weights as they are now.
 
-    The same noise for a picture every time. A model that reads captions is worse with those of other pictures
-    ("shuffled") and with "empty" ones. indices: [N]. Returns [N, L] float64 on the CPU.
+    The same noise for a picture every time. In distillation the noise is the one that leads to where the teacher's flow
+    ends, and the levels are those of the student's steps. A model that reads captions is worse with those of other
+    pictures ("shuffled") and with "empty" ones. indices: [N]. Returns [N, L] float64 on the CPU, by captions.
     """
     others = rolled(indices)
-    found = torch.empty(len(indices), len(LEVELS), dtype=torch.float64)
+    found = {kind: torch.empty(len(indices), len(objective.target.levels), dtype=torch.float64) for kind in captions}
     with objective.precision():
         for places in samples.by_shape(indices) if len(indices) else []:
-            found[places] = _errors_of(objective, samples, indices[places], others[places], captions)
+            errors = _errors_of(objective, samples, indices[places], others[places], captions)
+            for kind, own in errors.items():
+                found[kind][places] = own
     return found
 
 
-def by_level(errors: Tensor) -> dict[float, float]:
+def by_level(errors: Tensor, levels: Sequence[float] = LEVELS) -> dict[float, float]:
     """Means of errors [N, L] by noise level; empty if there are none."""
-    return dict(zip(LEVELS, errors.mean(0).tolist(), strict=True)) if len(errors) else {}
+    return dict(zip(levels, errors.mean(0).tolist(), strict=True)) if len(errors) else {}
 
 
-def _errors_of(objective: Objective, samples: Samples, indices: Tensor, others: Tensor, captions: Captions) -> Tensor:
-    """Errors [B, L] of pictures of one shape."""
+def _errors_of(
+    objective: Objective, samples: Samples, indices: Tensor, others: Tensor, captions: Sequence[Captions]
+) -> dict[Captions, Tensor]:
+    """Errors [B, L] of pictures of one shape, by captions."""
     x0 = objective.x0(samples.pictures(indices))
     noise = objective.normal(Purpose.EVALUATE, indices, tuple(x0.shape[1:]))
-    described = others if captions == "shuffled" else indices
-    states = samples.states(described, torch.zeros_like(indices))
-    if captions == "empty":
-        states = [state[:0] for state in states]
-    cond = objective.denoiser.condition(states)
-    errors = []
-    for level in LEVELS:
+    own = samples.states(indices, torch.zeros_like(indices))
+    told = {
+        "true": own,
+        "shuffled": samples.states(others, torch.zeros_like(others)),
+        "empty": [state[:0] for state in own],
+    }
+    conds = {kind: objective.denoiser.condition(told[kind]) for kind in captions}
+    errors: dict[Captions, list[Tensor]] = {kind: [] for kind in captions}
+    for level in objective.target.levels:
         sigma = torch.full((len(x0),), level, device=x0.device)
-        denoised = objective.denoiser(add_noise(x0, noise, sigma), sigma, cond)
-        errors.append(noise_error(denoised, x0, sigma).double().cpu())
-    return torch.stack(errors, dim=1)
+        x = add_noise(x0, noise, sigma)
+        target = objective.target(x0, x, sigma, own)
+        for kind, cond in conds.items():
+            errors[kind].append(noise_error(objective.denoiser(x, sigma, cond), target, sigma).double().cpu())
+    return {kind: torch.stack(found, dim=1) for kind, found in errors.items()}

@@ -11,9 +11,10 @@ from torch import Tensor
 from tintype import checkpoint
 from tintype.config import Config
 from tintype.pipeline import Pipeline
+from tintype.statistics import Estimate
 from tintype.train.folder import SAMPLES
 from tintype.train.grid import MAX_PICTURES, choose_captions, grid
-from tintype.train.held_out import CAPTIONS, Captions, Seen, by_level
+from tintype.train.held_out import CAPTIONS, LEVELS, Captions, Seen, by_level
 from tintype.train.interrupt import Interruption
 from tintype.train.memory import Memory
 from tintype.train.prepare import Prepared
@@ -56,15 +57,18 @@ class Look:
         long: with the longer one of the two averages. Without pictures held out there is nothing to see.
         """
         trainer, memory = self._trainer, self._memory
-        errors: dict[str, Tensor] = {captions: trainer.noise_errors(None, captions, long=long) for captions in asked}
+        errors: dict[str, Tensor] = dict(trainer.noise_errors(None, asked, long=long))
         if not len(errors["true"]):
             return Seen(trainer.images_seen)
-        errors["training"] = trainer.noise_errors(memory.pictures, long=long)
-        ideal = memory.ideal(seconds)
-        gauge = memory.gauge(errors["true"], errors["training"], ideal)
-        if ideal is not None:
-            errors["ideal"] = ideal
-        return Seen(trainer.images_seen, {what: by_level(found) for what, found in errors.items()}, gauge)
+        gauge: dict[str, Estimate] = {}
+        if trainer.levels == LEVELS:  # in distillation others are measured, and against the teacher
+            errors["training"] = trainer.noise_errors(memory.pictures, long=long)["true"]
+            ideal = memory.ideal(seconds)
+            gauge = memory.gauge(errors["true"], errors["training"], ideal)
+            if ideal is not None:
+                errors["ideal"] = ideal
+        means = {what: by_level(found, trainer.levels) for what, found in errors.items()}
+        return Seen(trainer.images_seen, means, gauge)
 
 
 def _num_sampled(config: Config, device: torch.device) -> int:

@@ -16,8 +16,9 @@ from tintype.config import Config
 from tintype.data.order import flip_at
 from tintype.denoiser import Denoiser
 from tintype.diffusion.loss import WEIGHTS, diffusion_loss
-from tintype.diffusion.noise import Purpose, normal, sigma_of
+from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.nets.conditioning import Conditioning
+from tintype.train.target import CleanPicture, Target
 
 
 class Part(NamedTuple):
@@ -44,11 +45,15 @@ class Objective(nn.Module):
 
     Args:
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe.
+        target: what the denoiser is taught to say; None: the clean picture.
     """
 
-    def __init__(self, denoiser: Denoiser, config: Config, device: torch.device, *, bf16: bool) -> None:
+    def __init__(
+        self, denoiser: Denoiser, config: Config, device: torch.device, *, bf16: bool, target: Target | None = None
+    ) -> None:
         super().__init__()
         self.denoiser = denoiser
+        self.target: Target = target or CleanPicture(config)
         self._config = config
         self._device = device
         self._bf16 = bf16
@@ -80,15 +85,9 @@ class Objective(nn.Module):
             pictures = torch.where(mirrored, pictures.flip(-1), pictures)
         x0 = self.x0(pictures)
         noise = self.normal(Purpose.NOISE, part.positions, tuple(x0.shape[1:]))
-        sigma = sigma_of(
-            seed,
-            part.positions.to(self._drawn_on),
-            config.log_sigma_mean,
-            config.log_sigma_std,
-            config.sigma_min,
-            config.sigma_max,
-        ).to(self._device)
+        sigma = self.target.sigmas(part.positions.to(self._drawn_on)).to(self._device)
         weight = WEIGHTS[config.weight](sigma, config.sigma_data)
         with self.precision():
+            target = self.target(x0, add_noise(x0, noise, sigma), sigma, part.states)
             cond: Conditioning = self.denoiser.condition(part.states)
-            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight)
+            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight, target)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tintype import models
 from tintype.checkpoint import load_parts, part_names
-from tintype.config import PRESETS, Config
+from tintype.config import PRESETS, Config, DistillConfig, SampleConfig
 from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
 from tintype.data.pack import Pack
@@ -27,12 +27,14 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
 from tintype.nets.text import TextEncoder, make_encoder
 from tintype.nets.tokens import learn_tokenizer
+from tintype.train.distill import distilled, find_teacher
 from tintype.train.distributed import World
 from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
 from tintype.train.settings import require_fitting, require_same, settings_of
+from tintype.train.target import TeacherFlow
 from tintype.train.trainer import Trainer, load_weights
 
 T = TypeVar("T")
@@ -52,6 +54,7 @@ class Prepared:
     initial: models.Model | None  # whose weights to start from; None draws them
     checkpoint: Path | None  # to go on from
     state: Mapping[str, Any]  # the numbers in it
+    teacher: Denoiser | None = None  # to learn from; None learns from the pictures alone
 
     def fresh(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer at the very start of a run of `config`: every call gives the same one."""
@@ -62,7 +65,10 @@ class Prepared:
         if self.initial is not None:
             load_weights(denoiser, models.read_weights(self.initial))
         ahead = AHEAD if isinstance(self.pack, Stream) else 0
-        return Trainer(denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead, world=world)
+        target = None if self.teacher is None else TeacherFlow(self.teacher, config, self.device)
+        return Trainer(
+            denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead, world=world, target=target
+        )
 
     def resumed(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
@@ -77,7 +83,10 @@ def prepare(
 ) -> Prepared:
     """Settle the configuration, then read the data. Raises TintypeError, before anything in `run` is changed."""
     base, tokenizer, initial = _base(request, stored)
+    teacher = find_teacher(request, run, stored)
     config = settings_of(request, device, base)
+    if teacher is not None:
+        config = distilled(config, request, teacher)
     if initial is not None:
         require_fitting(config, models.read_config(initial), str(request.from_model))
     if stored is not None:
@@ -105,7 +114,8 @@ def prepare(
     state = load_state(place) if place is not None else {}
     known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
     bf16 = state["bf16"] if known else bf16_is_faster(device)
-    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state)
+    frozen = None if teacher is None else teacher.load()
+    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state, frozen)
 
 
 def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, models.Model | None]:
@@ -118,6 +128,8 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
     if stored is not None:
         return stored.config, stored.tokenizer, found
     config = models.read_config(found)
+    if config.distill.steps:  # what learns from pictures is no longer made for few steps
+        config = replace(config, distill=DistillConfig(), sample=SampleConfig())
     if config.preset in PRESETS:  # how long and how fast the other model was trained is not asked for again
         preset = PRESETS[config.preset](config.net.resolution)
         config = replace(config, train=preset.train, data=preset.data)

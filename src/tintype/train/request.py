@@ -21,8 +21,16 @@ class DataRequest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DistillRequest:
+    """What `tintype distill` asks for besides. None means: not asked for."""
+
+    steps: int | None = None  # evaluations that the new model takes for a picture
+    guidance: float | None = None  # of the teacher, built into the new model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainRequest:
-    """One call of `tintype train`. None means: not asked for, so the preset (or the stored run) decides.
+    """One call of `tintype train` or `tintype distill`. None: not asked for, so the preset or the stored run decides.
 
     At most one of `minutes`, `steps` and `images` sets the length of the run.
     """
@@ -39,6 +47,7 @@ class TrainRequest:
     lr: float | None = None
     seed: int | None = None
     from_model: str | None = None  # a model folder, run folder or shipped name whose weights the run starts from
+    distill: DistillRequest | None = None  # learn what `from_model` does, in fewer steps
     resume: str = "auto"  # "auto", "never" or the path of a checkpoint or run folder
     text: str | None = None  # "minilm", "learned" or "hf:NAME"
     device: str | None = None  # None chooses; "cpu", "cuda", "cuda:1", "mps"

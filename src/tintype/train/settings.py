@@ -17,7 +17,7 @@ T = TypeVar("T")
 MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less
 CHANGEABLE = {  # settings that a run may go on without: when it ends, what is kept, and what fits into memory
     *("train.images", "train.warmup_images", "train.micro_batch", "train.save_minutes", "train.sample_minutes"),
-    *("train.keep_last", "train.keep_every", "train.keep_best"),
+    *("train.keep_last", "train.keep_every", "train.keep_best", "distill.teacher"),
 }
 
 

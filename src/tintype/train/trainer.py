@@ -24,6 +24,7 @@ from tintype.train.held_out import MAX_MEASURED, Captions, by_level, noise_error
 from tintype.train.objective import Objective, Part, micro_batches
 from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.train.samples import Reader, Samples
+from tintype.train.target import Target
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
 
@@ -48,6 +49,7 @@ class Trainer:
             float32.
         ahead: batches that are read while others are computed, for samples that take time to read.
         world: the processes that train together; each computes its share of every batch.
+        target: what the denoiser is taught to say; None: the clean picture.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Trainer:
         bf16: bool = False,
         ahead: int = 0,
         world: World | None = None,
+        target: Target | None = None,
     ) -> None:
         self._world = world or World()
         if config.train.batch_size < self._world.size:
@@ -74,7 +77,7 @@ class Trainer:
         self._samples = samples
         self._shown, self._held_out = samples.split(config.train.held_out)
         self._read = Reader(samples, self._shown, config.train, ahead)
-        self._objective = Objective(self.denoiser, config, device, bf16=bf16)
+        self._objective = Objective(self.denoiser, config, device, bf16=bf16, target=target)
         self._module = self._world.spread(self._objective)
         self._weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
         self._optimizers = make_optimizers(self.denoiser, config.train, bf16=bf16)
@@ -98,11 +101,18 @@ class Trainer:
         """A `with` block in which `denoiser` has the averaged weights and is set to evaluate."""
         return _averaged(self.denoiser, self._ema)
 
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Noise levels at which errors are measured."""
+        return tuple(self._objective.target.levels)
+
     def held_out_error(self, captions: Captions = "true", *, long: bool = False) -> dict[float, float]:
         """Mean of `noise_errors` on held-out pictures by noise level; empty if nothing is held out."""
-        return by_level(self.noise_errors(None, captions, long=long))
+        return by_level(self.noise_errors(None, [captions], long=long)[captions], self.levels)
 
-    def noise_errors(self, indices: Tensor | None = None, captions: Captions = "true", *, long: bool = False) -> Tensor:
+    def noise_errors(
+        self, indices: Tensor | None = None, captions: Sequence[Captions] = ("true",), *, long: bool = False
+    ) -> dict[Captions, Tensor]:
         """Mean squared error of the predicted noise of each picture at each level, with the averaged weights: [N, L].
 
         Of the samples `indices` [N], or of held-out ones, with "true", "shuffled" or "empty" captions, and the average
