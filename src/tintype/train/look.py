@@ -57,7 +57,7 @@ class Look:
         long: with the longer one of the two averages. Without pictures held out there is nothing to see.
         """
         trainer, memory = self._trainer, self._memory
-        errors: dict[str, Tensor] = dict(trainer.noise_errors(None, asked, long=long))
+        errors: dict[str, Tensor] = {**trainer.noise_errors(None, asked, long=long)}
         if not len(errors["true"]):
             return Seen(trainer.images_seen)
         gauge: dict[str, Estimate] = {}
