@@ -5,7 +5,8 @@
     python bench/sampling.py grids  --model M     fit a grid to the model; --save keeps it in its settings
     python bench/sampling.py overhead             time of a step outside the network, 64 px, one picture
 
-Every row is the same network object on the same starting noise. See peers.py for what the peers need installed.
+Every row is the same network object on the same starting noise. See peers.py for what the peers need installed. The
+pictures after 500 evaluations take longest: --keep FOLDER holds them for the next time.
 """
 
 from __future__ import annotations
@@ -15,78 +16,37 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from peers import SIGMA_MAX, SIGMA_MIN, Peer, diffusers_peers, k_diffusion_peers, log_uniform_betas
+from peers import SIGMA_MAX, Peer, diffusers_peers, k_diffusion_peers, log_uniform_betas
 from torch import Tensor
+from truth import OWN, Judge, distances, follow, levels, mixtures, of_model, own
 
 from tintype.config import Config, SampleConfig
-from tintype.data.shapes import captions
 from tintype.diffusion.exact import mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
-from tintype.diffusion.samplers import SAMPLERS, num_evaluations, sample
-from tintype.diffusion.sigmas import GRIDS, log_snr_sigmas
+from tintype.diffusion.samplers import SAMPLERS, sample
 from tintype.options import write_over
 from tintype.pipeline import Pipeline
 
 BUDGETS = (8, 12, 16, 20)
-CENTERS = (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4)
-SPREADS = (0.9, 1.1, 1.4, 2.0)
-OWN = SampleConfig()
-
-
-def mixtures() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Weights [K], means [K, C, 1, 1] and variances [K] of four worlds, float64."""
-    turn = torch.arange(8).double() * math.pi / 4
-    ring = torch.stack([turn.cos(), turn.sin()], dim=1)
-    spread = normal(11, Purpose.EVALUATE, torch.arange(16), (48,)).double() / 2
-    plane = normal(12, Purpose.EVALUATE, torch.arange(3), (48,)).double() * 0.6
-    curved = (normal(13, Purpose.EVALUATE, torch.arange(40), (3,)).double() @ plane).clamp(-1, 1)
-    worlds = {
-        "3 blobs in 2-d": (
-            torch.tensor([0.5, 0.3, 0.2]).double(),
-            torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.2]]).double(),
-            torch.tensor([0.05, 0.1, 0.02]).double(),
-        ),
-        "ring of 8 in 2-d": (torch.full((8,), 1 / 8).double(), ring, torch.full((8,), 0.02).double()),
-        "16 spread in 48-d": (torch.full((16,), 1 / 16).double(), spread, torch.linspace(0.01, 0.05, 16).double()),
-        "40 near a plane in 48-d": (torch.full((40,), 1 / 40).double(), curved, torch.full((40,), 0.02).double()),
-    }
-    return {name: (w, m[:, :, None, None], v) for name, (w, m, v) in worlds.items()}
-
-
-def own(chosen: SampleConfig = OWN) -> Peer:
-    """Our sampler and grid as a model's settings say."""
-
-    def run(denoise: Denoise, noise: Tensor, num: int) -> tuple[Tensor, float]:
-        sigmas, sampler = levels(chosen, num), chosen.sampler
-        for steps in range(num - 1, 0, -1):
-            if num_evaluations(SAMPLERS[sampler], sigmas) <= num:
-                break
-            sigmas = levels(chosen, steps)
-        return sample(SAMPLERS[sampler], denoise, SIGMA_MAX * noise, sigmas), SIGMA_MAX
-
-    return run
-
-
-def levels(chosen: SampleConfig, steps: int) -> Tensor:
-    return GRIDS[chosen.grid](steps, SIGMA_MIN, SIGMA_MAX, chosen.grid_center, chosen.grid_spread)
-
-
-def rms(a: Tensor, b: Tensor) -> float:
-    return (a.double() - b.double()).square().mean().sqrt().item()
+CENTERS = (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+SPREADS = (0.9, 1.1, 1.4, 2.0, 2.5, 3.2)
+FITTED, OTHERS = (
+    2_000_003,
+    1_000_003,
+)  # numbers of the first captions: those a grid is fitted to, and those it is judged by
 
 
 def compare(
     peers: dict[str, Peer], denoise: Denoise, noise: Tensor, truth: dict[float, Tensor], exact: Denoise
-) -> dict:
-    """RMS distance to where the flow leads from each one's own start, per peer and number of evaluations."""
-    table: dict[str, list[float]] = {}
+) -> dict[str, list[Tensor]]:
+    """RMS distance of each picture to where the flow leads from its own start, per peer and number of evaluations."""
+    table: dict[str, list[Tensor]] = {}
     for name, peer in peers.items():
         row = []
         for num in BUDGETS:
@@ -103,16 +63,19 @@ def compare(
             first = round(first, 3)
             if first not in truth:
                 truth[first] = follow(exact, noise.double(), first)
-            row.append(rms(end, truth[first]))
+            row.append(distances(end, truth[first]))
         table[name] = row
-        print(f"{name}: {row}", file=sys.stderr, flush=True)
+        print(f"{name}: {rms(row)}", file=sys.stderr, flush=True)
     return table
 
 
-def follow(denoise: Denoise, noise: Tensor, sigma: float, num: int = 400, end: float = 1e-3) -> Tensor:
-    """Where the flow leads from sigma * noise: fourth order on a fine grid, down to next to no noise."""
-    sigmas = torch.cat([log_snr_sigmas(num, end, sigma)])
-    return sample(SAMPLERS["reference"], denoise, sigma * noise, sigmas)
+def rms(row: list[Tensor]) -> list[float]:
+    """Over all pictures, per number of evaluations: a few that end as another picture decide it."""
+    return [errors.square().mean().sqrt().item() for errors in row]
+
+
+def medians(row: list[Tensor]) -> list[float]:
+    return [errors.median().item() for errors in row]
 
 
 def show(table: dict[str, list[float]], rows: int) -> None:
@@ -142,11 +105,9 @@ def on_mixtures(options: argparse.Namespace) -> None:
         single = mixture_denoiser(*(part.float() for part in parts))
         exact = mixture_denoiser(*parts)
         known = normal(options.seed + 1, Purpose.START, torch.arange(32), tuple(parts[1].shape[1:]))
-        best = min(fitted(Judge(single, known, follow(exact, known.double(), SIGMA_MAX))), key=lambda trial: trial[0])[
-            1
-        ]
+        best = fitted(Judge(single, known, follow(exact, known.double(), SIGMA_MAX)))
         peers["tintype, fitted to 32 others"] = own(best)
-        table = compare(peers, single, noise, {}, exact)
+        table = {name: rms(row) for name, row in compare(peers, single, noise, {}, exact).items()}
         print(f"\n{world}: RMS error of {options.num} pictures")
         show(table, options.rows)
         for name, row in table.items():
@@ -154,31 +115,6 @@ def on_mixtures(options: argparse.Namespace) -> None:
             squares[name] = [total + error**2 / len(worlds) for total, error in zip(before, row, strict=True)]
     print("\nall mixtures together")
     show({name: [math.sqrt(total) for total in row] for name, row in squares.items()}, options.rows)
-
-
-class Judge(NamedTuple):
-    """Pictures of a model, or of a mixture, that a sampler is to come close to."""
-
-    denoise: Denoise
-    noise: Tensor
-    truth: Tensor  # after 500 evaluations, or exactly
-
-    def errors(self, chosen: SampleConfig, num: int) -> Tensor:
-        """RMS distance of each picture after so many evaluations."""
-        made, _ = own(chosen)(self.denoise, self.noise, num)
-        return (made.double() - self.truth.double()).flatten(1).square().mean(1).sqrt()
-
-
-def of_model(pipeline: Pipeline, options: argparse.Namespace, first: int) -> Judge:
-    """The guided denoiser of a model for some captions, and its pictures after 500 evaluations."""
-    texts = [caption for caption, _ in captions(options.num, first)]
-    request = pipeline.request(texts, seeds=options.seed, guidance=options.guidance)
-    denoise = pipeline.denoise(request)
-    shape = (pipeline.config.net.channels, request.height, request.width)
-    noise = normal(first, Purpose.START, torch.arange(len(texts)), shape).to(pipeline.device)
-    return Judge(
-        denoise, noise, sample(SAMPLERS["unipc"], denoise, SIGMA_MAX * noise, log_snr_sigmas(500, SIGMA_MIN, SIGMA_MAX))
-    )
 
 
 def loaded(options: argparse.Namespace) -> Pipeline:
@@ -189,51 +125,63 @@ def loaded(options: argparse.Namespace) -> Pipeline:
 
 def on_model(options: argparse.Namespace) -> None:
     pipeline = loaded(options)
-    denoise, noise, truth = of_model(pipeline, options, 1_000_003)
-    peers = {"tintype, default": own(), **all_peers()}
+    judge = of_model(pipeline, options.num, OTHERS, options.seed, options.guidance, options.keep)
+    wanted = options.only.split("|")
+    # All from SIGMA_MAX.
+    others = {n: p for n, p in all_peers().items() if "flow" not in n and any(part in n for part in wanted)}
+    peers = {"tintype, default": own(), **others}
     if pipeline.config.sample != OWN:
         peers = {"tintype, the model's own settings": own(pipeline.config.sample), **peers}
-    same_start = {name: peer for name, peer in peers.items() if "flow" not in name}  # all from SIGMA_MAX
-    wanted = options.only.split("|")
-    same_start = {
-        name: peer
-        for name, peer in same_start.items()
-        if name.startswith("tintype") or any(part in name for part in wanted)
-    }
-    table = compare(same_start, denoise, noise, {SIGMA_MAX: truth}, denoise)
-    print(f"{options.model}: RMS distance to its own pictures after 500 evaluations, {options.num} captions")
-    show(table, options.rows)
+    table = compare(peers, judge.denoise, judge.noise, {SIGMA_MAX: judge.truth}, judge.denoise)
+    for what, of in (("RMS", rms), ("median", medians)):
+        print(f"\n{options.model}: {what} distance to its own pictures after 500 evaluations, {options.num} captions")
+        show({name: of(row) for name, row in table.items()}, options.rows)
 
 
-def fitted(judge: Judge) -> Iterator[tuple[float, SampleConfig]]:
-    """Every choice of grid for `unipc`, and how good it is: the mean logarithm of the errors.
+def fitted(judge: Judge, told: Callable[[str], None] = lambda line: None) -> SampleConfig:
+    """The grid for `unipc` that is best: from the default on, each better neighbor of center and spread in turn.
 
-    The mean of logarithms, since a few pictures that end as another picture would decide a mean of squares.
+    Good is half the logarithm of the errors, on average, and half that of their RMS: the first alone would not mind a
+    few pictures that end as another picture, the second nothing else.
     """
-    choices = [replace(OWN, grid="log_snr")]
-    choices += [replace(OWN, grid_center=center, grid_spread=spread) for center in CENTERS for spread in SPREADS]
-    for chosen in choices:
-        score = statistics.fmean(float(judge.errors(chosen, num).clamp_min(1e-9).log().mean()) for num in BUDGETS)
-        yield score, chosen
+    known: dict[SampleConfig, float] = {}
+
+    def score(chosen: SampleConfig) -> float:
+        if chosen not in known:
+            errors = [judge.errors(chosen, num).clamp_min(1e-9) for num in BUDGETS]
+            logs = statistics.fmean(float(e.log().mean()) for e in errors)
+            known[chosen] = (logs + statistics.fmean(map(math.log, rms(errors)))) / 2
+            told(f"{named(chosen):32} {math.exp(known[chosen]):.4f}, geometric mean {math.exp(logs):.4f}")
+        return known[chosen]
+
+    best = OWN
+    while True:
+        column, row = CENTERS.index(best.grid_center), SPREADS.index(best.grid_spread)
+        near = [
+            replace(best, grid_center=CENTERS[c], grid_spread=SPREADS[r])
+            for c in range(max(0, column - 1), min(len(CENTERS), column + 2))
+            for r in range(max(0, row - 1), min(len(SPREADS), row + 2))
+        ]
+        ahead = min(near, key=score)
+        if score(ahead) >= score(best):
+            break
+        best = ahead
+    return min([best, replace(OWN, grid="log_snr")], key=score)
 
 
 def on_grids(options: argparse.Namespace) -> None:
     """Fit a grid to a model on some captions, and look at others whether it is better than the default."""
     pipeline = loaded(options)
-    judge = of_model(pipeline, options, 2_000_003)
-    trials = []
-    for score, chosen in fitted(judge):
-        trials.append((score, chosen))
-        print(f"{named(chosen):32} geometric mean of the errors {math.exp(score):.4f}", flush=True)
-    best = min(trials, key=lambda trial: trial[0])[1]
-    others = of_model(pipeline, options, 1_000_003)
+    judge = of_model(pipeline, options.num, FITTED, options.seed, options.guidance, options.keep)
+    best = fitted(judge, lambda line: print(line, flush=True))
+    others = of_model(pipeline, options.num, OTHERS, options.seed, options.guidance, options.keep)
     won = []
     for num in BUDGETS:
         before, after = others.errors(OWN, num), others.errors(best, num)
         won.append(float((after / before).log().mean()))
         print(
             f"other captions, {num:2} evaluations: median {before.median():.4f} -> {after.median():.4f}, "
-            f"RMS {before.square().mean().sqrt():.4f} -> {after.square().mean().sqrt():.4f}"
+            f"RMS {rms([before])[0]:.4f} -> {rms([after])[0]:.4f}"
         )
     if not options.save:
         return
@@ -301,6 +249,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6, help="peers to show, best first")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--save", action="store_true", help="grids: keep the best in the config.json of a model folder")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of pictures after 500 evaluations, used again")
     parser.add_argument("--device")
     options = parser.parse_args()
     options.num = options.num or (512 if options.what == "mixtures" else 32)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import re
 import statistics
@@ -113,6 +114,29 @@ async def gauges(http: httpx.AsyncClient) -> tuple[float, float]:
     return float(found[0][1]) if found[0] else -1, float(found[1][1]) if found[1] else -1
 
 
+def processor_seconds(pid: int) -> float:
+    """What a process has used of all processors so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def sixteen(load: Load, pid: int) -> dict[str, Any]:
+    """Sixteen requests one after another, then together: seconds by the clock, and of processor time of the server."""
+    clock, processor = [time.perf_counter()], [processor_seconds(pid)]
+    for _ in range(TOGETHER):
+        await load.make()
+    clock.append(time.perf_counter())
+    processor.append(processor_seconds(pid))
+    await asyncio.gather(*(load.make() for _ in range(TOGETHER)))
+    clock.append(time.perf_counter())
+    processor.append(processor_seconds(pid))
+    rows = {}
+    for name, (start, middle, end) in (("clock", clock), ("processor", processor)):
+        rows[name] = f"{middle - start:.2f} s and {end - middle:.2f} s"
+        rows[f"{name} ratio"] = f"{(end - middle) / (middle - start):.3f}"
+    return rows
+
+
 async def heartbeats(late: list[float]) -> None:
     """How late an event loop without work is on this machine at the same time: what the server cannot be blamed for."""
     while True:
@@ -195,18 +219,7 @@ async def measure(url: str, pid: int, options: argparse.Namespace) -> dict[str, 
         idle = subprocess.Popen(
             [sys.executable, __file__, "--idle"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        ratios = []
-        for _ in range(options.repeats):
-            start = time.perf_counter()
-            for _ in range(TOGETHER):
-                await load.make()
-            one_by_one = time.perf_counter() - start
-            start = time.perf_counter()
-            await asyncio.gather(*(load.make() for _ in range(TOGETHER)))
-            together = time.perf_counter() - start
-            ratios.append({"one_by_one": round(one_by_one, 3), "together": round(together, 3),
-                           "ratio": round(together / one_by_one, 3)})  # fmt: skip
-        result["sixteen"] = ratios
+        result["sixteen"] = [await sixteen(load, pid) for _ in range(options.repeats)]
         best = 0.0
         for clients in CLIENTS:
             answers, seconds = await for_seconds(load, clients, options.seconds)

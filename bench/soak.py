@@ -1,11 +1,12 @@
 """Kill training at random moments, again and again: it must end exactly as if it had been left alone.
 
-    python bench/soak.py [--kills 200] [--images 800] [--seed 0]
+    python bench/soak.py [--kills 200] [--images 800] [--minutes 30] [--seed 0]
 
 Trains a tiny model on drawn pictures, saving about every `--interval` seconds, once undisturbed and then with `kill -9`
 at random moments until all kills are spent, run after run. Exit code 1 if a final weight, average or optimizer state
-differs in one bit, a checkpoint is left that does not verify, or more than one interval of work is lost. Processes are
-forked from one that has imported everything, so that time is spent on training. Unix only.
+differs in one bit, a checkpoint is left that does not verify, or more than one interval of work is lost. After
+`--minutes` no more are killed, and the last run goes on to its end. Processes are forked from one that has imported
+everything, so that time is spent on training. Unix only.
 """
 
 from __future__ import annotations
@@ -126,8 +127,9 @@ def lost_seconds(before: Attempt, run: Path, batch_size: int) -> float:
     return before.lasted - min(reached) if reached else 0.0
 
 
-def soak(folder: Path, kills: int, images: int, interval: float, seed: int) -> dict[str, object]:
+def soak(folder: Path, kills: int, images: int, interval: float, minutes: float, seed: int) -> dict[str, object]:
     """Run it all in `folder`; returns what was found."""
+    start = time.monotonic()
     PRESETS["nano"] = tiny
     prepare.bf16_is_faster = lambda device: False  # takes time, and the same answer serves all
     write_shapes(folder / "data", 40, seed=1)
@@ -143,22 +145,24 @@ def soak(folder: Path, kills: int, images: int, interval: float, seed: int) -> d
     steps_last = 0.6 * (straight.passed[-1][0] - straight.passed[0][0])
     expected, chance = digest(base.out), random.Random(seed)
     left, num_runs, worst, damaged, differing, before_first = kills, 0, 0.0, 0, 0, 0
-    while left:
+    while left and time.monotonic() - start < 60 * minutes:
         num_runs += 1
         request = replace(base, out=folder / f"killed-{num_runs}")
         done = False
         while not done:
             in_steps = chance.random() < IN_STEPS
             limit = steps_last if in_steps else straight.lasted - steps_last
-            ended = attempt(request, chance.uniform(0.0, limit) if left else None, in_steps=in_steps)
+            enough = left == 0 or time.monotonic() - start > 60 * minutes
+            ended = attempt(request, None if enough else chance.uniform(0.0, limit), in_steps=in_steps)
             done = not ended.killed
             left -= ended.killed
             damaged += sum(not checkpoint.is_whole(place) for place in checkpoint.checkpoints(request.out))
-            before_first += not ended.passed
+            before_first += ended.killed and not ended.passed
             worst = max(worst, lost_seconds(ended, request.out, 4) if ended.killed else 0.0)
         differing += digest(request.out) != expected
     return {
-        "kills": kills,
+        "kills": kills - left,
+        "minutes": round((time.monotonic() - start) / 60, 1),
         "runs": num_runs,
         "seconds_of_a_run": round(straight.lasted, 2),
         "killed_before_the_first_step": before_first,
@@ -175,10 +179,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--interval", type=float, default=0.3, help="seconds between checkpoints")
     parser.add_argument("--slack", type=float, default=2.0, help="seconds that a save itself may take")
+    parser.add_argument("--minutes", type=float, default=30, help="of killing, at most")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = soak(Path(folder), options.kills, options.images, options.interval, options.seed)
+        found = soak(Path(folder), options.kills, options.images, options.interval, options.minutes, options.seed)
     print(json.dumps(found))
     lost = float(str(found["most_seconds_lost"])) > options.interval + options.slack
     sys.exit(bool(found["runs_that_ended_differently"] or found["damaged_checkpoints"] or lost))

@@ -1,8 +1,11 @@
-"""What training costs besides forward, backward and optimizer; what a save costs; what a second process brings.
+"""What training costs besides forward, backward and optimizer; a save; a second process; how well `--time` is kept.
 
     python bench/training.py overhead [--images 960]     shares of a real run of the preset nano on drawn pictures
     python bench/training.py saves [--rounds 8]          steps with and without a save among them, in turns
-    python bench/training.py processes [--rounds 5]      one process with all cores, two that share them, in turns
+    python bench/training.py processes [--rounds 8] [--bf16] [--batch-size N]
+                                                         one process with all cores, two that share them, in turns
+    python bench/training.py time [--minutes 20]         a run with that budget, and how long it took
+    python bench/training.py time --run RUN              the same of a run trained with `--time` in one go
 
 Each ratio is of times taken in one run, so that a machine that is shared slows both sides.
 """
@@ -21,6 +24,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,8 @@ from tintype.data.shapes import write_shapes
 from tintype.denoiser import Denoiser
 from tintype.train.distributed import joined, quiet
 from tintype.train.ema import PowerEma
-from tintype.train.log import Display, Log
+from tintype.train.folder import LOG
+from tintype.train.log import Display, Log, read_log
 from tintype.train.machine import keep_memory
 from tintype.train.optim import Optimizers
 from tintype.train.run import TrainRequest, train
@@ -44,6 +49,7 @@ from tintype.train.session import Session
 from tintype.train.trainer import Trainer
 
 STEPS = 10  # of a round
+TURN = 4  # steps of a round of `processes`, where turns that are near each other in time compare best
 
 
 def timed(spent: dict[str, float], name: str, owner: type, method: str) -> None:
@@ -87,9 +93,10 @@ def overhead(images: int) -> dict[str, float]:
     return {**shares, "overhead": 1 - work, "images_per_second": images / total}
 
 
-def nano_trainer(**more: Any) -> Trainer:
+def nano_trainer(batch_size: int | None = None, **more: Any) -> Trainer:
     torch.manual_seed(0)
     config = PRESETS["nano"]()
+    config = replace(config, train=replace(config.train, batch_size=batch_size or config.train.batch_size))
     return Trainer(Denoiser(config), MadeUp(config), config, torch.device("cpu"), **more)
 
 
@@ -130,75 +137,154 @@ def saves(rounds: int) -> dict[str, float]:
     }
 
 
-def worker(rounds: int) -> None:
-    """One process of `processes`: images per second, with and without the sum over processes."""
+def worker(batch_size: int | None, bf16: bool) -> None:
+    """One process of `processes`: for every line on its input it makes TURN steps, and says what they took.
+
+    A line `apart` leaves the sum over processes out.
+    """
     keep_memory()
+    spent: dict[str, float] = defaultdict(float)
+    timed(spent, "optimizer", Optimizers, "step")
+    timed(spent, "optimizer", PowerEma, "update")
     with joined(torch.device("cpu")) as world:
-        trainer = nano_trainer(world=world)
+        trainer = nano_trainer(batch_size, world=world, bf16=bf16)
         steps = trainer.steps(2**62)
         seconds_of(3, steps)
-        together, apart = [], []
-        for _ in range(rounds):
+        print("ready", flush=True)
+        for line in sys.stdin:
+            spent.clear()
             world.wait()
-            together.append(STEPS * trainer.config.train.batch_size / seconds_of(STEPS, steps))
-            if world.size > 1:
-                with quiet(trainer._module, True):
-                    apart.append(STEPS * trainer.config.train.batch_size / seconds_of(STEPS, steps))
-        if world.is_main:
-            print(json.dumps({"together": together, "apart": apart}))
+            used = time.process_time()
+            with quiet(trainer._module, line.strip() == "apart"):
+                seconds = seconds_of(TURN, steps)
+            row = {"seconds": seconds, "cpu": time.process_time() - used, "optimizer": spent["optimizer"]}
+            print(json.dumps(row), flush=True)
 
 
-def start_workers(num: int, rounds: int, cores: int) -> dict[str, list[float]]:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    processes = []
-    for rank in range(num):
-        more = {"RANK": rank, "WORLD_SIZE": num, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        threads = {"OMP_NUM_THREADS": max(1, cores // num)}
-        environment = {**os.environ, **{name: str(value) for name, value in {**more, **threads}.items()}}
-        command = [sys.executable, __file__, "worker", "--rounds", str(rounds)]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
-    said = [process.communicate()[0] for process in processes]
-    found: dict[str, list[float]] = json.loads(said[0])
-    return found
+class Workers:
+    """Processes that train together, each with its share of the cores, and only when told."""
+
+    def __init__(self, num: int, cores: int, options: list[str]) -> None:
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            port = held.getsockname()[1]
+        self.processes = []
+        for rank in range(num):
+            place = {"RANK": rank, "WORLD_SIZE": num, "LOCAL_RANK": rank}
+            more = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": max(1, cores // num)}
+            environment = {**os.environ, **{name: str(value) for name, value in {**place, **more}.items()}}
+            self.processes.append(
+                subprocess.Popen(
+                    [sys.executable, __file__, "worker", *options],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env=environment,
+                )
+            )
+
+    def read(self) -> list[str]:
+        """A line of each."""
+        return [process.stdout.readline() for process in self.processes if process.stdout is not None]
+
+    def steps(self, how: str) -> dict[str, float]:
+        """What TURN steps took: the seconds of the slowest, and the processor time of all."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{how}\n")
+            process.stdin.flush()
+        rows = [json.loads(line) for line in self.read()]
+        return {
+            "seconds": max(row["seconds"] for row in rows),
+            "cpu": sum(row["cpu"] for row in rows),
+            "optimizer": max(row["optimizer"] for row in rows),
+        }
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.communicate()
 
 
-def processes(rounds: int) -> dict[str, float]:
-    """Images per second of one process that has all cores, and of two that have half each; turn by turn."""
+def processes(rounds: int, batch_size: int | None, bf16: bool) -> dict[str, float]:
+    """One process that has all cores, and two that have half each, of the same global batch; turn by turn.
+
+    Ratios are medians of the ratios of the rounds. A loss is in seconds of a step of two processes: that of the sum
+    over processes, and that of the optimizer and averages, which both compute.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    one: list[float] = []
-    two: list[float] = []
-    apart: list[float] = []
-    for _ in range(2):
-        one += start_workers(1, rounds, cores)["together"]
-        found = start_workers(2, rounds, cores)
-        two, apart = two + found["together"], apart + found["apart"]
-    one_rate, two_rate, apart_rate = (statistics.median(rates) for rates in (one, two, apart))
+    options = [*(["--bf16"] if bf16 else []), *(["--batch-size", str(batch_size)] if batch_size else [])]
+    one, two = Workers(1, cores, options), Workers(2, cores, options)
+    one.read(), two.read()  # ready
+    rows = []
+    for number in range(rounds):
+        turns = [("one", one, "together"), ("two", two, "together"), ("apart", two, "apart")]
+        found = {name: who.steps(how) for name, who, how in (turns if number % 2 else turns[::-1])}
+        rows.append(found)
+    one.close(), two.close()
+
+    def median(value: Callable[[dict[str, dict[str, float]]], float]) -> float:
+        return statistics.median(value(row) for row in rows)
+
     return {
         "cores": cores,
-        "one_process": one_rate,
-        "two_processes": two_rate,
-        "two_processes_without_the_sum": apart_rate,
-        "ratio": two_rate / one_rate,
-        "ratio_without_the_sum": apart_rate / one_rate,
+        "rounds": rounds,
+        "step_of_one": median(lambda row: row["one"]["seconds"] / TURN),
+        "step_of_two": median(lambda row: row["two"]["seconds"] / TURN),
+        "ratio": median(lambda row: row["one"]["seconds"] / row["two"]["seconds"]),
+        "ratio_without_the_sum": median(lambda row: row["one"]["seconds"] / row["apart"]["seconds"]),
+        "lost_in_the_sum": median(lambda row: (row["two"]["seconds"] - row["apart"]["seconds"]) / TURN),
+        "optimizer_of_one": median(lambda row: row["one"]["optimizer"] / TURN),
+        "optimizer_of_two": median(lambda row: row["two"]["optimizer"] / TURN),
+        "processor_time_of_one": median(lambda row: row["one"]["cpu"] / TURN),
+        "processor_time_of_two": median(lambda row: row["two"]["cpu"] / TURN),
+        "processor_time_without_the_sum": median(lambda row: row["apart"]["cpu"] / TURN),
     }
+
+
+def kept_time(run: Path) -> dict[str, float]:
+    """How well a run that was trained with `--time`, and not stopped on the way, kept to it: from its log."""
+    rows = read_log(run / LOG)
+    planned = [row["planned"] for row in rows if "planned" in row]
+    ended = [row["ended"] for row in rows if "ended" in row]
+    if not planned or not ended:
+        sys.exit(f"{run} was not trained with --time from start to end in one go")
+    asked, seconds = planned[-1]["asked_seconds"], ended[-1]["seconds"]
+    return {
+        "asked_seconds": asked,
+        "expected_seconds": planned[-1]["seconds"],
+        "seconds": seconds,
+        "share_of_what_was_asked": seconds / asked,
+    }
+
+
+def time_budget(minutes: float) -> dict[str, float]:
+    """Train the preset nano on drawn pictures for `minutes`."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_shapes(Path(folder) / "data", 2000)
+        out = Path(folder) / "run"
+        train(TrainRequest(data=Path(folder) / "data", out=out, minutes=minutes, text="learned"), Console(stderr=True))
+        return kept_time(out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What training costs besides the arithmetic.")
-    parser.add_argument("what", choices=("overhead", "saves", "processes", "worker"))
+    parser.add_argument("what", choices=("overhead", "saves", "processes", "time", "worker"))
     parser.add_argument("--images", type=int, default=960)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--bf16", action="store_true", help="of `processes`: compute in bfloat16")
+    parser.add_argument("--batch-size", type=int, help="of `processes`: pictures of a step (those of the preset)")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--run", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.what == "worker":
-        worker(options.rounds)
+        worker(options.batch_size, options.bf16)
         return
     measures: dict[str, Callable[[], dict[str, float]]] = {
         "overhead": lambda: overhead(options.images),
         "saves": lambda: saves(options.rounds),
-        "processes": lambda: processes(options.rounds),
+        "processes": lambda: processes(options.rounds, options.batch_size, options.bf16),
+        "time": lambda: kept_time(options.run) if options.run else time_budget(options.minutes),
     }
     result = measures[options.what]()
     if options.json:

@@ -4,7 +4,8 @@
     python dev/ship.py RUN shapes --scores scores.json --steps 16 --guidance 2 --data "Drawn by tintype shapes."
 
 Weights are stored as float16, half the size; they are loaded as float32. The model card of the run is kept, with the
-caption accuracy put in and the steps and guidance that it was measured with made the model's own.
+caption accuracy put in and the steps and guidance that it was measured with made the model's own. Other settings of
+sampling stay as they are in a model that is shipped anew.
 """
 
 from __future__ import annotations
@@ -73,11 +74,15 @@ def main() -> None:
 
     found = models.find(options.run)
     config: Config = models.read_config(found)
-    config = replace(config, sample=replace(config.sample, steps=options.steps, guidance=options.guidance))
+    folder = Path(models.__file__).parent / options.name
+    # A grid that was fitted to the shipped model stays its own.
+    own = (
+        Config.from_json((folder / models.CONFIG).read_text("utf-8")) if (folder / models.CONFIG).is_file() else config
+    )
+    config = replace(config, sample=replace(own.sample, steps=options.steps, guidance=options.guidance))
     scores = json.loads(options.scores.read_text(encoding="utf-8"))["shares"]
     card = card_of(options, accuracy(scores, options.steps, options.guidance))
 
-    folder = Path(models.__file__).parent / options.name
     folder.mkdir(exist_ok=True)
     weights = {name: weight.half() for name, weight in models.read_weights(found).items()}
     checkpoint.write_tensors(folder / models.WEIGHTS, weights)

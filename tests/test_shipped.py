@@ -12,6 +12,7 @@ from tintype.cli import main
 from tintype.data.shapes import Scene, Thing
 from tintype.data.shapes_check import check_picture
 from tintype.pipeline import Pipeline
+from tintype.starting import sigmas_of
 
 ASKED = {
     "a red circle left of a blue square": Scene(
@@ -44,6 +45,15 @@ def test_another_caption_does_not_fit_the_picture(pipeline: Pipeline) -> None:
     pictures = pipeline.generate(list(ASKED), seeds=range(len(ASKED)))
     scenes = list(ASKED.values())
     assert not any(check_picture(picture, scenes[index - 1]).all for index, picture in enumerate(pictures))
+
+
+@pytest.mark.parametrize("steps", [8, 12, 16, 20])
+def test_its_interval_saves_a_quarter_of_what_plain_guidance_asks(pipeline: Pipeline, steps: int) -> None:
+    request = pipeline.request("a red circle", steps=steps, guidance=3.0)
+    low, high = request.interval
+    levels = sigmas_of(request, pipeline.config.noise)[:-1]
+    guided = int(((low <= levels) & (levels <= high)).sum())  # asked for twice: tests/test_pipeline.py counts
+    assert steps + guided <= 0.75 * (2 * steps)
 
 
 def test_the_first_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

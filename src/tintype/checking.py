@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from tintype import options
 from tintype.config import DataConfig, TextConfig, check_data
 from tintype.data.check import checking
 from tintype.data.report import Report, show, to_json, to_text
+
+SHOWN_SECONDS = 0.1  # between two looks of the bar: more would cost a good part of reading a picture
 
 
 def check(args: Namespace) -> int:
@@ -51,10 +54,13 @@ def _checked(args: Namespace) -> Report:
     columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
+        shown = 0.0
         while True:
             try:
                 done, total = next(progress)
             except StopIteration as end:
                 report: Report = end.value
                 return report
-            bar.update(task, completed=done, total=total)
+            if done == total or time.monotonic() - shown >= SHOWN_SECONDS:
+                shown = time.monotonic()
+                bar.update(task, completed=done, total=total)

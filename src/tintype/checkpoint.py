@@ -11,7 +11,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors.torch
@@ -22,8 +23,62 @@ from tintype.errors import CheckpointError, NotFiniteError
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
+SHARDED_FORMAT = 2  # likewise, where several processes wrote shards
+SHARD = "shard-"  # begins the names of their files
 _STEP = re.compile(r"step-(\d{8,})")
 _LEFTOVER = re.compile(r"\..+\.(tmp|old)-\d+")
+
+
+class Building:
+    """A checkpoint in the making: the files that were put into its temporary folder so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, dict[str, object]] = {}
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, and flush it to disk. Raises OSError."""
+        self.files[name] = _write_synced(self.folder / name, content)
+
+    def write_part(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write `NAME.safetensors`, and flush it to disk. Raises OSError."""
+        self.write(f"{name}.safetensors", _pack(tensors))
+
+    def take_in(self, name: str) -> None:
+        """Count a file in that others have put into the folder, as it lies on the disk. Raises OSError."""
+        path = self.folder / name
+        with path.open("rb") as file:
+            self.files[name] = {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+@contextmanager
+def building(folder: Path, size: int, *, form: int = FORMAT) -> Iterator[Building]:
+    """A `with` block that fills a temporary folder, which then appears as `folder`, or not at all if the block raises.
+
+    size: bytes that must be free. An older folder of that name is replaced. Raises CheckpointError if the disk refuses;
+    what was there is then as it was.
+    """
+    made = Building(temporary_of(folder))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _require_space(folder.parent, size)
+        shutil.rmtree(made.folder, ignore_errors=True)
+        made.folder.mkdir()
+        yield made
+        made.write(MANIFEST, (json.dumps({"format": form, "files": made.files}, indent=2) + "\n").encode())
+        _sync_folder(made.folder)
+        _move_into_place(made.folder, folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {folder}: {_reason(error)}; free some space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(made.folder, ignore_errors=True)
+
+
+def temporary_of(folder: Path) -> Path:
+    """Where `building` builds a folder."""
+    return folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
 
 
 def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
@@ -33,27 +88,12 @@ def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], texts: M
     disk refuses; what was there is then as it was.
     """
     for part, tensors in parts.items():
-        _require_finite(part, tensors)
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _require_space(folder.parent, parts)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        files = {}
+        require_finite(part, tensors)
+    with building(folder, sum(tensor.nbytes for tensors in parts.values() for tensor in tensors.values())) as made:
         for name, text in texts.items():
-            files[name] = _write_synced(temporary / name, text.encode())
+            made.write(name, text.encode())
         for part, tensors in parts.items():
-            files[f"{part}.safetensors"] = _write_synced(temporary / f"{part}.safetensors", _pack(tensors))
-        manifest = json.dumps({"format": FORMAT, "files": files}, indent=2) + "\n"
-        _write_synced(temporary / MANIFEST, manifest.encode())
-        _sync_folder(temporary)
-        _move_into_place(temporary, folder)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(
-            f"cannot write {folder}: {_reason(error)}; free some space or choose another folder"
-        ) from error
+            made.write_part(part, tensors)
 
 
 def load_parts(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Tensor]]:
@@ -77,8 +117,14 @@ def verify(folder: Path) -> None:
 
 
 def part_names(folder: Path) -> list[str]:
-    """The parts that a checkpoint has. Raises CheckpointError."""
-    return [name.removesuffix(".safetensors") for name in _read_manifest(folder) if name.endswith(".safetensors")]
+    """The parts that a checkpoint has as whole files. Raises CheckpointError."""
+    names = [name.removesuffix(".safetensors") for name in _read_manifest(folder) if name.endswith(".safetensors")]
+    return [name for name in names if not name.startswith(SHARD)]
+
+
+def is_sharded(folder: Path) -> bool:
+    """Whether some parts of a checkpoint are shared out over several files. Raises CheckpointError."""
+    return any(name.startswith(SHARD) for name in _read_manifest(folder))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -89,9 +135,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"cannot read {path}: {_reason(error)}") from None
 
 
+def require_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise NotFiniteError, naming the first, if a tensor is not finite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NotFiniteError(f"{part}: {name} is not finite, so nothing was saved; train with a lower --lr")
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write one safetensors file, whole or not at all. Raises NotFiniteError, CheckpointError."""
-    _require_finite(path.stem, tensors)
+    require_finite(path.stem, tensors)
     write_bytes(path, _pack(tensors))
 
 
@@ -164,14 +217,7 @@ def clean(run: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _require_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NotFiniteError(f"{part}: {name} is not finite, so nothing was saved; train with a lower --lr")
-
-
-def _require_space(folder: Path, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
-    size = sum(tensor.nbytes for tensors in parts.values() for tensor in tensors.values())
+def _require_space(folder: Path, size: int) -> None:
     if shutil.disk_usage(folder).free < 1.1 * size:
         raise OSError(f"not enough free space for {size / 1e6:.0f} MB")
 
@@ -249,7 +295,7 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
         raise CheckpointError(f"{folder} is not a checkpoint: no readable {MANIFEST} ({_reason(error)})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{path} is damaged; use another checkpoint") from None
-    if form != FORMAT:
+    if form not in (FORMAT, SHARDED_FORMAT):
         raise CheckpointError(f"{path} is of format {form}; it needs another version of Tintype")
     for name in entries:
         if Path(name).name != name:

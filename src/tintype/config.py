@@ -109,7 +109,7 @@ class SampleConfig:
     grid_center: float = 0.7  # sigma around which the steps of a grid are, at the resolution of training
     grid_spread: float = 1.1  # how widely: 1 is even in flow time; the wider, the more even in ln sigma
     guidance: float = 3.0
-    guidance_min: float = 0.4  # guidance acts on noise levels between these two
+    guidance_min: float = 0.5  # guidance acts on noise levels between these two
     guidance_max: float = 10.0
 
 

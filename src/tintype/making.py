@@ -125,6 +125,8 @@ def _say(message: str) -> None:
 
 
 def _read(path: Path | None) -> Image.Image | None:
+    if path is not None and not path.exists():
+        raise DataError(f"{path}: there is no such file")
     try:
         return None if path is None else read_picture(path)
     except PictureError as error:

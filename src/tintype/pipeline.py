@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import TypeVar, Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from PIL import Image
@@ -24,10 +25,18 @@ from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.nets.conditioning import Conditioning
 from tintype.receipt import Receipt, clean, receipts_of
 from tintype.request import Options, Request, make_request
-from tintype.starting import led_back, mixed_noise, noise_of, own_noise, sigmas_of, start_of
+from tintype.starting import Again, noise_of, sigmas_of, start_of, steps_again
 
-T = TypeVar("T")
 Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
+
+
+class Course(NamedTuple):
+    """How a request is worked on: a sampler that has not begun, and what turns the network's answers into its own."""
+
+    coroutine: Coroutine  # asks, is answered, returns x0 [B, C, H, W]
+    denoise: Denoise  # what it asks
+    total: int  # steps
+    at: Callable[[], int] | None = None  # the step that is asked about; None: each question is one
 
 
 class Pipeline:
@@ -148,39 +157,29 @@ class Pipeline:
         channels, sigma = self.config.net.channels, sigmas[0].item()
         x0 = None if request.init_image is None else self._encoded(request.init_image)
         if request.invert is not None and x0 is not None:
-            return (yield from self._run_again(request, texts, x0))
+            again = self._again(request, x0)
+            return (yield from steps_again(again, self._denoise(again.known, texts), self._denoise(request, texts)))
         x = start_of(noise_of(request, channels).to(self.device), sigma, x0)
         return (yield from steps_of(sampler, self._denoise(request, texts), x, sigmas, self._randn(request)))
 
-    def _run_again(self, request: Request, texts: Texts, x0: Tensor) -> Generator[Step, None, Tensor]:
-        """Lead x0 [1, C, H, W] back to noise as what it is said to show, and develop that as the request says.
+    def course(self, request: Request, given: Given) -> Course:
+        """The same path for who answers the questions of several requests at once: nothing is asked yet.
 
-        A picture without any noise is nothing that the network ever saw: known static is put on it first. What the
-        network cannot tell of the picture behind that is put back in the end.
+        given: what to ask in place of this pipeline's network; a guide is not asked.
         """
-        known = replace(request, captions=(request.invert or "",) * len(request), captions_to=(), mask=None)
-        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
-        levels, num = sigmas[:-1], num_evaluations(sampler, sigmas)
-        static = own_noise(request, self.config.net.channels).to(self.device)
-        back = led_back(self._denoise(known, texts), start_of(static, levels[-1].item(), x0), levels)
-        found, seen = yield from _renumbered(back, 0, len(levels) + num)
-        noise = mixed_noise(request, (found / levels[0]).cpu()).to(self.device)
-        steps = steps_of(sampler, self._denoise(request, texts), levels[0] * noise, sigmas, self._randn(request))
-        made = yield from _renumbered(steps, len(levels), len(levels) + num)
-        return made + (x0 - seen) * self._painted(request)
-
-    def coroutine(self, request: Request) -> tuple[Coroutine, int]:
-        """The same path for who answers the questions of several requests at once: a sampler that has not begun yet,
-        and how many questions it will ask. `denoise` with a `given` turns the network's answers into its answers.
-
-        Raises ConfigError for `invert`, which asks about two captions in turn.
-        """
-        if request.invert is not None:
-            raise ConfigError("a picture to invert cannot be worked on together with others")
-        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
         x0 = None if request.init_image is None else self._encoded(request.init_image)
+        denoise, randn = self.denoise(request, given), self._randn(request)
+        if request.invert is not None and x0 is not None:
+            again = self._again(request, x0)
+            ways = self.denoise(again.known, given), denoise
+            asked: Denoise = lambda x, sigma: ways[again.forth](x, sigma)  # noqa: E731
+            return Course(again.coroutine(), asked, again.total, lambda: again.index)
+        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
         x = start_of(noise_of(request, self.config.net.channels).to(self.device), sigmas[0].item(), x0)
-        return sampler(x, sigmas, self._randn(request)), num_evaluations(sampler, sigmas)
+        return Course(sampler(x, sigmas, randn), denoise, num_evaluations(sampler, sigmas))
+
+    def _again(self, request: Request, x0: Tensor) -> Again:
+        return Again(request, self.config.noise, x0, self._painted(request), self._randn(request))
 
     def denoise(self, request: Request, given: Given | None = None) -> Denoise:
         """The denoiser of a request, with guidance and mask applied; each text is read once, here.
@@ -189,7 +188,7 @@ class Pipeline:
         """
         if given is None:
             return self._denoise(request, self._read(texts_of(request)))
-        asking = one_after_another(lambda captions: given(self.encode(captions)))
+        asking = one_after_another(cache(lambda captions: given(self.encode(captions))))
         return self._masked(request, answering(asking, request))
 
     @torch.no_grad()
@@ -250,19 +249,14 @@ class Pipeline:
         return self.codec.encode(pixels_of(picture).to(self.device))
 
 
-def _renumbered(stream: Generator[Step, None, T], first: int, total: int) -> Generator[Step, None, T]:
-    """The steps of one part of a longer way."""
-    while True:
-        try:
-            step = next(stream)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        yield step._replace(index=first + step.index, total=total)
-
-
 def _device(device: torch.device | str | None) -> torch.device:
     try:
-        return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise ConfigError(f"device must be cpu, cuda, cuda:N or mps, not {device!r}") from None
+    if found.type not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"device must be cpu, cuda, cuda:N or mps, not {device!r}")
+    num = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(found.type, 1)
+    if (found.index or 0) >= num:
+        raise ConfigError(f"PyTorch finds no {found} here; leave the device out, or ask `tintype doctor`")
+    return found

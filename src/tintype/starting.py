@@ -1,8 +1,9 @@
-"""Where the pictures of a request start: noise levels, starting noise, an init image with noise on it."""
+"""Where the pictures of a request start: noise levels, starting noise, an init image with noise on it or led back."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from tintype.config import NoiseConfig
 from tintype.diffusion.inversion import invert
 from tintype.diffusion.noise import Purpose, add_noise, normal, slerp
-from tintype.diffusion.samplers import Denoise, Step, steps_of
+from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Query, Randn, Step, num_evaluations
 from tintype.diffusion.sigmas import GRIDS
 from tintype.request import Request
 
@@ -54,22 +55,76 @@ def start_of(noise: Tensor, sigma: float, x0: Tensor | None) -> Tensor:
     return add_noise(x0.expand_as(noise), noise, noise.new_full((len(noise),), sigma))
 
 
-def led_back(denoise: Denoise, x: Tensor, sigmas: Tensor) -> Generator[Step, None, tuple[Tensor, Tensor]]:
-    """Lead x [B, C, H, W] back from the last of the noise levels to the first: a Step for each.
+class Again:
+    """The way of a picture back to the noise it comes from, and forth again: two samplers in turn, as one coroutine.
 
-    Returns what `euler` makes x of again, and what is denoised at the last noise level.
+    A picture without any noise is nothing that the network ever saw: known static is put on it first. What the network
+    cannot tell of the picture behind that is put back in the end.
+
+    Args:
+        x0: the picture [1, C, H, W].
+        painted: how much of each pixel is made anew, [1, 1, H, W], or 1 for all.
+
+    `known` is the request as it is on the way back, under the caption the picture is said to have; `forth` says which
+    way is being gone, and `index` which of `total` steps is asked about: one per noise level, however often it is.
     """
-    steps = steps_of(invert, denoise, x, sigmas)
-    first = newest = next(steps)
-    index = 0
+
+    def __init__(self, request: Request, level: NoiseConfig, x0: Tensor, painted: Tensor, randn: Randn) -> None:
+        self._request, self._x0, self._painted, self._randn = request, x0, painted, randn
+        self._sampler, self._sigmas = SAMPLERS[request.sampler], sigmas_of(request, level)
+        self.known = replace(request, captions=(request.invert or "",) * len(request), captions_to=(), mask=None)
+        self.total = len(self._sigmas) - 1 + num_evaluations(self._sampler, self._sigmas)
+        self.index = 0
+        self.forth = False
+
+    def coroutine(self) -> Coroutine:
+        """Asks as `known`, then as the request itself; returns the picture made anew."""
+        levels = self._sigmas[:-1]
+        static = own_noise(self._request, self._x0.shape[1]).to(self._x0.device)
+        found, seen = yield from self._back(invert(start_of(static, levels[-1].item(), self._x0), levels))
+        noise = mixed_noise(self._request, (found / levels[0]).cpu()).to(found.device)
+        self.forth = True
+        made = yield from self._counted(self._sampler(levels[0] * noise, self._sigmas, self._randn))
+        return made + (self._x0 - seen) * self._painted
+
+    def _back(self, way: Coroutine) -> Generator[Query, Tensor, tuple[Tensor, Tensor]]:
+        """The noise that `euler` makes the picture of, and what is denoised at the lowest noise level."""
+        query, seen = next(way), None
+        while True:
+            denoised = yield query
+            seen = denoised if seen is None else seen
+            before = query.sigma
+            try:
+                query = way.send(denoised)
+            except StopIteration as end:
+                return end.value, seen
+            self.index += not torch.equal(query.sigma, before)
+
+    def _counted(self, way: Coroutine) -> Coroutine:
+        query = next(way)
+        while True:
+            self.index += 1
+            denoised = yield query
+            try:
+                query = way.send(denoised)
+            except StopIteration as end:
+                made: Tensor = end.value
+                return made
+
+
+def steps_again(again: Again, back: Denoise, forth: Denoise) -> Generator[Step, None, Tensor]:
+    """Go the whole way: a Step for each noise level on the way back, then one for each evaluation."""
+    coroutine = again.coroutine()
+    query = next(coroutine)
     while True:
+        index = again.index
+        denoised = (forth if again.forth else back)(query.x, query.sigma).to(query.x.dtype)
+        step = Step(index, again.total, float(query.sigma[0]), query.x, denoised)
         try:
-            step = next(steps)
+            query = coroutine.send(denoised)
         except StopIteration as end:
-            found: Tensor = end.value
-            yield newest._replace(index=index)
-            return found, first.denoised
-        if step.sigma != newest.sigma:
-            yield newest._replace(index=index)
-            index += 1
-        newest = step
+            yield step
+            made: Tensor = end.value
+            return made
+        if again.index != index:
+            yield step

@@ -49,3 +49,18 @@ def test_data_sets_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match="cannot be loaded"):
         find_pairs(f"hf:{tmp_path}/nowhere")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_several_splits_saved_in_a_folder(tmp_path: Path) -> None:
+    cells = [{"bytes": picture((i, 0, 0)), "path": None} for i in range(3)]
+    parts = {
+        name: datasets.Dataset.from_dict({"image": cells, "text": [f"{name} {i}" for i in range(3)]})
+        for name in ("train", "test")
+    }
+    folder = tmp_path / "several"
+    datasets.DatasetDict(parts).save_to_disk(folder)
+    for data, first in ((str(folder), "train 0"), (f"hf:{folder}", "train 0"), (f"hf:{folder}:test", "test 0")):
+        assert find_pairs(data)[0][0].captions == (first,)
+    with pytest.raises(DataError, match="no split dev; it has: train, test"):
+        find_pairs(f"hf:{folder}:dev")

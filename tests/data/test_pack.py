@@ -173,7 +173,7 @@ def test_states_that_are_not_finite_are_refused_when_written_and_when_read(folde
     states = np.load(path)
     states[:] = np.nan
     np.save(path, states)
-    with pytest.raises(DataError, match="delete"):
+    with pytest.raises(DataError, match="damaged: start again"):
         packed(folder, tmp_path).states(torch.tensor([0]), torch.tensor([0]))
 
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
+from tintype.data import pictures
 from tintype.data.files import LocalFile
-from tintype.data.pictures import PictureError, decode, examine, examine_all, fit, framing, read_picture
+from tintype.data.fitting import fit
+from tintype.data.pictures import PictureError, decode, examine, examine_all, framing, read_picture
+from tintype.data.similar import reduced
 
 RED = (200, 30, 40)
 
@@ -320,3 +323,21 @@ def test_examine_never_raises_and_hashes_what_it_could_read(tmp_path: Path) -> N
     assert len(seen.sha256) == 64
     assert seen.reason
     assert examine(place(tmp_path / "gone.png"), framing(32)).sha256 == ""
+
+
+def test_only_what_is_too_large_for_the_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+    for number, side in enumerate((40, 90, 41)):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (side, side), "red").save(path)
+        places.append(place(path))
+
+    def scarce(picture: Image.Image) -> np.ndarray:
+        if picture.width > 80:
+            raise MemoryError
+        return reduced(picture)
+
+    monkeypatch.setattr(pictures, "reduced", scarce)
+    seen = examine_all(places, framing(32))
+    assert [one.reason for one in seen] == ["", "too large for the memory of this machine", ""]
+    assert [one.pixels is not None for one in seen] == [True, False, True]

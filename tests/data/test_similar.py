@@ -1,12 +1,16 @@
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from tintype.data.buckets import FULL, SPACING, nearest, shapes_for
+from tintype.data.facts import FACTS
 from tintype.data.similar import alike, look_of
 
 
@@ -19,7 +23,13 @@ def scene(seed: int, size: int = 96) -> Image.Image:
 
 def groups(pictures: list[Image.Image]) -> list[list[int]]:
     looks, thumbs = zip(*map(look_of, pictures), strict=True)
-    return alike(np.array(looks, dtype=np.uint64), np.frombuffer(b"".join(thumbs), dtype=np.uint8).reshape(-1, 48))
+    return alike(seen(looks, np.frombuffer(b"".join(thumbs), dtype=np.uint8).reshape(-1, 48)))
+
+
+def seen(looks: Sequence[int], thumbs: NDArray[np.uint8]) -> NDArray[Any]:
+    rows = np.zeros(len(looks), dtype=FACTS)
+    rows["look"], rows["thumb"] = np.array(looks, dtype=np.uint64), thumbs
+    return rows
 
 
 def test_a_picture_scaled_brightened_or_compressed_is_found_and_others_are_not() -> None:
@@ -49,7 +59,7 @@ def test_many_of_one_look_are_one_group() -> None:
 
 
 def test_nothing_is_like_nothing() -> None:
-    assert alike(np.zeros(0, dtype=np.uint64), np.zeros((0, 48), dtype=np.uint8)) == []
+    assert alike(np.zeros(0, dtype=FACTS)) == []
 
 
 @settings(deadline=None, max_examples=50)
@@ -58,7 +68,7 @@ def test_hashes_up_to_four_bits_apart_are_found(base: int, flips: set[int]) -> N
     other = base
     for bit in flips:
         other ^= 1 << bit
-    found = alike(np.array([base, other], dtype=np.uint64), np.zeros((2, 48), dtype=np.uint8))
+    found = alike(seen([base, other], np.zeros((2, 48), dtype=np.uint8)))
     assert found == ([[0, 1]] if len(flips) <= 4 and other else [])
 
 

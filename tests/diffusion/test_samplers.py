@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from tintype.diffusion.coroutine import exponential_weights
 from tintype.diffusion.exact import finite_denoiser, gaussian_denoiser, gaussian_flow, mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal, step_noise
-from tintype.diffusion.ode import dpmpp_2m, euler, heun, plan, unipc
+from tintype.diffusion.ode import dpmpp_2m, euler, heun, in_log_flow, midpoint, plan, unipc
 from tintype.diffusion.samplers import SAMPLERS, Denoise, Sampler, num_evaluations, sample, steps_of
 from tintype.diffusion.sde import ddpm, dpmpp_2m_sde, heun_churn
 from tintype.diffusion.sigmas import flow_sigmas, karras_sigmas, log_snr_sigmas, logistic_sigmas
@@ -153,60 +153,79 @@ def test_exponential_weights_integrate_polynomials_exactly(nodes: list[float], h
         assert sum(terms) == pytest.approx(integral, abs=1e-12 * (1 + abs(integral) + max(map(abs, terms))))
 
 
-def quadratic(coefficients: tuple[float, float, float]) -> Denoise:
-    a, b, c = coefficients
+@pytest.mark.parametrize(("sigma", "sigma_next"), [(80.0, 79.9), (80.0, 0.02), (3.0, 1.0), (0.03, 0.02), (0.1, 5.0)])
+@pytest.mark.parametrize("before", [(), (2.0,), (2.0, 6.0)])
+def test_weights_in_log_flow_integrate_its_polynomials(
+    before: tuple[float, ...], sigma: float, sigma_next: float
+) -> None:
+    seen = [sigma, *(sigma * factor for factor in before)]
+    weights = in_log_flow(seen, sigma, sigma_next)
+    h = math.log(sigma / sigma_next)
+    for power in range(len(seen)):
 
-    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        time = -sigma.log().reshape(-1, 1, 1, 1)
-        return (a + b * time + c * time**2).expand_as(x)
+        def answer(level: float, power: int = power) -> float:
+            return math.log1p(level) ** power
 
-    return denoise
+        def part(v: float, answer: Callable[[float], float] = answer) -> float:
+            return h * math.exp(-h * (1 - v)) * answer(sigma * math.exp(-h * v))
 
-
-def exact_quadratic(coefficients: tuple[float, float, float], x: float, sigma: float, sigma_next: float) -> float:
-    """Solution for denoised = a + b l + c l^2, l = -ln sigma: that of dx/dl = denoised - x."""
-    a, b, c = coefficients
-
-    def particular(level: float) -> float:
-        time = -math.log(level)
-        return a - b + 2 * c + (b - 2 * c) * time + c * time**2
-
-    return particular(sigma_next) + (x - particular(sigma)) * sigma_next / sigma
+        integral, _ = quad(part, 0, 1, epsabs=1e-14, epsrel=1e-12)
+        terms = [weight * answer(level) for weight, level in zip(weights, seen, strict=True)]
+        assert sum(terms) == pytest.approx(integral, abs=1e-10 * (1 + max(map(abs, terms))))
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-def test_a_prediction_is_that_of_dpmpp_2m_and_of_deis_as_far_as_it_is_cautious(grid: Grid) -> None:
+def test_dpmpp_2m_is_as_published(grid: Grid) -> None:
     levels = tuple(grid(9, 0.02, 80.0).tolist())
-    exact, halfway, cautious = (plan(levels, 3, 0, caution) for caution in (0.0, 0.5, 1.0))
-    for bold, middle, mild, published in zip(exact, halfway, cautious, plan(levels, 2, 0, 1.0), strict=True):
-        assert mild.predict[:2] == pytest.approx(published.predict[:2], rel=1e-12)
-        assert middle.predict == pytest.approx([(a + b) / 2 for a, b in zip(bold.predict, mild.predict, strict=True)])
-    for sigma, sigma_before, stage in zip(levels[1:-2], levels, cautious[1:], strict=False):
+    stages = plan(levels, 2, 0, midpoint)
+    for sigma, sigma_before, stage in zip(levels[1:-2], levels, stages[1:], strict=False):
         h, h_before = math.log(sigma / levels[levels.index(sigma) + 1]), math.log(sigma_before / sigma)
         growth = 1 - math.exp(-h)  # 2211.01095 algorithm 2
         expected = [growth * (1 + h / h_before / 2), -growth * h / h_before / 2]
-        assert stage.predict[:2] == pytest.approx(expected, rel=1e-9)
+        assert stage.predict == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_cautious_prediction_lies_between_two_orders(grid: Grid) -> None:
+    levels = tuple(grid(9, 0.02, 80.0).tolist())
+    bold, between, mild = (
+        plan(levels, *orders, in_log_flow, caution) for *orders, caution in ((3, 0, 0.0), (3, 0, 0.25), (2, 0, 0.0))
+    )
+    for one, middle, other in zip(bold[2:-1], between[2:-1], mild[2:-1], strict=True):
+        expected = [0.75 * a + 0.25 * b for a, b in zip(one.predict, (*other.predict, 0.0), strict=True)]
+        assert middle.predict == pytest.approx(expected)
+    assert [stage.predict for stage in between[:2]] == [stage.predict for stage in bold[:2]]
 
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("coefficients", [(0.3, 0.0, 0.0), (0.3, -0.2, 0.0), (0.1, 0.2, -0.15)])
 def test_unipc_corrects_exactly_what_a_parabola_can_be(coefficients: tuple[float, float, float], grid: Grid) -> None:
+    """`denoised` is a parabola in ln(1 + sigma), whatever x is."""
+    a, b, c = coefficients
+
+    def answer(sigma: float) -> float:
+        return a + b * math.log1p(sigma) + c * math.log1p(sigma) ** 2
+
+    def exact(x: float, sigma: float, sigma_next: float) -> float:
+        integral, _ = quad(lambda u: math.exp(u) * answer(math.exp(-u)), -math.log(sigma), -math.log(sigma_next))
+        return sigma_next / sigma * x + sigma_next * integral
+
     levels = grid(9, 0.02, 80.0)
-    denoise = quadratic(coefficients)
-    steps = list(steps_of(unipc, denoise, torch.full((1, 1, 1, 1), 40.0, dtype=F64), levels))
+    start = torch.full((1, 1, 1, 1), 40.0, dtype=F64)
+    steps = list(steps_of(unipc, lambda x, sigma: torch.full_like(x, answer(float(sigma))), start, levels))
     errors = []
     for index, (step, after) in enumerate(pairwise(steps)):
         # Undo the prediction of the next state to see the corrected state it started from.
-        stage = plan(tuple(levels.tolist()), 3, 3, caution=0.5)[index]
+        stage = plan(tuple(levels.tolist()), 3, 3, in_log_flow, caution=0.5)[index]
         answers = [earlier.denoised.item() for earlier in steps[index::-1]]
         predicted = sum(weight * answer for weight, answer in zip(stage.predict, answers, strict=False))
         corrected = (after.x.item() - predicted) / stage.keep
-        errors.append((corrected - exact_quadratic(coefficients, 40.0, 80.0, step.sigma)) / step.sigma)
+        errors.append((corrected - (exact(40.0, 80.0, step.sigma) if index else 40.0)) / step.sigma)
     assert abs(errors[0]) < 1e-12
-    if coefficients[2] == 0:  # a line needs two answers only, and has them from the first correction on
-        assert max(map(abs, errors)) < 1e-9
+    if c == 0:  # a line needs two answers only, and has them from the first correction on
+        assert max(map(abs, errors)) < 1e-8
     else:  # what the first correction missed is carried along unchanged; nothing is added to it
-        assert max(abs(error - errors[1]) for error in errors[1:]) < 1e-9
+        assert max(abs(error - errors[1]) for error in errors[1:]) < 1e-8
 
 
 def gaussian_end(

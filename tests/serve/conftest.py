@@ -22,6 +22,7 @@ from tintype.nets.conditioning import Conditioning
 from tintype.pipeline import Pipeline
 from tintype.serve.app import create_app
 from tintype.serve.catalog import Catalog
+from tintype.serve.connection import limited
 from tintype.serve.engine import Engine
 from tintype.serve.metrics import Metrics
 from tintype.serve.settings import Settings
@@ -75,6 +76,10 @@ def held_pipeline(folder: Path) -> tuple[Pipeline, Held]:
     return Pipeline(held, "cpu", found.name, models.weights_hash(found)), held
 
 
+Ready = tuple[Pipeline, Held]
+EngineOf = Callable[..., Engine]
+
+
 @pytest.fixture
 def held(tiny_model: Path) -> tuple[Pipeline, Held]:
     return held_pipeline(tiny_model)
@@ -115,13 +120,31 @@ def work_of(pipeline: Pipeline, captions: str | list[str] = "a red circle", **op
     return Work(Making(pipeline, pipeline.request(captions, **options)), seconds=seconds, watch=range, keep=True)
 
 
+def over(*works: Work) -> None:
+    until(lambda: not any(work.open for work in works))
+
+
+def done(work: Work) -> torch.Tensor:
+    over(work)
+    assert work.status == "done", (work.status, work.message)
+    assert work.result is not None
+    return work.result
+
+
 class Live:
     """A server that answers on a real socket."""
 
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         app, self.engine = create_app(catalog, settings)
         self._server = uvicorn.Server(
-            uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app,
+                port=0,
+                log_config=None,
+                access_log=False,
+                http=limited(settings.head_seconds),
+                timeout_graceful_shutdown=2,
+            )
         )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
@@ -174,3 +197,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def still_alive(http: httpx.Client) -> Iterator[None]:
+    """After every kind of abuse the server makes pictures."""
+    yield
+    assert http.post("/v1/images/generations", json={"prompt": "a", "steps": 1}).status_code == 200
+    assert http.get("/health").json()["status"] == "ready"

@@ -4,37 +4,20 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from tests.serve.conftest import Held, until, work_of
+from tests.serve.conftest import EngineOf, Held, Ready, done, over, until, work_of
 
 from tintype.diffusion.samplers import finish
 from tintype.errors import TintypeError
 from tintype.pipeline import Pipeline
-from tintype.serve.engine import Engine
-from tintype.serve.queue import Refused
 from tintype.serve.work import Work
 
 LEVEL = 2 / 255 * 1.001  # one step of a pixel, in x0
-
-Ready = tuple[Pipeline, Held]
-EngineOf = Callable[..., Engine]
-
-
-def over(*works: Work) -> None:
-    until(lambda: not any(work.open for work in works))
-
-
-def done(work: Work) -> torch.Tensor:
-    over(work)
-    assert work.status == "done", (work.status, work.message)
-    assert work.result is not None
-    return work.result
 
 
 def alone(work: Work) -> torch.Tensor:
@@ -159,8 +142,7 @@ def test_what_waits_is_cancelled_at_once(held: Ready, engine_of: EngineOf) -> No
 def faulty(pipeline: Pipeline, denoiser: Held, fault: Any) -> Work:
     """A work that the fault is for: the only one with a picture at noise level 80 and this seed."""
     work = work_of(pipeline, "the culprit", seeds=666)
-    coroutine, _ = pipeline.coroutine(work.task.request)  # type: ignore[attr-defined]
-    start = next(coroutine).x
+    start = next(pipeline.course(work.task.request, denoiser.given).coroutine).x  # type: ignore[attr-defined]
 
     def strike(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor | None:
         hit = [(row - start[0]).abs().max() < 1e-6 for row in x]
@@ -247,98 +229,6 @@ def test_a_caption_that_cannot_be_read_fails_alone(
     done(good)
     over(bad)
     assert (bad.status, bad.message) == ("failed", "no such words")
-
-
-def test_the_queue_is_bounded_by_number_cost_and_key(held: Ready, engine_of: EngineOf) -> None:
-    pipeline, denoiser = held
-    engine = engine_of(pipeline, max_batch=1, max_waiting=2)
-    denoiser.hold()
-    engine.submit(work_of(pipeline))
-    until(lambda: engine.num_running == 1)
-    engine.submit(work_of(pipeline))
-    engine.submit(work_of(pipeline))
-    with pytest.raises(Refused) as refused:
-        engine.submit(work_of(pipeline))
-    assert refused.value.reason == "queue"
-    assert refused.value.retry_after > 0
-
-
-def test_cost_bounds_the_queue_but_never_a_single_request(held: Ready, engine_of: EngineOf) -> None:
-    pipeline, denoiser = held
-    engine = engine_of(pipeline, max_batch=1)
-    engine._waiting._max_cost = work_of(pipeline).task.cost * 1.5
-    denoiser.hold()
-    engine.submit(work_of(pipeline))
-    until(lambda: engine.num_running == 1)
-    engine.submit(work_of(pipeline, ["a"] * 3))
-    with pytest.raises(Refused) as refused:
-        engine.submit(work_of(pipeline))
-    assert refused.value.reason == "cost"
-
-
-def test_one_key_cannot_take_every_place(held: Ready, engine_of: EngineOf) -> None:
-    pipeline, denoiser = held
-    engine = engine_of(pipeline, max_open_per_key=1, api_keys=("a-long-key", "b-long-key"))
-    denoiser.hold()
-    works = [work_of(pipeline) for _ in range(3)]
-    for work, owner in zip(works, ("key-0", "key-0", "key-1"), strict=True):
-        work.owner = owner
-    engine.submit(works[0])
-    with pytest.raises(Refused) as refused:
-        engine.submit(works[1])
-    assert refused.value.reason == "key"
-    engine.submit(works[2])
-
-
-def test_a_deadline_ends_what_waits_and_what_runs(held: Ready, engine_of: EngineOf) -> None:
-    pipeline, denoiser = held
-    engine = engine_of(pipeline, max_batch=1)
-    denoiser.hold()
-    running, waiting = work_of(pipeline, steps=50), work_of(pipeline)
-    engine.submit(running)
-    until(lambda: running.status == "running")
-    engine.submit(waiting)
-    running.deadline = waiting.deadline = 0.0
-    denoiser.allow(2)
-    over(running, waiting)
-    assert {running.reason, waiting.reason} == {"deadline"}
-
-
-def test_stopping_refuses_the_new_fails_what_waits_and_finishes_what_runs(held: Ready, engine_of: EngineOf) -> None:
-    pipeline, denoiser = held
-    engine = engine_of(pipeline, max_batch=1)
-    denoiser.hold()
-    running, waiting = work_of(pipeline), work_of(pipeline)
-    engine.submit(running)
-    until(lambda: running.status == "running")
-    engine.submit(waiting)
-    stopping = threading.Thread(target=engine.stop, args=(20.0,))
-    stopping.start()
-    over(waiting)
-    assert waiting.reason == "shutdown"
-    with pytest.raises(Refused) as refused:
-        engine.submit(work_of(pipeline))
-    assert refused.value.reason == "stopping"
-    denoiser.release()
-    stopping.join(20)
-    assert running.status == "done"
-
-
-def test_stopping_in_no_time_gives_up_what_runs(held: Ready, engine_of: EngineOf) -> None:
-    pipeline, denoiser = held
-    engine = engine_of(pipeline)
-    denoiser.hold()
-    work = work_of(pipeline, steps=50)
-    engine.submit(work)
-    until(lambda: work.status == "running")
-    denoiser.allow(5)
-    stopping = threading.Thread(target=engine.stop)
-    stopping.start()
-    until(lambda: engine._stopping)
-    denoiser.allow(5)
-    over(work)
-    assert work.reason == "shutdown"
-    stopping.join(10)
 
 
 def test_two_sizes_take_turns(held: Ready, engine_of: EngineOf) -> None:

@@ -139,6 +139,15 @@ def test_a_stream_of_several_pictures_says_which_is_which(client: openai.OpenAI)
     assert [event.image_index for event in completed] == [0, 1]  # type: ignore[attr-defined]
 
 
+def test_a_stream_that_is_read_more_slowly_than_pictures_are_made_comes_to_its_end(client: openai.OpenAI) -> None:
+    asked = {"preview_every": 1, "num_inference_steps": 60, "seed": 1}
+    events = list(client.images.generate(prompt=PROMPT, stream=True, n=3, extra_body=asked))
+    assert [event.type for event in events[-3:]] == ["image_generation.completed"] * 3
+    shown = [(event.step, event.image_index) for event in events[:-3]]  # type: ignore[attr-defined]
+    assert [row for _, row in shown] == [0, 1, 2] * (len(shown) // 3)  # every picture of every step that was shown
+    assert [step for step, _ in shown] == sorted(step for step, _ in shown)
+
+
 def test_edits_keep_what_the_mask_does_not_cover(client: openai.OpenAI) -> None:
     original = Image.new("RGB", (16, 16), (200, 30, 90))
     mask = Image.new("RGBA", (16, 16), (0, 0, 0, 255))

@@ -1,13 +1,9 @@
-"""The page in a real browser, all it can do; nothing in the console, nothing that axe minds.
-
-With TINTYPE_SCREENSHOTS=FOLDER and TINTYPE_SCREENSHOT_MODEL=MODEL the last test also takes the pictures for docs/.
-"""
+"""The page in a real browser, all it can do; nothing in the console, nothing that axe minds."""
 
 from __future__ import annotations
 
 import base64
 import io
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +95,9 @@ def test_steps_arrive_one_by_one_and_can_be_gone_back_to(tab: Tab, served: tuple
     assert "step 2 of 6" in tab.page.inner_text("#where")
     assert tab.pixels("#guess") == early
     assert tab.page.locator("#strip canvas").count() == 6
+    with tab.page.expect_download() as download:
+        tab.page.click("#film")
+    assert re.fullmatch(r"a-red-circle-s\d+\.gif", download.value.suggested_filename)
 
 
 def test_another_caption_from_a_step_in_the_middle(tab: Tab) -> None:
@@ -199,6 +198,26 @@ def test_a_picture_without_a_receipt_is_a_start(tab: Tab, tmp_path: Path) -> Non
     assert tab.page.locator("#start").is_hidden()
 
 
+def test_a_picture_is_led_back_and_developed_under_another_caption(tab: Tab) -> None:
+    tab.develop("a red circle")
+    tab.page.wait_for_selector("#download:visible")
+    tab.page.click("#recaption")
+    tab.wait("document.querySelector('#shows').value === 'a red circle'")
+    assert tab.page.evaluate("getSelection().toString()") == "a red circle"  # ready to be written over
+    tab.page.keyboard.type("a green star")
+    with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
+        tab.page.keyboard.press("Enter")
+    asked = sent.value.post_data_json
+    assert (asked["prompt"], asked["invert"]) == ("a green star", "a red circle")
+    assert "strength" not in asked
+    tab.page.wait_for_selector("#download:visible", timeout=120_000)
+    assert "step 48 of 48" in tab.page.inner_text("#where")
+    tab.page.locator("#scrub").fill("9")
+    assert tab.page.inner_text("#where").startswith("back to noise, step 10 of 48")
+    tab.page.click("#start-clear")
+    assert tab.page.locator("#start").is_hidden()
+
+
 def test_nine_seeds_and_a_comparison_of_guidance(tab: Tab) -> None:
     tab.page.fill("#caption", "a red circle")
     tab.page.click("#seeds")
@@ -272,40 +291,3 @@ def test_with_a_key_the_browser_asks_for_it_once(browser: Any, tiny_model: Path)
         tab.page.wait_for_selector("#download:visible")
         assert [text for text in tab.complaints if "401" not in text] == []
         tab.context.close()
-
-
-@pytest.mark.skipif("TINTYPE_SCREENSHOTS" not in os.environ, reason="TINTYPE_SCREENSHOTS names no folder for pictures")
-def test_screenshots(browser: Any) -> None:
-    folder = Path(os.environ["TINTYPE_SCREENSHOTS"])
-    folder.mkdir(parents=True, exist_ok=True)
-    model = Path(os.environ["TINTYPE_SCREENSHOT_MODEL"])
-    caption = os.environ.get("TINTYPE_SCREENSHOT_CAPTION", "a red circle left of a blue square")
-    with live(model, max_batch=None) as server:
-        for size, scheme in (("desktop", "dark"), ("desktop", "light"), ("phone", "dark")):
-            width, height = SIZES[size]
-            options = {"color_scheme": scheme, "viewport": {"width": width, "height": height}, "device_scale_factor": 1}
-            tab = Tab(browser, server.url, **options)
-            tab.page.fill("#seed", "3")
-            tab.page.fill("#caption", caption)
-            tab.page.click("#seeds" if scheme == "light" else "#go")
-            tab.page.wait_for_selector("#download:visible", timeout=120_000)
-            place = 7 if scheme == "dark" else 15
-            tab.page.locator("#scrub").fill(str(place))
-            _shoot(tab.page, folder / f"develop-{size}-{scheme}.png")
-            if size == "desktop":
-                tab.page.click("nav a[data-view=how]")
-                tab.page.wait_for_selector("#how-plot svg", timeout=60_000)
-                _shoot(tab.page, folder / f"how-{scheme}.png")
-                if tab.page.locator("#training-tab").is_visible():
-                    tab.page.click("#training-tab")
-                    tab.page.wait_for_selector("#run-loss svg")
-                    tab.page.wait_for_timeout(500)
-                    _shoot(tab.page, folder / f"training-{scheme}.png")
-            assert tab.complaints == []
-            tab.context.close()
-
-
-def _shoot(page: Any, path: Path) -> None:
-    """A screenshot of the whole page, as small a file as it can be."""
-    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-    picture.convert("RGB").save(path, optimize=True)

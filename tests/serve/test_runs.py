@@ -90,11 +90,20 @@ def test_the_newest_checkpoint_is_served_as_soon_as_it_is_there(run: Path, tiny_
         assert catalog.refresh() == ["my-run"]
         assert catalog.refresh() == []
         hashes.append(catalog.pipelines["my-run"].model_hash)
+        assert catalog.examples("my-run") == ("a", "a red circle")
     assert len(set(hashes)) == 2
     shutil.rmtree(checkpoint.step_folder(run, 1))
     (checkpoint.step_folder(run, 2) / "model.safetensors").write_bytes(b"being written")
     assert catalog.refresh() == []
     assert catalog.pipelines["my-run"].model_hash == hashes[1]
+
+
+def test_the_shipped_model_says_what_to_try_and_how_well_it_sees_noise() -> None:
+    catalog = Catalog(["shapes"], "cpu")
+    assert len(catalog.examples("shapes")) == 4
+    errors = catalog.noise_error("shapes")
+    assert len(errors) >= 3
+    assert all(0 < error < 1 for error in errors.values())
 
 
 def test_a_run_without_a_checkpoint_says_so(run: Path) -> None:

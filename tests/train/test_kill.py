@@ -43,6 +43,16 @@ def start(data: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+def assert_same_end(left: Path, right: Path) -> None:
+    ends = [checkpoint.latest(folder) for folder in (left, right)]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    assert ends[0].name == ends[1].name
+    for part, tensors in checkpoint.load_parts(ends[0], ["model", "weights", "optimizer"]).items():
+        other = checkpoint.load_parts(ends[1], [part])[part]
+        assert all(torch.equal(tensors[name], other[name]) for name in tensors)
+
+
 @pytest.mark.slow
 def test_kill_9_at_any_moment_changes_nothing(pictures: Path, tmp_path: Path) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
@@ -59,12 +69,21 @@ def test_kill_9_at_any_moment_changes_nothing(pictures: Path, tmp_path: Path) ->
         for place in checkpoint.checkpoints(killed):
             checkpoint.verify(place)
     assert start(pictures, killed).wait() == 0
-    ends = [checkpoint.latest(folder) for folder in (straight, killed)]
-    assert ends[0] is not None
-    assert ends[1] is not None
-    for part, tensors in checkpoint.load_parts(ends[0], ["model", "weights", "optimizer"]).items():
-        other = checkpoint.load_parts(ends[1], [part])[part]
-        assert all(torch.equal(tensors[name], other[name]) for name in tensors)
+    assert_same_end(straight, killed)
+
+
+@pytest.mark.slow
+def test_a_training_copy_that_is_lost_on_the_way_is_made_again(pictures: Path, tmp_path: Path) -> None:
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    assert start(pictures, straight).wait() == 0
+    process = start(pictures, broken)
+    while process.poll() is None and not checkpoint.checkpoints(broken):
+        time.sleep(0.01)
+    (copy,) = (broken / "pack").glob("pack-*/pictures-*.npy")
+    os.truncate(copy, 0)
+    assert process.wait() == -signal.SIGBUS  # a mapped file that cannot be read: the system ends the process
+    assert start(pictures, broken).wait() == 0
+    assert_same_end(straight, broken)
 
 
 @pytest.mark.slow

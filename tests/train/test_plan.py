@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -130,3 +130,21 @@ def test_keeping_memory_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     machine.keep_memory()
     monkeypatch.setattr(sys, "platform", "darwin")
     machine.keep_memory()
+
+
+@pytest.mark.parametrize("bf16_is_slow", [False, True])
+def test_whole_steps_in_both_precisions_decide(monkeypatch: pytest.MonkeyPatch, bf16_is_slow: bool) -> None:
+    class Steps:
+        def __init__(self, *args: object, bf16: bool) -> None:
+            self.work = 200_000 if bf16 == bf16_is_slow else 10_000
+
+        def steps(self, until: int) -> Iterator[int]:
+            while True:
+                yield sum(range(self.work))
+
+    monkeypatch.setattr(choose, "Trainer", Steps)
+    monkeypatch.setattr(choose, "_SECONDS", 0.1)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    assert choose.bf16_steps_are_faster(nano(8), torch.device("cpu")) == (not bf16_is_slow)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads

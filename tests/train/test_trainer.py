@@ -133,11 +133,12 @@ class Bomb:
         return loss * math.nan if self.count in self.steps else loss
 
 
+@pytest.mark.parametrize(("micro_batch", "bad"), [(0, 1), (2, 2), (2, 3)])  # the second step, or a half of it
 def test_a_step_that_is_not_finite_leaves_the_weights_alone_and_is_counted(
-    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+    make_trainer: Make, tiny: Config, monkeypatch: pytest.MonkeyPatch, micro_batch: int, bad: int
 ) -> None:
-    monkeypatch.setattr(module, "diffusion_loss", Bomb({1}))
-    trainer = make_trainer()
+    monkeypatch.setattr(module, "diffusion_loss", Bomb({bad}))
+    trainer = make_trainer(replace(tiny, train=replace(tiny.train, micro_batch=micro_batch)))
     steps = trainer.steps(12)
     next(steps)
     before = snapshot(trainer)

@@ -56,6 +56,7 @@ def run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--keep", type=whole(1, 10**6), metavar="N", help="newest checkpoints to keep (3)")
     command.add_argument("--keep-every", type=whole(0, 10**13), metavar="N", help="keep one every N images for good")
     command.add_argument("--tensorboard", action="store_true", help="also write curves to RUN/tensorboard")
+    command.add_argument("--shard", action="store_true", help="under torchrun: share the model out over all processes")
     command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     command.add_argument("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
     command.add_argument("--dedupe", action="store_true", default=None, help="leave out exact copies but the first")
@@ -91,6 +92,7 @@ def request_of(args: argparse.Namespace) -> TrainRequest:
         keep_every=args.keep_every,
         tensorboard=args.tensorboard,
         dry_run=args.dry_run,
+        shard=args.shard,
         taking=DataRequest(
             crop=args.crop,
             alpha_color=args.alpha_color,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tintype.data.catalog import ABOUT, FACTS_FILE, FORMAT, Catalog
 from tintype.data.exclude import REASON, Exclusions
+from tintype.data.facts import FACTS, in_hex, packed_facts, unpacked
 from tintype.data.files import shown
 from tintype.data.growing import GrowingArray
 from tintype.data.journal import Journal, Progressed
@@ -27,7 +28,6 @@ from tintype.data.pairs import Pair
 from tintype.data.parallel import in_order
 from tintype.data.pictures import Examined, Framing, examine_all
 from tintype.data.stamps import fingerprint_of
-from tintype.data.survey import FACTS, packed_facts, unpacked
 from tintype.errors import DataError
 
 CAPTION_BATCH = 256
@@ -124,7 +124,7 @@ class Builder:
 
     def _read_pictures(self) -> Iterator[Progress]:
         so_far, pairs = self._journal.so_far, self._pairs
-        seen_before = {bytes(row).hex() for row in self._stored_facts()["sha256"]}
+        seen_before = set(in_hex(self._stored_facts()["sha256"]))
         left = range(so_far.done, len(pairs))
         seen_all = in_order(
             lambda numbers: examine_all([pairs[i].place for i in numbers], self._how, self._stored), left
@@ -194,8 +194,7 @@ class Builder:
     def _write_about(self, so_far: Progressed) -> str:
         """Write pack.json and return the fingerprint."""
         used = [self._pairs[number] for number in so_far.used]
-        facts = np.load(self._work / FACTS_FILE, mmap_mode="r")
-        hashes = [bytes(row).hex() for row in facts["sha256"]]
+        hashes = in_hex(np.load(self._work / FACTS_FILE, mmap_mode="r")["sha256"])
         shapes = sorted(set(so_far.shape_of))
         weights = [pair.weight for pair in used]
         even = all(weight == weights[0] for weight in weights)
@@ -253,7 +252,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file)
+        file.write(json.dumps(content))  # json.dump would write it word by word
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)

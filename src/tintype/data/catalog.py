@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tintype.data.facts import FACTS, in_hex
 from tintype.data.files import shown
 from tintype.data.held_out import is_held_out, name_hash
 from tintype.data.order import Order
 from tintype.data.pairs import Pair, Problem
 from tintype.data.report import Report
-from tintype.data.survey import FACTS, Tokens, survey
+from tintype.data.survey import Tokens, survey
 from tintype.errors import DataError
 
 FORMAT = 3  # of packs; raised when older ones must be made again
@@ -49,6 +50,7 @@ class Catalog:
             self.weights = torch.tensor(about["weights"], dtype=torch.float64)
         self.unique: list[str] = about["captions"]
         self.choices: list[list[int]] = about["choices"]  # for each picture, indices into the unique captions
+        self.unreadable: dict[str, None] = {}  # keys of pictures that have gone bad since
 
     @property
     def num_samples(self) -> int:
@@ -62,7 +64,7 @@ class Catalog:
     @property
     def sha256(self) -> list[str]:
         """Of each picture file."""
-        return [bytes(row).hex() for row in self.facts["sha256"]]
+        return in_hex(self.facts["sha256"])
 
     def order(self, seed: int, indices: Tensor) -> Order:
         """The order in which a run of `seed` shows the samples `indices`; it counts them from 0."""

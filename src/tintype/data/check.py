@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from array import array
+import struct
 from collections import Counter
 from collections.abc import Generator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from tintype.config import DataConfig, TextConfig
+from tintype.data.facts import FACTS, packed_facts
 from tintype.data.pairlist import PairList
 from tintype.data.pairs import Pair, Problem
 from tintype.data.parallel import finished, in_order
 from tintype.data.pictures import examine_all, framing
 from tintype.data.report import Report
+from tintype.data.rows import RowFile, parts_of
 from tintype.data.sources import find_pairs
-from tintype.data.survey import Tokens, packed_facts, survey, unpacked
+from tintype.data.survey import Tokens, survey
 from tintype.nets.tokens import token_lengths
 
-TOGETHER = 20_000  # captions that are measured at once
+TOGETHER = 1_000  # captions that are measured at once
 RESOLUTION = 32  # pixels; the training size that the pictures are checked for
 
 
@@ -39,27 +41,27 @@ def checking(
     options = options or DataConfig(crop="none")
     how = framing(resolution, options)
     pairs, problems = find_pairs(data, options)
-    usable = array("q")  # places in `pairs`
-    facts = bytearray()
+    usable = RowFile("<i8")  # places in `pairs`
+    facts = RowFile(FACTS)
     tally: Counter[str] = Counter()
     seen_all = in_order(lambda some: examine_all([pair.place for pair in some], how, pixels=False), pairs)
     for done, (pair, seen) in enumerate(zip(pairs, seen_all, strict=True), start=1):
         if seen.facts is None:
             problems.append(Problem(pair.key, seen.reason, place=pair.place))
         else:
-            usable.append(done - 1)
-            facts += packed_facts(seen.facts)
+            usable.append(struct.pack("<q", done - 1))
+            facts.append(packed_facts(seen.facts))
             tally.update(seen.facts.notes)
         yield done, len(pairs)
-    found = PairList.of(pairs).chosen(usable)
+    found = PairList.of(pairs).chosen(place for _, part in parts_of(usable) for place in part.tolist())
     tokens = Tokens(text.encoder, text.max_tokens, _lengths(found, text)) if text is not None and found else None
-    return survey(str(data), found, unpacked(facts), problems, tally, tokens)
+    return survey(str(data), found, facts, problems, tally, tokens)
 
 
-def _lengths(pairs: Sequence[Pair], text: TextConfig) -> array[int]:
-    """Tokens of every caption, measured some at a time, except where the encoder is to be learned from all of them."""
-    lengths = array("i")
+def _lengths(pairs: Sequence[Pair], text: TextConfig) -> Counter[int]:
+    """Tokens of the captions, measured some at a time, except where the encoder is to be learned from all of them."""
+    lengths: Counter[int] = Counter()
     captions = (caption for pair in pairs for caption in pair.captions)
     while some := list(islice(captions, None if text.encoder == "learned" else TOGETHER)):
-        lengths.extend(token_lengths(some, text))
+        lengths.update(token_lengths(some, text))
     return lengths

@@ -53,7 +53,8 @@ class GrowingArray:
         if self._dtype is None:
             self._dtype, self._row = rows.dtype, rows.shape[1:]
             self._write_header()
-        if rows.dtype != self._dtype or rows.shape[1:] != self._row:
+        # Comparing records field by field takes longer than writing one.
+        if (rows.dtype is not self._dtype and rows.dtype != self._dtype) or rows.shape[1:] != self._row:
             raise ValueError(f"rows of {rows.dtype} {rows.shape[1:]} do not fit {self._dtype} {self._row}")
         self._num_rows += len(rows)
         self._file.write(np.ascontiguousarray(rows).data)

@@ -52,8 +52,9 @@ class Row:
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether `Dataset.save_to_disk` wrote this folder."""
-    return (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    """Whether `save_to_disk` of a Dataset, or of a DatasetDict, wrote this folder."""
+    alone = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    return alone or (folder / "dataset_dict.json").is_file()
 
 
 def list_hub(name: str, options: DataConfig) -> Listing:
@@ -65,14 +66,37 @@ def list_hub(name: str, options: DataConfig) -> Listing:
         import datasets
     except ImportError:
         raise MissingExtraError("datasets", "tintype[hub]") from None
+    path, split = (name, "") if is_saved(Path(name)) else _parted(name)
     try:
-        if is_saved(Path(name)):
-            data: Any = datasets.load_from_disk(name)
+        if is_saved(Path(path)):
+            data: Any = datasets.load_from_disk(path)
+            if isinstance(data, dict):
+                data = _split_of(data, name, split or "train")
         else:
-            path, _, split = name.partition(":")
             data = datasets.load_dataset(path, split=split or "train")
+    except DataError:
+        raise
     except Exception as error:  # of the network, of the name, of the files
         raise DataError(f"the data set {shown(name)} cannot be loaded: {' '.join(str(error).split())}") from None
+    return _listing(data, name, options)
+
+
+def _parted(name: str) -> tuple[str, str]:
+    path, _, split = name.partition(":")
+    return path, split
+
+
+def _split_of(data: dict[str, Any], name: str, split: str) -> Any:
+    if split not in data:
+        first = next(iter(data), "train")
+        has = ", ".join(data)
+        raise DataError(f"the data set {shown(name)} has no split {shown(split)}; it has: {has} (hf:FOLDER:{first})")
+    return data[split]
+
+
+def _listing(data: Any, name: str, options: DataConfig) -> Listing:
+    import datasets
+
     column = next((own for own in PICTURE_COLUMNS if own in data.column_names), "")
     texts = [own for own in CAPTION_FIELDS if own in data.column_names]
     if not column or not texts:

@@ -10,13 +10,16 @@ pack is never stale, and data that were copied or moved share one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.data.catalog import Catalog, open_array
+from tintype.data.catalog import ABOUT, Catalog, open_array
 from tintype.data.files import shown
 from tintype.data.pairs import Problem
 from tintype.errors import DataError
@@ -37,7 +40,7 @@ class Pack(Catalog):
         super().__init__(folder, problems)
         self._pictures = [open_array(folder, pictures_file(shape), self.sizes) for shape in self.shapes]
         self._states = open_array(folder, STATES_FILE, self.sizes)
-        self._offsets = np.cumsum([0, *self.lengths])
+        self._offsets = np.cumsum([0, *self.lengths]).tolist()
         self._rows = np.zeros(self.num_samples, dtype=np.int64)  # of each picture among those of its shape
         for number in range(len(self.shapes)):
             same = self.shape_of == number
@@ -57,16 +60,20 @@ class Pack(Catalog):
         `choice` is taken modulo the number of captions. Returns [L_i, D] as the encoder gave them, float16, or
         token ids [L_i] int64. Raises DataError if they are damaged.
         """
-        return [
-            self._caption(choices[number % len(choices)])
+        captions = [
+            self.choices[index][number % len(self.choices[index])]
             for index, number in zip(indices.tolist(), choice.tolist(), strict=True)
-            for choices in (self.choices[index],)
         ]
+        if not captions:
+            return []
+        rows = [self._states[self._offsets[caption] : self._offsets[caption + 1]] for caption in captions]
+        return list(torch.split(self._tensor(np.concatenate(rows)), list(map(len, rows))))
 
-    def _caption(self, index: int) -> Tensor:
-        states = np.array(self._states[self._offsets[index] : self._offsets[index + 1]])
+    def _tensor(self, states: NDArray[Any]) -> Tensor:
         if states.dtype == np.int32:
             return torch.from_numpy(states.astype(np.int64))
         if not np.isfinite(states).all():
-            raise DataError(f"the training copy is damaged: delete {shown(str(self.folder))} and start again")
+            with suppress(OSError):
+                (self.folder / ABOUT).unlink()  # a pack without it is made again
+            raise DataError(f"the training copy in {shown(str(self.folder))} is damaged: start again to make it anew")
         return torch.from_numpy(states)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import heapq
 import json
+import struct
 import threading
 import weakref
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import overload
 
 from tintype.data.files import Origin
 from tintype.data.pairs import Pair
-from tintype.errors import DataError
+from tintype.data.rows import RowFile, full, parts_of
 
-SPOOLED = 2**20  # bytes; what is larger goes to the disk
+SPOOLED = 2**18  # bytes; what is larger goes to the disk
+_START = struct.Struct("<q")
 
 
 class PairList(Sequence[Pair]):
-    """Pairs in the order they were added, of which eight bytes each stay in memory. Reading is safe from any thread."""
+    """Pairs in the order they were added, of which nothing stays in memory. Reading is safe from any thread."""
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         self._rows = _Rows()
-        self._starts = array("q")  # where the row of each pair begins
+        self._starts = RowFile("<i8")  # where the row of each pair begins
         self._last = ""
-        self._sorted = True  # by key
+        self._runs = [0]  # numbers of pairs from which on keys ascend, up to the next of them
         self.extend(pairs)
 
     @classmethod
@@ -34,27 +36,34 @@ class PairList(Sequence[Pair]):
 
     def append(self, pair: Pair) -> None:
         """Add a pair at the end. Raises DataError if the temporary folder is full."""
-        self._sorted = self._sorted and self._last <= pair.key
+        if pair.key < self._last:
+            self._runs.append(len(self))
         self._last = pair.key
-        self._starts.append(self._rows.write(pair))
+        self._starts.append(_START.pack(self._rows.write(pair)))
 
     def extend(self, pairs: Iterable[Pair]) -> None:
         for pair in pairs:
             self.append(pair)
 
     def sort(self) -> None:
-        """Bring the pairs into the order of their keys, unless they were added in it."""
-        if not self._sorted:
-            keys = [pair.key for pair in self]
-            self._starts = array("q", (self._starts[i] for i in sorted(range(len(keys)), key=keys.__getitem__)))
-            self._sorted, self._last = True, max(keys)
+        """Bring the pairs into the order of their keys. (One key is in memory for each run that is in it already.)"""
+        if len(self._runs) > 1:
+            ends = [*self._runs[1:], len(self)]
+            merged = heapq.merge(*map(self._keyed, self._runs, ends))
+            self._starts = _row_file(start for _, start in merged)
+            self._runs, self._last = [0], self[-1].key
+
+    def _keyed(self, first: int, end: int) -> Iterator[tuple[str, int]]:
+        starts = self._starts
+        for number in range(first, end):
+            start = int(starts[number : number + 1][0])
+            yield self._rows.read(start).key, start
 
     def chosen(self, indices: Iterable[int]) -> PairList:
-        """Some of the pairs, in another list of the same file."""
+        """Some of the pairs, in another list of the same file. It is not meant to be added to."""
         part = PairList()
         part._rows = self._rows
-        part._starts = array("q", (self._starts[i] for i in indices))
-        part._sorted = False
+        part._starts = _row_file(int(self._starts[index : index + 1][0]) for index in indices)
         return part
 
     def __len__(self) -> int:
@@ -67,10 +76,18 @@ class PairList(Sequence[Pair]):
     def __getitem__(self, index: int | slice) -> Pair | PairList:
         if isinstance(index, slice):
             return self.chosen(range(*index.indices(len(self))))
-        return self._rows.read(self._starts[index])
+        number = range(len(self))[index]
+        return self._rows.read(int(self._starts[number : number + 1][0]))
 
     def __iter__(self) -> Iterator[Pair]:
-        return map(self._rows.read, self._starts)
+        return (self._rows.read(start) for _, part in parts_of(self._starts) for start in part.tolist())
+
+
+def _row_file(starts: Iterable[int]) -> RowFile:
+    found = RowFile("<i8")
+    for start in starts:
+        found.append(_START.pack(start))
+    return found
 
 
 class _Rows:
@@ -97,7 +114,7 @@ class _Rows:
                 self._file.seek(start)
                 self._file.write(row)
             except OSError as error:
-                raise DataError(f"the temporary folder cannot hold the list of pictures: {error.strerror}") from error
+                raise full(error) from error
             self._end += len(row)
         return start
 

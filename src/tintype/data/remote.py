@@ -95,6 +95,8 @@ def remote_archives(url: str) -> list[tuple[str, Archive]]:
                 info = files.info(name)
                 state = f"{files.ukey(name)}".encode()
                 found.append((posixpath.basename(name), Archive(name, state, int(info["size"]), files)))
+        except FileNotFoundError:
+            raise DataError(f"{shown(single)} cannot be read: there is no such file") from None
         except Exception as error:  # each file system raises its own
             why = " ".join(str(error).split()) or type(error).__name__
             raise DataError(f"{shown(single)} cannot be read: {why}") from None

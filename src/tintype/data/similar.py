@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from tintype.data.rows import Rows, by_key
 
 SIDE = 32  # pixels, at least, of the shorter side that a picture is reduced to for its hash
 KEPT = 8  # lowest frequencies each way: 64 bits
@@ -16,15 +19,18 @@ FLAT = 1.0  # gray levels; all frequencies below it: the picture has no structur
 BITS_APART = 4  # of 64, in which near-duplicates may differ
 LEVELS_APART = 6.0  # of 255, root mean square, in which their little pictures may differ
 _BANDS = BITS_APART + 1  # of the hash; two that differ in 4 bits agree in one of 5 bands
+_WIDTH = -(-64 // _BANDS)  # bits of a band; the last has fewer
 _REACH = 48  # neighbors in a band that are compared: bounds the time where very many agree
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)  # bits set in each byte
+_LOOKS = np.dtype([("key", "<u8"), ("place", "<i8"), ("thumb", "u1", (48,))])
 NOTHING = np.zeros((1, 1, 3), dtype=np.uint8)  # in place of a reduced picture
 
 
 def reduced(picture: Image.Image) -> NDArray[np.uint8]:
     """A picture in mode RGB at 32 pixels a side or a little more, each the mean of those it stands for: [h, w, 3]."""
     factors = (max(1, picture.width // SIDE), max(1, picture.height // SIDE))
-    return np.asarray(picture if factors == (1, 1) else picture.reduce(factors))
+    small = picture if factors == (1, 1) else picture.reduce(factors)
+    return np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(small.height, small.width, 3)
 
 
 def look_of(picture: Image.Image) -> tuple[int, bytes]:
@@ -80,27 +86,37 @@ def _parts(length: int) -> NDArray[np.float32]:
     return np.asarray(np.maximum(shared, 0) * THUMB / length, dtype=np.float32)
 
 
-def alike(looks: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> list[list[int]]:
-    """Groups of two or more that look alike, as indices, ascending.
+def alike(seen: Rows, skipped: Sequence[int] = ()) -> list[list[int]]:
+    """Groups of two or more that look alike, as places in `seen`, ascending.
 
-    looks: [N]; thumbs: [N, 48]. Hashes of 0 are passed over. Where more than 48 agree in a band of their hash, only
-    neighbors in the order of their hashes are compared.
+    seen: rows with the fields look and thumb. Hashes of 0, and the places `skipped`, are passed over. Where more than
+    48 agree in a band of their hash, only neighbors in the order of their hashes are compared.
     """
-    there = np.flatnonzero(looks)
     parent: dict[int, int] = {}
-    width = -(-64 // _BANDS)
+    without = np.sort(np.asarray(skipped, dtype=np.int64))
     for band in range(_BANDS):
-        values = (looks[there] >> np.uint64(band * width)) & np.uint64(2**width - 1)
-        order = np.lexsort((looks[there], values))
-        places, sorted_values = there[order], values[order]
-        for shift in range(1, min(_REACH, len(places) - 1) + 1):
-            same = np.flatnonzero(sorted_values[shift:] == sorted_values[:-shift])
-            if not len(same):
-                break
-            first, second = places[same], places[same + shift]
-            close = _agree(looks, thumbs, first, second)
-            for one, other in zip(first[close].tolist(), second[close].tolist(), strict=True):
-                parent[_root(parent, one)] = _root(parent, other)
+        width = min(_WIDTH, 64 - band * _WIDTH)  # bits
+        down = np.uint64(64 - width)
+
+        def keyed(start: int, part: NDArray[Any], band: int = band) -> NDArray[Any]:
+            places = np.arange(start, start + len(part))
+            there = (part["look"] != 0) & ~np.isin(places, without)
+            rows = np.empty(int(there.sum()), dtype=_LOOKS)
+            looks, up = part["look"][there], np.uint64(band * _WIDTH)
+            # Turned round until the band comes first; what differs between two hashes differs as much then.
+            rows["key"] = looks << up | looks >> (np.uint64(64) - up) if band else looks
+            rows["place"], rows["thumb"] = places[there], part["thumb"][there]
+            return rows
+
+        for rows in by_key(seen, keyed, width):
+            values, places = rows["key"] >> down, rows["place"]
+            for shift in range(1, min(_REACH, len(rows) - 1) + 1):
+                same = np.flatnonzero(values[shift:] == values[:-shift])
+                if not len(same):
+                    break
+                close = _agree(rows, same, same + shift)
+                for one, other in zip(places[same[close]].tolist(), places[same[close] + shift].tolist(), strict=True):
+                    parent[_root(parent, one)] = _root(parent, other)
     groups: dict[int, list[int]] = {}
     for member in sorted(parent):
         groups.setdefault(_root(parent, member), []).append(member)
@@ -111,13 +127,11 @@ def alike(looks: NDArray[np.uint64], thumbs: NDArray[np.uint8]) -> list[list[int
     return sorted(groups.values())
 
 
-def _agree(
-    looks: NDArray[np.uint64], thumbs: NDArray[np.uint8], first: NDArray[np.intp], second: NDArray[np.intp]
-) -> NDArray[np.intp]:
-    """Which of the pairs are near-duplicates: places in `first`."""
-    differ = _ONES[(looks[first] ^ looks[second]).view(np.uint8).reshape(-1, 8)].sum(1)
+def _agree(rows: NDArray[Any], first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Which pairs of rows are near-duplicates: places in `first`."""
+    differ = _ONES[(rows["key"][first] ^ rows["key"][second]).view(np.uint8).reshape(-1, 8)].sum(1)
     few = np.flatnonzero(differ <= BITS_APART)
-    apart = thumbs[first[few]].astype(np.float32) - thumbs[second[few]]
+    apart = rows["thumb"][first[few]].astype(np.float32) - rows["thumb"][second[few]]
     agree: NDArray[np.intp] = few[np.sqrt((apart**2).mean(1)) <= LEVELS_APART]
     return agree
 

@@ -17,7 +17,7 @@ def stamp_of(pairs: Sequence[Pair], how: Framing, identity: str, exclusions: Exc
     """Hash what tells whether a pack is up to date, without reading a picture."""
     digest = hashlib.sha256(repr([FORMAT, how, identity]).encode() + exclusions.state)
     for pair in pairs:
-        digest.update(json.dumps([pair.key, pair.captions, pair.weight]).encode() + pair.place.state)
+        digest.update(f"[{_text(pair.key)}, {_texts(pair.captions)}, {pair.weight}]".encode() + pair.place.state)
     return digest.hexdigest()
 
 
@@ -36,6 +36,14 @@ def fingerprint_of(
         head.append({"alpha_color": how.options.alpha_color})
     digest = hashlib.sha256(json.dumps(head).encode())
     for pair, sha256 in zip(pairs, hashes, strict=True):
-        row = [pair.key, sha256, pair.captions]
-        digest.update(json.dumps(row if even else [*row, pair.weight]).encode())
+        weight = "" if even else f", {pair.weight}"
+        digest.update(f'[{_text(pair.key)}, "{sha256}", {_texts(pair.captions)}{weight}]'.encode())
     return digest.hexdigest()
+
+
+# What json.dumps gives for a row, in a fraction of the time: there are as many rows as pictures.
+_text = json.encoder.encode_basestring_ascii
+
+
+def _texts(captions: Sequence[str]) -> str:
+    return f"[{', '.join(map(_text, captions))}]"

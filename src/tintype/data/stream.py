@@ -28,7 +28,7 @@ class Stream(Catalog):
     """The samples of a catalog, read from where they lie.
 
     A picture that has become unreadable since the catalog was made is replaced by the next of its shape that can be
-    read, and counted in `num_replaced`.
+    read, counted in `num_replaced`, and named in `unreadable`.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Stream(Catalog):
             if seen.pixels is not None and seen.shape == shape:
                 self.num_replaced += step > 0
                 return torch.from_numpy(seen.pixels)
+            self.unreadable[self.keys[other]] = None
         raise DataError(f"{shown(self.keys[index])} and the pictures after it can no longer be read: {seen.reason}")
 
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import re
 import struct
-from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tintype.data.facts import copies, in_hex
 from tintype.data.files import shown
 from tintype.data.held_out import is_held_out
 from tintype.data.pairs import Pair, Problem
-from tintype.data.pictures import Facts
 from tintype.data.report import Histogram, Report, counted
+from tintype.data.rows import RowFile, Rows, by_key, parts_of
 from tintype.data.similar import alike
 
-FACTS = np.dtype(
-    [("sha256", "u1", (32,)), ("width", "<u4"), ("height", "<u4"), ("look", "<u8"), ("thumb", "u1", (48,))]
-)
 HELD_OUT = 0.03  # share that a run holds out unless its configuration says otherwise
 FEW_PICTURES = 100  # with fewer, a model mostly repeats them
 MANY_LEFT_OUT = 0.05  # a share that deserves a word of its own
@@ -38,24 +38,13 @@ class Tokens(NamedTuple):
 
     encoder: str
     limit: int  # tokens; what is longer is cut
-    lengths: Sequence[int]  # tokens of every caption, of all pictures in order
-
-
-def packed_facts(facts: Facts) -> bytes:
-    """One row of dtype FACTS."""
-    rest = struct.pack("<IIQ", facts.width, facts.height, facts.look)
-    return bytes.fromhex(facts.sha256) + rest + facts.thumb
-
-
-def unpacked(rows: bytes | bytearray) -> NDArray[Any]:
-    """Rows of `packed_facts`, end to end, as an array of dtype FACTS."""
-    return np.frombuffer(rows, dtype=FACTS)
+    lengths: Mapping[int, int]  # how many captions have so many tokens
 
 
 def survey(
     data: str,
     pairs: Sequence[Pair],
-    facts: NDArray[Any],
+    facts: Rows,
     problems: Sequence[Problem],
     tally: Counter[str],
     tokens: Tokens | None = None,
@@ -63,13 +52,12 @@ def survey(
 ) -> Report:
     """Put together what is known of the usable pairs, `facts` [N] of dtype FACTS, and of the rest.
 
-    tally: what was done to how many pictures.
+    tally: what was done to how many pictures. Everything is gone through some at a time, so that memory grows with what
+    is found only: with problems, copies and look-alikes.
     """
-    duplicates = _copies(facts["sha256"])
-    looks = facts["look"].copy()
-    looks[[other for group in duplicates for other in group[1:]]] = 0  # copies are counted once
-    groups = alike(looks, facts["thumb"])
-    leaks = _leaks(groups, facts["sha256"], held_out)
+    duplicates = copies(facts)
+    groups = alike(facts, [other for group in duplicates for other in group[1:]])  # copies are counted once
+    leaks = _leaks(groups, facts, held_out)
     notes = [
         *_on_number(pairs, problems),
         *_on_captions(pairs, tokens),
@@ -89,22 +77,11 @@ def survey(
     )
 
 
-def _copies(sha256: NDArray[np.uint8]) -> list[list[int]]:
-    """Groups of equal files."""
-    heads = np.ascontiguousarray(sha256[:, :8]).view("<u8").ravel()
-    order = np.argsort(heads, kind="stable")
-    same = np.flatnonzero(heads[order][1:] == heads[order][:-1])
-    groups: dict[bytes, list[int]] = {}
-    for place in sorted({int(order[i + step]) for i in same.tolist() for step in (0, 1)}):
-        groups.setdefault(sha256[place].tobytes(), []).append(place)
-    return sorted(group for group in groups.values() if len(group) > 1)
-
-
-def _leaks(groups: Sequence[Sequence[int]], sha256: NDArray[np.uint8], share: float) -> list[tuple[int, int]]:
+def _leaks(groups: Sequence[Sequence[int]], facts: Rows, share: float) -> list[tuple[int, int]]:
     """Look-alikes of which a run would train on one and hold out the other."""
     found = []
     for group in groups:
-        held = [i for i in group if is_held_out(bytes(sha256[i]).hex(), share)]
+        held = [i for i in group if is_held_out(in_hex(facts[i : i + 1]["sha256"])[0], share)]
         trained = sorted(set(group) - set(held))
         if held and trained:
             found.append((trained[0], held[0]))
@@ -123,33 +100,48 @@ def _on_number(pairs: Sequence[Pair], problems: Sequence[Problem]) -> Iterable[s
 
 def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
     several = empty = directions = 0
-    hashes = array("q")  # of all captions, since themselves they would be the largest thing in memory
+    hashes = RowFile("<i8")  # of all captions
     for pair in pairs:
         several += len(pair.captions) > 1
         empty += "" in pair.captions
         directions += sum(_DIRECTIONS.search(caption) is not None for caption in pair.captions)
-        hashes.extend(map(hash, pair.captions))
+        hashes.append(struct.pack(f"<{len(pair.captions)}q", *map(hash, pair.captions)))
     if several:
         yield f"{counted(several, 'picture')} with several captions, of which each visit draws one"
     if empty:
         yield f"{counted(empty, 'picture')} with the empty caption"
-    _, places, times = np.unique(np.asarray(hashes), return_index=True, return_counts=True)
-    repeated = int(times[times > 1].sum())
+    repeated, times, first = _repeated(hashes)
     if repeated > MANY_SHARED * len(hashes):
-        most = int(places[times.argmax()])
-        shared = next(islice((caption for pair in pairs for caption in pair.captions), most, None))
-        example = f"{shown(shared)!r}: {times.max()}"
+        shared = next(islice((caption for pair in pairs for caption in pair.captions), first, None))
+        example = f"{shown(shared)!r}: {times}"
         yield f"{counted(repeated, 'caption')} of {len(hashes)} stand at several pictures ({example})"
     if directions:
         yield f"{counted(directions, 'caption')} with left or right: such pictures must not be mirrored in training"
     if tokens is not None:
-        cut = int((np.asarray(tokens.lengths) > tokens.limit).sum())
+        cut = sum(number for length, number in tokens.lengths.items() if length > tokens.limit)
         if cut:
             longer = "longer than" if cut == 1 else "are longer than"
             yield (
                 f"{counted(cut, 'caption')} {longer} the {tokens.limit} tokens that {tokens.encoder} reads: "
                 "the end is not used"
             )
+
+
+def _repeated(hashes: RowFile) -> tuple[int, int, int]:
+    """How many captions there are more than once; how often the most frequent, and the number of its first."""
+
+    def keyed(start: int, part: NDArray[Any]) -> NDArray[Any]:
+        rows = np.empty(len(part), dtype=[("key", "<u8"), ("place", "<i8")])
+        rows["key"], rows["place"] = part.view("<u8"), np.arange(start, start + len(part))
+        return rows
+
+    repeated = most = first = 0
+    for rows in by_key(hashes, keyed):
+        _, starts, times = np.unique(rows["key"], return_index=True, return_counts=True)
+        repeated += int(times[times > 1].sum())
+        if len(times) and times.max() > most:
+            most, first = int(times.max()), int(rows["place"][starts[times.argmax()]])
+    return repeated, most, first
 
 
 def _on_copies(
@@ -174,20 +166,25 @@ def _on_copies(
         )
 
 
-def _histograms(facts: NDArray[Any], tokens: Tokens | None) -> Iterable[Histogram]:
+def _histograms(facts: Rows, tokens: Tokens | None) -> Iterable[Histogram]:
     if not len(facts):
         return
-    width, height = facts["width"].astype(np.float64), facts["height"].astype(np.float64)
-    short = np.minimum(width, height)
-    if short.min() == short.max():
-        yield Histogram("shorter side, pixels", ((f"{int(short[0])}", len(short)),))
+    sides = np.zeros(len(_SIDES) + 1, dtype=np.int64)
+    shapes = np.zeros(len(_ASPECTS), dtype=np.int64)
+    bounds = [bound for bound, _ in _ASPECTS[:-1]]
+    least, most = 2**32, 0
+    for _, part in parts_of(facts):
+        short = np.minimum(part["width"], part["height"])
+        least, most = min(least, int(short.min())), max(most, int(short.max()))
+        sides += np.bincount(np.digitize(short, _SIDES), minlength=len(sides))
+        shapes += np.bincount(np.digitize(part["width"] / part["height"], bounds), minlength=len(shapes))
+    if least == most:
+        yield Histogram("shorter side, pixels", ((f"{least}", len(facts)),))
     else:
         labels = [f"below {_SIDES[0]}", *(f"{a} to {b - 1}" for a, b in pairwise(_SIDES))]
-        places = np.digitize(short, _SIDES)
-        yield _counted_rows("shorter side, pixels", [*labels, f"from {_SIDES[-1]}"], places)
-    bounds = [bound for bound, _ in _ASPECTS[:-1]]
-    yield _counted_rows("shape", [label for _, label in _ASPECTS], np.digitize(width / height, bounds))
-    if tokens is not None and len(tokens.lengths):
+        yield _counted_rows("shorter side, pixels", [*labels, f"from {_SIDES[-1]}"], sides.tolist())
+    yield _counted_rows("shape", [label for _, label in _ASPECTS], shapes.tolist())
+    if tokens is not None and tokens.lengths:
         yield _lengths(tokens)
 
 
@@ -195,14 +192,15 @@ def _lengths(tokens: Tokens) -> Histogram:
     limit = tokens.limit
     bounds = sorted({1, *(max(1, limit * part // 8) for part in range(1, 9))})
     labels = [f"{low + 1} to {high}" for low, high in zip([0, *bounds], bounds, strict=False)]
-    places = np.digitize(np.asarray(tokens.lengths), np.asarray(bounds) + 1)
+    numbers = [0] * (len(labels) + 1)
+    for length, number in tokens.lengths.items():
+        numbers[bisect_left(bounds, length)] += number
     title = f"caption length, tokens of {tokens.encoder} (limit {limit})"
-    return _counted_rows(title, [*labels, f"over {limit}: cut"], places)
+    return _counted_rows(title, [*labels, f"over {limit}: cut"], numbers)
 
 
-def _counted_rows(title: str, labels: Sequence[str], places: NDArray[np.intp]) -> Histogram:
-    numbers = np.bincount(places, minlength=len(labels))
-    rows = [(label, int(number)) for label, number in zip(labels, numbers, strict=True)]
+def _counted_rows(title: str, labels: Sequence[str], numbers: Sequence[int]) -> Histogram:
+    rows = list(zip(labels, numbers, strict=True))
     while len(rows) > 1 and not rows[-1][1]:
         rows.pop()
     while len(rows) > 1 and not rows[0][1]:
@@ -210,15 +208,35 @@ def _counted_rows(title: str, labels: Sequence[str], places: NDArray[np.intp]) -
     return Histogram(title, tuple(rows))
 
 
-def _extremes(pairs: Sequence[Pair], facts: NDArray[Any]) -> Iterable[tuple[str, tuple[int, ...]]]:
+def _extremes(pairs: Sequence[Pair], facts: Rows) -> Iterable[tuple[str, tuple[int, ...]]]:
     if not len(facts):
         return
-    width, height = facts["width"].astype(np.float64), facts["height"].astype(np.float64)
-    short, long = np.minimum(width, height), np.maximum(width, height)
-    if short.min() < short.max():
-        yield "smallest", tuple(np.argsort(short, kind="stable")[:_EXTREMES].tolist())
-    stretched = np.argsort(-long / short, kind="stable")[:_EXTREMES]
-    if long[stretched[0]] > 1.5 * short[stretched[0]]:
-        yield "longest shapes", tuple(stretched.tolist())
-    lengths = np.fromiter((max(map(len, pair.captions)) for pair in pairs), dtype=np.int32)
-    yield "longest captions", tuple(np.argsort(-lengths, kind="stable")[:_EXTREMES].tolist())
+    smallest, longest = _Least(), _Least()
+    for start, part in parts_of(facts):
+        short = np.minimum(part["width"], part["height"]).astype(np.float64)
+        smallest.add(start, short)
+        longest.add(start, -np.maximum(part["width"], part["height"]) / short)
+    if smallest.found[0][0] < smallest.largest:
+        yield "smallest", smallest.places
+    if longest.found[0][0] < -1.5:
+        yield "longest shapes", longest.places
+    lengths = ((-max(map(len, pair.captions)), number) for number, pair in enumerate(pairs))
+    yield "longest captions", tuple(number for _, number in heapq.nsmallest(_EXTREMES, lengths))
+
+
+class _Least:
+    """The least of very many values, the first of equal ones first."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[float, int]] = []  # value and place
+        self.largest = -math.inf  # of all values
+
+    def add(self, start: int, values: NDArray[np.float64]) -> None:
+        """Take some values into account, the first of which has the place `start`."""
+        order = np.argsort(values, kind="stable")[:_EXTREMES].tolist()
+        self.found = sorted([*self.found, *((float(values[i]), start + i) for i in order)])[:_EXTREMES]
+        self.largest = max(self.largest, float(values.max()))
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        return tuple(place for _, place in self.found)

@@ -7,11 +7,12 @@ they are planned before the first question: a step is one sum of pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from tintype.diffusion.coroutine import Coroutine, Randn, combine, exponential_weights, levels_of, query
@@ -37,17 +38,18 @@ def euler(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
 
 def dpmpp_2m(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Second order, one evaluation per step: DPM-Solver++(2M) (2211.01095 algorithm 2)."""
-    return (yield from _multistep(x, plan(levels_of(sigmas), 2, 0, caution=1.0)))
+    return (yield from _multistep(x, plan(levels_of(sigmas), 2, 0, midpoint)))
 
 
 def unipc(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Third order, one evaluation per step: predict, then correct with the new evaluation.
 
-    UniPC (2302.04867) with the corrector's weights taken from the integral in coroutine.py, exact when `denoised` is
-    quadratic in lambda. The predictor lies halfway between dpmpp_2m and deis_3: the first is too cautious and the
-    second too bold where steps are long. The answer to the last query is the picture.
+    UniPC (2302.04867) with weights taken from the integral in coroutine.py, and polynomials in ln(1 + sigma) in place
+    of lambda: the corrector is exact where `denoised` is quadratic in that. The predictor lies halfway between those of
+    second and third order: one is too cautious and the other too bold where steps are long. The answer to the last
+    query is the picture.
     """
-    return (yield from _multistep(x, plan(levels_of(sigmas), 3, 3, caution=0.5)))
+    return (yield from _multistep(x, plan(levels_of(sigmas), 3, 3, in_log_flow, caution=0.5)))
 
 
 def deis_2(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
@@ -128,12 +130,61 @@ def _multistep(x: Tensor, stages: Plan) -> Coroutine:
     return x
 
 
+# (levels, newest first; sigma, sigma_next) -> weights of the answers at those levels in the step.
+Weigh = Callable[[Sequence[float], float, float], list[float]]
+
+
+def in_lambda(seen: Sequence[float], sigma: float, sigma_next: float) -> list[float]:
+    """By the polynomial in lambda through all answers."""
+    h = math.log(sigma / sigma_next)
+    # Time runs from 0 at the start of the step to 1 at its end.
+    return exponential_weights([math.log(sigma / level) / h for level in seen], h)
+
+
+def midpoint(seen: Sequence[float], sigma: float, sigma_next: float) -> list[float]:
+    """As DPM-Solver++(2M) does: by the line in lambda through two answers, at the middle of the step."""
+    grown = -math.expm1(math.log(sigma_next / sigma))
+    if len(seen) == 1:
+        return [grown]
+    share = math.log(sigma / sigma_next) / math.log(seen[1] / seen[0]) / 2
+    return [grown * (1 + share), -grown * share]
+
+
+def in_log_flow(seen: Sequence[float], sigma: float, sigma_next: float) -> list[float]:
+    """By the polynomial in ln(1 + sigma) = -ln(1 - t), t the flow time, through all answers.
+
+    At high noise it runs along with lambda. At low noise, where what is left to find falls with sigma, it slows down,
+    and a polynomial through a few answers swings less. The integral is taken by Gauss's rule.
+    """
+    h = math.log(sigma / sigma_next)
+    time, share = _gauss()
+    places = torch.log1p(sigma * torch.exp(-h * time))
+    kernel = share * torch.exp(-h * (1 - time))
+    nodes = [math.log1p(level) for level in seen]
+    weights = []
+    for i, node in enumerate(nodes):
+        basis = kernel
+        for other in [*nodes[:i], *nodes[i + 1 :]]:
+            basis = basis * (places - other) / (node - other)
+        weights.append(float(basis.sum()))
+    return [weight * -math.expm1(-h) / sum(weights) for weight in weights]  # they add up to what is exact
+
+
+@lru_cache(maxsize=1)
+def _gauss(num: int = 32) -> tuple[Tensor, Tensor]:
+    """Places from 0 to 1 and their shares, enough for steps of any length, by eigenvalues (Golub and Welsch 1969)."""
+    k = torch.arange(1, num, dtype=torch.float64)
+    beside = torch.diag(k / (4 * k.square() - 1).sqrt(), 1)
+    places, vectors = torch.linalg.eigh(beside + beside.T)
+    return (places + 1) / 2, vectors[0].square()
+
+
 @lru_cache(maxsize=64)
-def plan(levels: tuple[float, ...], predict: int, correct: int, caution: float = 0.0) -> Plan:
+def plan(levels: tuple[float, ...], predict: int, correct: int, weigh: Weigh = in_lambda, caution: float = 0.0) -> Plan:
     """Every coefficient of a multistep sampler on a grid.
 
     predict: answers that a step goes by, at most; correct: answers by which it is done again, the new one among them; 0
-    for never. caution: how far from the exact weights to those of DPM-Solver++(2M), which go by two answers.
+    for never. caution: how far from weights of `predict` answers to those of one fewer.
     """
     stages = []
     for index, (sigma, sigma_next) in enumerate(pairwise(levels)):
@@ -141,18 +192,12 @@ def plan(levels: tuple[float, ...], predict: int, correct: int, caution: float =
         if sigma_next == 0:
             stages.append(Stage(sigma, 0.0, (), 0.0, (1.0,)))
             continue
-        redo, corrections = _step(seen[1], sigma, seen[:correct]) if correct and index else (0.0, [])
-        keep, predictions = _step(sigma, sigma_next, seen[:predict])
-        if caution and index:
-            share = math.log(sigma / sigma_next) / math.log(seen[1] / sigma) / 2
-            cautious = [(1 - keep) * (1 + share), (keep - 1) * share, 0.0]
-            predictions = [w + caution * (c - w) for w, c in zip(predictions, cautious, strict=False)]
-        stages.append(Stage(sigma, redo, tuple(corrections), keep, tuple(predictions)))
+        redo, corrections = 0.0, list[float]()
+        if correct and index:
+            redo, corrections = sigma / seen[1], weigh(seen[:correct], seen[1], sigma)
+        predictions = weigh(seen[:predict], sigma, sigma_next)
+        if caution and len(seen) >= predict:
+            careful = [*weigh(seen[: predict - 1], sigma, sigma_next), 0.0]
+            predictions = [w + caution * (c - w) for w, c in zip(predictions, careful, strict=True)]
+        stages.append(Stage(sigma, redo, tuple(corrections), sigma_next / sigma, tuple(predictions)))
     return tuple(stages)
-
-
-def _step(sigma: float, sigma_next: float, seen: Sequence[float]) -> tuple[float, list[float]]:
-    """A step by the polynomial in lambda through the answers at the levels `seen`: what is kept of x, and weights."""
-    h = math.log(sigma / sigma_next)
-    # Time runs from 0 at the start of the step to 1 at its end.
-    return sigma_next / sigma, exponential_weights([math.log(sigma / level) / h for level in seen], h)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
+import anyio.lowlevel
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -32,7 +33,10 @@ PAGE = {
     "style.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
     **dict.fromkeys(
-        ("theme.js", "app.js", "api.js", "make.js", "gallery.js", "paint.js", "how.js", "training.js", "plot.js"),
+        (
+            *("theme.js", "app.js", "api.js", "plot.js", "how.js", "training.js"),
+            *("develop.js", "state.js", "stage.js", "make.js", "again.js", "gallery.js", "paint.js"),
+        ),
         "text/javascript; charset=utf-8",
     ),
 }
@@ -50,6 +54,7 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await anyio.lowlevel.checkpoint()  # imports here what the first stream would hold up the loop for
         engine.start(list(catalog.pipelines.values()))
         background = [asyncio.create_task(_refresh(catalog)), asyncio.create_task(_heartbeat(metrics))]
         try:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tintype import models
 from tintype.errors import CheckpointError, ConfigError
 from tintype.pipeline import Pipeline
+
+CARD_ROW = re.compile(r"^\| ([0-9.]{1,9}) \| ([0-9]{1,6}\.[0-9]{1,9}) \|$", re.ASCII | re.MULTILINE)
+EXAMPLES = 4
+MAX_EXAMPLE = 60  # characters
+SHAPES = (
+    "a red circle left of a blue square",
+    "a large pink star on cream",
+    "a yellow triangle above a green cross",
+    "two tiny cyan squares",
+)
 
 
 @dataclass(slots=True)
@@ -20,6 +31,8 @@ class Entry:
     run: Path | None  # its run folder, if it has one
     folder: Path | None = None  # which of its folders is loaded
     pipeline: Pipeline | None = None  # None: a run without a checkpoint yet
+    examples: tuple[str, ...] = ()  # captions to try
+    noise_error: dict[str, float] = field(default_factory=dict)  # of held-out pictures by noise level
 
 
 class Catalog:
@@ -52,6 +65,14 @@ class Catalog:
         """The run folders among the models."""
         return {entry.name: entry.run for entry in self._entries.values() if entry.run is not None}
 
+    def examples(self, name: str) -> tuple[str, ...]:
+        """Captions of the kind that a model was trained on; none where nobody knows."""
+        return self._entries[name].examples
+
+    def noise_error(self, name: str) -> dict[str, float]:
+        """What the card of a model says of its error on held-out pictures, by noise level."""
+        return self._entries[name].noise_error
+
     def get(self, name: str | None) -> Pipeline | None:
         """A model by its name; None names the first."""
         pipelines = self.pipelines
@@ -76,6 +97,7 @@ class Catalog:
         pipeline = Pipeline.load(entry.source, self._device)
         pipeline.name = entry.name
         entry.pipeline, entry.folder = pipeline, folder
+        entry.examples, entry.noise_error = _examples(entry), _noise_error(folder)
 
 
 def _entry(source: str | Path) -> Entry:
@@ -86,6 +108,28 @@ def _entry(source: str | Path) -> Entry:
         models.find(source)  # says what there is
     is_run = (folder / "log.jsonl").is_file() or (folder / "data.json").is_file()
     return Entry(folder.resolve().name, source, folder if is_run or _has_checkpoints(folder) else None)
+
+
+def _examples(entry: Entry) -> tuple[str, ...]:
+    """The shortest captions of a run's samples; what the shipped model was shown are drawn shapes."""
+    if entry.source == "shapes" and entry.run is None:
+        return SHAPES
+    captions = Path(entry.source) / "samples" / "captions.txt"
+    try:
+        found = dict.fromkeys(line.strip() for line in captions.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        return ()
+    return tuple(sorted((text for text in found if 0 < len(text) <= MAX_EXAMPLE), key=len)[:EXAMPLES])
+
+
+def _noise_error(folder: Path) -> dict[str, float]:
+    """From the table of a model card."""
+    try:
+        card = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    table = card.partition("| sigma | error |")[2].partition("\n\n")[0]
+    return {sigma: float(error) for sigma, error in CARD_ROW.findall(table)}
 
 
 def _has_checkpoints(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from tintype.serve.engine import Engine
 from tintype.serve.faults import Fault
 from tintype.serve.metrics import Metrics
 from tintype.serve.queue import Refused
-from tintype.serve.repeats import GRACE, Repeats
+from tintype.serve.repeats import GRACE, Repeats, has_key, mark_of
 from tintype.serve.schemas import Ask, pipeline_of, to_request
 from tintype.serve.settings import Settings
 from tintype.serve.work import Making, Task, Watch, Work
@@ -43,6 +43,10 @@ class Desk:
         # Scaling a picture to size may take a while: not on the loop.
         return Making(pipeline, await asyncio.to_thread(to_request, ask, pipeline, self.settings, init, mask))
 
+    async def mark(self, request: Request, ask: Ask, *pictures: Image.Image | None) -> bytes:
+        """What tells a request from others, if it may be sent again (see `Repeats`); else nothing. Raises Fault."""
+        return await asyncio.to_thread(mark_of, ask, *pictures) if has_key(request) else b""
+
     def open(
         self,
         task: Task,
@@ -51,14 +55,14 @@ class Desk:
         seconds: float,
         watch: Watch | None = None,
         keep: bool = False,
-        mark: bytes | None = None,
+        mark: bytes = b"",
     ) -> Work:
         """Put a task in the queue, or find the work of the same request sent before (see `Repeats`).
 
-        mark: of what is asked for; None for what is not repeated. Raises Fault: 429 when there is no room, 503 when
-        there is no engine.
+        mark: from `mark`; empty for what is not repeated. Raises Fault: 429 when there is no room, 503 when there is no
+        engine.
         """
-        known = None if mark is None else self._repeats.find(request, mark)
+        known = self._repeats.find(request, mark) if mark else None
         if known is not None:
             return known
         owner = request.state.owner
@@ -81,7 +85,7 @@ class Desk:
             if self.settings.log_prompts:
                 fields["prompt"] = asked.captions[0]
         logs.event("submitted", **fields)
-        if mark is not None:
+        if mark:
             self._repeats.keep(request, mark, work)
         return work
 
@@ -108,6 +112,6 @@ def fault_of(work: Work) -> Fault:
         return Fault(504, work.message, "timeout", retry_after=10)
     if work.reason == "memory":
         return Fault(503, work.message, "out_of_memory", retry_after=10)
-    if work.reason == "shutdown":
+    if work.reason in ("shutdown", "dead"):
         return Fault(503, work.message, "server_is_overloaded", retry_after=10)
     return Fault(500, work.message or "it failed", "generation_failed", final=True)

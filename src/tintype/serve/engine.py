@@ -17,7 +17,8 @@ from torch import Tensor
 
 from tintype.diffusion.samplers import Query, Step
 from tintype.errors import TintypeError
-from tintype.pipeline import Pipeline
+from tintype.pipeline import Course, Pipeline
+from tintype.serve import logs
 from tintype.serve.answerer import Answerer, Size
 from tintype.serve.batch import Exchange, Question
 from tintype.serve.capacity import is_memory_error
@@ -25,7 +26,7 @@ from tintype.serve.metrics import Metrics
 from tintype.serve.pace import Pace
 from tintype.serve.queue import Queue, Refused
 from tintype.serve.settings import Settings
-from tintype.serve.work import Begun, Reason, Work
+from tintype.serve.work import Reason, Work
 
 Group = tuple[Pipeline, Size]  # pictures that fit into one call
 
@@ -36,7 +37,7 @@ class _Open:
 
     work: Work
     exchange: Exchange
-    begun: Begun
+    course: Course
     query: Query
     questions: list[Question] = field(default_factory=list)
 
@@ -147,7 +148,8 @@ class Engine:
         try:
             with torch.no_grad():
                 for pipeline in pipelines:
-                    self._answerer.limit(pipeline)
+                    num = self._answerer.limit(pipeline) // pipeline.config.net.resolution**2
+                    logs.event("warm", model=pipeline.name, pictures_in_one_call=num)
                 # Everything imported stays for good: the collector, which stops all threads, need not look at it again.
                 gc.collect()
                 gc.freeze()
@@ -217,20 +219,20 @@ class Engine:
         self._metrics.queue_wait.observe(time.monotonic() - work.created)
         try:
             begun = work.task.begin(exchange.given)
-            query = next(begun.coroutine)
+            query = next(begun.course.coroutine)
         except Exception as error:
             self._fail_with(work, error)
             return
         work.num_cut = begun.num_cut
         mask = exchange.conds[0].mask
         work.text_tokens = int(mask.sum()) - len(mask)  # without the token that begins every caption
-        self._running.append(_Open(work, exchange, begun, query))
-        work.begin(begun.total)
+        self._running.append(_Open(work, exchange, begun.course, query))
+        work.begin(begun.course.total)
 
     def _advance(self, group: Group, opens: list[_Open]) -> None:
         started = time.perf_counter()
         for open_ in opens:
-            open_.questions = open_.exchange.ask(open_.begun.denoise, open_.query)
+            open_.questions = open_.exchange.ask(open_.course.denoise, open_.query)
         answers = self._answerer.answer(*group, [open_.questions for open_ in opens])
         seconds = time.perf_counter() - started
         num = sum(len(question) for open_ in opens for question in open_.questions)
@@ -247,15 +249,16 @@ class Engine:
         """Give a coroutine its answer, and hear its next question or its result."""
         work, query = open_.work, open_.query
         try:
-            denoised = open_.exchange.tell(open_.begun.denoise, query, answers)
+            denoised = open_.exchange.tell(open_.course.denoise, query, answers)
             if not bool(torch.isfinite(denoised).all()):
                 self._close(open_)
                 self._fail(work, "not_finite", "the model gave values that are not numbers; use another checkpoint")
                 return
-            work.advance(Step(work.index + 1, open_.begun.total, float(query.sigma[0]), query.x, denoised))
+            index = work.index + 1 if open_.course.at is None else open_.course.at()
+            work.advance(Step(index, open_.course.total, float(query.sigma[0]), query.x, denoised))
             if work.index == 0 and work.first_shown:
                 self._metrics.first_preview.observe(work.first_shown - work.created)
-            open_.query = open_.begun.coroutine.send(denoised)
+            open_.query = open_.course.coroutine.send(denoised)
         except StopIteration as finished:
             work.result = finished.value.cpu()
             self._close(open_)
@@ -266,7 +269,7 @@ class Engine:
 
     def _close(self, open_: _Open) -> None:
         self._running.remove(open_)
-        open_.begun.coroutine.close()
+        open_.course.coroutine.close()
 
     def _fail_with(self, work: Work, error: Exception) -> None:
         if is_memory_error(error):
@@ -289,6 +292,6 @@ class Engine:
             self._running = []
         self._metrics.running.set(0)
         self._metrics.waiting.set(0)
-        reason: Reason = "shutdown" if self._stopping else "error"
+        reason: Reason = "shutdown" if self._stopping else "dead"
         for work in left:
             self._fail(work, reason, "the server is shutting down" if self._stopping else "the engine has stopped")

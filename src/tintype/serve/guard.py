@@ -34,7 +34,7 @@ SECURITY = {
 }
 
 
-PIECE = 256 * 1024  # bytes of a body that are handed on at once
+PIECE = 256 * 1024  # bytes of an answer that are sent at once
 
 _CLOSE = {"Connection": "close"}  # what is still being sent is not read
 
@@ -113,20 +113,20 @@ class Guard:
         settings = self._settings
         limit = settings.max_form if path in FORMS else settings.max_base64 if path in PICTURES else settings.max_json
         length = headers.get("content-length", "0")
-        body = b""
+        pieces: list[bytes] = []
         if length.isdecimal() and int(length[:20]) <= limit:
             try:
                 async with asyncio.timeout(self._settings.body_seconds):
-                    body = await _read(receive, limit)
+                    pieces = await _read(receive, limit)
             except TimeoutError:
                 raise Fault(408, "the request was not sent in time", "request_timeout", headers=_CLOSE) from None
         else:
             raise _too_large(limit)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         wanted = "multipart/form-data" if path in FORMS else "application/json"
-        if path.startswith(("/v1/", "/api/")) and kind != wanted and (body or kind):
+        if path.startswith(("/v1/", "/api/")) and kind != wanted and (any(pieces) or kind):
             raise Fault(415, f"the content type must be {wanted}", "unsupported_media_type")
-        return _replay(body, receive)
+        return _replay(pieces, receive)
 
     def _log(self, scope: Scope, answer: _Answer) -> None:
         self._metrics.http.labels(str(answer.status)).inc()
@@ -161,7 +161,14 @@ class _Answer:
             headers["x-request-id"] = self.request_id
             for name, value in SECURITY.items():
                 headers.setdefault(name, value)
-        await self._send(message)
+        body = message.get("body", b"")
+        if len(body) <= PIECE:
+            return await self._send(message)
+        starts = range(0, len(body), PIECE)
+        for start in starts:
+            more = message.get("more_body", False) or start != starts[-1]
+            await self._send({**message, "body": body[start : start + PIECE], "more_body": more})
+            await asyncio.sleep(0)
 
 
 async def _say(fault: Fault, scope: Scope, receive: Receive, answer: _Answer) -> None:
@@ -169,29 +176,31 @@ async def _say(fault: Fault, scope: Scope, receive: Receive, answer: _Answer) ->
         await fault.response()(scope, receive, answer)
 
 
-async def _read(receive: Receive, limit: int) -> bytes:
-    body = bytearray()
+async def _read(receive: Receive, limit: int) -> list[bytes]:
+    """A body as it comes, piece by piece: one of many megabytes is never moved as a whole."""
+    pieces: list[bytes] = []
+    size = 0
     while True:
         message: dict[str, Any] = dict(await receive())
         if message["type"] == "http.disconnect":
             raise _Gone
-        body += message.get("body", b"")
-        if len(body) > limit:
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
-            return bytes(body)
+            return pieces
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def _replay(pieces: list[bytes], receive: Receive) -> Receive:
     """A body that was read, in pieces between which the event loop does other things; then whatever else comes."""
-    starts = iter(range(0, max(1, len(body)), PIECE))
+    pieces.reverse()
 
     async def replay() -> Message:
-        start = next(starts, None)
-        if start is None:
+        if not pieces:
             return await receive()
         await asyncio.sleep(0)
-        return {"type": "http.request", "body": body[start : start + PIECE], "more_body": start + PIECE < len(body)}
+        return {"type": "http.request", "body": pieces.pop(), "more_body": bool(pieces)}
 
     return replay
 

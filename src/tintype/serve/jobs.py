@@ -20,9 +20,9 @@ from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
 from tintype.serve.faults import Fault, invalid
 from tintype.serve.look import Looking, levels
 from tintype.serve.pictures import from_base64, read, read_mask, receipt_of, strip
-from tintype.serve.repeats import mark_of
 from tintype.serve.schemas import JobAsk, LookAsk, ReceiptAsk, max_pixels, pipeline_of
 from tintype.serve.work import Making, Work
+from tintype.sheet import animation
 
 MAX_KEPT_BYTES = 256 * 2**20  # of all jobs' frames and pictures
 POSITION_SECONDS = 1.0  # between looks at the place in the queue
@@ -77,7 +77,7 @@ def router(desk: Desk) -> APIRouter:
             if init is None:
                 raise invalid("mask needs an init_image", "mask")
             mask = await asyncio.to_thread(_sent, read_mask, ask.mask, "mask")
-        mark = await asyncio.to_thread(mark_of, ask)
+        mark = await desk.mark(request, ask)
         making = await desk.making(ask, init, mask)
         work = desk.open(making, request, seconds=desk.settings.deadline, watch=range, keep=True, mark=mark)
         store.add(work)
@@ -122,6 +122,16 @@ def router(desk: Desk) -> APIRouter:
             raise Fault(404, "there is no such picture", "picture_not_found")
         return _png(await asyncio.to_thread(_finished, work, row))
 
+    @routes.get("/jobs/{job}/film.gif", response_class=Response)
+    async def film(job: str, request: Request) -> Response:
+        """All steps that are kept as an animation, to be shown to others; of several pictures the first four."""
+        work = store.get(job, request.state.owner)
+        frames = [work.frames[index] for index in sorted(work.frames)]
+        if work.open or not frames:
+            raise Fault(404, "there is no film yet", "film_not_found")
+        content = await asyncio.to_thread(animation, frames)
+        return Response(content, media_type="image/gif", headers={"Cache-Control": "private, max-age=3600"})
+
     @routes.post("/look")
     async def look(ask: LookAsk, request: Request) -> dict[str, Any]:
         """Add noise to a picture, from a touch to static, and see what the model finds at each level."""
@@ -161,6 +171,8 @@ def _model(desk: Desk, name: str) -> dict[str, Any]:
         "guidance": config.sample.guidance,
         "sampler": config.sample.sampler,
         "sha256": pipeline.model_hash,
+        "examples": desk.catalog.examples(name),
+        "noise_error": desk.catalog.noise_error(name),
         "is_run": name in desk.catalog.runs,
     }
 
@@ -171,34 +183,36 @@ async def _answer(desk: Desk, work: Work) -> Response:
 
 def _state(desk: Desk, work: Work) -> str:
     """Everything about a job that a page shows, as JSON. Pictures take a while to write: not for the loop."""
+    status = work.status  # once: the engine goes on meanwhile, and sets it last
     state: dict[str, Any] = {
         "id": work.id,
-        "status": work.status,
+        "status": status,
         "position": desk.engine.position(work),
         "total": work.total,
         "step": None,
         "seconds_left": None,
     }
-    newest = max(work.frames, default=None)
+    frames = work.frames
+    newest = max(frames, default=None)
     if newest is not None:
-        frame = work.frames[newest]
+        frame = frames[newest]
         data = "data:image/png;base64," + base64.b64encode(strip(frame)).decode()
         state["step"] = {"index": newest, "sigma": frame.sigma, "strip": data, "rows": len(frame.guess)}
-    if work.open:
+    if status in ("waiting", "running"):
         left = desk.engine.seconds_left(work)
         state["seconds_left"] = None if left is None else round(left, 2)
     if work.num_cut:
         state["warning"] = (
             f"the text is longer than the {work.task.pipeline.config.text.max_tokens} tokens that are read"
         )
-    if work.status == "done" and isinstance(work.task, Making):
+    if status == "done" and isinstance(work.task, Making):
         state["seconds"] = round(work.ended - work.started, 3)
         state["sigmas"] = {index: frame.sigma for index, frame in work.frames.items()}
         state["pictures"] = [
             {"url": f"/api/jobs/{work.id}/pictures/{row}.png", "receipt": _receipt(receipt)}
             for row, receipt in enumerate(work.task.pipeline.receipts(work.task.request))
         ]
-    elif work.status in ("failed", "cancelled"):
+    elif status in ("failed", "cancelled"):
         state |= fault_of(work).body()
     return json.dumps(state)
 

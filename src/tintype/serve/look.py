@@ -17,7 +17,7 @@ from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.diffusion.samplers import Coroutine, Query
 from tintype.diffusion.sigmas import log_snr_sigmas
-from tintype.pipeline import Given, Pipeline
+from tintype.pipeline import Course, Given, Pipeline
 from tintype.serve.settings import cost_of
 from tintype.serve.work import Begun
 from tintype.sheet import frame
@@ -67,7 +67,7 @@ class Looking:
         shape = (self.levels, -1, -1, -1)
         x = add_noise(clear.expand(shape), noise.expand(shape), sigma)
         denoise = given(self.pipeline.encode([self.caption]).expand(self.levels))
-        return Begun(_look(x, sigma), denoise, 1, self.pipeline.num_cut([self.caption]))
+        return Begun(Course(_look(x, sigma), denoise, 1), self.pipeline.num_cut([self.caption]))
 
 
 def _look(x: Tensor, sigma: Tensor) -> Coroutine:

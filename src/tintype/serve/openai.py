@@ -18,7 +18,6 @@ from tintype.receipt import Receipt
 from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
 from tintype.serve.faults import Fault, invalid
 from tintype.serve.pictures import encoded, guess_of, read, read_mask
-from tintype.serve.repeats import mark_of
 from tintype.serve.schemas import ImagesAsk, from_form
 from tintype.serve.work import Making, Watch, Work
 from tintype.sheet import Frame
@@ -93,7 +92,7 @@ async def _make(
     if ask.response_format == "url":
         raise invalid("response_format must be b64_json: pictures are not kept here", "response_format")
     making = await desk.making(ask, init, mask)
-    mark = await asyncio.to_thread(mark_of, ask, init, mask)
+    mark = await desk.mark(request, ask, init, mask)
     watch = _watch(ask) if ask.stream else None
     work = desk.open(making, request, seconds=_patience(desk, request), watch=watch, mark=mark)
     making = work.task if isinstance(work.task, Making) else making  # of a request sent again: what the first one was
@@ -118,7 +117,8 @@ async def _stream(desk: Desk, work: Work, ask: ImagesAsk, prefix: str) -> AsyncI
         yield ": on its way\n\n"
         while True:
             seen, is_open = work.version, work.open
-            newest = max(work.frames, default=-1)
+            frames = work.frames  # as it is now: the engine puts a newer one in its place
+            newest = max(frames, default=-1)
             if newest > shown and newest + 1 < work.total:
                 shown = newest
                 for row in range(len(making.request)):
@@ -128,8 +128,7 @@ async def _stream(desk: Desk, work: Work, ask: ImagesAsk, prefix: str) -> AsyncI
                         "step": newest,
                         "total_steps": work.total,
                     }
-                    guess = await asyncio.to_thread(_partial, work.frames[newest], row, ask, making)
-                    yield _event(f"{prefix}.partial_image", {**guess, **extra, **_common(ask, making)})
+                    yield await asyncio.to_thread(_partial, prefix, extra, frames[newest], row, ask, making)
                     num_partial += 1
             if not is_open:
                 break
@@ -199,9 +198,10 @@ def _pictures(work: Work, making: Making, ask: ImagesAsk) -> list[dict[str, Any]
     ]
 
 
-def _partial(frame: Frame, row: int, ask: ImagesAsk, making: Making) -> dict[str, Any]:
+def _partial(prefix: str, extra: dict[str, Any], frame: Frame, row: int, ask: ImagesAsk, making: Making) -> str:
     receipt = making.pipeline.receipts(making.request)[row]
-    return {"b64_json": _b64(guess_of(frame, row), receipt, ask), "seed": receipt.seed, "index": receipt.index}
+    guess = {"b64_json": _b64(guess_of(frame, row), receipt, ask), "seed": receipt.seed, "index": receipt.index}
+    return _event(f"{prefix}.partial_image", {**guess, **extra, **_common(ask, making)})
 
 
 def _b64(picture: Image.Image, receipt: Receipt, ask: ImagesAsk) -> str:

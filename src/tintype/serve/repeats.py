@@ -91,6 +91,11 @@ def mark_of(ask: BaseModel, *pictures: Image.Image | None) -> bytes:
     return digest.digest()
 
 
+def has_key(request: Request) -> bool:
+    """Whether a request may be sent again. Raises Fault if its key is none."""
+    return _name(request) is not None
+
+
 def _name(request: Request) -> tuple[str, str, str] | None:
     """Raises Fault if the key is none."""
     key = request.headers.get(HEADER)

@@ -13,10 +13,11 @@ from tintype.config import Config
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.errors import ConfigError
 from tintype.pipeline import Pipeline
-from tintype.request import MAX_GUIDANCE, MAX_INDEX, MAX_SEED, MAX_SIDE, MIN_STRENGTH, Request
+from tintype.request import MAX_CAPTION, MAX_GUIDANCE, MAX_INDEX, MAX_SEED, MAX_SIDE, MIN_STRENGTH, Request
 from tintype.serve.catalog import Catalog
 from tintype.serve.faults import Fault, invalid, of_validation
-from tintype.serve.settings import MAX_PICTURES, MAX_PROMPT, Settings, cost_of
+from tintype.serve.settings import MAX_PICTURES, Settings, cost_of
+from tintype.serve.work import Making
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 MAX_PARTIAL = 100
@@ -37,7 +38,7 @@ class Ask(BaseModel):
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
-    prompt: Annotated[StrictStr, Field(max_length=MAX_PROMPT, description="What to make; empty: whatever comes.")]
+    prompt: Annotated[StrictStr, Field(max_length=MAX_CAPTION, description="What to make; empty: whatever comes.")]
     model: StrictStr | None = Field(None, max_length=200)
     n: int | None = _whole(1, MAX_PICTURES)
     size: StrictStr | None = Field(None, max_length=20, description='Such as "64x64", or "auto".')
@@ -48,10 +49,13 @@ class Ask(BaseModel):
     steps: int | None = _whole(1, 1000, "num_inference_steps", "steps")
     guidance: float | None = _number(0, MAX_GUIDANCE, "guidance_scale", "guidance", "cfg_scale")
     negative: StrictStr | None = Field(
-        None, max_length=MAX_PROMPT, validation_alias=AliasChoices("negative_prompt", "negative")
+        None, max_length=MAX_CAPTION, validation_alias=AliasChoices("negative_prompt", "negative")
     )
     sampler: StrictStr | None = Field(None, max_length=40, validation_alias=AliasChoices("sampler", "scheduler"))
     strength: float | None = _number(MIN_STRENGTH, 1)
+    invert: StrictStr | None = Field(
+        None, max_length=MAX_CAPTION, description="What the init image shows: lead it back to its noise, not noise it."
+    )
 
 
 class ImagesAsk(Ask):
@@ -82,7 +86,7 @@ class LookAsk(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     image: StrictStr
-    prompt: Annotated[StrictStr, Field(max_length=MAX_PROMPT)] = ""
+    prompt: Annotated[StrictStr, Field(max_length=MAX_CAPTION)] = ""
     model: StrictStr | None = Field(None, max_length=200)
     seed: int | None = _whole(0, MAX_SEED)
     levels: int | None = _whole(2, MAX_LEVELS)
@@ -99,7 +103,7 @@ def from_form(fields: dict[str, str]) -> ImagesAsk:
     values: dict[str, Any] = {}
     for name, text in fields.items():
         value: Any = text
-        if name not in ("prompt", "negative_prompt", "negative", "user", "size", "model"):
+        if name not in ("prompt", "negative_prompt", "negative", "invert", "user", "size", "model"):
             if re.fullmatch(r"-?[0-9]{1,30}", text, re.ASCII):
                 value = int(text)
             elif re.fullmatch(r"-?[0-9]{0,30}\.?[0-9]{1,30}([eE][+-]?[0-9]{1,3})?", text, re.ASCII):
@@ -152,6 +156,8 @@ def to_request(
     assert seed is not None
     if ask.sampler is not None and ask.sampler not in SAMPLERS:
         raise invalid(f"sampler must be one of {', '.join(SAMPLERS)}", "sampler")
+    if ask.invert is not None and init_image is None:
+        raise invalid("invert needs a picture to lead back", "invert")
     if ask.steps is not None and ask.steps > settings.max_steps:
         raise invalid(f"steps must be from 1 to {settings.max_steps} here", "steps")
     pixels = max_pixels(settings, pipeline.config)
@@ -171,15 +177,14 @@ def to_request(
             init_image=init_image,
             strength=ask.strength if init_image is not None else None,
             mask=mask,
+            invert=ask.invert,
             width=width,
             height=height,
         )
     except ConfigError as error:
         name = str(error).partition(" ")[0]
         raise invalid(str(error), "size" if name in ("width", "height") else name) from None
-    guided = any(scale != 1 for scale in request.guidance)
-    cost = cost_of(num, request.width * request.height, request.steps, guided)
-    if cost > max_cost(settings, pipeline.config):
+    if Making(pipeline, request).cost > max_cost(settings, pipeline.config):
         raise invalid("n times size times steps is more than one request may ask for here", "n", "request_too_large")
     return request
 

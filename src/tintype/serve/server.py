@@ -25,19 +25,21 @@ except ImportError as error:
 from tintype.serve import logs
 from tintype.serve.app import create_app
 from tintype.serve.catalog import Catalog
+from tintype.serve.connection import limited
 from tintype.serve.engine import Engine
 from tintype.serve.settings import Settings
 
 MIN_KEY = 8  # characters
 MAX_CONNECTIONS = 1000
+SWITCH_SECONDS = 0.001  # that the event loop waits for a thread that computes; Python's own is 5 ms
 WATCH_SECONDS = 0.05  # between looks whether to stop
 
 
 def serve(models: Sequence[str], settings: Settings, device: str | None = None) -> None:
     """Load models and serve them until SIGINT or SIGTERM. Raises TintypeError."""
-    for warning in warnings_of(settings):
-        print(f"tintype: warning: {warning}", file=sys.stderr)
     with _listen(settings) as listening:
+        for warning in warnings_of(settings):
+            print(f"tintype: warning: {warning}", file=sys.stderr)
         catalog = Catalog(models, device)
         logs.set_up()
         app, engine = create_app(catalog, settings)
@@ -46,6 +48,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
             log_config=None,
             access_log=False,
             server_header=False,
+            http=limited(settings.head_seconds),
             ws="none",
             limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=30,
@@ -55,16 +58,19 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
         names = ", ".join(catalog.pipelines) or "no model yet"
         address = f"http://{shown}:{listening.getsockname()[1]}"
         print(f"tintype: serving {names} at {address}", file=sys.stderr, flush=True)
+        sys.setswitchinterval(SWITCH_SECONDS)
         asyncio.run(_run(uvicorn.Server(config), listening, engine, settings))
 
 
 def _listen(settings: Settings) -> socket.socket:
     """The port, before any time is spent on models. Raises TintypeError."""
+    if not settings.host:
+        raise ConfigError("host must be an address or a name, such as 127.0.0.1; 0.0.0.0 is every network")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        why = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise TintypeError(
             f"cannot listen on {settings.host}:{settings.port} ({why}); choose another --host or --port"
         ) from None
@@ -91,7 +97,7 @@ def read_keys(path: Path) -> tuple[str, ...]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text'}") from None
     keys = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     if not keys:
         raise ConfigError(f"{path} holds no key; write one a line")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MAX_PICTURES = 10  # of one request, as in the OpenAI API
-MAX_PROMPT = 32_000  # characters, likewise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,12 +26,13 @@ class Settings:
     max_cost: float | None = None  # of one request; None: ten pictures with most steps at twice the model's side
 
     deadline: float = 600.0  # waiting and running; the OpenAI client gives up then too
-    body_seconds: float = 30.0  # to receive a request
+    head_seconds: float = 30.0  # to receive the head of a request
+    body_seconds: float = 30.0  # to receive the rest of it
     shutdown_seconds: float = 20.0  # to finish what runs
     keep_alive: float = 10.0  # between comments on a quiet stream
     max_json: int = 256 * 1024
     max_form: int = 24 * 2**20  # of a form with pictures in it
-    max_base64: int = 16 * 2**20  # of JSON with pictures in it, which the event loop reads in one go
+    max_base64: int = 8 * 2**20  # of JSON with pictures in it, which the event loop reads in one go
 
     kept_jobs: int = 200  # finished jobs that can still be looked at
     kept_minutes: float = 60.0

@@ -12,25 +12,25 @@ from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-from tintype.diffusion.samplers import Coroutine, Denoise, Step
-from tintype.pipeline import Given, Pipeline
+from tintype.answers import texts_of
+from tintype.diffusion.samplers import Step
+from tintype.pipeline import Course, Given, Pipeline
 from tintype.request import Request
 from tintype.serve.settings import cost_of
 from tintype.sheet import Frame, frame
 
 Status = Literal["waiting", "running", "done", "failed", "cancelled"]
-Reason = Literal["error", "not_finite", "memory", "deadline", "shutdown"]
+Reason = Literal["error", "not_finite", "memory", "deadline", "shutdown", "dead"]
 Watch = Callable[[int], Collection[int]]  # number of steps -> which to show
 SHOWN_SIDE = 512  # pixels; larger pictures are shown thinned out while they are made
 KEPT_BYTES = 64 * 2**20  # of the frames of one work
+ROUNDS = 6  # evaluations for each noise level on a way back to noise, about
 
 
 class Begun(NamedTuple):
     """A task that has been started."""
 
-    coroutine: Coroutine  # asks, is answered, returns a tensor
-    denoise: Denoise  # turns the network's answers into its answers
-    total: int  # questions
+    course: Course
     num_cut: int  # texts that were too long for the model
 
 
@@ -76,17 +76,12 @@ class Making:
     def cost(self) -> float:
         pixels = self.request.width * self.request.height
         guided = any(scale != 1 for scale in self.request.guidance)
-        return cost_of(len(self.request), pixels, self.request.steps, guided)
+        evaluations = self.request.steps * (1 if self.request.invert is None else 1 + ROUNDS)
+        return cost_of(len(self.request), pixels, evaluations, guided)
 
     def begin(self, given: Given) -> Begun:
-        texts = list(dict.fromkeys([*self.request.captions, self.request.negative]))
-        num_cut = self.pipeline.num_cut(texts)
-        denoise = self.pipeline.denoise(self.request, given)
-        return Begun(*self._coroutine(denoise), num_cut)
-
-    def _coroutine(self, denoise: Denoise) -> tuple[Coroutine, Denoise, int]:
-        coroutine, total = self.pipeline.coroutine(self.request)
-        return coroutine, denoise, total
+        num_cut = self.pipeline.num_cut(texts_of(self.request))
+        return Begun(self.pipeline.course(self.request, given), num_cut)
 
 
 class Work:

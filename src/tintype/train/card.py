@@ -77,6 +77,17 @@ pictures = Pipeline.load("{name}").generate(["{quoted}"], steps={sample.steps}, 
 """
 
 
+def _distilled(distill: DistillConfig) -> str:
+    """Rows of the table that say what a model was distilled from; none if it was not."""
+    if not distill.steps:
+        return ""
+    guided = f"{distill.guidance:g} at sigma {distill.guidance_min:g} to {distill.guidance_max:g}"
+    return (
+        f"| distilled from | {distill.teacher}, sha256 `{distill.teacher_hash}` |\n"
+        f"| steps of the teacher, its guidance | {distill.teacher_steps} for each of {distill.steps}, {guided} |\n"
+    )
+
+
 def _quality(seen: Seen, distill: DistillConfig) -> str:
     """How well it did: errors by noise level, and whether it has begun to learn its pictures by heart."""
     errors, training = seen.noise_error, seen.errors.get("training", {})
@@ -85,8 +96,8 @@ def _quality(seen: Seen, distill: DistillConfig) -> str:
     if distill.steps:
         rows = "\n".join(f"| {level:.3g} | {error:.3g} |" for level, error in errors.items())
         return (
-            "Mean squared error of the noise that leads to where the teacher's flow ends, on up to "
-            f"{MAX_MEASURED} held-out pictures, by noise level (1 is as wrong as saying nothing):\n\n"
+            "Mean squared error of the noise that leads to where the teacher's flow ends, by noise level (1 is as "
+            f"wrong as saying nothing), on up to {MAX_MEASURED} held-out pictures:\n\n"
             f"| sigma | error |\n| ---: | ---: |\n{rows}"
         )
     rows = "\n".join(
@@ -109,14 +120,3 @@ def _gauge(seen: Seen, name: str) -> str:
 
 def _or_dash(value: float | None, digits: str) -> str:
     return "-" if value is None else f"{value:{digits}}"
-
-
-def _distilled(distill: DistillConfig) -> str:
-    """Rows of the table that say what a model was distilled from; none if it was not."""
-    if not distill.steps:
-        return ""
-    guided = f"{distill.guidance:g} at sigma {distill.guidance_min:g} to {distill.guidance_max:g}"
-    return (
-        f"| distilled from | {distill.teacher}, sha256 `{distill.teacher_hash}` |\n"
-        f"| steps of the teacher, its guidance | {distill.teacher_steps} for each of {distill.steps}, {guided} |\n"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,7 +18,9 @@ SIZES = ("nano", "small", "base", "large")  # ascending
 WEIGHTS_AN_IMAGE = 100  # a model that is shown fewer images than its weights divided by this is too large to learn
 FEWEST_STEPS = 1000  # or batches are halved
 SMALLEST_BATCH = 16
+BF16_GAIN = 1.1  # whole steps must be this much faster in bfloat16 before its rounding is worth it
 _SECONDS = 5.0  # of a measurement
+_TRIED = {"cpu": 16}  # pictures, at most, in a step that is tried in both precisions; 64 on other devices
 _TOKENS = 16  # of a caption
 
 
@@ -58,6 +61,38 @@ def suited(largest: str, seconds: float, resolution: int | None, device: torch.d
                 config, train=replace(config.train, batch_size=batch_within(images, config.train.batch_size))
             )
     return config
+
+
+def bf16_steps_are_faster(config: Config, device: torch.device) -> bool:
+    """Whether whole steps of a model of `config` are clearly faster in bfloat16: both are timed, in turns."""
+    size = min(config.train.batch_size, _TRIED.get(device.type, 64))
+    config = replace(config, text=TextConfig(), train=replace(config.train, batch_size=size, micro_batch=0))
+    steps = []
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # its time can be told from that of other programs
+    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    try:
+        for bf16 in (False, True):
+            with torch.random.fork_rng(devices=[]):
+                trainer = Trainer(Denoiser(config), MadeUp(config), config, device, bf16=bf16)
+            steps.append(trainer.steps(2**62))
+        float32, bfloat16 = _alternating(steps, clock)
+    finally:
+        torch.set_num_threads(threads)
+    return BF16_GAIN * bfloat16 < float32
+
+
+def _alternating(steps: Sequence[Iterator[object]], clock: Callable[[], float]) -> list[float]:
+    """The seconds of the fastest step of each kind, in turns for some seconds and at least once."""
+    taken: list[list[float]] = [[] for _ in steps]
+    start = time.perf_counter()
+    while not taken[0] or time.perf_counter() - start < _SECONDS:
+        for own, seconds in zip(steps, taken, strict=True):
+            before = clock()
+            next(own)  # reports numbers, so that the device is done with it
+            seconds.append(clock() - before)
+    return [min(seconds) for seconds in taken]
 
 
 def batch_within(images: float, batch_size: int) -> int:

@@ -1,14 +1,15 @@
 """Several processes as one trainer, on torch's own engine: who they are, and what they agree on.
 
-Started by torchrun, every process computes its share of each batch; gradients are summed by
-`DistributedDataParallel`. The first process alone writes, prints and decides.
+Started by torchrun, every process computes its share of each batch. Either all hold the whole model and
+`DistributedDataParallel` sums its gradients, or each holds a part of it (`sharding`). The first process alone prints
+and decides, and writes all that is not shared out.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import cast
@@ -22,21 +23,39 @@ from tintype.errors import ConfigError, TrainingError
 
 STEP_SECONDS = 50  # after which a process that does not answer in a step is given up; a dead one is noticed at once
 WAIT_SECONDS = 24 * 3600  # for the first process, while it prepares data, draws samples or saves
+SAVE_SECONDS = 600  # after which a process that is done writing gives up those that are not
 BUCKET_MIB = 8  # of gradients that are sent while others are still computed
 
 
 class World:
-    """The processes of a run. A run of one process is a world of its own."""
+    """The processes of a run. A run of one process is a world of its own.
 
-    def __init__(self, rank: int = 0, size: int = 1, waiting: dist.ProcessGroup | None = None) -> None:
+    Args:
+        waiting: a group whose waits may be long.
+        saving: another, for the threads that write checkpoints; the model is shared out if there is one.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        waiting: dist.ProcessGroup | None = None,
+        saving: dist.ProcessGroup | None = None,
+    ) -> None:
         self.rank = rank
         self.size = size
-        self._waiting = waiting  # a group whose waits may be long
+        self.saving = saving
+        self._waiting = waiting
 
     @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes, prints and decides."""
         return self.rank == 0
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether every process holds only a part of the model."""
+        return self.saving is not None
 
     def sum_(self, values: Tensor) -> Tensor:
         """Replace `values`, on the CPU, by their sum over all processes."""
@@ -52,11 +71,36 @@ class World:
         dist.all_reduce(found, dist.ReduceOp.MIN)
         return int(found)
 
+    def most(self, value: int) -> int:
+        """The largest `value` of all processes."""
+        return -self.least(-value)
+
     def agreed(self, wishes: Sequence[bool]) -> list[bool]:
         """Each wish that at least one process has."""
         if self.size == 1:
             return list(wishes)
         return (self.sum_(torch.tensor(wishes, dtype=torch.int64)) > 0).tolist()
+
+    def by_matrix(self, function: Callable[[Tensor], Tensor], matrices: Tensor, turn: int = 0) -> Tensor:
+        """`function` of matrices [N, m, n], each on its own: every process computes its share, and all get all results.
+
+        turn: a number of the call, by which who is first alternates, so that what is over goes round. If matrices are
+        shared out, so are the results.
+        """
+        if self.size == 1:
+            return function(matrices)
+        if self.is_sharded:
+            from tintype.train.sharding import by_matrix
+
+            return by_matrix(function, matrices)
+        num = -(-len(matrices) // self.size)
+        place = (self.rank + turn) % self.size
+        own = matrices[place * num : (place + 1) * num]
+        found = matrices.new_zeros(num, *matrices.shape[1:])
+        found[: len(own)] = function(own)
+        results = [torch.empty_like(found) for _ in range(self.size)]
+        dist.all_gather(results, found)
+        return torch.cat([results[(number - turn) % self.size] for number in range(self.size)])[: len(matrices)]
 
     def wait(self) -> None:
         """Until every process is here, however long the first one takes."""
@@ -76,11 +120,45 @@ class World:
         dist.broadcast(letters, 0, group=self._waiting)
         return bytes(letters.tolist()).decode()
 
-    def spread(self, module: nn.Module) -> nn.Module:
-        """The module to call in steps, whose gradients are the mean over all processes. All must hold equal weights."""
+    def spread(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """The module to call in steps, whose gradients are the mean over all processes. All must hold equal weights.
+
+        Afterwards the weights of `module` are on `device`, or the part of them that this process holds is.
+        """
+        if self.is_sharded:
+            from torch.distributed.device_mesh import init_device_mesh
+
+            from tintype.train.sharding import share_out
+
+            return share_out(module, init_device_mesh(device.type, (self.size,)))
+        module.to(device)
         if self.size == 1:
             return module
         return DistributedDataParallel(module, gradient_as_bucket_view=True, bucket_cap_mb=BUCKET_MIB)
+
+
+def is_shared(tensor: Tensor) -> bool:
+    """Whether a tensor is shared out over processes: a DTensor, whose import takes seconds."""
+    return hasattr(tensor, "to_local")
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor: all of it, unless it is shared out. The same memory."""
+    return cast(Tensor, tensor.to_local()) if hasattr(tensor, "to_local") else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, gathered from all processes if it is shared out."""
+    return cast(Tensor, tensor.full_tensor()) if hasattr(tensor, "full_tensor") else tensor
+
+
+def held_like(tensor: Tensor, weight: Tensor) -> Tensor:
+    """`tensor` as `weight` is held: whole, or this process's part of it."""
+    if not is_shared(weight) or is_shared(tensor):
+        return tensor
+    from tintype.train.sharding import shared_like
+
+    return shared_like(tensor, weight)
 
 
 def quiet(module: nn.Module, more_comes: bool) -> AbstractContextManager[None]:
@@ -103,10 +181,11 @@ def local_device(name: str | None) -> str | None:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def joined(device: torch.device, *, shard: bool = False) -> Iterator[World]:
     """Find the other processes of a run that torchrun started; without it, there are none.
 
-    Inside, an error in what they say to each other is a TrainingError. Raises ConfigError where torch cannot.
+    shard: have them share out the model. Inside, an error in what they say to each other is a TrainingError. Raises
+    ConfigError where torch cannot.
     """
     if not started_by_torchrun():
         yield World()
@@ -124,10 +203,11 @@ def joined(device: torch.device) -> Iterator[World]:
         store = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         waiting = dist.new_group(backend="gloo", timeout=timedelta(seconds=WAIT_SECONDS))
+        saving = dist.new_group(backend="gloo", timeout=timedelta(seconds=SAVE_SECONDS)) if shard else None
         with warnings.catch_warnings():
             # The gradient of a 1x1 convolution may have other strides than its place in a bucket, at no cost here.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-            yield World(dist.get_rank(), dist.get_world_size(), waiting)
+            yield World(dist.get_rank(), dist.get_world_size(), waiting, saving)
     except RuntimeError as error:
         if not _is_of_others(error):
             raise

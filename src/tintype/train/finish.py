@@ -8,6 +8,7 @@ from tintype import checkpoint
 from tintype.config import Config
 from tintype.models import WEIGHTS
 from tintype.train.card import model_card
+from tintype.train.distributed import World
 from tintype.train.grid import choose_captions
 from tintype.train.held_out import Seen
 from tintype.train.prepare import Prepared
@@ -17,15 +18,40 @@ CARD = "README.md"
 
 
 def leave_model(
-    run: Path, config: Config, ready: Prepared, trainer: Trainer, found: tuple[Seen, Seen], seconds: float, data: str
+    run: Path,
+    config: Config,
+    ready: Prepared,
+    trainer: Trainer,
+    found: tuple[Seen, Seen],
+    seconds: float,
+    data: str,
+    world: World,
 ) -> None:
     """Write model.safetensors and the model card. Raises CheckpointError or NotFiniteError.
 
     found: what was seen of the two averages. The longer one becomes the model if its error on held-out pictures is
-    lower.
+    lower. All processes call it; the first one, which alone has seen them, writes.
     """
     usual, longer = (seen.score for seen in found)
-    is_longer = usual is not None and longer is not None and longer < usual
+    is_longer = world.agreed([usual is not None and longer is not None and longer < usual])[0]
+    with trainer.averaged(long=is_longer):
+        if world.is_main:
+            seen = found[is_longer]
+            _write(run, config, ready, trainer, is_longer=is_longer, seen=seen, seconds=seconds, data=data)
+
+
+def _write(
+    run: Path,
+    config: Config,
+    ready: Prepared,
+    trainer: Trainer,
+    *,
+    is_longer: bool,
+    seen: Seen,
+    seconds: float,
+    data: str,
+) -> None:
+    """Write the model as `trainer` has it now, and its card."""
     trained_on, held_out = ready.pack.split(config.train.held_out)
     card = model_card(
         run.resolve().name,
@@ -39,8 +65,9 @@ def leave_model(
         images_seen=trainer.images_seen,
         seconds=seconds,
         ema_width=config.train.ema_width_long if is_longer else config.train.ema_width,
-        seen=found[is_longer],
+        seen=seen,
         caption=choose_captions(ready.pack.captions, 1)[0],
     )
     checkpoint.write_text(run / CARD, card)
-    checkpoint.write_tensors(run / WEIGHTS, trainer.tensors()["model_long" if is_longer else "model"])
+    weights = {name: weight.detach() for name, weight in trainer.denoiser.named_parameters()}
+    checkpoint.write_tensors(run / WEIGHTS, weights)

@@ -51,25 +51,24 @@ def score(errors: dict[float, float]) -> float | None:
 
 @torch.no_grad()
 def noise_errors(
-    objective: Objective, samples: Samples, indices: Tensor, captions: Sequence[Captions] = ("true",)
+    objective: Objective, samples: Samples, indices: Tensor, captions: Sequence[Captions]
 ) -> dict[Captions, Tensor]:
     """Mean squared error of the predicted noise of each picture at each level, with the weights as they are now.
 
-    The same noise for a picture every time. In distillation the noise is the one that leads to where the teacher's flow
-    ends, and the levels are those of the student's steps. A model that reads captions is worse with those of other
-    pictures ("shuffled") and with "empty" ones. indices: [N]. Returns [N, L] float64 on the CPU, by captions.
+    The same noise for a picture every time. In distillation it is the one that leads to where the teacher's flow ends,
+    and the levels are those of the student's steps. A model that reads captions is worse with those of other pictures
+    ("shuffled") and with "empty" ones. indices: [N]. Returns [N, L] float64 on the CPU by captions.
     """
     others = rolled(indices)
     found = {kind: torch.empty(len(indices), len(objective.target.levels), dtype=torch.float64) for kind in captions}
     with objective.precision():
         for places in samples.by_shape(indices) if len(indices) else []:
-            errors = _errors_of(objective, samples, indices[places], others[places], captions)
-            for kind, own in errors.items():
-                found[kind][places] = own
+            for kind, errors in _errors_of(objective, samples, indices[places], others[places], captions).items():
+                found[kind][places] = errors
     return found
 
 
-def by_level(errors: Tensor, levels: Sequence[float] = LEVELS) -> dict[float, float]:
+def by_level(errors: Tensor, levels: Sequence[float]) -> dict[float, float]:
     """Means of errors [N, L] by noise level; empty if there are none."""
     return dict(zip(levels, errors.mean(0).tolist(), strict=True)) if len(errors) else {}
 
@@ -77,7 +76,7 @@ def by_level(errors: Tensor, levels: Sequence[float] = LEVELS) -> dict[float, fl
 def _errors_of(
     objective: Objective, samples: Samples, indices: Tensor, others: Tensor, captions: Sequence[Captions]
 ) -> dict[Captions, Tensor]:
-    """Errors [B, L] of pictures of one shape, by captions."""
+    """Errors [B, L] by captions, of pictures of one shape."""
     x0 = objective.x0(samples.pictures(indices))
     noise = objective.normal(Purpose.EVALUATE, indices, tuple(x0.shape[1:]))
     own = samples.states(indices, torch.zeros_like(indices))

@@ -28,7 +28,8 @@ class Log:
     """Writes log.jsonl: images_seen, loss, lr, grad_norm, images_per_second, time and, when looked at,
     noise_error, noise_error_shuffled and noise_error_empty (with captions of other pictures, and none), of training
     pictures noise_error_training and what is best by heart, noise_error_ideal; memorization, the gauge with its
-    interval. What happens in between has rows of its own: skipped, spike, went_back.
+    interval. What happens in between has rows of its own: skipped, spike, went_back, unreadable; with a budget of time,
+    planned and ended.
 
     Losses are means over the steps since the row before. What cannot be written is dropped: a log never stops a run.
     """

@@ -11,10 +11,9 @@ from torch import Tensor
 from tintype import checkpoint
 from tintype.config import Config
 from tintype.pipeline import Pipeline
-from tintype.statistics import Estimate
 from tintype.train.folder import SAMPLES
 from tintype.train.grid import MAX_PICTURES, choose_captions, grid
-from tintype.train.held_out import CAPTIONS, LEVELS, Captions, Seen, by_level
+from tintype.train.held_out import CAPTIONS, Captions, Seen, by_level
 from tintype.train.interrupt import Interruption
 from tintype.train.memory import Memory
 from tintype.train.prepare import Prepared
@@ -24,45 +23,43 @@ SAMPLED_PIXELS = {"cpu": 2**17}  # in a grid of samples, at most, so that lookin
 
 
 class Look:
-    """Looks at the averaged weights of a trainer, always at the same captions, pictures and noise."""
+    """Looks at the averaged weights of a trainer (inside `averaged`), at the same captions, pictures and noise."""
 
     def __init__(self, run: Path, config: Config, ready: Prepared, trainer: Trainer) -> None:
         self._folder = run / SAMPLES
         self._seed = config.train.seed
         self._trainer = trainer
         self._captions = choose_captions(ready.pack.captions, _num_sampled(config, ready.device))
-        self._pipeline = Pipeline(trainer.denoiser)
-        self._memory = Memory(ready.pack, config)
+        self._memory = None if config.distill.steps else Memory(ready.pack, config)
 
     def __call__(self, interruption: Interruption | None = None, seconds: float = 0.0) -> Seen:
         """Measure errors and write a grid of samples, without it if interrupted; `seconds` were trained so far."""
         seen = self.measured(seconds)
-        with self._trainer.averaged():
-            denoised = None
-            for step in self._pipeline.stream(self._captions, seeds=self._seed):
-                denoised = step.denoised
-                if interruption is not None and interruption.received is not None:
-                    return seen
-            assert denoised is not None  # there is at least one step
-            pictures = self._pipeline.pictures(denoised)
+        pipeline, denoised = Pipeline(self._trainer.denoiser), None
+        for step in pipeline.stream(self._captions, seeds=self._seed):
+            denoised = step.denoised
+            if interruption is not None and interruption.received is not None:
+                return seen
+        assert denoised is not None  # there is at least one step
+        pictures = pipeline.pictures(denoised)
         self._folder.mkdir(exist_ok=True)
         content = grid(pictures, self._captions)
         checkpoint.write_bytes(self._folder / f"seen-{self._trainer.images_seen:09d}.png", content)
         checkpoint.write_text(self._folder / "captions.txt", "".join(f"{caption}\n" for caption in self._captions))
         return seen
 
-    def measured(self, seconds: float, asked: Sequence[Captions] = CAPTIONS, *, long: bool = False) -> Seen:
-        """Errors on held-out pictures under the captions `asked`, "true" first, and beside them on training pictures.
+    def measured(self, seconds: float, asked: Sequence[Captions] = CAPTIONS) -> Seen:
+        """Errors on held-out pictures under the captions `asked`, "true" among them, and on training pictures.
 
-        long: with the longer one of the two averages. Without pictures held out there is nothing to see.
+        Without pictures held out there is nothing to see; of a student, nothing is said of training pictures.
         """
         trainer, memory = self._trainer, self._memory
-        errors: dict[str, Tensor] = {**trainer.noise_errors(None, asked, long=long)}
+        errors: dict[str, Tensor] = dict(trainer.noise_errors(None, asked).items())
         if not len(errors["true"]):
             return Seen(trainer.images_seen)
-        gauge: dict[str, Estimate] = {}
-        if trainer.levels == LEVELS:  # in distillation others are measured, and against the teacher
-            errors["training"] = trainer.noise_errors(memory.pictures, long=long)["true"]
+        gauge = {}
+        if memory is not None:
+            errors["training"] = trainer.noise_errors(memory.pictures, ["true"])["true"]
             ideal = memory.ideal(seconds)
             gauge = memory.gauge(errors["true"], errors["training"], ideal)
             if ideal is not None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from tintype.errors import ConfigError
 
-BF16_GAIN = 1.5  # bfloat16 must be this much faster before its rounding is worth it
+BF16_GAIN = 1.5  # layers must be this much faster in bfloat16 before whole steps are tried
 _PASSES = 6  # of a measurement, of which the fastest counts
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
@@ -28,7 +28,10 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def bf16_is_faster(device: torch.device) -> bool:
-    """Whether layers train clearly faster in bfloat16 here: measured, as some processors have it but are slow at it."""
+    """Whether layers train clearly faster in bfloat16 here: measured, as some processors have it but are slow at it.
+
+    A quick look before `choose.bf16_steps_are_faster`.
+    """
     if device.type not in ("cpu", "cuda"):
         return False
     threads = torch.get_num_threads()

@@ -7,10 +7,13 @@ one learning rate serve Muon and AdamW alike: Liu et al. 2025, arXiv 2502.16982,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+
+from tintype.train.distributed import World
 
 # Of the quintic a s + b s^3 + c s^5 that carries every singular value s in (0, 1] to about 1 in a few rounds (Jordan).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -41,7 +44,9 @@ class Muon(torch.optim.Optimizer):
 
     Weights of the same shape are stepped together. State: `momentum_buffer`, one tensor a weight.
 
-    bf16: make updates orthogonal in bfloat16; weights and momentum stay as they are.
+    Args:
+        world: the processes that train together; each computes the updates of its share of the matrices.
+        bf16: make updates orthogonal in bfloat16; weights and momentum stay as they are.
     """
 
     def __init__(
@@ -51,8 +56,10 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float,
         momentum: float = 0.95,
         *,
+        world: World | None = None,
         bf16: bool = False,
     ) -> None:
+        self._world = world or World()
         self._bf16 = bf16
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
@@ -63,10 +70,10 @@ class Muon(torch.optim.Optimizer):
             for weight in group["params"]:
                 if weight.grad is not None:
                     alike.setdefault(weight.shape, []).append(weight)
-            for weights in alike.values():
-                self._step_alike(weights, group["lr"], group["weight_decay"], group["momentum"])
+            for number, weights in enumerate(alike.values()):
+                self._step_alike(weights, number, group["lr"], group["weight_decay"], group["momentum"])
 
-    def _step_alike(self, weights: list[Tensor], lr: float, weight_decay: float, momentum: float) -> None:
+    def _step_alike(self, weights: list[Tensor], number: int, lr: float, weight_decay: float, momentum: float) -> None:
         directions = []
         for weight in weights:
             grad = cast(Tensor, weight.grad)
@@ -75,7 +82,8 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
             directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
-        updates = orthogonalized(torch.stack(directions), bf16=self._bf16)
+        each = partial(orthogonalized, bf16=self._bf16)
+        updates = self._world.by_matrix(each, torch.stack(directions), number)
         size = ADAM_RMS * max(updates.shape[-2:]) ** 0.5
         for weight, update in zip(weights, updates, strict=True):
             weight.mul_(1 - lr * weight_decay).sub_(update.view_as(weight), alpha=lr * size)

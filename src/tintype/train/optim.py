@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError
+from tintype.train.distributed import World, held_like
 from tintype.train.muon import Muon
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
@@ -54,7 +55,9 @@ def is_muon(name: str, weight: Tensor) -> bool:
     return convolution or (weight.ndim == 2 and name.endswith(_ATTENTION))
 
 
-def make_optimizers(model: nn.Module, config: TrainConfig, *, bf16: bool = False) -> Optimizers:
+def make_optimizers(
+    model: nn.Module, config: TrainConfig, *, world: World | None = None, bf16: bool = False
+) -> Optimizers:
     """Muon over convolutions and attention, AdamW (arXiv 1711.05101) over the other trainable weights.
 
     Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster.
@@ -77,7 +80,8 @@ def make_optimizers(model: nn.Module, config: TrainConfig, *, bf16: bool = False
             )
         )
     if muon:
-        parts.append(Muon([{"params": muon, "rate": _MUON_RATE}], config.lr, config.weight_decay, bf16=bf16))
+        hidden = [{"params": muon, "rate": _MUON_RATE}]
+        parts.append(Muon(hidden, config.lr, config.weight_decay, world=world, bf16=bf16))
     return Optimizers(parts)
 
 
@@ -113,12 +117,15 @@ def load_optimizer_state(optimizers: Optimizers, model: nn.Module, state: Mappin
         own = {moment for moments in _MOMENTS for moment in moments if f"{moment}/{name}" in state}
         if not own:
             continue  # a weight that has had no gradient yet
-        moments = {moment: state[f"{moment}/{name}"].clone().to(weight.device) for moment in own}
+        moments = {moment: state[f"{moment}/{name}"] for moment in own}
         shaped = all(value.shape == weight.shape for moment, value in moments.items() if moment != "step")
         if own not in _MOMENTS or not shaped:
             raise CheckpointError(f"the optimizer state of {name} does not fit this model; use another checkpoint")
         if own == _MOMENTS[is_muon(name, weight)]:
-            optimizers.of(weight).state[weight] = moments
+            optimizers.of(weight).state[weight] = {
+                moment: (value if moment == "step" else held_like(value, weight)).clone().to(weight.device)
+                for moment, value in moments.items()
+            }
         else:
             anew.append(name)
         left.difference_update(f"{moment}/{name}" for moment in own)

@@ -38,7 +38,10 @@ class Speed:
 
 
 def measure(trainer: Trainer, minutes: float, look: Callable[[], object], world: World | None = None) -> Speed:
-    """Train for some seconds and call `look` once; the trainer is of no further use. At least two steps are timed."""
+    """Train for some seconds and call `look` once, in all processes; the trainer is of no further use.
+
+    At least two steps are timed.
+    """
     world = world or World()
     limit = min(MEASURE_SECONDS, MEASURE_SHARE * minutes * _MINUTE)
     steps = trainer.steps(2**62)
@@ -50,8 +53,7 @@ def measure(trainer: Trainer, minutes: float, look: Callable[[], object], world:
         next(steps)
         num_steps += 1
     stepped = time.perf_counter()
-    if world.is_main:
-        look()
+    look()
     world.wait()
     looked = time.perf_counter()
     parts = trainer.tensors()

@@ -15,6 +15,7 @@ from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
 from tintype.train.ema import gamma_of
 from tintype.train.folder import CONFIG, STATE
+from tintype.train.saving import read_whole
 
 WIDEST = 0.25  # of an average, relative to the length of the run
 SLACK = 0.05  # distance of the profile that is found from the one that is wanted, relative to it, at most
@@ -65,17 +66,17 @@ def averaged(run: Path, width: float) -> tuple[dict[str, Tensor], Config, float]
     if not places:
         raise CheckpointError(f"{run} has no whole checkpoint; give the folder of a run")
     config = Config.from_json(checkpoint.load_texts(places[0])[CONFIG])
+    widths = {"model": config.train.ema_width, "model_long": config.train.ema_width_long}
     kept: list[tuple[Path, str, Profile]] = []
     for place in places:
         seen = json.loads(checkpoint.load_texts(place)[STATE])["images_seen"]
-        widths = {"model": config.train.ema_width, "model_long": config.train.ema_width_long}
-        names = checkpoint.part_names(place)
+        names = widths if checkpoint.is_sharded(place) else checkpoint.part_names(place)
         kept += [(place, name, Profile(seen, gamma_of(own))) for name, own in widths.items() if name in names and seen]
     newest = max(profile.images for _, _, profile in kept)
     mix, distance = shares([profile for _, _, profile in kept], Profile(newest, gamma_of(width)))
     total: dict[str, Tensor] = {}
     for (place, part, _), share in zip(kept, mix.tolist(), strict=True):
-        for name, tensor in checkpoint.load_parts(place, [part])[part].items():
+        for name, tensor in read_whole(place, [part])[part].items():
             added = share * tensor.double()
             total[name] = total[name] + added if name in total else added
     return {name: tensor.float() for name, tensor in total.items()}, config, distance

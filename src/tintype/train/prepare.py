@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from tintype import models
-from tintype.checkpoint import load_parts, part_names
 from tintype.config import PRESETS, Config, DistillConfig, SampleConfig
 from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
@@ -27,17 +26,20 @@ from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
 from tintype.nets.text import TextEncoder, make_encoder
 from tintype.nets.tokens import learn_tokenizer
+from tintype.train.choose import bf16_steps_are_faster
 from tintype.train.distill import distilled, find_teacher
 from tintype.train.distributed import World
 from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
+from tintype.train.saving import read_parts
 from tintype.train.settings import require_fitting, require_same, settings_of
 from tintype.train.target import TeacherFlow
 from tintype.train.trainer import Trainer, load_weights
 
 T = TypeVar("T")
+SHOWN_SECONDS = 0.1  # between two looks of the line that tells how far the reading is
 AHEAD = 2  # batches that are read while others are computed, without a training copy
 
 
@@ -74,7 +76,7 @@ class Prepared:
         """A trainer where the run is to go on: at its checkpoint, or at the start."""
         trainer = self.fresh(config, world)
         if self.checkpoint is not None:
-            trainer.load(load_parts(self.checkpoint, part_names(self.checkpoint)), self.state)
+            trainer.load(read_parts(self.checkpoint, trainer.weights(), world), self.state)
         return trainer
 
 
@@ -113,7 +115,7 @@ def prepare(
     place = stored.checkpoint if stored is not None else None
     state = load_state(place) if place is not None else {}
     known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
-    bf16 = state["bf16"] if known else bf16_is_faster(device)
+    bf16 = state["bf16"] if known else bf16_is_faster(device) and bf16_steps_are_faster(config, device)
     frozen = None if teacher is None else teacher.load()
     return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state, frozen)
 
@@ -197,18 +199,22 @@ class _Making:
 
 def _told(progress: Generator[Progress, None, T], console: Console) -> T:
     """Run `progress` to its end, and tell how far it is: on a terminal always, else every ten seconds."""
-    last = time.monotonic()
+    shown = said = time.monotonic()
     with console.status("reading pictures and captions") as status:
         while True:
             try:
-                now = next(progress)
+                stage, done, total = next(progress)
             except StopIteration as end:
-                done: T = end.value
-                return done
-            line = f"reading {now.stage}: {now.done:,} of {now.total:,}"
-            if now.stage == "waiting":
+                made: T = end.value
+                return made
+            now = time.monotonic()
+            if now - shown < SHOWN_SECONDS:  # a line for every picture would cost a good part of reading it
+                continue
+            shown = now
+            line = f"reading {stage}: {done:,} of {total:,}"
+            if stage == "waiting":
                 line = "another run is making the same training copy; waiting for it"
             status.update(line)
-            if not console.is_terminal and time.monotonic() - last >= ROW_SECONDS:
-                last = time.monotonic()
+            if not console.is_terminal and now - said >= ROW_SECONDS:
+                said = now
                 say(console, line)

@@ -57,6 +57,7 @@ class TrainRequest:
     keep_every: int | None = None  # images, of each of which one checkpoint stays; 0: none
     tensorboard: bool = False  # also write curves for TensorBoard
     dry_run: bool = False  # print the plan and stop
+    shard: bool = False  # have the processes that train together share the model out
     taking: DataRequest = field(default_factory=DataRequest)
     exclude: Path | None = None  # a list of keys and hashes that must not be trained on
     cache: Path | None = None  # where training copies are kept, for several runs; None: in the run folder

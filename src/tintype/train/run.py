@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -21,7 +22,7 @@ from tintype.train.choose import SIZES, suited
 from tintype.train.distributed import World, joined, local_device
 from tintype.train.folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
 from tintype.train.interrupt import Interruption, Terminated
-from tintype.train.log import say, trim_log
+from tintype.train.log import Log, say, trim_log
 from tintype.train.machine import bf16_is_faster, choose_device, keep_memory
 from tintype.train.prepare import Prepared, prepare
 from tintype.train.request import TrainRequest
@@ -42,7 +43,7 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
     device = choose_device(local_device(request.device))
     keep_memory()
     with ExitStack() as stack:
-        world = stack.enter_context(joined(device))
+        world = stack.enter_context(joined(device, shard=request.shard))
         console = (console or Console()) if world.is_main else Console(quiet=True)
         if request.dry_run:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tintype-")))
@@ -51,12 +52,22 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
             if world.is_main:
                 stack.enter_context(locked(run))
                 sweep(run)
+        if request.shard and not world.is_sharded:
+            say(console, "note: --shard is for several processes, started by torchrun; one alone has the whole model")
         request = _with_preset(request, device, world, console)
         stored, ready = _prepared(request, run, device, world, console)
-        config = _planned(request, run, stored, ready, world, started, console)
+        config, seconds = _planned(request, run, stored, ready, world, started, console)
         if not request.dry_run:
-            _train(request, run, config, ready, world, console)
+            budget = Budget(started, seconds) if seconds and request.minutes and world.is_main else None
+            _train(request, run, config, ready, world, console, budget)
     return request.out
+
+
+class Budget(NamedTuple):
+    """A budget of time that a run is planned to fill."""
+
+    started: float  # by the monotonic clock, at the start of the command
+    seconds: float  # expected, from there to the finished model
 
 
 def _with_preset(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
@@ -93,7 +104,15 @@ def _prepared(
     return stored, replace(ready, bf16=decided["bf16"], checkpoint=place)
 
 
-def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, world: World, console: Console) -> None:
+def _train(
+    request: TrainRequest,
+    run: Path,
+    config: Config,
+    ready: Prepared,
+    world: World,
+    console: Console,
+    budget: Budget | None,
+) -> None:
     trainer = ready.resumed(config, world)
     if trainer.images_seen >= config.train.images and (run / WEIGHTS).is_file():
         say(console, f"the run in {run} is complete: {trainer.images_seen:,} images; nothing to do")
@@ -107,10 +126,15 @@ def _train(request: TrainRequest, run: Path, config: Config, ready: Prepared, wo
     if world.is_main:
         write_start(run, config, ready.tokenizer, ready.pack.data_json())
         trim_log(run / LOG, trainer.images_seen)
+    log = Log(run / LOG)
+    if budget is not None and request.minutes is not None:
+        log.event(0, "planned", {"asked_seconds": 60 * request.minutes, "seconds": round(budget.seconds, 3)})
     board = Board(run) if request.tensorboard and world.is_main else None
     with Interruption() as interruption:
         name = name_of(request.data)
         Session(run, config, ready, trainer, console, data=name, world=world, board=board).go(interruption)
+    if budget is not None:
+        log.event(config.train.images, "ended", {"seconds": round(time.monotonic() - budget.started, 3)})
     say(console, f"done: {run / WEIGHTS}; samples are in {run / 'samples'}")
 
 
@@ -122,9 +146,12 @@ def _planned(
     world: World,
     started: float,
     console: Console,
-) -> Config:
-    """The configuration with its final length, told to the user. A stored run keeps the length it was started with."""
-    config = ready.config
+) -> tuple[Config, float | None]:
+    """The configuration with its final length, told to the user, and when the run will end if that was measured.
+
+    Seconds from the start of the command. A stored run keeps the length it was started with.
+    """
+    config, end = ready.config, None
     timed = request.minutes is not None and stored is None
     speed = None
     if timed or request.dry_run:
@@ -137,7 +164,9 @@ def _planned(
         config = replace(config, train=replace(config.train, micro_batch=speed.micro_batch))
     if world.is_main:
         _say_plan(config, ready, speed, world, console)
-    return Config.from_json(world.told(config.to_json()))
+        if speed is not None:
+            end = time.monotonic() - started + plan.expected_seconds(config.train.images, speed, config.train)
+    return Config.from_json(world.told(config.to_json())), end
 
 
 def _speed(request: TrainRequest, run: Path, ready: Prepared, world: World, console: Console) -> plan.Speed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from tintype import checkpoint
 from tintype.config import TrainConfig
+from tintype.errors import NotFiniteError
+from tintype.train.distributed import World, own_part, whole
 from tintype.train.folder import STATE
 
 Parts = Mapping[str, Mapping[str, Tensor]]
@@ -23,18 +25,24 @@ class Saver:
 
     What goes wrong while writing is raised by the next call of `check`, `save` or `wait`: CheckpointError if the disk
     refuses, NotFiniteError for numbers that must not be kept.
+
+    Args:
+        world: the processes that train together. If they share the model out, all of them save, at the same step;
+            else the first one does.
     """
 
-    def __init__(self, run: Path, config: TrainConfig) -> None:
+    def __init__(self, run: Path, config: TrainConfig, world: World | None = None) -> None:
         self._run = run
         self._config = config
+        self._world = world or World()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tintype-save")
         self._writing: Future[None] | None = None
 
     def save(self, place: Path, parts: Parts, texts: Mapping[str, str]) -> None:
         """Copy `parts`, which may change afterwards, and begin to write them to `place`."""
         self.wait()
-        self._writing = self._thread.submit(self._write, place, snapshot(parts), dict(texts))
+        copy = self._own_parts(parts) if self._world.is_sharded else snapshot(parts)
+        self._writing = self._thread.submit(self._write, place, copy, dict(texts))
 
     def check(self) -> None:
         """Raise what went wrong in a save that has ended; else do nothing."""
@@ -52,13 +60,60 @@ class Saver:
         self._thread.shutdown()
         self._writing = None
 
+    def _own_parts(self, parts: Parts) -> dict[str, dict[str, Tensor]]:
+        """A copy of what this process writes: the whole model if it is the first, and its part of all the rest.
+
+        Raises NotFiniteError in all processes if one has a number that is not finite.
+        """
+        copy = snapshot({part: tensors for part, tensors in parts.items() if part != "model"})
+        try:
+            for part, tensors in parts.items():
+                checkpoint.require_finite(part, {name: own_part(tensor) for name, tensor in tensors.items()})
+            error = None
+        except NotFiniteError as found:
+            error = found
+        if self._world.agreed([error is not None])[0]:
+            raise error or NotFiniteError("another process has weights that are not finite, so nothing was saved")
+        gathered = ((name, whole(tensor)) for name, tensor in parts["model"].items())
+        copy["model"] = {name: tensor.cpu() for name, tensor in gathered if self._world.is_main}
+        return copy
+
     def _write(self, place: Path, parts: Parts, texts: Mapping[str, str]) -> None:
-        checkpoint.save_parts(place, parts, texts)
+        if self._world.is_sharded:
+            from tintype.train.shards import save_shards
+
+            save_shards(place, parts, texts, self._world)
+        else:
+            checkpoint.save_parts(place, parts, texts)
+        if not self._world.is_main:
+            return
         checkpoint.verify(place)  # as it lies on the disk: only now may older ones go
         checkpoint.write_latest(self._run, place)
         checkpoint.prune(
             self._run, self._config.keep_last, worth_keeping(checkpoint.checkpoints(self._run), self._config)
         )
+
+
+def read_parts(place: Path, weights: Mapping[str, Tensor], world: World | None) -> dict[str, dict[str, Tensor]]:
+    """The parts of a checkpoint, for a trainer of these `weights`. Raises CheckpointError.
+
+    If processes share the model out and the checkpoint too, each reads its own parts only.
+    """
+    if world is not None and world.is_sharded and checkpoint.is_sharded(place):
+        from tintype.train.shards import load_shards
+
+        return load_shards(place, weights, world)
+    return read_whole(place)
+
+
+def read_whole(place: Path, names: Sequence[str] | None = None) -> dict[str, dict[str, Tensor]]:
+    """The named parts of a checkpoint, or all, whole, on the CPU, however it is stored. Raises CheckpointError."""
+    if not checkpoint.is_sharded(place):
+        return checkpoint.load_parts(place, checkpoint.part_names(place) if names is None else names)
+    from tintype.train.shards import load_whole
+
+    parts = load_whole(place)
+    return parts if names is None else {name: parts[name] for name in names}
 
 
 def snapshot(parts: Parts) -> dict[str, dict[str, Tensor]]:

@@ -23,7 +23,7 @@ from tintype.train.interrupt import Interruption
 from tintype.train.log import Display, Log, say
 from tintype.train.look import Look
 from tintype.train.prepare import Prepared
-from tintype.train.saving import HELD_OUT_ERROR, Saver
+from tintype.train.saving import HELD_OUT_ERROR, Saver, read_parts
 from tintype.train.spikes import Spikes, worst
 from tintype.train.trainer import StepReport, Trainer
 
@@ -63,11 +63,11 @@ class Session:
         self._seconds = float(ready.state.get("seconds", 0.0))
         self._log = Log(run / LOG, board)
         self._look = Look(run, config, ready, trainer)
-        self._saver = Saver(run, config.train)
+        self._saver = Saver(run, config.train, self._world)
         self._seen = Seen()
         self._spikes = Spikes()
         self._micro_batch = trainer.micro_batch
-        self._num_returns = 0
+        self._num_returns = self._num_unreadable = 0
         self._saved_at = self._looked_at = time.monotonic()
 
     def go(self, interruption: Interruption) -> None:
@@ -85,13 +85,17 @@ class Session:
             self._saver.close()
 
     def sample(self) -> Seen:
-        """Write a grid of samples and measure the held-out error."""
-        return self._look()
+        """Write a grid of samples and measure the held-out error. All processes call it; the first one looks."""
+        with self._trainer.averaged():
+            return self._look() if self._world.is_main else Seen()
 
     def save(self) -> None:
         """Begin to save a checkpoint. Raises what went wrong in the one before: CheckpointError, NotFiniteError."""
         self._saved_at = time.monotonic()
-        if not self._world.is_main:
+        if self._world.is_sharded:
+            self._settle()  # all of them save or none
+            self._world.wait()
+        elif not self._world.is_main:
             return
         place = checkpoint.step_folder(self._run, self._trainer.images_seen // self._config.train.batch_size)
         texts = {CONFIG: self._config.to_json(), STATE: json.dumps(self._state(), indent=2) + "\n"}
@@ -137,6 +141,11 @@ class Session:
         if self._trainer.micro_batch != self._micro_batch:
             self._micro_batch = self._trainer.micro_batch
             self._say(f"memory ran out: going on with {self._micro_batch} pictures at a time, the batch stays as it is")
+        lost = list(self._ready.pack.unreadable)[self._num_unreadable :]
+        if lost:
+            self._num_unreadable += len(lost)
+            self._log.event(report.images_seen, "unreadable", {"pictures": lost})
+            self._say(f"{', '.join(map(shown, lost))} can no longer be read; others are shown instead")
         if report.skipped or self._spikes.is_spike(report):
             what = "skipped" if report.skipped else "spike"
             names = self._names(report)
@@ -194,7 +203,7 @@ class Session:
             )
         place = Path(told)
         state = load_state(place)
-        self._trainer.go_back(checkpoint.load_parts(place, checkpoint.part_names(place)), state)
+        self._trainer.go_back(read_parts(place, self._trainer.weights(), self._world), state)
         passed = {"checkpoint": place.name, "from": state["images_seen"], "until": seen}
         self._log.event(seen, "went_back", passed)
         self._say(
@@ -209,12 +218,13 @@ class Session:
 
     def _try_to_look(self, interruption: Interruption) -> None:
         self._seen = Seen()
-        if self._world.is_main:
-            try:
-                self._seen = self._look(interruption, self._seconds)
-            except (TintypeError, OSError) as error:
-                self._say(f"warning: no samples: {error}")
-            self._log.write(self._seen)
+        with self._trainer.averaged():
+            if self._world.is_main:
+                try:
+                    self._seen = self._look(interruption, self._seconds)
+                except (TintypeError, OSError) as error:
+                    self._say(f"warning: no samples: {error}")
+                self._log.write(self._seen)
         self._world.wait()
         self._looked_at = time.monotonic()
 
@@ -223,10 +233,20 @@ class Session:
         self._settle()
         self.save()
         self._saver.wait()
-        if self._world.is_main:
-            longer = self._look.measured(self._seconds, ["true"], long=True)
-            found = self._seen, longer
-            leave_model(self._run, self._config, self._ready, self._trainer, found, self._seconds, self._data)
+        self._world.wait()
+        with self._trainer.averaged(long=True):
+            longer = self._look.measured(self._seconds, ["true"]) if self._world.is_main else Seen()
+        self._world.wait()
+        leave_model(
+            self._run,
+            self._config,
+            self._ready,
+            self._trainer,
+            (self._seen, longer),
+            self._seconds,
+            self._data,
+            self._world,
+        )
         self._world.wait()
 
     def _state(self) -> dict[str, Any]:

@@ -19,6 +19,15 @@ _LEVEL = "3"  # noise level at which a caption matters most: what is where is de
 _RECENT = 30  # rows of the log
 
 
+# Rows of the log, and what they count.
+_TROUBLES = (
+    ("skipped", "skipped steps"),
+    ("spike", "loss spikes"),
+    ("went_back", "returns"),
+    ("unreadable", "times that pictures had gone bad"),
+)
+
+
 def standing(run: Path, images: int) -> list[tuple[str, str]]:
     """What a run of `images` is doing and how well: (name, value), an empty value where there is nothing to say."""
     rows = read_log(run / LOG)
@@ -89,9 +98,6 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _trouble(rows: Sequence[Mapping[str, Any]]) -> str:
-    counts = [
-        (sum(name in row for row in rows), said)
-        for name, said in (("skipped", "skipped steps"), ("spike", "loss spikes"), ("went_back", "returns"))
-    ]
+    counts = [(sum(name in row for row in rows), said) for name, said in _TROUBLES]
     told = ", ".join(f"{count} {said}" for count, said in counts if count)
     return f"{told}; see {LOG}" if told else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -18,9 +18,9 @@ from tintype.config import Config
 from tintype.data.order import share_of
 from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError, ConfigError, NotFiniteError
-from tintype.train.distributed import World, quiet
+from tintype.train.distributed import World, held_like, own_part, quiet, whole
 from tintype.train.ema import PowerEma
-from tintype.train.held_out import MAX_MEASURED, Captions, by_level, noise_errors
+from tintype.train.held_out import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors
 from tintype.train.objective import Objective, Part, micro_batches
 from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.train.samples import Reader, Samples
@@ -67,7 +67,7 @@ class Trainer:
         self._world = world or World()
         if config.train.batch_size < self._world.size:
             raise ConfigError(f"a batch of {config.train.batch_size} is too small for {self._world.size} processes")
-        self.denoiser = denoiser.to(device).train()
+        self.denoiser = denoiser.train()  # what is looked at: inside `averaged`, and all along unless it is shared out
         self.config = config
         self.micro_batch = config.train.micro_batch  # halved when memory runs out
         self.images_seen = 0
@@ -77,13 +77,17 @@ class Trainer:
         self._samples = samples
         self._shown, self._held_out = samples.split(config.train.held_out)
         self._read = Reader(samples, self._shown, config.train, ahead)
-        self._objective = Objective(self.denoiser, config, device, bf16=bf16, target=target)
-        self._module = self._world.spread(self._objective)
-        self._weights = [weight for weight in self.denoiser.parameters() if weight.requires_grad]
-        self._optimizers = make_optimizers(self.denoiser, config.train, bf16=bf16)
-        self._ema = PowerEma(self.denoiser, config.train.ema_width)
-        self._long_ema = PowerEma(self.denoiser, config.train.ema_width_long)
-        self._fits = self._world.size == 1  # alone, a step that does not fit is tried again
+        self._device = device
+        self._trained = self._to_share_out() if self._world.is_sharded else self.denoiser
+        self._objective = Objective(self._trained, config, device, bf16=bf16, target=target)
+        self._module = self._world.spread(self._objective, device)
+        self._looked_at = Objective(self.denoiser, config, device, bf16=bf16, target=target)
+        self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
+        self._optimizers = make_optimizers(self._trained, config.train, world=self._world, bf16=bf16)
+        self._ema = PowerEma(self._trained, config.train.ema_width)
+        self._long_ema = PowerEma(self._trained, config.train.ema_width_long)
+        # Alone, a step that does not fit is tried again; of a model that is shared out, no process can try one alone.
+        self._fits = self._world.size == 1 or self._world.is_sharded
 
     def steps(self, until: int) -> Iterator[StepReport]:
         """Train until at least `until` images were seen, and report each step after it is complete.
@@ -97,43 +101,66 @@ class Trainer:
                     f"{MAX_SKIPPED} steps in a row, up to image {self.images_seen:,}, had no finite gradient"
                 )
 
-    def averaged(self) -> AbstractContextManager[None]:
-        """A `with` block in which `denoiser` has the averaged weights and is set to evaluate."""
-        return _averaged(self.denoiser, self._ema)
+    @contextmanager
+    def averaged(self, *, long: bool = False) -> Iterator[None]:
+        """A `with` block in which `denoiser` has the weights averaged over the usual or the longer time, to evaluate.
 
-    @property
-    def levels(self) -> tuple[float, ...]:
-        """Noise levels at which errors are measured."""
-        return tuple(self._objective.target.levels)
+        All processes must enter it together; if they share the model out, `denoiser` is whole in the first one only.
+        """
+        ema = self._long_ema if long else self._ema
+        with self._gathered(ema) if self._world.is_sharded else ema.applied():
+            self.denoiser.eval()
+            try:
+                yield
+            finally:
+                self.denoiser.train()
 
     def held_out_error(self, captions: Captions = "true", *, long: bool = False) -> dict[float, float]:
-        """Mean of `noise_errors` on held-out pictures by noise level; empty if nothing is held out."""
-        return by_level(self.noise_errors(None, [captions], long=long)[captions], self.levels)
+        """Mean of `noise_errors` on held-out pictures by noise level; empty if nothing is held out.
+
+        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. All
+        processes must call it together.
+        """
+        with self.averaged(long=long):
+            return by_level(self.noise_errors(None, [captions])[captions], self.levels)
+
+    @property
+    def levels(self) -> Sequence[float]:
+        """Noise levels at which errors are measured."""
+        return self._objective.target.levels
 
     def noise_errors(
-        self, indices: Tensor | None = None, captions: Sequence[Captions] = ("true",), *, long: bool = False
+        self, indices: Tensor | None = None, captions: Sequence[Captions] = CAPTIONS
     ) -> dict[Captions, Tensor]:
-        """Mean squared error of the predicted noise of each picture at each level, with the averaged weights: [N, L].
+        """Mean squared error of the predicted noise of each picture at each of `levels`: [N, L], by captions.
 
-        Of the samples `indices` [N], or of held-out ones, with "true", "shuffled" or "empty" captions, and the average
-        of the usual length or the longer one. The same pictures and noise every time.
+        Of the samples `indices` [N], or of held-out ones, the same noise every time, with the weights that `denoiser`
+        has: inside `averaged`, and of no picture where it is not whole.
         """
         measured = self._held_out[:MAX_MEASURED] if indices is None else indices
-        with _averaged(self.denoiser, self._long_ema if long else self._ema):
-            return noise_errors(self._objective, self._samples, measured, captions)
+        if self._world.is_sharded and not self._world.is_main:
+            measured = measured[:0]
+        return noise_errors(self._looked_at, self._samples, measured, captions)
 
     def samples_at(self, positions: Tensor) -> Tensor:
         """The samples that are shown at `positions` [B] of the run: indices int64 [B]."""
         return self._read.at(positions)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """The parts of a checkpoint: averages (`model`, and the longer `model_long`), `weights` and `optimizer`."""
+        """The parts of a checkpoint: averages (`model`, and the longer `model_long`), `weights` and `optimizer`.
+
+        If processes share the model out, each has its own part of every tensor (a DTensor).
+        """
         return {
             "model": self._ema.state_dict(),
             "model_long": self._long_ema.state_dict(),
-            "weights": {name: weight.detach() for name, weight in self.denoiser.named_parameters()},
-            "optimizer": optimizer_state(self._optimizers, self.denoiser),
+            "weights": self.weights(),
+            "optimizer": optimizer_state(self._optimizers, self._trained),
         }
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that are trained, by name."""
+        return {name: weight.detach() for name, weight in self._trained.named_parameters()}
 
     def counts(self) -> dict[str, int]:
         """The rest of a checkpoint: numbers."""
@@ -148,10 +175,10 @@ class Trainer:
 
         Runs from before there was a longer average go on with the usual one in its place.
         """
-        load_weights(self.denoiser, tensors["weights"])
+        load_weights(self._trained, tensors["weights"])
         self._ema.load_state_dict(tensors["model"])
         self._long_ema.load_state_dict(tensors.get("model_long", tensors["model"]))
-        self.begun_anew = load_optimizer_state(self._optimizers, self.denoiser, tensors["optimizer"])
+        self.begun_anew = load_optimizer_state(self._optimizers, self._trained, tensors["optimizer"])
         self.images_seen = counts["images_seen"]
         self.num_skipped = counts["num_skipped"]
         self._skipped_in_a_row = counts["skipped_in_a_row"]
@@ -168,7 +195,7 @@ class Trainer:
         self._optimizers.set_lr(lr)
         losses = self._gradient(torch.arange(self.images_seen, self.images_seen + train.batch_size))
         norm = torch.nn.utils.clip_grad_norm_(self._weights, train.clip_norm, foreach=True)
-        loss, grad_norm = float(losses.mean()), float(norm)
+        loss, grad_norm = float(losses.mean()), float(whole(norm))
         finite = math.isfinite(loss) and math.isfinite(grad_norm)
         self.images_seen += train.batch_size
         if finite:
@@ -205,21 +232,58 @@ class Trainer:
         apart: leave out the other processes, and the last micro-batches: only to see whether memory suffices.
         """
         self._optimizers.zero_grad()
-        pieces = micro_batches(parts, self.micro_batch)
+        pieces = self._pieces(parts)
+        num_company = self._world.most(len(pieces)) - len(pieces) if self._world.is_sharded else 0
+        module = self._objective if apart else self._module
         found = []
         try:
             for number, piece in enumerate(pieces):
-                module = self._objective if apart else self._module
                 with quiet(module, number < len(pieces) - 1):
                     losses = module(piece)
-                    # DistributedDataParallel will divide by the number of processes.
+                    # The sum over processes will be divided by their number.
                     torch.autograd.backward(losses.sum() / (num / self._world.size))
                 found.append(losses.detach())
+            for _ in range(num_company):  # other processes have more to compute, and need the weights of this one
+                torch.autograd.backward(0.0 * module([pieces[0][0].piece(0, 1)]).sum())
         except RuntimeError as error:
-            if not is_out_of_memory(error) or (self._world.size > 1 and not apart):
+            if not is_out_of_memory(error):
+                raise
+            if self._world.is_sharded:  # the others are in the middle of the same step
+                raise ConfigError("memory ran out; train with a smaller --micro-batch, or more processes") from None
+            if self._world.size > 1 and not apart:
                 raise
             return None
         return torch.cat(found)
+
+    def _pieces(self, parts: Sequence[Part]) -> list[list[Part]]:
+        """What is computed at once. A model that is shared out computes one part at a time."""
+        most = max(len(part.positions) for part in parts) if self._world.is_sharded else 0
+        return micro_batches(parts, self.micro_batch or most)
+
+    def _to_share_out(self) -> Denoiser:
+        """The denoiser whose weights will be shared out; `self.denoiser` stays whole, in the first process's memory."""
+        from tintype.train.sharding import twin_of
+
+        twin = twin_of(self.denoiser)
+        if not self._world.is_main:
+            self.denoiser.to("meta")
+        return twin
+
+    @contextmanager
+    def _gathered(self, ema: PowerEma) -> Iterator[None]:
+        """Inside, `denoiser` has the averages of all processes; it is whole in the first one only."""
+        weights = dict(self.denoiser.named_parameters())
+        for name, average in ema.state_dict().items():
+            found = whole(average)
+            if self._world.is_main:
+                weights[name].detach().copy_(found)
+        if self._world.is_main:
+            self.denoiser.to(self._device)
+        try:
+            yield
+        finally:
+            if self._world.is_main:
+                self.denoiser.to("cpu")
 
     def _halve(self, parts: Sequence[Part]) -> None:
         """Halve the micro-batch. Raises ConfigError if it is a single picture already."""
@@ -238,16 +302,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-@contextmanager
-def _averaged(denoiser: Denoiser, ema: PowerEma) -> Iterator[None]:
-    with ema.applied():
-        denoiser.eval()
-        try:
-            yield
-        finally:
-            denoiser.train()
-
-
 @torch.no_grad()
 def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
     """Copy `weights` into a denoiser. Raises CheckpointError naming the first that does not fit."""
@@ -260,4 +314,4 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
                 f"the weights do not fit this model: {name} has shape {tuple(weights[name].shape)}, "
                 f"not {tuple(weight.shape)}"
             )
-        weight.copy_(weights[name])
+        own_part(weight).copy_(own_part(held_like(weights[name], weight)))

@@ -1,7 +1,7 @@
 // The page: its views, its models, its theme, and pictures that are dropped on it.
 import { $, api, element } from "./api.js";
+import * as develop from "./develop.js";
 import * as how from "./how.js";
-import * as make from "./make.js";
 import * as training from "./training.js";
 
 const VIEWS = ["develop", "how", "training"];
@@ -34,7 +34,7 @@ function drops() {
     event.preventDefault();
     over(-depth);
     const file = event.dataTransfer?.files[0];
-    if ($("how").hidden) make.take(file);
+    if ($("how").hidden) develop.take(file);
     else how.take(file);
   });
 }
@@ -47,10 +47,10 @@ async function begin() {
     const { models, samplers } = await api("/api/models");
     const byName = Object.fromEntries(models.map((model) => [model.name, model]));
     $("model").replaceChildren(...models.map((model) => element("option", { value: model.name, textContent: model.name })));
-    $("model").addEventListener("change", () => make.useModel());
-    make.start(byName, samplers);
+    $("model").addEventListener("change", () => develop.useModel());
+    develop.start(byName, samplers);
     how.start();
-    await training.start(() => make.useModel());
+    await training.start(() => develop.useModel());
     if (!models.length) $("status").textContent = "no model yet: the run has not saved a checkpoint";
   } catch (error) {
     $("status").textContent = error.message;

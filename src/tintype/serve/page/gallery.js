@@ -37,8 +37,11 @@ export function start(actions) {
   return show();
 }
 
-export async function keep(blob, receipt) {
-  await ask("readwrite", (store) => store.add({ blob, receipt, time: Date.now() })).catch(() => {});
+// pictures: [{ blob, receipt }]
+export async function keep(pictures) {
+  for (const { blob, receipt } of pictures) {
+    await ask("readwrite", (store) => store.add({ blob, receipt, time: Date.now() })).catch(() => {});
+  }
   await show();
 }
 
@@ -61,7 +64,7 @@ function card(entry) {
   const url = URL.createObjectURL(blob);
   urls.push(url);
   const name = receipt.caption || "without a caption";
-  const image = element("img", { src: url, alt: name, loading: "lazy" });
+  const image = element("img", { src: url, alt: name });
   image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth <= 160));
   const act = (label, does, more) => {
     const button = element("button", { type: "button", textContent: label, title: more });
@@ -79,7 +82,7 @@ function card(entry) {
     element("div", { className: "row" },
       act("Redo", () => use.redo(receipt), "Make it again"),
       act("Use", () => use.settings(receipt), "Use its settings"),
-      act("From it", () => use.from(image), "Start from it"),
+      act("From it", () => use.from(image, receipt.caption), "Start from it"),
       save, act("✕", remove, "Remove")));
 }
 

@@ -2,6 +2,7 @@
 import { $, api, blit, loaded, pictureOf } from "./api.js";
 import { newest } from "./gallery.js";
 import { plot } from "./plot.js";
+import { model } from "./state.js";
 
 const LEVELS = 20;
 const CHANGE_MS = 500;
@@ -72,7 +73,7 @@ async function look() {
     const run = isRun ? await api(`/api/runs/${encodeURIComponent(name)}`).catch(() => null) : null;
     if (turn !== asked) return;
     levels = seen;
-    heldOut = Object.entries(run?.noise_error.at(-1)?.levels ?? {}).map(([sigma, error]) => [Number(sigma), error]).sort((a, b) => a[0] - b[0]);
+    heldOut = Object.entries(run?.noise_error.at(-1)?.levels ?? model()?.noise_error ?? {}).map(([sigma, error]) => [Number(sigma), error]).sort((a, b) => a[0] - b[0]);
     const before = Number($("how-slider").max) ? Number($("how-slider").value) : Math.round(LEVELS * 0.55);
     Object.assign($("how-slider"), { max: levels.length - 1, value: before });
     say("");
@@ -95,6 +96,6 @@ function show() {
   const right = 100 * Math.max(0, 1 - level.noise_error);
   $("how-error").textContent = `${right.toFixed(right > 99 ? 2 : 0)} % of it was identified`;
   const curves = [{ name: "this picture", points: levels.map((one) => [one.sigma, one.noise_error]) }];
-  if (heldOut.length > 1) curves.push({ name: "held out", points: heldOut });
+  if (heldOut.length > 1) curves.push({ name: "pictures held out", points: heldOut });
   plot($("how-plot"), { title: "Error of the predicted noise", xName: "noise level", yName: "mean square; 1 is knowing nothing", curves, logX: true, logY: true, here: level.sigma });
 }

@@ -1,0 +1,181 @@
+"""Part of `bench/data.py`: epochs from the training copy against decoding in every epoch; reading against training."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tintype.config import DataConfig, TextConfig, small
+from tintype.data.pack import Pack
+from tintype.data.packing import packing
+from tintype.data.pairs import Pair
+from tintype.data.parallel import finished
+from tintype.data.pictures import framing
+from tintype.data.sources import find_pairs
+from tintype.denoiser import Denoiser
+from tintype.nets.text import make_encoder
+from tintype.nets.tokens import learn_tokenizer
+from tintype.train.samples import Reader
+from tintype.train.trainer import Trainer
+
+OPTIONS = DataConfig(crop="none")
+BATCH = 64
+LATER = 10  # epochs read from the pack, measured together: one alone is too short
+
+
+class Lengths:
+    """A text encoder that costs nothing: each word becomes its length. What is measured is the pack."""
+
+    identity = "lengths"
+
+    def states(self, captions: Sequence[str]) -> list[Tensor]:
+        words = [caption.split() for caption in captions]
+        states = torch.tensor([len(word) for caption in words for word in caption], dtype=torch.float16)
+        return list(states[:, None].split([len(caption) for caption in words]))
+
+
+class DecodedEachTime(Dataset[Tensor]):
+    """Pictures as torchvision's ImageFolder gives them after Resize(side), CenterCrop(side) and ToTensor.
+
+    transform: the three of torchvision itself; None: the same spelled out, without what torchvision does around it.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], side: int, transform: object = None) -> None:
+        self.pairs, self.side, self.transform = pairs, side, transform
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Tensor:
+        picture = Image.open(io.BytesIO(self.pairs[index].place.read())).convert("RGB")
+        if callable(self.transform):
+            transformed: Tensor = self.transform(picture)
+            return transformed
+        width, height = picture.size
+        scale = self.side / min(width, height)
+        if scale != 1:
+            picture = picture.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+        left, top = (picture.width - self.side) // 2, (picture.height - self.side) // 2
+        picture = picture.crop((left, top, left + self.side, top + self.side))
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div(255)
+
+
+class Lap(NamedTuple):
+    """What something took, in seconds: of all cores together, and by the clock."""
+
+    cpu: float
+    wall: float
+
+
+class Watch:
+    """Counts seconds, from lap to lap."""
+
+    def __init__(self) -> None:
+        self._last = self._now()
+
+    def lap(self) -> Lap:
+        last, self._last = self._last, self._now()
+        return Lap(self._last.cpu - last.cpu, self._last.wall - last.wall)
+
+    def _now(self) -> Lap:
+        times = os.times()  # of this process, and of those of its children that have ended
+        return Lap(times.user + times.system + times.children_user + times.children_system, time.perf_counter())
+
+
+def epochs(args: argparse.Namespace) -> None:
+    """One process on one core, or as many workers as threads, each on a core of its own."""
+    pin(max(1, args.workers))
+    pairs = list(find_pairs(args.data, OPTIONS)[0])
+    how = framing(args.resolution, replace(OPTIONS, crop="square"))
+    dataset = DecodedEachTime(pairs, args.resolution, torchvision_transform(args))
+    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=args.workers)
+    decoding, first, later = [], [], []
+    for turn in range(args.repeat):
+        with tempfile.TemporaryDirectory() as folder:
+            watch = Watch()
+            for batch in loader:
+                assert batch.shape[-1] == args.resolution
+            decoding.append(watch.lap())
+            made = finished(packing(pairs, how, Path(folder), Lengths()))
+            read_epoch(made, 0)
+            first.append(watch.lap())
+            for epoch in range(LATER):
+                read_epoch(made, epoch + 1)
+            lap = watch.lap()
+            later.append(Lap(lap.cpu / LATER, lap.wall / LATER))
+        for what, (cpu, wall) in (("decoding", decoding[-1]), ("packing and reading", first[-1]), ("later", later[-1])):
+            print(f"turn {turn + 1}: {what}: {cpu:.3f} s of cores, {wall:.3f} s by the clock", flush=True)
+    for title, which in (("seconds of cores", 0), ("the clock", 1)):
+        before, after, then = (min(lap[which] for lap in laps) for laps in (decoding, first, later))
+        print(f"by {title}, fastest of each: first epoch {before / after:.2f} times as fast (target 1)", end=", ")
+        print(f"later ones {before / then:.1f} times (target 10)")
+
+
+def pin(cores: int) -> None:
+    """Keep to so many of the cores: packing uses as many threads."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0), reverse=True)[:cores])
+
+
+def torchvision_transform(args: argparse.Namespace) -> object:
+    if not args.torchvision:
+        return None
+    from torchvision import transforms
+
+    side = args.resolution
+    return transforms.Compose([transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor()])
+
+
+def read_epoch(made: Pack, epoch: int) -> None:
+    """Read one epoch in order, as floats, in batches."""
+    everything = torch.arange(made.num_samples)
+    order = made.order(0, everything)
+    for positions in (everything + epoch * made.num_samples).split(BATCH):
+        indices = order.at(positions)
+        for places in made.by_shape(indices):
+            made.pictures(indices[places]).float().div_(255)
+            made.states(indices[places], torch.zeros(len(places), dtype=torch.int64))
+
+
+def reading(args: argparse.Namespace) -> None:
+    """How many images a second `small` trains on with two cores, and how many one core reads from the pack."""
+    pairs, _ = find_pairs(args.data, OPTIONS)
+    tokenizer, vocabulary = learn_tokenizer([caption for pair in pairs for caption in pair.captions])
+    config = small(args.resolution)
+    config = replace(
+        config,
+        text=TextConfig(encoder="learned", vocabulary=vocabulary),
+        train=replace(config.train, batch_size=args.batch_size),
+    )
+    encoder = make_encoder(config.text, tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        made = finished(packing(pairs, framing(args.resolution, config.data, config.net.patch), Path(folder), encoder))
+        trainer = Trainer(Denoiser(config, tokenizer), made, config, torch.device("cpu"))
+        steps = trainer.steps(10**9)
+        next(steps)
+        start, seen = time.process_time(), trainer.images_seen
+        while time.process_time() - start < args.seconds:
+            next(steps)
+        consumed = 2 * (trainer.images_seen - seen) / (time.process_time() - start)
+        read_from_pack = Reader(made, made.split(config.train.held_out)[0], config.train, 0)
+        start, read = time.process_time(), 0
+        while time.process_time() - start < args.seconds / 4:
+            read_from_pack(torch.arange(read, read + BATCH), BATCH)
+            read += BATCH
+        rate = read / (time.process_time() - start)
+    share = consumed / rate
+    print(f"two cores train small at {args.resolution} px on {consumed:.1f} images/s; one reads {rate:.0f} images/s")
+    print(f"{rate / consumed:.0f} times (target 20); {100 * share:.2f} % of one core at that rate (target 5)")

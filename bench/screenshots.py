@@ -1,0 +1,129 @@
+"""Pictures of the page for docs/, taken in a headless Chromium.
+
+    python bench/screenshots.py FOLDER [--model shapes] [--run RUN]
+
+Starts `tintype serve` on a free port of this machine with the model, and with a run folder if one is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
+CAPTION = "a red circle left of a blue square"
+OTHER = "a red circle left of a green star"
+DONE = "!document.querySelector('#download').hidden && document.querySelector('#status').textContent.includes('done')"
+
+
+class Camera:
+    """A page of one size and scheme."""
+
+    def __init__(self, browser: Any, url: str, folder: Path, size: str, scheme: str) -> None:
+        width, height = SIZES[size]
+        viewport = {"width": width, "height": height}
+        self._context = browser.new_context(color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
+        self.page = self._context.new_page()
+        self._folder = folder
+        self._name = f"{size}-{scheme}"
+        self.page.goto(url)
+        self.wait("document.querySelector('#model').options.length > 0")
+
+    def wait(self, condition: str, seconds: float = 300) -> None:
+        """Until a JavaScript expression is true; Playwright's own way needs eval, which the page forbids."""
+        for _ in range(int(seconds / 0.1)):
+            self.page.wait_for_timeout(100)
+            if self.page.evaluate(condition):
+                return
+        raise SystemExit(f"{condition} did not come true")
+
+    def develop(self, button: str, seed: int = 3) -> None:
+        self.page.fill("#seed", str(seed))
+        self.page.click(button)
+        self.wait(DONE)
+
+    def shoot(self, name: str, whole: bool = True) -> None:
+        self.page.evaluate("document.querySelector('#toast').textContent = ''")
+        self.page.wait_for_timeout(400)
+        shot = Image.open(io.BytesIO(self.page.screenshot(full_page=whole, timeout=120_000))).convert("RGB")
+        path = self._folder / f"{name}-{self._name}.png"
+        shot.save(path, optimize=True)
+        print(f"{path}: {path.stat().st_size // 1024} KB")
+
+    def close(self) -> None:
+        self._context.close()
+
+
+def take(browser: Any, url: str, folder: Path) -> None:
+    desktop = Camera(browser, url, folder, "desktop", "dark")
+    desktop.page.fill("#caption", CAPTION)
+    desktop.develop("#go")
+    middle = desktop.page.locator("#strip canvas").count() // 2
+    desktop.page.locator("#scrub").fill(str(middle))
+    desktop.shoot("develop", whole=False)
+    desktop.page.click("#recaption")
+    desktop.page.fill("#caption", OTHER)
+    desktop.develop("#go")
+    desktop.shoot("recaption", whole=False)
+    if desktop.page.locator("#training-tab").is_visible():
+        desktop.page.click("#training-tab")
+        desktop.page.wait_for_selector("#run-loss svg")
+        desktop.wait("document.querySelector('#run-grid').complete")
+        desktop.shoot("training", whole=False)
+    desktop.close()
+    light = Camera(browser, url, folder, "desktop", "light")
+    light.page.fill("#caption", CAPTION)
+    light.develop("#seeds", seed=4)
+    light.shoot("seeds", whole=False)
+    light.page.click("nav a[data-view=how]")
+    light.page.wait_for_selector("#how-plot svg", timeout=120_000)
+    light.shoot("how")
+    light.close()
+    phone = Camera(browser, url, folder, "phone", "dark")
+    phone.page.fill("#caption", CAPTION)
+    phone.develop("#go")
+    phone.page.locator("#scrub").fill(str(middle))
+    phone.shoot("develop")
+    phone.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Take pictures of the page.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", default="shapes")
+    parser.add_argument("--run", help="a run folder, for the view of training")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    models = [options.model, *([options.run] if options.run else [])]
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    log = options.folder / "server.log"
+    with log.open("w") as stderr:
+        command = [sys.executable, "-m", "tintype", "serve", *models, "--port", "0"]
+        server = subprocess.Popen(command, stderr=stderr)
+        try:
+            found = None
+            while found is None:
+                if server.poll() is not None:
+                    raise SystemExit(log.read_text())
+                found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+                take(browser, found[0], options.folder)
+                browser.close()
+        finally:
+            server.terminate()
+            server.wait(60)
+    log.unlink()
+
+
+if __name__ == "__main__":
+    main()

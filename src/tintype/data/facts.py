@@ -1,0 +1,52 @@
+"""What is kept of every picture besides its pixels, as rows; which of them are copies."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tintype.data.pictures import Facts
+from tintype.data.rows import Rows, by_key
+
+FACTS = np.dtype(
+    [("sha256", "u1", (32,)), ("width", "<u4"), ("height", "<u4"), ("look", "<u8"), ("thumb", "u1", (48,))]
+)
+_HASHES = np.dtype([("key", "<u8"), ("place", "<i8"), ("sha256", "u1", (32,))])
+
+
+def packed_facts(facts: Facts) -> bytes:
+    """One row of dtype FACTS."""
+    rest = struct.pack("<IIQ", facts.width, facts.height, facts.look)
+    return bytes.fromhex(facts.sha256) + rest + facts.thumb
+
+
+def unpacked(rows: bytes | bytearray) -> NDArray[Any]:
+    """Rows of `packed_facts`, end to end, as an array of dtype FACTS."""
+    return np.frombuffer(rows, dtype=FACTS)
+
+
+def in_hex(sha256: NDArray[np.uint8]) -> list[str]:
+    """Hashes [N, 32] as text."""
+    text = sha256.tobytes().hex()
+    return [text[start : start + 64] for start in range(0, len(text), 64)]
+
+
+def copies(facts: Rows) -> list[list[int]]:
+    """Groups of two or more equal files, by their places in `facts`, ascending."""
+
+    def keyed(start: int, part: NDArray[Any]) -> NDArray[Any]:
+        rows = np.empty(len(part), dtype=_HASHES)
+        rows["sha256"] = part["sha256"]
+        rows["key"] = np.ascontiguousarray(part["sha256"][:, :8]).view("<u8")[:, 0]
+        rows["place"] = np.arange(start, start + len(part))
+        return rows
+
+    groups: dict[bytes, list[int]] = {}
+    for rows in by_key(facts, keyed):
+        same = np.flatnonzero(rows["key"][1:] == rows["key"][:-1])
+        for i in sorted({int(one) + step for one in same for step in (0, 1)}):
+            groups.setdefault(rows["sha256"][i].tobytes(), []).append(int(rows["place"][i]))
+    return sorted(group for group in groups.values() if len(group) > 1)

@@ -1,0 +1,118 @@
+"""Odd paths, folders that cannot be written, and files that go bad while a run reads them."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from tintype.errors import DataError, TrainingError
+from tintype.pipeline import Pipeline
+from tintype.train.interrupt import Interruption
+from tintype.train.log import read_log
+from tintype.train.run import TrainRequest, train
+from tintype.train.session import Session
+from tintype.train.trainer import StepReport
+
+pytestmark = pytest.mark.usefixtures("tiny_nano")
+
+
+def run(request: TrainRequest) -> str:
+    out = io.StringIO()
+    train(request, Console(file=out, width=400))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["two words, 'quotes\" & $HOME", "фото 写真 🎨", "a new\nline", "[bold]%s{0}", "l" * 240],
+    ids=["spaces", "unicode", "newline", "markup", "long"],
+)
+def test_data_and_runs_may_lie_anywhere(tmp_path: Path, name: str) -> None:
+    data, out = tmp_path / name, tmp_path / "runs" / name
+    data.mkdir()
+    for index, stem in enumerate(("a", "b", "c", "d", name[:200])):
+        Image.new("RGB", (12, 10), (40 * index, 90, 200)).save(data / f"{stem}.png")
+        (data / f"{stem}.txt").write_text(f"shade number {index}", encoding="utf-8")
+    request = TrainRequest(data=data, out=out, images=8, device="cpu")
+    assert f"done: {out / 'model.safetensors'}" in run(request)
+    assert "complete" in run(request)
+    assert Pipeline.load(out).generate("shade number 2", seeds=3)[0].size == (8, 8)
+    assert (out / "latest").read_text() == "checkpoints/step-00000002\n"
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Inside, this process may not write where others may not: the superuser could."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs rights of Unix")
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_folder_that_cannot_be_written_is_said_before_any_work(pictures: Path, has_run: bool) -> None:
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders cannot be entered by others
+    try:
+        out = folder / "run"
+        if has_run:
+            out.mkdir()
+            out.chmod(0o555)
+        folder.chmod(0o555)
+        with without_rights(), pytest.raises(TrainingError, match=r"cannot write in .*run: Permission denied; choose"):
+            run(TrainRequest(data=pictures, out=out, images=8, device="cpu"))
+        assert out.exists() == has_run
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def lose(monkeypatch: pytest.MonkeyPatch, images_seen: int, files: list[Path]) -> None:
+    """Files vanish after the step that ends at `images_seen`."""
+    original = Session._between_steps
+
+    def between_steps(self: Session, report: StepReport, interruption: Interruption) -> None:
+        if report.images_seen == images_seen:
+            for file in files:
+                file.write_bytes(b"")
+        original(self, report, interruption)
+
+    monkeypatch.setattr(Session, "_between_steps", between_steps)
+
+
+def test_a_picture_that_goes_bad_while_it_is_needed_is_replaced_and_told(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(monkeypatch, 8, [pictures / "3.png"])
+    request = TrainRequest(data=pictures, out=tmp_path / "run", images=80, device="cpu", stream=True)
+    said = run(request)
+    assert "3.png can no longer be read" in said
+    assert said.count("can no longer be read") == 1  # not at every step
+    rows = [row["unreadable"] for row in read_log(request.out / "log.jsonl") if "unreadable" in row]
+    assert rows == [{"pictures": ["3.png"]}]
+    assert (request.out / "model.safetensors").is_file()
+
+
+def test_when_all_pictures_go_bad_the_run_fails_and_keeps_what_it_has(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(monkeypatch, 8, sorted(pictures.glob("*.png")))
+    request = TrainRequest(data=pictures, out=tmp_path / "run", images=80, device="cpu", stream=True)
+    with pytest.raises(DataError, match=r"\.png and the pictures after it can no longer be read"):
+        run(replace(request, save_minutes=1e-9))
+    assert list((request.out / "checkpoints").glob("step-*"))
+    assert not (request.out / "model.safetensors").exists()
