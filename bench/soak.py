@@ -36,6 +36,7 @@ from tintype.train.session import Session
 
 PARTS = ("model", "model_long", "weights", "optimizer")
 NANO = PRESETS["nano"]
+LONGEST = 8  # intervals that a process is left alone among its steps
 IN_STEPS = 0.8  # share of the kills that come after the first step of a process
 
 
@@ -142,7 +143,8 @@ def soak(folder: Path, kills: int, images: int, interval: float, minutes: float,
         cache=folder / "cache",
     )
     straight = attempt(base, None)
-    steps_last = 0.6 * (straight.passed[-1][0] - straight.passed[0][0])
+    first, last = straight.passed[0][0], straight.passed[-1][0]
+    among_steps = min(0.6 * (last - first), LONGEST * interval)
     expected, chance = digest(base.out), random.Random(seed)
     left, num_runs, worst, damaged, differing, before_first = kills, 0, 0.0, 0, 0, 0
     while left and time.monotonic() - start < 60 * minutes:
@@ -151,7 +153,7 @@ def soak(folder: Path, kills: int, images: int, interval: float, minutes: float,
         done = False
         while not done:
             in_steps = chance.random() < IN_STEPS
-            limit = steps_last if in_steps else straight.lasted - steps_last
+            limit = among_steps if in_steps else first
             enough = left == 0 or time.monotonic() - start > 60 * minutes
             ended = attempt(request, None if enough else chance.uniform(0.0, limit), in_steps=in_steps)
             done = not ended.killed
