@@ -25,6 +25,7 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.models import find, read_config, weights_hash
 from tintype.pipeline import Pipeline
 from tintype.train.card import model_card
+from tintype.train.held_out import Seen
 from tintype.train.interrupt import Interruption
 from tintype.train.request import DistillRequest
 from tintype.train.run import Terminated, TrainRequest, train
@@ -152,13 +153,13 @@ def test_the_command_leaves_a_model_that_makes_pictures_in_its_few_steps(
 def test_a_card_says_what_its_errors_are_measured_against(tiny: Config) -> None:
     facts = {
         "data": "d", "num_shown": 9, "num_held_out": 1, "num_left_out": 0, "fingerprint": "f", "num_weights": 5,
-        "images_seen": 8, "seconds": 1.0, "ema_width": 0.05, "noise_error": {80.0: 1.4e-5}, "caption": "c",
+        "images_seen": 8, "seconds": 1.0, "ema_width": 0.05, "seen": Seen(8, {"true": {80.0: 1.4e-5}}), "caption": "c",
     }  # fmt: skip
     card = model_card("m", student(tiny, 1), **facts)  # type: ignore[arg-type]
     assert "the noise that leads to where the teacher's flow ends" in card
     assert "| 80 | 1.4e-05 |" in card
     plain = model_card("m", tiny, **facts)  # type: ignore[arg-type]
-    assert "error of the predicted noise on 1 held-out" in plain
+    assert "error of the predicted noise by noise level" in plain
     assert "teacher" not in plain
 
 
