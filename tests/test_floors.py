@@ -86,7 +86,7 @@ def wrong_imports(code: str, file: Path) -> list[str]:
     if room == "__init__":
         return []  # holds public names and nothing else, and loads them when asked
     if room not in FLOORS:
-        return [f"{file.name}: the room {room} has no floor; give it one in FLOORS and in docs/design.md"]
+        return [f"{file.name}: the room {room} has no floor; give it one in FLOORS and in README.md"]
     for line, name in imports(ast.parse(code), file):
         parts = name.split(".")
         where = f"{file.relative_to(SRC)}:{line}"

@@ -264,24 +264,24 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
 
 
 def nano(resolution: int = 32) -> Config:
-    """About 5 million weights: for CPUs."""
+    """About 4.4 million weights: for CPUs."""
     return _preset("nano", 4, NetConfig(resolution=resolution, stem_depth=1), TrainConfig())
 
 
 def small(resolution: int = 32) -> Config:
-    """About 17 million weights: one small GPU."""
+    """About 20 million weights: one small GPU."""
     net = NetConfig(resolution=resolution, width=320, depth=10, heads=5, stem_width=64)
     return _preset("small", 8, net, TrainConfig(images=10_000_000, batch_size=512, lr=8e-4, warmup_images=250_000))
 
 
 def base(resolution: int = 64) -> Config:
-    """About 40 million weights: one GPU."""
+    """About 42 million weights: one GPU."""
     net = NetConfig(resolution=resolution, width=448, depth=12, heads=7, stem_width=64)
     return _preset("base", 16, net, TrainConfig(images=20_000_000, batch_size=512, lr=6e-4, warmup_images=500_000))
 
 
 def large(resolution: int = 256) -> Config:
-    """About 120 million weights: large GPUs."""
+    """About 130 million weights: large GPUs."""
     net = NetConfig(resolution=resolution, width=768, depth=12, heads=12, stem_width=64)
     return _preset("large", 16, net, TrainConfig(images=100_000_000, batch_size=1024, lr=2e-4, warmup_images=2_000_000))
 

@@ -12,14 +12,14 @@ from tintype.request import MAX_GUIDANCE
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Tune a trained model so that it makes a picture in 1 to 4 evaluations of the network, guidance built in, in "
+        "Tune a trained model so that it makes a picture in --steps evaluations of the network, guidance built in, in "
         "place of dozens. The new model is an ordinary one with these settings as its own."
     )
     command.epilog = train.AGAIN
     command.add_argument("model", metavar="MODEL", help="the teacher: a shipped name, a model folder or a run folder")
     command.add_argument("--data", required=True, metavar="DATA", help=DATA)
     train.length_options(command)
-    command.add_argument("--steps", type=whole(1, 16), metavar="N", help="evaluations for a picture (4)")
+    command.add_argument("--steps", type=whole(1, 16), metavar="N", help="evaluations for a picture: 1 to 16 (4)")
     command.add_argument(
         "--guidance", type=number(0, MAX_GUIDANCE), metavar="W", help="of the teacher, built in (default: its own)"
     )

@@ -88,7 +88,7 @@ class Catalog:
                 if models.find(entry.source).folder != entry.folder:
                     self._load(entry)
                     changed.append(entry.name)
-            except CheckpointError:  # being written, or just deleted in favour of a newer one: next time
+            except CheckpointError:  # being written, or just deleted in favor of a newer one: next time
                 continue
         return changed
 
