@@ -25,7 +25,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     length = length_options(command)
     length.add_argument("--steps", type=whole(1, 10**10), metavar="N", help="optimizer steps")
     command.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="size of the model (auto)")
-    command.add_argument("--resolution", type=whole(8, MAX_SIDE), metavar="PX", help="side of the pictures (the preset's)")
+    command.add_argument(
+        "--resolution", type=whole(8, MAX_SIDE), metavar="PX", help="side of the pictures (the preset's)"
+    )
     command.add_argument("--from", dest="from_model", metavar="MODEL", help="start from the weights of this model")
     command.add_argument(
         "--text", type=options.text_encoder, metavar="ENCODER", help="minilm (default), learned or hf:NAME-OR-FOLDER"
