@@ -107,8 +107,7 @@ class TeacherFlow:
             if distill.guidance == 1 or not len(rows):
                 return denoised
             untold = teacher.given(nothing.expand(len(rows)))
-            interval = (distill.guidance_min, distill.guidance_max)
-            guided = guide(lambda _x, _sigma: denoised[rows], untold, distill.guidance, interval)
+            guided = guide(lambda _x, _sigma: denoised[rows], untold, distill.guidance)
             return denoised.index_copy(0, rows, guided(x[rows], sigma[rows]))
 
         return denoise
