@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,11 +13,8 @@ from safetensors.torch import load_file, save_file
 from tests.serve.conftest import live
 
 from tintype import checkpoint
-from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.serve.catalog import Catalog
-from tintype.train.card import model_card
-from tintype.train.held_out import Seen
 
 
 @pytest.fixture
@@ -108,23 +104,6 @@ def test_the_shipped_model_says_what_to_try_and_how_well_it_sees_noise() -> None
     errors = catalog.noise_error("shapes")
     assert len(errors) >= 3
     assert all(0 < error < 1 for error in errors.values())
-
-
-@pytest.mark.parametrize("distilled", [False, True])
-def test_the_error_on_held_out_pictures_is_read_from_the_card(
-    tiny_model: Path, tmp_path: Path, *, distilled: bool
-) -> None:
-    shutil.copytree(tiny_model, tmp_path / "mine")
-    config = Config.from_json((tiny_model / "config.json").read_text())
-    if distilled:
-        config = replace(config, distill=DistillConfig(teacher="t", teacher_hash="h", steps=2, teacher_steps=8))
-    card = model_card(
-        "mine", config, data="d", num_shown=9, num_held_out=1, num_left_out=0, fingerprint="f", num_weights=5,
-        images_seen=8, seconds=1.0, ema_width=0.05, seen=Seen(8, {"true": {0.3: 0.25, 1.0: 0.125}}), caption="c",
-    )  # fmt: skip
-    (tmp_path / "mine" / "README.md").write_text(card)
-    # A distilled model was measured against its teacher, which is nothing to compare a picture with.
-    assert Catalog([tmp_path / "mine"], "cpu").noise_error("mine") == ({} if distilled else {"0.3": 0.25, "1": 0.125})
 
 
 def test_a_run_without_a_checkpoint_says_so(run: Path) -> None:

@@ -11,8 +11,7 @@ from tintype import models
 from tintype.errors import CheckpointError, ConfigError
 from tintype.pipeline import Pipeline
 
-CARD_HEAD = re.compile(r"^\| sigma \| (?:held out|error) \|", re.MULTILINE)
-CARD_ROW = re.compile(r"^\| ([0-9.]{1,9}) \| ([0-9]{1,6}\.[0-9]{1,9}) \|", re.ASCII | re.MULTILINE)
+CARD_ROW = re.compile(r"^\| ([0-9.]{1,9}) \| ([0-9]{1,6}\.[0-9]{1,9}) \|$", re.ASCII | re.MULTILINE)
 EXAMPLES = 4
 MAX_EXAMPLE = 60  # characters
 SHAPES = (
@@ -124,15 +123,12 @@ def _examples(entry: Entry) -> tuple[str, ...]:
 
 
 def _noise_error(folder: Path) -> dict[str, float]:
-    """From the table of a model card. That of a distilled model has another error: nothing to compare pictures with."""
+    """From the table of a model card."""
     try:
         card = (folder / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
-    head = CARD_HEAD.search(card)
-    if head is None or "| distilled from |" in card:
-        return {}
-    table = card[head.end() :].partition("\n\n")[0]
+    table = card.partition("| sigma | error |")[2].partition("\n\n")[0]
     return {sigma: float(error) for sigma, error in CARD_ROW.findall(table)}
 
 
