@@ -239,8 +239,11 @@ def test_zero_steps_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_training_on_from_a_student_is_ordinary_training(request_: TrainRequest, tmp_path: Path) -> None:
     run(request_)
+    made = read_config(find(str(request_.out)))
+    made = replace(made, sample=replace(made.sample, grid_center=1.4))
+    (request_.out / "config.json").write_text(made.to_json())
     out = tmp_path / "on"
     run(TrainRequest(data=request_.data, out=out, from_model=str(request_.out), images=8, device="cpu"))
     config = read_config(find(str(out)))
     assert config.distill == DistillConfig()
-    assert config.sample == SampleConfig()
+    assert config.sample == SampleConfig(grid_center=1.4)  # of its resolution, which stays
