@@ -33,10 +33,10 @@ from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
-from tintype.train.saving import read_parts
+from tintype.train.saving import load_weights, read_parts
 from tintype.train.settings import require_fitting, require_same, settings_of
 from tintype.train.target import TeacherFlow
-from tintype.train.trainer import Trainer, load_weights
+from tintype.train.trainer import Trainer
 
 T = TypeVar("T")
 SHOWN_SECONDS = 0.1  # between two looks of the line that tells how far the reading is
