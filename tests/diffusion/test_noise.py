@@ -99,6 +99,7 @@ def test_purpose_numbers_are_fixed_for_ever() -> None:
         "SHUFFLE": 13,
         "RESAMPLE": 14,
         "PAIRED": 15,
+        "SEGMENT": 16,
         "WEIGHT": 20,
         "BLOCK": 21,
     }
