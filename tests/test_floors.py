@@ -21,6 +21,7 @@ FLOORS = {
     "checks": 1,
     "canvas": 1,
     "statistics": 1,
+    "writing": 1,
     "denoiser": 2,
     "codec": 2,
     "checkpoint": 3,

@@ -20,6 +20,9 @@ import torch
 from torch import Tensor
 
 from tintype.errors import CheckpointError, NotFiniteError
+from tintype.writing import reason_of, sync_folder, write_synced
+from tintype.writing import write_bytes as write_bytes
+from tintype.writing import write_text as write_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
@@ -38,7 +41,7 @@ class Building:
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, and flush it to disk. Raises OSError."""
-        self.files[name] = _write_synced(self.folder / name, content)
+        self.files[name] = write_synced(self.folder / name, content)
 
     def write_part(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Write `NAME.safetensors`, and flush it to disk. Raises OSError."""
@@ -66,11 +69,11 @@ def building(folder: Path, size: int, *, form: int = FORMAT) -> Iterator[Buildin
         made.folder.mkdir()
         yield made
         made.write(MANIFEST, (json.dumps({"format": form, "files": made.files}, indent=2) + "\n").encode())
-        _sync_folder(made.folder)
+        sync_folder(made.folder)
         _move_into_place(made.folder, folder)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write {folder}: {_reason(error)}; free some space or choose another folder"
+            f"cannot write {folder}: {reason_of(error)}; free some space or choose another folder"
         ) from error
     finally:
         shutil.rmtree(made.folder, ignore_errors=True)
@@ -132,7 +135,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return _unpack(path.read_bytes(), path)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {_reason(error)}") from None
+        raise CheckpointError(f"cannot read {path}: {reason_of(error)}") from None
 
 
 def require_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
@@ -146,23 +149,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write one safetensors file, whole or not at all. Raises NotFiniteError, CheckpointError."""
     require_finite(path.stem, tensors)
     write_bytes(path, _pack(tensors))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write one text file, whole or not at all. Raises CheckpointError if the disk refuses."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write one file, whole or not at all. Raises CheckpointError if the disk refuses."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        _write_synced(temporary, content)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
 
 
 def step_folder(run: Path, num_steps: int) -> Path:
@@ -240,14 +226,6 @@ def _unpack(content: bytes, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is damaged ({error}); use another checkpoint or copy it again") from None
 
 
-def _write_synced(path: Path, content: bytes) -> dict[str, object]:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
 def _move_into_place(temporary: Path, folder: Path) -> None:
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
@@ -256,17 +234,7 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.rename(temporary, folder)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows can neither open nor flush a folder
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(folder.parent)
 
 
 def _has_sizes(folder: Path) -> bool:
@@ -292,7 +260,7 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
         form, files = manifest["format"], manifest["files"]
         entries = {str(name): {"size": entry["size"], "sha256": entry["sha256"]} for name, entry in files.items()}
     except OSError as error:
-        raise CheckpointError(f"{folder} is not a checkpoint: no readable {MANIFEST} ({_reason(error)})") from None
+        raise CheckpointError(f"{folder} is not a checkpoint: no readable {MANIFEST} ({reason_of(error)})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{path} is damaged; use another checkpoint") from None
     if form not in (FORMAT, SHARDED_FORMAT):
@@ -309,15 +277,7 @@ def _read_checked(folder: Path, name: str, files: Mapping[str, Mapping[str, obje
     try:
         content = (folder / name).read_bytes()
     except OSError as error:
-        raise CheckpointError(f"cannot read {folder / name}: {_reason(error)}; use another checkpoint") from None
+        raise CheckpointError(f"cannot read {folder / name}: {reason_of(error)}; use another checkpoint") from None
     if len(content) != files[name]["size"] or hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
         raise CheckpointError(f"{folder / name} is damaged: not what the manifest says; use another checkpoint")
     return content
-
-
-def _unwritable(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"cannot write {path}: {_reason(error)}; free some space or choose another folder")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.evaluate.conftest import SMALL, opened
 
 from tintype.cli import main
-from tintype.config import Config
+from tintype.config import Config, DistillConfig
 from tintype.data.parallel import finished
 from tintype.evaluate.choosing import LikenessJudge, Tried, best, choosing, fewest, tuning
 from tintype.evaluate.features import scattering
@@ -93,6 +93,9 @@ def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
     assert notes == []
     assert finished(tuning(pipeline, material, replace(SMALL, samples=16), notes)) is None
     assert "not compared" in notes[0]
+    pipeline.config = replace(pipeline.config, distill=DistillConfig(teacher="t", steps=4))
+    assert finished(tuning(pipeline, material, SMALL, notes)) is None
+    assert "this model is distilled" in notes[1]
 
 
 def test_tune_compares_alone_and_saves_if_asked(

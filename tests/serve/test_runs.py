@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,8 +14,11 @@ from safetensors.torch import load_file, save_file
 from tests.serve.conftest import live
 
 from tintype import checkpoint
+from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.serve.catalog import Catalog
+from tintype.train.card import model_card
+from tintype.train.held_out import Seen
 
 
 @pytest.fixture
@@ -104,6 +108,22 @@ def test_the_shipped_model_says_what_to_try_and_how_well_it_sees_noise() -> None
     errors = catalog.noise_error("shapes")
     assert len(errors) >= 3
     assert all(0 < error < 1 for error in errors.values())
+
+
+def test_the_card_that_training_writes_says_how_well_a_model_sees_noise(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(tiny_model, folder)
+    config = Config.from_json((folder / "config.json").read_text())
+    seen = Seen(8, {"true": {0.3: 0.25, 10.0: 0.0125}, "training": {0.3: 0.125, 10.0: 0.0125}})
+    facts = {
+        "data": "d", "num_shown": 9, "num_held_out": 1, "num_left_out": 0, "fingerprint": "f", "num_weights": 5,
+        "images_seen": 8, "seconds": 1.0, "ema_width": 0.05, "seen": seen, "caption": "c",
+    }  # fmt: skip
+    (folder / "README.md").write_text(model_card("mine", config, **facts))  # type: ignore[arg-type]
+    assert Catalog([folder], "cpu").noise_error("mine") == {"0.3": 0.25, "10": 0.0125}
+    student = replace(config, distill=DistillConfig(teacher="t", steps=2))
+    (folder / "config.json").write_text(student.to_json())
+    assert Catalog([folder], "cpu").noise_error("mine") == {}
 
 
 def test_a_run_without_a_checkpoint_says_so(run: Path) -> None:

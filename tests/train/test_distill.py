@@ -34,7 +34,7 @@ from tintype.train.target import SHARE_OF_LEVELS, TeacherFlow, student_levels
 from tintype.train.trainer import StepReport, Trainer
 
 CPU = torch.device("cpu")
-SENT = [torch.full((2, 4), 0.3).half(), torch.zeros(0, 4).half(), torch.full((1, 4), -0.2).half()]
+SENT = [torch.full((2, 4), 0.3).half(), torch.zeros(0, 4).half(), *[torch.full((1, 4), -0.2).half()] * 2]
 
 
 def scrambled(config: Config) -> Denoiser:
@@ -69,15 +69,16 @@ def test_what_a_student_is_shown_is_mostly_at_the_levels_of_its_own_steps(tiny: 
 def test_one_step_of_the_teacher_is_what_it_says_with_guidance_where_that_acts(tiny: Config) -> None:
     teacher = scrambled(tiny)
     target = TeacherFlow(teacher, student(tiny, 2, guidance=3.0), CPU)
-    sigma = torch.tensor([80.0, 5.0, 5.0])  # above the interval; inside, without and with a caption
-    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    # Above the interval; inside, without and with a caption; and where guidance comes up at an end of it.
+    sigma = torch.tensor([80.0, 5.0, 5.0, 8.0])
+    x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     told = target(x, x, sigma, SENT)
     with torch.no_grad():
         told_by_teacher = teacher.given(teacher.condition(SENT))
-        untold = teacher.given(teacher.condition([SENT[1]] * 3))
-        expected = guide(told_by_teacher, untold, torch.tensor([1.0, 1.0, 3.0]))(x, sigma)
+        untold = teacher.given(teacher.condition([SENT[1]] * 4))
+        expected = guide(told_by_teacher, untold, torch.tensor([1.0, 1.0, 3.0, 3.0]), (0.4, 10.0))(x, sigma)
     torch.testing.assert_close(told, expected)
-    assert not torch.allclose(told[2], told_by_teacher(x, sigma)[2])
+    assert not torch.allclose(told[2:], told_by_teacher(x, sigma)[2:])
 
 
 def test_a_student_that_is_a_one_step_teacher_has_no_error(tiny: Config) -> None:
@@ -238,8 +239,11 @@ def test_zero_steps_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_training_on_from_a_student_is_ordinary_training(request_: TrainRequest, tmp_path: Path) -> None:
     run(request_)
+    made = read_config(find(str(request_.out)))
+    made = replace(made, sample=replace(made.sample, grid_center=1.4))
+    (request_.out / "config.json").write_text(made.to_json())
     out = tmp_path / "on"
     run(TrainRequest(data=request_.data, out=out, from_model=str(request_.out), images=8, device="cpu"))
     config = read_config(find(str(out)))
     assert config.distill == DistillConfig()
-    assert config.sample == SampleConfig()
+    assert config.sample == SampleConfig(grid_center=1.4)  # of its resolution, which stays

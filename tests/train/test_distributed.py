@@ -21,6 +21,7 @@ import torch
 from tintype import checkpoint
 from tintype.errors import ConfigError
 from tintype.train.distributed import World, joined
+from tintype.train.log import read_log
 
 # One process imports torch, then forks those that train: each with the environment that torchrun would give it.
 FORK = """
@@ -184,6 +185,8 @@ def workers(parent: int) -> list[int]:
 def test_after_a_kill_torchrun_goes_on_and_ends_the_same(pictures: Path, tmp_path: Path) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert torchrun(tmp_path, straight, 120).wait(300) == 0
+    rows = [row["images_seen"] for row in read_log(straight / "log.jsonl")]
+    assert rows.count(4) == 1  # the first step has a row, which one process writes
     process = torchrun(tmp_path, killed, 120, "--max-restarts", "1")
     while process.poll() is None and len(checkpoint.checkpoints(killed)) < 3:
         time.sleep(0.01)

@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from tintype.config import Config, TrainConfig, nano
 from tintype.errors import ConfigError
-from tintype.train import choose, machine, plan
+from tintype.train import choose, machine, plan, prepare
 from tintype.train.choose import batch_within
 from tintype.train.plan import Speed
+from tintype.train.request import TrainRequest
 from tintype.train.trainer import Trainer
 
 TRAIN = TrainConfig(batch_size=32, save_minutes=5.0, sample_minutes=5.0)
@@ -148,3 +150,11 @@ def test_whole_steps_in_both_precisions_decide(monkeypatch: pytest.MonkeyPatch, 
     assert choose.bf16_steps_are_faster(nano(8), torch.device("cpu")) == (not bf16_is_slow)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+def test_a_model_that_is_to_be_shared_out_is_not_tried_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(prepare, "bf16_is_faster", lambda device: True)
+    monkeypatch.setattr(prepare, "bf16_steps_are_faster", lambda config, device: False)
+    request = TrainRequest(data="d", out=tmp_path, shard=True)
+    assert prepare._uses_bf16(request, nano(8), torch.device("cpu"))
+    assert not prepare._uses_bf16(replace(request, shard=False), nano(8), torch.device("cpu"))

@@ -354,6 +354,20 @@ def test_starting_from_another_model(request_: TrainRequest, tmp_path: Path) -> 
         run(replace(child, out=tmp_path / "other", from_model=str(tmp_path / "missing")))
 
 
+def test_starting_from_a_model_made_when_its_preset_had_another_shape(
+    request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(request_)
+    old = Config.from_json((request_.out / "config.json").read_text())
+    now = replace(old, net=replace(old.net, stem_depth=old.net.stem_depth + 1))
+    monkeypatch.setitem(PRESETS, "nano", lambda resolution=8: now)
+    for number, preset in enumerate((None, "nano")):
+        out = tmp_path / f"child-{number}"
+        run(replace(request_, out=out, from_model=str(request_.out), images=4, preset=preset))
+        assert Config.from_json((out / "config.json").read_text()).net == old.net
+    assert "complete" in run(request_)
+
+
 def test_starting_from_a_model_of_another_resolution(request_: TrainRequest, tmp_path: Path) -> None:
     run(request_)
     child = replace(request_, out=tmp_path / "child", from_model=str(request_.out), resolution=16, images=4, lr=1e-8)

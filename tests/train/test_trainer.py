@@ -16,7 +16,8 @@ from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import CheckpointError, TrainingError
 from tintype.train import objective as module
 from tintype.train.held_out import LEVELS
-from tintype.train.trainer import MAX_SKIPPED, StepReport, Trainer, load_weights
+from tintype.train.saving import load_weights
+from tintype.train.trainer import MAX_SKIPPED, StepReport, Trainer
 
 Make = Callable[..., Trainer]
 

@@ -113,8 +113,11 @@ def judge_of(
 ) -> CaptionJudge | LikenessJudge | None:
     """What guidance and steps are judged by: on `num` captions in the drawn world, else on pictures as a whole.
 
-    None, and a note, where there are too few pictures to judge by.
+    None, and a note, where there are too few pictures to judge by, and for a distilled model, which has both built in.
     """
+    if pipeline.config.distill.steps:
+        notes.append("guidance and steps were not compared: this model is distilled, and has them built in")
+        return None
     if is_shapes(material.pack.unique):
         return CaptionJudge(asked_for(set(material.pack.unique), settings.asked, num)[1])
     if len(material.seen) < MIN_SAMPLES or settings.samples < MIN_SAMPLES:

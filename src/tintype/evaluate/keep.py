@@ -53,7 +53,7 @@ def with_evaluation(card: str, result: Result) -> str:
 def save_settings(folder: Path, choice: Choice | None) -> list[str]:
     """Write the chosen guidance and steps into config.json of a finished model. Returns remarks for the user."""
     if choice is None:
-        return ["nothing to save: these are too few pictures to compare guidance and steps on"]
+        return ["nothing to save: guidance and steps were not compared"]
     if not (folder / models.WEIGHTS).is_file() or not (folder / models.CONFIG).is_file():
         return [f"nothing was saved: {folder} is not the folder of a finished model"]
     place = models.Model(folder.name, folder, None)

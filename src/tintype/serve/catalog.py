@@ -11,7 +11,8 @@ from tintype import models
 from tintype.errors import CheckpointError, ConfigError
 from tintype.pipeline import Pipeline
 
-CARD_ROW = re.compile(r"^\| ([0-9.]{1,9}) \| ([0-9]{1,6}\.[0-9]{1,9}) \|$", re.ASCII | re.MULTILINE)
+CARD_HEAD = re.compile(r"^\| sigma \| (?:error|held out) \|", re.MULTILINE)  # "error" in older cards
+CARD_ROW = re.compile(r"^\| ([0-9.]{1,9}) \| ([0-9]{1,6}\.[0-9]{1,9}) \|", re.ASCII | re.MULTILINE)
 EXAMPLES = 4
 MAX_EXAMPLE = 60  # characters
 SHAPES = (
@@ -97,7 +98,9 @@ class Catalog:
         pipeline = Pipeline.load(entry.source, self._device)
         pipeline.name = entry.name
         entry.pipeline, entry.folder = pipeline, folder
-        entry.examples, entry.noise_error = _examples(entry), _noise_error(folder)
+        entry.examples = _examples(entry)
+        # The card of a distilled model tells of another error, which nothing here compares with.
+        entry.noise_error = {} if pipeline.config.distill.steps else _noise_error(folder)
 
 
 def _entry(source: str | Path) -> Entry:
@@ -123,12 +126,13 @@ def _examples(entry: Entry) -> tuple[str, ...]:
 
 
 def _noise_error(folder: Path) -> dict[str, float]:
-    """From the table of a model card."""
+    """From the table of a model card, as `train.card` writes it."""
     try:
         card = (folder / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return {}
-    table = card.partition("| sigma | error |")[2].partition("\n\n")[0]
+    head = CARD_HEAD.search(card)
+    table = "" if head is None else card[head.end() :].partition("\n\n")[0]
     return {sigma: float(error) for sigma, error in CARD_ROW.findall(table)}
 
 

@@ -58,11 +58,6 @@ def invalid(message: str, param: str | None = None, code: str = "invalid_value")
     return Fault(400, message, code, param)
 
 
-def unavailable(message: str, retry_after: float = 5.0) -> Fault:
-    """A server that cannot work now."""
-    return Fault(503, message, "server_is_overloaded", retry_after=retry_after)
-
-
 def of_validation(errors: Sequence[Any]) -> Fault:
     """The first of pydantic's errors, without what was sent."""
     first = errors[0]

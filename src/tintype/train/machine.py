@@ -61,6 +61,11 @@ def _layer_seconds(device: torch.device, *, bf16: bool) -> float:
     return clock() - start
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch means that memory ran out, on a GPU or not."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def keep_memory() -> None:
     """Ask glibc to keep freed memory for the next step rather than hand it back and fault it in again; else do nothing.
 

@@ -33,10 +33,10 @@ from tintype.train.folder import PACKS, Stored, load_state
 from tintype.train.log import ROW_SECONDS, say
 from tintype.train.machine import bf16_is_faster
 from tintype.train.request import TrainRequest
-from tintype.train.saving import read_parts
+from tintype.train.saving import load_weights, read_parts
 from tintype.train.settings import require_fitting, require_same, settings_of
 from tintype.train.target import TeacherFlow
-from tintype.train.trainer import Trainer, load_weights
+from tintype.train.trainer import Trainer
 
 T = TypeVar("T")
 SHOWN_SECONDS = 0.1  # between two looks of the line that tells how far the reading is
@@ -115,9 +115,14 @@ def prepare(
     place = stored.checkpoint if stored is not None else None
     state = load_state(place) if place is not None else {}
     known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
-    bf16 = state["bf16"] if known else bf16_is_faster(device) and bf16_steps_are_faster(config, device)
+    bf16 = state["bf16"] if known else _uses_bf16(request, config, device)
     frozen = None if teacher is None else teacher.load()
     return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state, frozen)
+
+
+def _uses_bf16(request: TrainRequest, config: Config, device: torch.device) -> bool:
+    """Whether training is faster in bfloat16. A model to be shared out may not fit here whole: layers have to tell."""
+    return bf16_is_faster(device) and (request.shard or bf16_steps_are_faster(config, device))
 
 
 def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, models.Model | None]:
@@ -131,7 +136,9 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
         return stored.config, stored.tokenizer, found
     config = models.read_config(found)
     if config.distill.steps:  # what learns from pictures is no longer made for few steps
-        config = replace(config, distill=DistillConfig(), sample=SampleConfig())
+        usual, guidance = SampleConfig(), config.distill.guidance
+        sample = replace(config.sample, sampler=usual.sampler, steps=usual.steps, guidance=guidance)
+        config = replace(config, distill=DistillConfig(), sample=sample)
     if config.preset in PRESETS:  # how long and how fast the other model was trained is not asked for again
         preset = PRESETS[config.preset](config.net.resolution)
         config = replace(config, train=preset.train, data=preset.data)

@@ -8,12 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tintype import checkpoint
 from tintype.config import TrainConfig
-from tintype.errors import NotFiniteError
-from tintype.train.distributed import World, own_part, whole
+from tintype.denoiser import Denoiser
+from tintype.errors import CheckpointError, NotFiniteError
+from tintype.train.distributed import World, held_like, own_part, whole
 from tintype.train.folder import STATE
 
 Parts = Mapping[str, Mapping[str, Tensor]]
@@ -114,6 +116,21 @@ def read_whole(place: Path, names: Sequence[str] | None = None) -> dict[str, dic
 
     parts = load_whole(place)
     return parts if names is None else {name: parts[name] for name in names}
+
+
+@torch.no_grad()
+def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
+    """Copy `weights` into a denoiser. Raises CheckpointError naming the first that does not fit."""
+    own = dict(denoiser.named_parameters())
+    for name in sorted(set(own) ^ set(weights)):
+        raise CheckpointError(f"the weights do not fit this model: {name} is {'missing' if name in own else 'unknown'}")
+    for name, weight in own.items():
+        if weights[name].shape != weight.shape:
+            raise CheckpointError(
+                f"the weights do not fit this model: {name} has shape {tuple(weights[name].shape)}, "
+                f"not {tuple(weight.shape)}"
+            )
+        own_part(weight).copy_(own_part(held_like(weights[name], weight)))
 
 
 def snapshot(parts: Parts) -> dict[str, dict[str, Tensor]]:

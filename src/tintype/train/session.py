@@ -109,7 +109,8 @@ class Session:
         for report in self._trainer.steps(self._config.train.images):
             seconds = time.perf_counter() - start
             self._seconds += seconds
-            self._log.step(report, size, seconds)
+            if self._world.is_main:
+                self._log.step(report, size, seconds)
             display.step(report, size, seconds)
             if interruption.asked:
                 interruption.asked = False
@@ -141,12 +142,12 @@ class Session:
         if self._trainer.micro_batch != self._micro_batch:
             self._micro_batch = self._trainer.micro_batch
             self._say(f"memory ran out: going on with {self._micro_batch} pictures at a time, the batch stays as it is")
-        lost = list(self._ready.pack.unreadable)[self._num_unreadable :]
+        lost = list(self._ready.pack.unreadable)[self._num_unreadable :]  # those of this process: each writes its own
         if lost:
             self._num_unreadable += len(lost)
             self._log.event(report.images_seen, "unreadable", {"pictures": lost})
             self._say(f"{', '.join(map(shown, lost))} can no longer be read; others are shown instead")
-        if report.skipped or self._spikes.is_spike(report):
+        if self._world.is_main and (report.skipped or self._spikes.is_spike(report)):
             what = "skipped" if report.skipped else "spike"
             names = self._names(report)
             self._log.event(report.images_seen, what, {"loss": report.loss, "pictures": names})
@@ -205,7 +206,8 @@ class Session:
         state = load_state(place)
         self._trainer.go_back(read_parts(place, self._trainer.weights(), self._world), state)
         passed = {"checkpoint": place.name, "from": state["images_seen"], "until": seen}
-        self._log.event(seen, "went_back", passed)
+        if self._world.is_main:
+            self._log.event(seen, "went_back", passed)
         self._say(
             f"{error}; back to the weights of {place.name}, passing over images {state['images_seen']:,} to {seen:,}"
         )

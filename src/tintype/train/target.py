@@ -94,20 +94,21 @@ class TeacherFlow:
         )
 
     def _guided(self, states: Sequence[Tensor]) -> Denoise:
-        """The teacher with guidance. The network without a caption is asked only where guidance acts."""
+        """The teacher with guidance, as in sampling. The network without a caption is asked only where that acts."""
         teacher, distill = self._teacher, self._distill
+        interval = distill.guidance_min, distill.guidance_max
         told = teacher.given(teacher.condition(states))
         nothing = teacher.condition([states[0][:0]])
         has_caption = torch.tensor([len(state) > 0 for state in states])
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             denoised = told(x, sigma)
-            inside = (distill.guidance_min <= sigma) & (sigma <= distill.guidance_max)
+            inside = (interval[0] <= sigma) & (sigma <= interval[1])
             rows = (inside & has_caption.to(x.device)).nonzero()[:, 0]
             if distill.guidance == 1 or not len(rows):
                 return denoised
             untold = teacher.given(nothing.expand(len(rows)))
-            guided = guide(lambda _x, _sigma: denoised[rows], untold, distill.guidance)
+            guided = guide(lambda _x, _sigma: denoised[rows], untold, distill.guidance, interval)
             return denoised.index_copy(0, rows, guided(x[rows], sigma[rows]))
 
         return denoise

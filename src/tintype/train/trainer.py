@@ -17,13 +17,15 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.data.order import share_of
 from tintype.denoiser import Denoiser
-from tintype.errors import CheckpointError, ConfigError, NotFiniteError
-from tintype.train.distributed import World, held_like, own_part, quiet, whole
+from tintype.errors import ConfigError, NotFiniteError
+from tintype.train.distributed import World, quiet, whole
 from tintype.train.ema import PowerEma
 from tintype.train.held_out import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors
+from tintype.train.machine import is_out_of_memory
 from tintype.train.objective import Objective, Part, micro_batches
 from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.train.samples import Reader, Samples
+from tintype.train.saving import load_weights
 from tintype.train.target import Target
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
@@ -295,23 +297,3 @@ class Trainer:
             torch.cuda.empty_cache()
         if self.micro_batch < 1:
             raise ConfigError("there is not enough memory for one picture at a time; train a smaller --preset")
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch means that memory ran out, on a GPU or not."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-@torch.no_grad()
-def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
-    """Copy `weights` into a denoiser. Raises CheckpointError naming the first that does not fit."""
-    own = dict(denoiser.named_parameters())
-    for name in sorted(set(own) ^ set(weights)):
-        raise CheckpointError(f"the weights do not fit this model: {name} is {'missing' if name in own else 'unknown'}")
-    for name, weight in own.items():
-        if weights[name].shape != weight.shape:
-            raise CheckpointError(
-                f"the weights do not fit this model: {name} has shape {tuple(weights[name].shape)}, "
-                f"not {tuple(weight.shape)}"
-            )
-        own_part(weight).copy_(own_part(held_like(weights[name], weight)))
