@@ -96,8 +96,9 @@ class World:
         num = -(-len(matrices) // self.size)
         place = (self.rank + turn) % self.size
         own = matrices[place * num : (place + 1) * num]
-        found = matrices.new_zeros(num, *matrices.shape[1:])
-        found[: len(own)] = function(own)
+        answer = function(own)  # of no matrix for who has none, which still tells its type
+        found = answer.new_zeros(num, *matrices.shape[1:])
+        found[: len(own)] = answer
         results = [torch.empty_like(found) for _ in range(self.size)]
         dist.all_gather(results, found)
         return torch.cat([results[(number - turn) % self.size] for number in range(self.size)])[: len(matrices)]

@@ -24,18 +24,18 @@ ADAM_RMS = 0.2  # root mean square of a typical AdamW update, in units of the le
 def orthogonalized(matrices: Tensor, *, bf16: bool = False) -> Tensor:
     """Matrices [..., m, n] with all their singular values brought near 1 (0.7 to 1.2), by Newton-Schulz rounds.
 
-    bf16: compute in bfloat16, whose rounding the rounds even out (Jordan); the result has the type of `matrices`.
+    bf16: compute in bfloat16, whose rounding the rounds even out (Jordan); the result is left in it, to be sent.
     """
     a, b, c = _QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-20)
     shape = x.shape
-    x = x.reshape(-1, *shape[-2:]).to(torch.bfloat16 if bf16 else x.dtype)
+    x = (x.flatten(0, -3) if x.ndim > 2 else x[None]).to(torch.bfloat16 if bf16 else x.dtype)
     for _ in range(_ROUNDS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    found = x.to(matrices.dtype).reshape(shape)
+    found = x.reshape(shape)
     return found.mT if tall else found
 
 
