@@ -25,14 +25,14 @@ PLAIN = Setting(steps=4, guidance=1.0, figure=UNKNOWN, all_right=None, evaluatio
 class Known:
     """Judges each setting by numbers that are known: how far its guidance is from 2, and what steps add."""
 
-    captions, criterion, more_is_better = ["a", "b"] * 10, "nearness", True
+    captions, criterion, more_is_better = ["a", "b"] * 5, "nearness", True
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, float]] = []
 
     def evidence(self, pictures: list[Image.Image]) -> torch.Tensor:
         assert len(pictures) == len(self.captions)
-        return torch.linspace(0, 0.1, 20).double() + KNOWN[len(self.asked)]
+        return torch.linspace(0, 0.1, 10).double() + KNOWN[len(self.asked)]
 
     def figure(self, evidence: torch.Tensor) -> Estimate:
         self.asked.append((0, 0))
@@ -80,6 +80,7 @@ def test_without_a_checker_the_setting_nearest_to_real_pictures_is_best(
     assert fewest(several, judge).steps == 12
 
 
+@pytest.mark.slow
 def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
