@@ -91,6 +91,7 @@ print(len(find_pairs(sys.argv[1])[0]), tracemalloc.get_traced_memory()[1])
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> None:
     peaks = []
     for num in (300, 3300):

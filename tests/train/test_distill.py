@@ -90,6 +90,7 @@ def test_a_student_that_is_a_one_step_teacher_has_no_error(tiny: Config) -> None
     assert next(trainer.steps(4)).loss < 1e-9
 
 
+@pytest.mark.slow
 def test_training_lowers_the_distance_to_where_the_flow_ends(tiny: Config) -> None:
     config = student(replace(tiny, train=replace(tiny.train, images=240, lr=3e-3)), 2, 1.0, 2)
     trainer = Trainer(scrambled(config), DrawnSamples(), config, CPU, target=TeacherFlow(scrambled(tiny), config, CPU))

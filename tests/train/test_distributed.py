@@ -105,6 +105,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in folder.iterdir()]
 
 
+@pytest.mark.slow
 def test_when_one_process_is_killed_the_others_stop_at_once_and_say_so(found: list[dict[str, Any]]) -> None:
     (entry,) = [entry for entry in found if entry["size"] == 0]
     assert entry["rank"] == 0
@@ -112,6 +113,7 @@ def test_when_one_process_is_killed_the_others_stop_at_once_and_say_so(found: li
     assert "--max-restarts" in entry["said"]
 
 
+@pytest.mark.slow
 def test_one_two_and_three_processes_give_the_same_losses(found: list[dict[str, Any]]) -> None:
     found = [entry for entry in found if entry["size"] > 0]
     assert sorted(entry["size"] for entry in found) == [1, 2, 2, 3, 3, 3]
