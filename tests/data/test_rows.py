@@ -117,6 +117,7 @@ def test_a_survey_in_small_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch)
     ]
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_survey_does_not_grow_with_the_number_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "PART", 512)
     monkeypatch.setattr(rows, "SPOOLED", 1)

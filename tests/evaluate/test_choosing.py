@@ -49,6 +49,7 @@ class Known:
 KNOWN = [0.1, 0.4, 0.3, 0.2, 0.6, 0.7, 0.7, 0.7]
 
 
+@pytest.mark.slow
 def test_the_best_guidance_and_the_fewest_steps_as_good_are_taken(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, _ = opened(cautious, drawings, cache)
     found = finished(choosing(pipeline, Known(), seed=0))
@@ -99,6 +100,7 @@ def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
     assert "this model is distilled" in notes[1]
 
 
+@pytest.mark.slow
 def test_tune_compares_alone_and_saves_if_asked(
     cautious: Path, drawings: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

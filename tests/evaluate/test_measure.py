@@ -70,6 +70,7 @@ def test_two_models_are_compared_on_the_same_pictures(evaluated: tuple[Result, S
     assert difference((result, pictures), (result, elsewhere)) is None
 
 
+@pytest.mark.slow
 def test_progress_is_told_stage_by_stage(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, material = opened(cautious, drawings, cache)
     work, told = evaluating(pipeline, material, 0, SMALL), list[Progress]()
@@ -129,6 +130,7 @@ def test_a_run_is_evaluated_on_the_training_copy_it_keeps(cautious: Path, drawin
     assert not (tmp_path / "unused").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num", "held_out"), [(3, 0.5), (30, 0.0)])
 def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, held_out: float) -> None:
     """Three pictures; none held out. It measures what it can, and says what it did instead."""

@@ -115,6 +115,7 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
     return float(10 * np.log10(255**2 / max(1e-9, error)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["job", "edit"])
 def test_a_picture_is_led_back_to_its_noise_and_developed_again(
     mode: str, http: httpx.Client, tiny_model: Path
