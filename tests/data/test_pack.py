@@ -47,6 +47,7 @@ def folder(draw, data: Path) -> Path:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress after every picture, as if each were a part of its own."""
+    monkeypatch.setattr("tintype.data.building.FEWEST", 1)
     monkeypatch.setattr("tintype.data.building.TOGETHER", 1)
 
 

@@ -27,14 +27,16 @@ from tintype.data.growing import GrowingArray
 from tintype.data.journal import Journal, Progressed
 from tintype.data.pack import STATES_FILE, Pack, pictures_file
 from tintype.data.pairs import Pair
-from tintype.data.parallel import TOGETHER, in_parts, num_threads
+from tintype.data.parallel import in_parts, num_threads
 from tintype.data.pictures import Framing
 from tintype.data.stamps import fingerprint_of
 from tintype.errors import DataError
 
 CAPTION_BATCH = 256
 COMMIT_SECONDS = 2.0  # of work that a kill may lose
-_WORTH_FORKING = 16  # parts of 16 pictures, from which on processes are worth their start
+FEWEST, TOGETHER = 16, 64  # pictures that are looked at in one go, and
+PART_PIXELS = 2**18  # so many pixels of them at their final size, or fewer, where that leaves enough pictures
+WORTH_FORKING = 256  # pictures from which on processes are worth their start
 _PROBED = 32  # captions whose states are measured to tell how much room they need
 
 
@@ -107,9 +109,10 @@ class Builder:
                 yield from self._read_pictures()
                 if self._stored:
                     yield from self._encode_captions()
-            finally:
+            except BaseException:  # stopped: at the end there is no more to go on with
                 with suppress(OSError):
                     self._commit()
+                raise
         if not so_far.used:
             self._remove()
             first = f": {shown(so_far.problems[0][0])}: {so_far.problems[0][1]}" if so_far.problems else ""
@@ -128,8 +131,8 @@ class Builder:
     def _read_pictures(self) -> Iterator[Progress]:
         so_far, pairs = self._journal.so_far, self._pairs
         seen_before = set(in_hex(self._stored_facts()["sha256"]))
-        starts = range(so_far.done, len(pairs), TOGETHER)
-        parts = [range(start, min(start + TOGETHER, len(pairs))) for start in starts]
+        size = min(TOGETHER, max(FEWEST, PART_PIXELS // self._how.resolution**2))
+        parts = [range(start, min(start + size, len(pairs))) for start in range(so_far.done, len(pairs), size)]
         for numbers, block in zip(parts, self._blocks(parts), strict=True):
             self._take(numbers, block, seen_before)
             so_far.done = numbers.stop
@@ -142,12 +145,10 @@ class Builder:
         def examined(numbers: range) -> Block:
             return examine_block([self._pairs[i].place for i in numbers], self._how, self._stored)
 
-        processes = num_threads()
-        if processes == 1 or len(parts) < _WORTH_FORKING or not can_fork():
-            return in_parts(examined, parts)
-        if not all(is_local(self._pairs[i].place) for numbers in parts for i in numbers):
-            return in_parts(examined, parts)
-        return forked(examined, parts, processes)
+        processes, left = num_threads(), self._pairs[self._journal.so_far.done :]
+        if processes > 1 and len(left) >= WORTH_FORKING and can_fork() and all(is_local(pair.place) for pair in left):
+            return forked(examined, parts, processes)
+        return in_parts(examined, parts)
 
     def _take(self, numbers: range, block: Block, seen_before: set[str]) -> None:
         so_far = self._journal.so_far

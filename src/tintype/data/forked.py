@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -46,7 +47,7 @@ def forked(function: Callable[[P], R], parts: Sequence[P], processes: int) -> It
             for worker in workers:
                 worker.start()
                 started.append(worker)
-        for receiving, sending in pipes:
+        for _, sending in pipes:
             _widen(sending)
             sending.close()
         for turn in range(len(parts)):
@@ -79,6 +80,7 @@ def _work(
         receiving.close()  # so that sending fails once the parent is gone
         if other != number:
             sending.close()
+    gc.freeze()  # what was there before is not looked through, and so not copied
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # the threads it had are not copied
     sending = pipes[number][1]

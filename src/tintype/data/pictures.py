@@ -173,7 +173,7 @@ def _scale(held: Sequence[_Opened], pixels: bool) -> None:
         for opened, picture in zip(held, pictures, strict=True):
             opened.small = reduced(picture)
         if pixels:
-            fitted = fit_all(pictures, [opened.shape for opened in held])
+            fitted = fit_all(pictures, [opened.shape for opened in held], [opened.small for opened in held])
             for opened, own in zip(held, fitted, strict=True):
                 opened.pixels = own
     except MemoryError:
@@ -217,7 +217,7 @@ def decode(content: bytes, at_least: int = 0, options: DataConfig | None = None)
     notes = _notes(image, content)
     if ANIMATED in notes and options.animations == "skip":
         raise PictureError("an animation or several pages")
-    if at_least and image.format in ("JPEG", "MPO"):
+    if at_least and min(width, height) >= 4 * at_least and image.format in ("JPEG", "MPO"):
         image.draft(None, (2 * at_least, 2 * at_least))
     guard = one_at_a_time if width * height > _LARGE_PIXELS else nullcontext()
     with guard:
