@@ -153,7 +153,8 @@ class Builder:
     def _take(self, numbers: range, block: Block, seen_before: set[str]) -> None:
         so_far = self._journal.so_far
         keep = np.ones(len(numbers), dtype=np.bool_)
-        for place, (number, sha256) in enumerate(zip(numbers, block.sha256, strict=True)):
+        judged = any(block.reasons) or self._how.options.dedupe or self._exclusions.sha256
+        for place, (number, sha256) in enumerate(zip(numbers, block.sha256, strict=True)) if judged else ():
             reason = block.reasons[place]
             if sha256 in self._exclusions.sha256:
                 reason = REASON
