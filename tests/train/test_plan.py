@@ -66,7 +66,7 @@ def test_the_plan_says_what_a_run_will_need() -> None:
     config = replace(nano(), train=replace(nano().train, images=100_000, keep_every=40_000, micro_batch=4))
     speed = Speed(50.0, 4.0, 0.1, 1.0, checkpoint_bytes=100 * 2**20, memory_bytes=2 * 2**30, num_weights=5_000_000)
     plan_, needs = plan.plan_lines(config, 50_000, speed, 10 * 2**20, 2)
-    assert "100,000 images in batches of 16, 4 at a time, by 2 processes, 2.0 times each" in plan_
+    assert "100,000 images in batches of 32, 4 at a time, by 2 processes, 2.0 times each" in plan_
     assert "at 50.0 images/s that takes 34 min" in plan_
     # 4 newest and best, 2 kept for good, 1 being written, and the data
     assert "710 MiB of disk (100 MiB a checkpoint, 10 MiB of data), 2.0 GiB of memory; 50,000 samples an epoch" in needs

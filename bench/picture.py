@@ -1,0 +1,75 @@
+"""How long a picture takes once the model is loaded: from caption to picture, one after another.
+
+    python bench/picture.py [MODEL | MODEL:STEPS:GUIDANCE ...] [--num 21] [--threads 2]
+
+MODEL alone is a model with its own steps and guidance; several take turns, picture by picture, so that a machine that
+slows down slows all. The first picture of each, which warms up, is made but not counted. What is printed is the median,
+the fastest and the slowest of the rest, and how often the network was asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import NamedTuple
+
+import torch
+
+from tintype.evaluate.accuracy import SPLITS, asks
+from tintype.pipeline import Pipeline
+
+
+class Setting(NamedTuple):
+    """A model and how it is asked; None leaves it to the model."""
+
+    model: str
+    steps: int | None = None
+    guidance: float | None = None
+
+    def __str__(self) -> str:
+        asked = [] if self.steps is None else [f"{self.steps} steps, guidance {self.guidance:g}"]
+        return ", ".join([self.model, *asked])
+
+
+def setting(text: str) -> Setting:
+    """ "shapes:4:1" -> what to run. Raises ArgumentTypeError."""
+    model, *numbers = text.rsplit(":", 2) if text.count(":") >= 2 else [text]
+    try:
+        return Setting(model, int(numbers[0]), float(numbers[1])) if numbers else Setting(model)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"give MODEL or MODEL:STEPS:GUIDANCE, not {text!r}") from None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Seconds a picture, without starting and loading.")
+    parser.add_argument("settings", nargs="*", type=setting, default=[Setting("shapes"), Setting("shapes", 4, 1.0)])
+    parser.add_argument("--num", type=int, default=21, help="pictures of each")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+
+    torch.set_num_threads(options.threads)
+    captions = [ask.caption for ask in asks(SPLITS["new"], options.num + 1, set())]
+    pipelines = [Pipeline.load(one.model) for one in options.settings]
+    asked = [0] * len(pipelines)
+    taken: list[list[float]] = [[] for _ in pipelines]
+    for place, pipeline in enumerate(pipelines):
+
+        def count(net: object, inputs: tuple[torch.Tensor, ...], place: int = place) -> None:
+            asked[place] += len(inputs[0])
+
+        pipeline.denoiser.net.register_forward_pre_hook(count)
+    for seed, caption in enumerate(captions):
+        for one, pipeline, seconds in zip(options.settings, pipelines, taken, strict=True):
+            start = time.perf_counter()
+            pipeline.generate([caption], seeds=[seed], steps=one.steps, guidance=one.guidance)
+            seconds.append(time.perf_counter() - start)
+    for one, seconds, evaluations in zip(options.settings, taken, asked, strict=True):
+        print(
+            f"{one}: {statistics.median(seconds[1:]):.3f} s ({min(seconds[1:]):.3f} to {max(seconds[1:]):.3f}), "
+            f"{evaluations / len(captions):.1f} evaluations a picture, {options.threads} threads"
+        )
+
+
+if __name__ == "__main__":
+    main()
