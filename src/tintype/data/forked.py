@@ -74,8 +74,8 @@ def _work(
     function: Callable[[P], R], parts: Sequence[P], number: int, pipes: Sequence[tuple[Connection, Connection]]
 ) -> None:
     """What one process does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent ends this process
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for sent_to_all in (signal.SIGINT, signal.SIGTERM):  # by a terminal or a scheduler: the parent ends this process
+        signal.signal(sent_to_all, signal.SIG_IGN)
     for other, (receiving, sending) in enumerate(pipes):
         receiving.close()  # so that sending fails once the parent is gone
         if other != number:
