@@ -8,10 +8,14 @@
     python bench/data.py once DATA                  check and pack in a training run: how often each picture is decoded
 
 DATA is anything that `tintype train` takes. Times are CPU seconds of all processes together, so that a machine that is
-shared changes them little; `epochs` has those of the clock too. The loader that decodes in every epoch does what
-torchvision's ImageFolder with Resize, CenterCrop and ToTensor does, spelled out (`--torchvision` takes the three from
-torchvision), in a torch DataLoader with `--workers` processes. The packing has as many threads, and both as many cores;
-0 is one process on one core.
+shared changes them little; `epochs` has those of the clock too.
+
+`epochs`: pictures are listed before. The loader that decodes in every epoch does what torchvision's ImageFolder (with
+its `convert("RGB")`, which drops transparency) and Resize, CenterCrop and ToTensor do, spelled out with the fewest
+calls, which is faster than torchvision itself (`--torchvision` takes the three from there), and nothing else: no hash,
+no captions. It is a torch DataLoader with `--workers` processes. The packing is what `tintype train` does, with as
+many processes, and both keep to as many cores; 0 is one process on one core. Look at the clock on an idle machine only.
+
 `kill` waits for the first picture and then for a random part of the time that the packing takes, divided by `--spread`
 (2), so that a pack is killed several times before it is finished; kills that come too late are not counted.
 """
@@ -42,10 +46,12 @@ PACKING = """
 import sys
 from pathlib import Path
 from tintype.config import DataConfig
+from tintype.data import building
 from tintype.data.packing import packing
 from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
+building.COMMIT_SECONDS = 0.1  # or a small set would be packed before there is anything to go on with
 sys.path.insert(0, sys.argv[3])  # of this file
 from data_epochs import Lengths
 options = DataConfig(crop="none")

@@ -96,7 +96,7 @@ class Watch:
 
 
 def epochs(args: argparse.Namespace) -> None:
-    """One process on one core, or as many workers as threads, each on a core of its own."""
+    """One process on one core, or as many workers that load as processes that pack, on as many cores."""
     pin(max(1, args.workers))
     pairs = list(find_pairs(args.data, OPTIONS)[0])
     how = framing(args.resolution, replace(OPTIONS, crop="square"))
@@ -125,7 +125,8 @@ def epochs(args: argparse.Namespace) -> None:
 
 
 def pin(cores: int) -> None:
-    """Keep to so many of the cores: packing uses as many threads."""
+    """Keep to so many of the cores: packing uses as many processes, and torch as many threads."""
+    torch.set_num_threads(cores)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0), reverse=True)[:cores])
 

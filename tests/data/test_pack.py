@@ -44,6 +44,13 @@ def folder(draw, data: Path) -> Path:
     return data
 
 
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress after every picture, as if each were a part of its own."""
+    monkeypatch.setattr("tintype.data.building.FEWEST", 1)
+    monkeypatch.setattr("tintype.data.building.TOGETHER", 1)
+
+
 def packs(cache: Path) -> list[str]:
     """What lies there, but for locks and what tells which data a pack belongs to."""
     return [path.name for path in cache.iterdir() if not path.name.startswith((".lock-", "stamp-"))]
@@ -177,13 +184,13 @@ def test_states_that_are_not_finite_are_refused_when_written_and_when_read(folde
         packed(folder, tmp_path).states(torch.tensor([0]), torch.tensor([0]))
 
 
-def test_progress_tells_both_stages(folder: Path, tmp_path: Path) -> None:
+def test_progress_tells_both_stages(one_by_one, folder: Path, tmp_path: Path) -> None:
     told = list(packing(find_pairs(folder)[0], framing(16), tmp_path / "cache", Words()))
     assert told[:30] == [Progress("pictures", i, 30) for i in range(1, 31)]
     assert told[-1] == Progress("captions", 60, 60)
 
 
-def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(draw, folder: Path, tmp_path: Path) -> None:
+def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(one_by_one, draw, folder: Path, tmp_path: Path) -> None:
     draw("07.png", color="red").write_bytes(b"rubbish")
     pairs = find_pairs(folder)[0]
     whole = content(finished(packing(pairs, framing(16), tmp_path / "whole", Words())).folder)
@@ -203,7 +210,7 @@ def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(draw, folder: Path, tm
 
 
 @pytest.mark.parametrize("damage", ["journal", "array", "both"])
-def test_a_stopped_pack_that_was_damaged_is_begun_again(folder: Path, tmp_path: Path, damage: str) -> None:
+def test_a_stopped_pack_that_was_damaged_is_begun_again(one_by_one, folder: Path, tmp_path: Path, damage: str) -> None:
     pairs = find_pairs(folder)[0]
     whole = content(finished(packing(pairs, framing(16), tmp_path / "whole", Words())).folder)
     progress = packing(pairs, framing(16), tmp_path / "cache", Words())
@@ -267,7 +274,7 @@ def test_the_first_of_exact_copies_is_kept_when_asked(draw, data: Path, tmp_path
     ]
 
 
-def test_dedupe_goes_on_where_it_was_stopped(draw, data: Path, tmp_path: Path) -> None:
+def test_dedupe_goes_on_where_it_was_stopped(one_by_one, draw, data: Path, tmp_path: Path) -> None:
     for i in range(10):
         draw(f"{i}.png", color=(i % 3, 0, 0))
     pairs, how = find_pairs(data)[0], framing(16, DataConfig(dedupe=True))

@@ -17,21 +17,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tintype.data.blocks import Block, examine_block, is_local
 from tintype.data.catalog import ABOUT, FACTS_FILE, FORMAT, Catalog
 from tintype.data.exclude import REASON, Exclusions
-from tintype.data.facts import FACTS, in_hex, packed_facts, unpacked
+from tintype.data.facts import FACTS, in_hex
 from tintype.data.files import shown
+from tintype.data.forked import can_fork, forked
 from tintype.data.growing import GrowingArray
 from tintype.data.journal import Journal, Progressed
 from tintype.data.pack import STATES_FILE, Pack, pictures_file
 from tintype.data.pairs import Pair
-from tintype.data.parallel import in_order
-from tintype.data.pictures import Examined, Framing, examine_all
+from tintype.data.parallel import in_parts, num_threads
+from tintype.data.pictures import Framing
 from tintype.data.stamps import fingerprint_of
 from tintype.errors import DataError
 
 CAPTION_BATCH = 256
 COMMIT_SECONDS = 2.0  # of work that a kill may lose
+FEWEST, TOGETHER = 16, 64  # pictures that are looked at in one go, and
+PART_PIXELS = 2**18  # so many pixels of them at their final size, or fewer, where that leaves enough pictures
+WORTH_FORKING = 256  # pictures from which on processes are worth their start
 _PROBED = 32  # captions whose states are measured to tell how much room they need
 
 
@@ -104,9 +109,10 @@ class Builder:
                 yield from self._read_pictures()
                 if self._stored:
                     yield from self._encode_captions()
-            finally:
+            except BaseException:  # stopped: at the end there is no more to go on with
                 with suppress(OSError):
                     self._commit()
+                raise
         if not so_far.used:
             self._remove()
             first = f": {shown(so_far.problems[0][0])}: {so_far.problems[0][1]}" if so_far.problems else ""
@@ -125,39 +131,56 @@ class Builder:
     def _read_pictures(self) -> Iterator[Progress]:
         so_far, pairs = self._journal.so_far, self._pairs
         seen_before = set(in_hex(self._stored_facts()["sha256"]))
-        left = range(so_far.done, len(pairs))
-        seen_all = in_order(
-            lambda numbers: examine_all([pairs[i].place for i in numbers], self._how, self._stored), left
-        )
-        for number, seen in zip(left, seen_all, strict=True):
-            self._take(number, seen, seen_before)
-            so_far.done = number + 1
+        size = min(TOGETHER, max(FEWEST, PART_PIXELS // self._how.resolution**2))
+        parts = [range(start, min(start + size, len(pairs))) for start in range(so_far.done, len(pairs), size)]
+        for numbers, block in zip(parts, self._blocks(parts), strict=True):
+            self._take(numbers, block, seen_before)
+            so_far.done = numbers.stop
             self._commit_now_and_then()
             yield Progress("pictures", so_far.done, len(pairs))
 
-    def _take(self, number: int, seen: Examined, seen_before: set[str]) -> None:
-        so_far, pair = self._journal.so_far, self._pairs[number]
-        reason = seen.reason
-        if seen.sha256 in self._exclusions.sha256:
-            reason = REASON
-        elif self._how.options.dedupe and seen.sha256 in seen_before:
-            reason = "an exact copy of another picture"
-        if reason or seen.facts is None:
-            so_far.problems.append((pair.key, reason))
+    def _blocks(self, parts: Sequence[range]) -> Iterator[Block]:
+        """What becomes of the pictures of each part: by as many processes, or else threads, as there are cores."""
+
+        def examined(numbers: range) -> Block:
+            return examine_block([self._pairs[i].place for i in numbers], self._how, self._stored)
+
+        processes, left = num_threads(), self._pairs[self._journal.so_far.done :]
+        if processes > 1 and len(left) >= WORTH_FORKING and can_fork() and all(is_local(pair.place) for pair in left):
+            return forked(examined, parts, processes)
+        return in_parts(examined, parts)
+
+    def _take(self, numbers: range, block: Block, seen_before: set[str]) -> None:
+        so_far = self._journal.so_far
+        keep = np.ones(len(numbers), dtype=np.bool_)
+        judged = any(block.reasons) or self._how.options.dedupe or self._exclusions.sha256
+        for place, (number, sha256) in enumerate(zip(numbers, block.sha256, strict=True)) if judged else ():
+            reason = block.reasons[place]
+            if sha256 in self._exclusions.sha256:
+                reason = REASON
+            elif self._how.options.dedupe and sha256 in seen_before:
+                reason = "an exact copy of another picture"
+            if reason:
+                so_far.problems.append((self._pairs[number].key, reason))
+                keep[place] = False
+            elif self._how.options.dedupe:
+                seen_before.add(sha256)
+        if not keep.any():
             return
-        if self._how.options.dedupe:
-            seen_before.add(seen.sha256)
-        shape = self._how.shapes.index(seen.shape)
-        if seen.pixels is not None:
-            if shape not in self._pictures:
-                path = self._work / pictures_file(self._how.shapes[shape])
-                self._pictures[shape] = self._files.enter_context(GrowingArray(path))
-            self._pictures[shape].append(seen.pixels[None])
-        self._facts.append(unpacked(packed_facts(seen.facts)))
-        so_far.used.append(number)
-        so_far.shape_of.append(shape)
-        for note in seen.facts.notes:
-            so_far.notes[note] += 1
+        for shape, pixels in sorted(block.pixels.items()):
+            rows = keep[block.shapes == shape]
+            if rows.any():
+                self._pictures_of(shape).append(pixels[rows])
+        self._facts.append(block.facts[keep])
+        so_far.used += np.asarray(numbers)[keep].tolist()
+        so_far.shape_of += block.shapes[keep].tolist()
+        so_far.notes.update(note for place in np.flatnonzero(keep).tolist() for note in block.notes[place])
+
+    def _pictures_of(self, shape: int) -> GrowingArray:
+        if shape not in self._pictures:
+            path = self._work / pictures_file(self._how.shapes[shape])
+            self._pictures[shape] = self._files.enter_context(GrowingArray(path))
+        return self._pictures[shape]
 
     def _encode_captions(self) -> Iterator[Progress]:
         so_far = self._journal.so_far

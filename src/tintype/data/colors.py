@@ -43,12 +43,12 @@ def background(name: str) -> tuple[int, int, int]:
 
 def _over(image: Image.Image, profile: bytes | None, behind: tuple[int, int, int]) -> tuple[Image.Image, bool]:
     """A picture in mode RGBA or LA over one color, and whether some of it was transparent."""
-    alpha = image.getchannel("A")
-    transparent = alpha.getextrema() != (255, 255)
+    corner = image.getpixel((0, 0))  # tells of most drawings that they are transparent
+    transparent = (isinstance(corner, tuple) and corner[-1] < 255) or image.getchannel("A").getextrema() != (255, 255)
     if not profile and image.mode == "RGBA" and transparent:  # most drawings: no color need be converted
         color, mask = image, image
     else:
-        color, mask = _to_srgb(image.convert(image.mode[:-1]), profile), alpha
+        color, mask = _to_srgb(image.convert(image.mode[:-1]), profile), image.getchannel("A")
     if not transparent:
         return color, False
     canvas = Image.new("RGB", color.size, behind)

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+P = TypeVar("P")
 T = TypeVar("T")
 R = TypeVar("R")
 TOGETHER = 16  # items that one call is given
@@ -28,22 +29,26 @@ def in_order(
 
     function: from some items to one result for each.
     """
-    threads = threads or num_threads()
     rest = iter(items)
-    parts = iter(lambda: list(islice(rest, TOGETHER)), [])
+    for results in in_parts(function, iter(lambda: list(islice(rest, TOGETHER)), []), threads):
+        yield from results
+
+
+def in_parts(function: Callable[[P], R], parts: Iterable[P], threads: int | None = None) -> Iterator[R]:
+    """Yield what `function` gives for each part, in order, computed by threads a little ahead of the consumer."""
+    threads = threads or num_threads()
     if threads == 1:
-        for part in parts:
-            yield from function(part)
+        yield from map(function, parts)
         return
-    waiting: deque[Future[Sequence[R]]] = deque()
+    waiting: deque[Future[R]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="tintype-read")
     try:
         for part in parts:
             waiting.append(executor.submit(function, part))
             if len(waiting) >= _AHEAD * threads:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
 

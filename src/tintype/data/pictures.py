@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from tintype.data.colors import PictureError as PictureError
 from tintype.data.colors import background, to_rgb
 from tintype.data.files import FileError, Place, read_file
 from tintype.data.fitting import fit_all
+from tintype.data.forked import one_at_a_time
 from tintype.data.kinds import HEIF
 from tintype.data.quiet import quiet
 from tintype.data.similar import NOTHING, looks_of, reduced
@@ -40,7 +40,6 @@ if find_spec("pillow_heif") is not None:
 
     pillow_heif.register_heif_opener()
     FORMATS = (*FORMATS, "HEIF")
-_large = threading.Lock()
 _SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the picture: run git lfs pull"),
     (0, b"<!doctype html", "an HTML page, not a picture"),
@@ -174,7 +173,7 @@ def _scale(held: Sequence[_Opened], pixels: bool) -> None:
         for opened, picture in zip(held, pictures, strict=True):
             opened.small = reduced(picture)
         if pixels:
-            fitted = fit_all(pictures, [opened.shape for opened in held])
+            fitted = fit_all(pictures, [opened.shape for opened in held], [opened.small for opened in held])
             for opened, own in zip(held, fitted, strict=True):
                 opened.pixels = own
     except MemoryError:
@@ -218,9 +217,9 @@ def decode(content: bytes, at_least: int = 0, options: DataConfig | None = None)
     notes = _notes(image, content)
     if ANIMATED in notes and options.animations == "skip":
         raise PictureError("an animation or several pages")
-    if at_least and image.format in ("JPEG", "MPO"):
+    if at_least and min(width, height) >= 4 * at_least and image.format in ("JPEG", "MPO"):
         image.draft(None, (2 * at_least, 2 * at_least))
-    guard = _large if width * height > _LARGE_PIXELS else nullcontext()
+    guard = one_at_a_time if width * height > _LARGE_PIXELS else nullcontext()
     with guard:
         try:
             image.load()

@@ -1,0 +1,57 @@
+"""What becomes of some pictures of a pack, in few pieces, so that one process can hand it quickly to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tintype.data.facts import FACTS, packed_facts, unpacked
+from tintype.data.files import LocalFile, Place, Verified
+from tintype.data.pictures import Framing, examine_all
+from tintype.data.tars import Member
+
+_NO_FACTS = bytes(FACTS.itemsize)
+
+
+class Block(NamedTuple):
+    """What became of N pictures in a row."""
+
+    sha256: list[str]  # of each file; "" if it could not be read
+    reasons: list[str]  # why each cannot be used; "" if it can
+    facts: NDArray[Any]  # [N] of dtype FACTS; zeros where a picture cannot be used
+    shapes: NDArray[np.int64]  # [N] which of the shapes of the framing each has; -1 where it cannot be used
+    notes: list[tuple[str, ...]]  # what was done to each
+    pixels: dict[int, NDArray[np.uint8]]  # by shape, of those that can be used: [n, 3, height, width]
+
+
+def examine_block(places: Sequence[Place], how: Framing, pixels: bool) -> Block:
+    """Read, hash, decode and, with `pixels`, fit some pictures."""
+    seen = examine_all(places, how, pixels)
+    reasons = [one.reason if one.facts is None else "" for one in seen]
+    facts = unpacked(b"".join(_NO_FACTS if one.facts is None else packed_facts(one.facts) for one in seen))
+    shapes = [-1 if one.facts is None else how.shapes.index(one.shape) for one in seen]
+    by_shape: dict[int, list[NDArray[np.uint8]]] = {}
+    for one, shape in zip(seen, shapes, strict=True):
+        if one.pixels is not None and shape >= 0:
+            by_shape.setdefault(shape, []).append(one.pixels)
+    return Block(
+        [one.sha256 for one in seen],
+        reasons,
+        facts,
+        np.array(shapes, dtype=np.int64),
+        [() if one.facts is None else one.facts.notes for one in seen],
+        {shape: np.stack(some) for shape, some in by_shape.items()},
+    )
+
+
+def is_local(place: Place) -> bool:
+    """Whether a forked process can read it: a file of its own or in a local tar file, opened for each read.
+
+    Connections to servers, and libraries that read tables with threads of their own, do not outlive a fork.
+    """
+    if isinstance(place, Verified):
+        return is_local(place.inner)
+    return isinstance(place, LocalFile) or (isinstance(place, Member) and place.archive.files is None)
