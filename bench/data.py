@@ -13,8 +13,9 @@ shared changes them little; `epochs` has those of the clock too.
 `epochs`: pictures are listed before. The loader that decodes in every epoch does what torchvision's ImageFolder (with
 its `convert("RGB")`, which drops transparency) and Resize, CenterCrop and ToTensor do, spelled out with the fewest
 calls, which is faster than torchvision itself (`--torchvision` takes the three from there), and nothing else: no hash,
-no captions. It is a torch DataLoader with `--workers` processes. The packing is what `tintype train` does, with as
-many processes, and both keep to as many cores; 0 is one process on one core. Look at the clock on an idle machine only.
+no captions, and only with `--over-white` what is behind transparency. It is a torch DataLoader with `--workers`
+processes. The packing is what `tintype train` does, with as many processes, and both keep to as many cores; 0 is one
+process on one core. Look at the clock on an idle machine only.
 
 `kill` waits for the first picture and then for a random part of the time that the packing takes, divided by `--spread`
 (2), so that a pack is killed several times before it is finished; kills that come too late are not counted.
@@ -220,6 +221,7 @@ def main() -> None:
         command.add_argument("--batch-size", type=int, default=16)
         command.add_argument("--workers", type=int, default=0)
         command.add_argument("--torchvision", action="store_true")
+        command.add_argument("--over-white", action="store_true", help="the loader lays transparent pictures over white")
         command.add_argument("--seconds", type=float, default=20.0)
         command.add_argument("--repeat", type=int, default=3)
         command.add_argument("--times", type=int, default=20)

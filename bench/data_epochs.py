@@ -51,16 +51,17 @@ class DecodedEachTime(Dataset[Tensor]):
     """Pictures as torchvision's ImageFolder gives them after Resize(side), CenterCrop(side) and ToTensor.
 
     transform: the three of torchvision itself; None: the same spelled out, without what torchvision does around it.
+    over_white: transparent pictures are laid over white, as training needs them; ImageFolder shows what lies under it.
     """
 
-    def __init__(self, pairs: Sequence[Pair], side: int, transform: object = None) -> None:
-        self.pairs, self.side, self.transform = pairs, side, transform
+    def __init__(self, pairs: Sequence[Pair], side: int, transform: object = None, over_white: bool = False) -> None:
+        self.pairs, self.side, self.transform, self.over_white = pairs, side, transform, over_white
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Tensor:
-        picture = Image.open(io.BytesIO(self.pairs[index].place.read())).convert("RGB")
+        picture = self._opened(io.BytesIO(self.pairs[index].place.read()))
         if callable(self.transform):
             transformed: Tensor = self.transform(picture)
             return transformed
@@ -71,6 +72,15 @@ class DecodedEachTime(Dataset[Tensor]):
         left, top = (picture.width - self.side) // 2, (picture.height - self.side) // 2
         picture = picture.crop((left, top, left + self.side, top + self.side))
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div(255)
+
+    def _opened(self, content: io.BytesIO) -> Image.Image:
+        picture = Image.open(content)
+        if not self.over_white:
+            return picture.convert("RGB")
+        drawn = picture.convert("RGBA")
+        canvas = Image.new("RGB", drawn.size, "white")
+        canvas.paste(drawn, mask=drawn)
+        return canvas
 
 
 class Lap(NamedTuple):
@@ -100,7 +110,7 @@ def epochs(args: argparse.Namespace) -> None:
     pin(max(1, args.workers))
     pairs = list(find_pairs(args.data, OPTIONS)[0])
     how = framing(args.resolution, replace(OPTIONS, crop="square"))
-    dataset = DecodedEachTime(pairs, args.resolution, torchvision_transform(args))
+    dataset = DecodedEachTime(pairs, args.resolution, torchvision_transform(args), args.over_white)
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=args.workers)
     decoding, first, later = [], [], []
     for turn in range(args.repeat):
