@@ -221,7 +221,7 @@ def main() -> None:
         command.add_argument("--batch-size", type=int, default=16)
         command.add_argument("--workers", type=int, default=0)
         command.add_argument("--torchvision", action="store_true")
-        command.add_argument("--over-white", action="store_true", help="the loader lays transparent pictures over white")
+        command.add_argument("--over-white", action="store_true", help="the loader lays pictures over white")
         command.add_argument("--seconds", type=float, default=20.0)
         command.add_argument("--repeat", type=int, default=3)
         command.add_argument("--times", type=int, default=20)

@@ -3,8 +3,11 @@
     python bench/shapes_accuracy.py --model RUN --steps 16 --guidance 2 --json > scores.json
     python dev/ship.py RUN shapes --scores scores.json --steps 16 --guidance 2 --data "Drawn by tintype shapes."
 
+    python bench/emoji.py judge RUN DATA held-out.txt --steps 16 --guidance 3 --json > scores.json
+    python dev/ship.py RUN emoji --scores scores.json --steps 16 --guidance 3 --data "Noto Emoji by Google, Apache 2.0."
+
 Weights are stored as float16, half the size; they are loaded as float32. The model card of the run is kept, with the
-caption accuracy put in and the steps and guidance that it was measured with made the model's own. Other settings of
+scores put in and the steps and guidance that it was measured with made the model's own. Other settings of
 sampling stay as they are in a model that is shipped anew.
 """
 
@@ -42,6 +45,26 @@ def accuracy(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidanc
     return "\n".join(lines)
 
 
+def composing(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidance: float) -> str:
+    """The section of the model card that says how well variants come out that were never trained on."""
+    lines = [
+        "## Composing",
+        "",
+        "One in ten of the skin-tone variants was never trained on. A picture is compared with true ones, pixel by",
+        f"pixel (`bench/emoji.py judge`), {steps} steps and guidance {guidance:g}: whether, of the variants of",
+        "its subject, the one with its *tone* is nearest; of the pictures with its tone, that of its *subject*; of all",
+        "3,543 pictures, its own. 95 % intervals in brackets.",
+        "",
+        "| what is nearest | held out | trained on | by chance |",
+        "| --- | --- | --- | ---: |",
+    ]
+    for row, chance in ((row, cell["chance"]) for row, cell in scores["held out"].items()):
+        cells = [scores[kind][row] for kind in ("held out", "trained on")]
+        shown = [f"{c['share']:.1%} [{c['low']:.1%}, {c['high']:.1%}]" for c in cells]
+        lines.append(f"| {row} | {' | '.join(shown)} | {chance:.1%} |")
+    return "\n".join(lines)
+
+
 def card_of(options: argparse.Namespace, section: str) -> str:
     """The card of the run under its new name, with where the pictures are from and the section on accuracy put in."""
     card = (options.run / "README.md").read_text(encoding="utf-8")
@@ -66,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a finished run a model that comes with the package.")
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
-    parser.add_argument("--scores", type=Path, required=True, help="output of bench/shapes_accuracy.py --json")
+    parser.add_argument("--scores", type=Path, required=True, help="of bench/shapes_accuracy.py or emoji.py --json")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--guidance", type=float, required=True)
     parser.add_argument("--data", required=True, help="a sentence for the card: where the pictures are from")
@@ -80,8 +103,9 @@ def main() -> None:
         Config.from_json((folder / models.CONFIG).read_text("utf-8")) if (folder / models.CONFIG).is_file() else config
     )
     config = replace(config, sample=replace(own.sample, steps=options.steps, guidance=options.guidance))
-    scores = json.loads(options.scores.read_text(encoding="utf-8"))["shares"]
-    card = card_of(options, accuracy(scores, options.steps, options.guidance))
+    scores = json.loads(options.scores.read_text(encoding="utf-8"))
+    section = accuracy(scores["shares"], options.steps, options.guidance) if "shares" in scores else None
+    card = card_of(options, section or composing(scores, options.steps, options.guidance))
 
     folder.mkdir(exist_ok=True)
     weights = {name: weight.half() for name, weight in models.read_weights(found).items()}
