@@ -59,6 +59,16 @@ def test_what_changes_after_the_call_is_not_what_is_written(
     assert (tmp_path / "latest").read_text().strip() == "checkpoints/step-00000001"
 
 
+def test_a_save_leaves_no_thread_behind(tmp_path: Path, saver: Saver) -> None:
+    """One that stays keeps threads of OpenMP, which slow the training down."""
+    before = set(threading.enumerate())
+    save(saver, tmp_path, 1)
+    saver.wait()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=10)
+    assert set(threading.enumerate()) <= before
+
+
 def test_the_newest_the_best_and_one_every_so_often_stay(tmp_path: Path) -> None:
     saver = Saver(tmp_path, TrainConfig(keep_last=2, keep_every=30))
     for step, error in enumerate([0.9, 0.2, None, 0.5, 0.4, 0.6, 0.7, 0.8], start=1):

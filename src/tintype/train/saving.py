@@ -37,14 +37,17 @@ class Saver:
         self._run = run
         self._config = config
         self._world = world or World()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tintype-save")
         self._writing: Future[None] | None = None
 
     def save(self, place: Path, parts: Parts, texts: Mapping[str, str]) -> None:
         """Copy `parts`, which may change afterwards, and begin to write them to `place`."""
         self.wait()
         copy = self._own_parts(parts) if self._world.is_sharded else snapshot(parts)
-        self._writing = self._thread.submit(self._write, place, copy, dict(texts))
+        # Tensors that a thread works on bring threads of OpenMP that live as long as it does, and with more of them than
+        # cores OpenMP no longer waits actively: training on two cores would be a third slower from then on.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="tintype-save")
+        self._writing = thread.submit(self._write, place, copy, dict(texts))
+        thread.shutdown(wait=False)  # the thread ends with this save
 
     def check(self) -> None:
         """Raise what went wrong in a save that has ended; else do nothing."""
@@ -59,7 +62,8 @@ class Saver:
 
     def close(self) -> None:
         """Wait, and say nothing of what went wrong."""
-        self._thread.shutdown()
+        if self._writing is not None:
+            self._writing.exception()
         self._writing = None
 
     def _own_parts(self, parts: Parts) -> dict[str, dict[str, Tensor]]:
