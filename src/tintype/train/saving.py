@@ -43,8 +43,8 @@ class Saver:
         """Copy `parts`, which may change afterwards, and begin to write them to `place`."""
         self.wait()
         copy = self._own_parts(parts) if self._world.is_sharded else snapshot(parts)
-        # Tensors that a thread works on bring threads of OpenMP that live as long as it does, and with more of them than
-        # cores OpenMP no longer waits actively: training on two cores would be a third slower from then on.
+        # Tensors that a thread works on bring threads of OpenMP that live as long as it does, and with more of these
+        # than cores OpenMP no longer waits actively: training on two cores would be a third slower from then on.
         thread = ThreadPoolExecutor(1, thread_name_prefix="tintype-save")
         self._writing = thread.submit(self._write, place, copy, dict(texts))
         thread.shutdown(wait=False)  # the thread ends with this save
