@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.serve.conftest import live
 from tintype import checkpoint
 from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
+from tintype.pipeline import Pipeline
 from tintype.serve.catalog import Catalog
 from tintype.train.card import model_card
 from tintype.train.held_out import Seen
@@ -124,6 +126,20 @@ def test_the_card_that_training_writes_says_how_well_a_model_sees_noise(tiny_mod
     student = replace(config, distill=DistillConfig(teacher="t", steps=2))
     (folder / "config.json").write_text(student.to_json())
     assert Catalog([folder], "cpu").noise_error("mine") == {}
+
+
+def test_loading_leaves_no_thread_of_openmp_behind(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads live as long as the one that loaded, and slow down the one that makes pictures."""
+    loaded_by = list[threading.Thread]()
+
+    def load(*asked: str | Path | None) -> Pipeline:
+        loaded_by.append(threading.current_thread())
+        return original(*asked)
+
+    original = Pipeline.load
+    monkeypatch.setattr(Pipeline, "load", load)
+    assert Catalog([tiny_model], "cpu").pipelines
+    assert [thread.is_alive() for thread in loaded_by] == [False]
 
 
 def test_a_run_without_a_checkpoint_says_so(run: Path) -> None:

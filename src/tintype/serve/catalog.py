@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +96,10 @@ class Catalog:
 
     def _load(self, entry: Entry) -> None:
         folder = models.find(entry.source).folder
-        pipeline = Pipeline.load(entry.source, self._device)
+        # In a thread that ends, and with it its threads of OpenMP: if they stayed, there would be more than cores, with
+        # the engine's, OpenMP would no longer wait actively, and pictures would take half as long again.
+        with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
+            pipeline = thread.submit(Pipeline.load, entry.source, self._device).result()
         pipeline.name = entry.name
         entry.pipeline, entry.folder = pipeline, folder
         entry.examples = _examples(entry)
