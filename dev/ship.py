@@ -25,6 +25,11 @@ from tintype.config import Config
 ROWS = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
 
 
+def shown(cell: dict[str, float]) -> str:
+    """A share with its interval."""
+    return f"{cell['share']:.1%} [{cell['low']:.1%}, {cell['high']:.1%}]"
+
+
 def accuracy(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidance: float) -> str:
     """The section of the model card that says how often a picture shows what its caption says."""
     lines = [
@@ -40,8 +45,8 @@ def accuracy(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidanc
     ]
     for row in ROWS:
         cells = [scores[split][row] for split in ("new", "held out")]
-        shown = [f"{c['share']:.1%} [{c['low']:.1%}, {c['high']:.1%}] of {c['num']:.0f}" for c in cells]
-        lines.append(f"| {row} | {' | '.join(shown)} |")
+        counted = [f"{shown(cell)} of {cell['num']:.0f}" for cell in cells]
+        lines.append(f"| {row} | {' | '.join(counted)} |")
     return "\n".join(lines)
 
 
@@ -60,8 +65,7 @@ def composing(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidan
     ]
     for row, chance in ((row, cell["chance"]) for row, cell in scores["held out"].items()):
         cells = [scores[kind][row] for kind in ("held out", "trained on")]
-        shown = [f"{c['share']:.1%} [{c['low']:.1%}, {c['high']:.1%}]" for c in cells]
-        lines.append(f"| {row} | {' | '.join(shown)} | {chance:.1%} |")
+        lines.append(f"| {row} | {' | '.join(map(shown, cells))} | {chance:.1%} |")
     return "\n".join(lines)
 
 
