@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tintype.codec import PixelCodec, pictures_of
-from tintype.data.pictures import fit
+from tintype.data.fitting import fit
 from tintype.data.shapes import example
 from tintype.evaluate.accuracy import SEED, Ask, asks
 from tintype.nets.text import LearnedVocabulary
