@@ -1,5 +1,7 @@
 """Make a finished run a model that comes with the package.
 
+    tintype evaluate RUN                    # what it finds is put into the card of the run, and so comes along
+
     python bench/shapes_accuracy.py --model RUN --steps 16 --guidance 2 --json > scores.json
     python dev/ship.py RUN shapes --scores scores.json --steps 16 --guidance 2 --data "Drawn by tintype shapes."
 
@@ -7,8 +9,9 @@
     python dev/ship.py RUN emoji --scores scores.json --steps 16 --guidance 3 --data "Noto Emoji by Google, Apache 2.0."
 
 Weights are stored as float16, half the size; they are loaded as float32. The model card of the run is kept, with the
-scores put in and the steps and guidance that it was measured with made the model's own. Other settings of
-sampling stay as they are in a model that is shipped anew.
+scores put in and the steps and guidance that it was measured with made the model's own. In a model that is shipped anew
+other settings of sampling stay as they are, and so do the captions that the page proposes, the first four lines of
+`samples/captions.txt`, unless `--captions FILE` brings others.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from pathlib import Path
 
 from tintype import checkpoint, models
 from tintype.config import Config
+from tintype.serve.catalog import CAPTIONS
 
 ROWS = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
 
@@ -96,6 +100,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, required=True, help="of bench/shapes_accuracy.py or emoji.py --json")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--guidance", type=float, required=True)
+    parser.add_argument("--captions", type=Path, help="a file of captions to propose, one a line")
     parser.add_argument("--data", required=True, help="a sentence for the card: where the pictures are from")
     options = parser.parse_args()
 
@@ -116,10 +121,13 @@ def main() -> None:
     checkpoint.write_tensors(folder / models.WEIGHTS, weights)
     checkpoint.write_text(folder / models.CONFIG, config.to_json())
     checkpoint.write_text(folder / "README.md", card)
+    if options.captions is not None:
+        (folder / CAPTIONS).parent.mkdir(exist_ok=True)
+        checkpoint.write_text(folder / CAPTIONS, options.captions.read_text(encoding="utf-8"))
     tokenizer = models.read_tokenizer(found)
     if tokenizer is not None:
         checkpoint.write_text(folder / models.TOKENIZER, tokenizer)
-    size = sum(file.stat().st_size for file in folder.iterdir())
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 
 

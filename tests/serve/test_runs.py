@@ -107,6 +107,7 @@ def test_the_newest_checkpoint_is_served_as_soon_as_it_is_there(run: Path, tiny_
 def test_the_shipped_model_says_what_to_try_and_how_well_it_sees_noise() -> None:
     catalog = Catalog(["shapes"], "cpu")
     assert len(catalog.examples("shapes")) == 4
+    assert catalog.examples("shapes")[0] == "a red circle left of a blue square"  # in the order they were chosen in
     errors = catalog.noise_error("shapes")
     assert len(errors) >= 3
     assert all(0 < error < 1 for error in errors.values())

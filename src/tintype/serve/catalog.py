@@ -14,14 +14,9 @@ from tintype.pipeline import Pipeline
 
 CARD_HEAD = re.compile(r"^\| sigma \| (?:error|held out) \|", re.MULTILINE)  # "error" in older cards
 CARD_ROW = re.compile(r"^\| ([0-9.]{1,9}) \| ([0-9]{1,6}\.[0-9]{1,9}) \|", re.ASCII | re.MULTILINE)
+CAPTIONS = Path("samples", "captions.txt")
 EXAMPLES = 4
 MAX_EXAMPLE = 60  # characters
-SHAPES = (
-    "a red circle left of a blue square",
-    "a large pink star on cream",
-    "a yellow triangle above a green cross",
-    "two tiny cyan squares",
-)
 
 
 @dataclass(slots=True)
@@ -118,15 +113,14 @@ def _entry(source: str | Path) -> Entry:
 
 
 def _examples(entry: Entry) -> tuple[str, ...]:
-    """The shortest captions of a run's samples; what the shipped model was shown are drawn shapes."""
-    if entry.source == "shapes" and entry.run is None:
-        return SHAPES
-    captions = Path(entry.source) / "samples" / "captions.txt"
+    """Those chosen for a shipped model; of a run's samples the shortest."""
+    shipped = models.shipped().get(str(entry.source)) if entry.run is None else None
     try:
-        found = dict.fromkeys(line.strip() for line in captions.read_text(encoding="utf-8").splitlines())
+        text = ((shipped or Path(entry.source)) / CAPTIONS).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ()
-    return tuple(sorted((text for text in found if 0 < len(text) <= MAX_EXAMPLE), key=len)[:EXAMPLES])
+    found = [line for line in dict.fromkeys(map(str.strip, text.splitlines())) if 0 < len(line) <= MAX_EXAMPLE]
+    return tuple((found if shipped else sorted(found, key=len))[:EXAMPLES])
 
 
 def _noise_error(folder: Path) -> dict[str, float]:
