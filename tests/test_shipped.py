@@ -1,9 +1,10 @@
-"""The model that comes with the package draws what it is told to, right after installation."""
+"""The models that come with the package draw what they are told to, right after installation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -65,9 +66,40 @@ def test_the_first_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.Mon
         assert check_picture(picture.convert("RGB"), ASKED["a red circle left of a blue square"]).all
 
 
-def test_it_is_small_and_its_card_says_how_good_it_is() -> None:
-    folder = models.shipped()["shapes"]
-    assert sum(file.stat().st_size for file in folder.iterdir()) <= 10_000_000
+@pytest.mark.parametrize(
+    ("name", "megabytes", "said"),
+    [("shapes", 10, ("## Caption accuracy", "held out")), ("emoji", 30, ("## Composing", "held out", "Apache"))],
+)
+def test_it_is_small_and_its_card_says_how_good_it_is(name: str, megabytes: int, said: tuple[str, ...]) -> None:
+    folder = models.shipped()[name]
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= megabytes * 1_000_000
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "## Caption accuracy" in card
-    assert "held out" in card
+    assert [part for part in said if part not in card] == []
+
+
+@pytest.fixture(scope="module")
+def emoji() -> Pipeline:
+    return Pipeline.load("emoji", "cpu")
+
+
+def skin(picture: Image.Image) -> float:
+    """Mean brightness of the middle, where the face is."""
+    return float(np.asarray(picture.convert("L"))[24:48, 24:40].mean())
+
+
+@pytest.mark.parametrize("who", ["woman firefighter", "man office worker"])
+def test_emoji_have_the_skin_they_are_told_to(emoji: Pipeline, who: str) -> None:
+    tones = ["light", "medium", "dark"]
+    pictures = emoji.generate([f"{who} {tone} skin tone" for tone in tones], seeds=[1, 2, 3])
+    light, medium, dark = map(skin, pictures)
+    assert light > medium > dark
+
+
+def test_emoji_have_the_colors_of_what_they_show(emoji: Pipeline) -> None:
+    heart, face = emoji.generate(["red heart", "slightly smiling face"], seeds=[1, 2])
+    for picture, red, green, blue in ((heart, True, False, False), (face, True, True, False)):
+        assert picture.size == (64, 64)
+        pixels = np.asarray(picture.convert("RGB"))
+        assert np.all(pixels[:3, :3] > 200)  # a white ground
+        found = np.median(pixels[16:48, 16:48].reshape(-1, 3), axis=0) > 128
+        assert found.tolist() == [red, green, blue]
