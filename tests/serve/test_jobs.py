@@ -170,7 +170,8 @@ def test_a_reader_that_leaves_and_returns_misses_nothing_but_time(slow: tuple[Li
     denoiser.release()
     after = [state for _, state in states(http, job, after=name)]
     assert after[-1]["status"] == "done"
-    assert all(state["step"]["index"] > 2 for state in after)
+    # A state may be newer than the name it is sent under, so the next name may tell it again; none is left out.
+    assert all(state["step"]["index"] >= 2 for state in after)
     assert finished(http, job)["status"] == "done"  # also long after its end
 
 
