@@ -36,7 +36,7 @@ from tintype.train.machine import choose_device, keep_memory
 from tintype.train.prepare import prepare
 from tintype.train.request import TrainRequest
 
-BATCH_SIZE = 16  # as Tintype's preset nano and the examples of diffusers; those of smalldiffusion have GPUs and 1024
+BATCH_SIZE = 16  # as the examples of diffusers; those of smalldiffusion have GPUs and 1024, Tintype's preset nano 32
 MAX_TOKENS = 64
 LEVELS = (0.3, 1.0, 3.0, 10.0)  # sigmas at which the error of the predicted noise is measured
 MEASURED = 256  # pictures
