@@ -15,6 +15,7 @@ import dataclasses
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -27,14 +28,14 @@ from tintype.train.settings import with_images
 
 
 def design(config: Config, settings: str) -> Config:
-    """`config` with settings such as "net.patch=4,train.lr=1e-3" replaced."""
+    """`config` with settings such as "net.patch=4,train.lr=1e-3" replaced, all at once: width and heads must fit."""
+    changed: dict[str, Any] = {}
     for setting in filter(None, settings.split(",")):
         name, value = setting.split("=")
         part, field = name.split(".")
-        old = getattr(config, part)
-        kind = type(getattr(old, field))
-        config = dataclasses.replace(config, **{part: dataclasses.replace(old, **{field: kind(value)})})
-    return config
+        old = changed.get(part, getattr(config, part))
+        changed[part] = dataclasses.replace(old, **{field: type(getattr(old, field))(value)})
+    return dataclasses.replace(config, **changed)
 
 
 def trained(ready: Prepared, config: Config, minutes: float | None) -> tuple[int, float, dict[float, float], int]:
