@@ -263,6 +263,10 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     )
 
 
+# Learning rates by trials over widths 128 to 448 and batches of 32 to 512 (dev/LOG.md): they rise with about the root of
+# the batch, and wide networks want half as much where pictures are laid out. The rate of `large` carries this on.
+
+
 def nano(resolution: int = 32) -> Config:
     """About 4.4 million weights: for CPUs. From 64 pixels on, four times the tokens and a thinner, deeper stem."""
     train = TrainConfig(batch_size=32, lr=1.4e-3)
@@ -274,19 +278,19 @@ def nano(resolution: int = 32) -> Config:
 def small(resolution: int = 32) -> Config:
     """About 20 million weights: one small GPU."""
     net = NetConfig(resolution=resolution, width=320, depth=10, heads=5, stem_width=64)
-    return _preset("small", 8, net, TrainConfig(images=10_000_000, batch_size=512, lr=8e-4, warmup_images=250_000))
+    return _preset("small", 8, net, TrainConfig(images=10_000_000, batch_size=512, lr=2e-3, warmup_images=250_000))
 
 
 def base(resolution: int = 64) -> Config:
     """About 42 million weights: one GPU."""
     net = NetConfig(resolution=resolution, width=448, depth=12, heads=7, stem_width=64)
-    return _preset("base", 16, net, TrainConfig(images=20_000_000, batch_size=512, lr=6e-4, warmup_images=500_000))
+    return _preset("base", 16, net, TrainConfig(images=20_000_000, batch_size=512, lr=1.4e-3, warmup_images=500_000))
 
 
 def large(resolution: int = 256) -> Config:
     """About 130 million weights: large GPUs."""
     net = NetConfig(resolution=resolution, width=768, depth=12, heads=12, stem_width=64)
-    return _preset("large", 16, net, TrainConfig(images=100_000_000, batch_size=1024, lr=2e-4, warmup_images=2_000_000))
+    return _preset("large", 16, net, TrainConfig(images=100_000_000, batch_size=1024, lr=1e-3, warmup_images=2_000_000))
 
 
 PRESETS: dict[str, Callable[..., Config]] = {"nano": nano, "small": small, "base": base, "large": large}
