@@ -263,8 +263,8 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     )
 
 
-# Learning rates by trials over widths 128 to 448 and batches of 32 to 512 (dev/LOG.md): they rise with about the root of
-# the batch, and wide networks want half as much where pictures are laid out. The rate of `large` carries this on.
+# Learning rates by trials over widths 128 to 448 and batches of 32 to 512 (dev/LOG.md): larger batches bear more, wide
+# networks want half as much where pictures are laid out. The rate of `large` carries this on; nobody has tried it.
 
 
 def nano(resolution: int = 32) -> Config:
