@@ -8,8 +8,9 @@ a process of its own, and all it does counts: reading the pictures, measuring, s
 judges it, which does not count.
 
 `--recipe tintype,diffusers,diffusers@1e-3,smalldiffusion` also runs those of other libraries, at their own learning
-rate or another: `bench/peer_training.py`, same pictures, same clock, same threads, same judge, one after the other for
-each seed. Theirs are judged with each of `--peer-guidance`, and the best counts. Nothing else should use the machine.
+rate or another: `bench/peer_training.py`, same pictures, same threads, same judge, one after the other for each seed.
+If Tintype's is named before them, each gets as long as that really took. Theirs are judged with `--peer-steps` and each
+of `--peer-guidance`, and the best counts. Nothing else should use the machine.
 """
 
 from __future__ import annotations
@@ -89,20 +90,23 @@ def training(recipe: Recipe, data: Path, out: Path, seed: int, minutes: float) -
 def judging(recipe: Recipe, data: Path, out: Path, options: argparse.Namespace) -> list[str]:
     """The command that judges, and prints JSON."""
     if recipe.name == "tintype":
-        command = [str(BENCH / "shapes_accuracy.py"), "--model", str(out), "--guidance", str(options.guidance)]
+        command = [str(BENCH / "shapes_accuracy.py"), "--model", str(out)]
+        steps, guidance = options.steps, str(options.guidance)
     else:
-        command = [str(BENCH / "peer_training.py"), "judge", str(out), "--guidance", options.peer_guidance]
-    return [*command, "--seen", str(data), "--num", str(options.num), "--steps", str(options.steps), "--json"]
+        command = [str(BENCH / "peer_training.py"), "judge", str(out)]
+        steps, guidance = options.peer_steps, options.peer_guidance
+    how = ["--steps", str(steps), "--guidance", guidance]
+    return [*command, "--seen", str(data), "--num", str(options.num), *how, "--json"]
 
 
-def run(recipe: Recipe, data: Path, out: Path, seed: int, options: argparse.Namespace) -> Row:
-    """Train for the time given, then judge what came of it."""
+def run(recipe: Recipe, data: Path, out: Path, seed: int, minutes: float, options: argparse.Namespace) -> Row:
+    """Train for the minutes given, then judge what came of it."""
     threads = {"OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)}
     environment = os.environ | threads | {"TQDM_DISABLE": "1"}  # no bars of other libraries
     start = time.perf_counter()
-    command = training(recipe, data, out, seed, options.minutes)
+    command = training(recipe, data, out, seed, minutes)
     subprocess.run([sys.executable, *command], check=True, env=environment)
-    minutes = (time.perf_counter() - start) / 60
+    took = (time.perf_counter() - start) / 60
     command = judging(recipe, data, out, options)
     said = subprocess.run([sys.executable, *command], check=True, env=environment, stdout=subprocess.PIPE)
     judged = json.loads(said.stdout)
@@ -110,7 +114,7 @@ def run(recipe: Recipe, data: Path, out: Path, seed: int, options: argparse.Name
         errors = "  ".join(f"{level}: {error:.4f}" for level, error in judged["noise_error"].items())
         print(f"{recipe}: best with guidance {judged['guidance']:g}; error of the noise by level  {errors}")
     new, held_out = (judged["shares"][split]["all"]["share"] for split in ("new", "held out"))
-    return Row(recipe, seed, minutes, images_seen(out), new, held_out)
+    return Row(recipe, seed, took, images_seen(out), new, held_out)
 
 
 def images_seen(out: Path) -> int:
@@ -143,6 +147,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=200, help="captions in each of the two sets")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--peer-steps", type=int, default=20, help="steps of other libraries' samplers")
     parser.add_argument("--peer-guidance", default="3,7.5", help="scales of which the best counts, for other libraries")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pictures", type=int, default=PICTURES)
@@ -155,10 +160,13 @@ def main() -> None:
         data = written(options.data or Path(scratch) / "shapes", options.pictures)
         out = options.out or Path(scratch)
         for seed in map(int, options.seeds.split(",")):
+            minutes = options.minutes
             for recipe in options.recipe:
                 place = f"seed-{seed}" if recipe.name == "tintype" else f"{recipe}-seed-{seed}"
-                row = run(recipe, data, out / place, seed, options)
+                row = run(recipe, data, out / place, seed, minutes, options)
                 rows.append(row)
+                if recipe.name == "tintype":
+                    minutes = max(minutes, row.minutes)
                 print(
                     f"{recipe} seed {seed}  {row.minutes:.1f} min  {row.images:,} images  new {row.new:.1%}", end="  "
                 )
