@@ -250,6 +250,16 @@ def test_a_plain_picture_shows_nothing(color: tuple[int, int, int]) -> None:
     assert verdict.background is (color == (128, 128, 128))
 
 
+def test_a_patch_of_the_color_around_it_is_no_object() -> None:
+    pixels = np.full((3, 32, 32), 255, np.uint8)
+    pixels[:, 3:29, 3:29] = np.array(COLORS["pink"])[:, None, None]  # stands out where nothing darker is near
+    pixels[:, 3:29:3, 3:29:3] = 0
+    pixels[:, 13:20, 13:20] = np.array(COLORS["pink"])[:, None, None]
+    view = look(pixels)
+    assert [(seen.color, seen.shape, seen.radius) for seen in view.objects] == [(None, None, 0.0)]
+    assert not check_picture(pixels, Scene((Thing("pink", "square"),))).all
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**63 - 1), st.sampled_from([16, 32, 64]), st.integers(1, 127))
 def test_static_is_never_right(seed: int, size: int, spread: int) -> None:

@@ -65,7 +65,7 @@ class Seen(NamedTuple):
     shape: str | None
     x: float  # of its center, in units, like the radius
     y: float
-    radius: float
+    radius: float  # 0 where a patch has the color of the ground around it
     fit: float  # shared ground of patch and template over joint ground, at most 1
 
 
@@ -210,6 +210,9 @@ def _see(pixels: Floats, background: Floats, contrast: Floats, labels: Labels, l
     ground = np.median(pixels[around], axis=0) if around.sum() > 8 else background  # not quite even in soft pictures
     # How much of each pixel the object covers: least squares on the line from ground to color.
     line = color - ground
+    if not line.any():  # a speckled ground, the patch a part of it that has no specks: no line, and nothing drawn
+        rows, columns = np.nonzero(patch)
+        return Seen(None, None, (columns.mean() + 0.5) / unit, (rows.mean() + 0.5) / unit, 0.0, 0.0)
     cover = (pixels - ground) @ line / (line @ line)
     off_line = np.linalg.norm(pixels - ground - cover[..., None] * line, axis=-1)
     pure = float(np.mean(off_line[patch] > OFF_COLOR)) <= MOST_OFF_COLOR
