@@ -1,7 +1,8 @@
 """Composing, measured on emoji: pictures of skin-tone variants that were never trained on.
 
     python bench/emoji.py hold DATA > held-out.txt          # one in ten of the variants, for train --exclude
-    python bench/emoji.py judge MODEL DATA held-out.txt [--steps N] [--guidance W] [--sheet FILE.png]
+    python bench/emoji.py judge MODEL DATA held-out.txt [--steps N] [--guidance W] [--wording "a sticker showing {}"]
+                                [--sheet FILE.png]
 
 DATA are captioned emoji with captions such as "man firefighter dark skin tone" (Noto Emoji, captions of Unicode CLDR).
 A made picture is compared with true ones, pixel by pixel over white (root mean square): it has
@@ -10,8 +11,9 @@ A made picture is compared with true ones, pixel by pixel over white (root mean 
     the subject   if, of all pictures with its tone, the one of its subject is nearest;
     all           if, of all pictures there are, its own is nearest.
 
-Beside variants that were held out stand as many that were trained on. What would be right by chance is printed too.
-Intervals are Wilson's, 95 %.
+Beside variants that were held out stand as many that were trained on, and as many pictures without a tone, of things
+most of them. `--wording` puts each caption into other words: what is understood beyond the captions of training. What
+would be right by chance is printed too. Intervals are Wilson's, 95 %.
 """
 
 from __future__ import annotations
@@ -65,12 +67,18 @@ def is_held_out(one: Emoji) -> bool:
 
 
 def asked(everything: Sequence[Emoji], held_out: set[str]) -> dict[str, list[int]]:
-    """Which variants are made, by place: all that were held out, and as many others, spread over the collection."""
-    variants = [place for place, one in enumerate(everything) if one.tones]
-    own = [place for place in variants if everything[place].pair.key in held_out]
-    rest = [place for place in variants if everything[place].pair.key not in held_out]
-    picked = np.linspace(0, len(rest) - 1, min(len(own), len(rest))).round().astype(int)
-    return {"held out": own, "trained on": [rest[place] for place in picked]}
+    """Which pictures are made, by place: all variants that were held out, and as many of each other kind."""
+    own = [place for place, one in enumerate(everything) if one.pair.key in held_out]
+    rest = [place for place, one in enumerate(everything) if one.pair.key not in held_out]
+    variants = [place for place in rest if everything[place].tones]
+    plain = [place for place in rest if not everything[place].tones]
+    return {"held out": own, "trained on": spread(variants, len(own)), "without a tone": spread(plain, len(own))}
+
+
+def spread(places: Sequence[int], num: int) -> list[int]:
+    """At most `num` of the places, evenly from first to last."""
+    picked = np.linspace(0, len(places) - 1, min(num, len(places))).round().astype(int)
+    return [places[at] for at in picked]
 
 
 def true_pictures(everything: Sequence[Emoji], side: int) -> Tensor:
@@ -90,13 +98,18 @@ def made_pictures(pipeline: Pipeline, captions: Sequence[str], steps: int | None
 
 
 def judged(made: Tensor, places: Sequence[int], true: Tensor, everything: Sequence[Emoji]) -> dict[str, dict]:
-    """For each question, how many of N `made` pictures are right, and how many would be by chance."""
+    """For each question, how many of N `made` pictures are right, and how many would be by chance.
+
+    Of pictures without a tone the tone is not asked.
+    """
     apart = torch.cdist(made.flatten(1), true.flatten(1))  # [N, all]
     questions: dict[str, Callable[[Emoji, Emoji], bool]] = {
         "the tone": lambda own, other: own.subject == other.subject and len(own.tones) == len(other.tones),
         "the subject": lambda own, other: own.tones == other.tones,
         "all": lambda own, other: True,
     }
+    if not all(everything[place].tones for place in places):
+        del questions["the tone"]
     table = {}
     for name, belongs in questions.items():
         right, chance = 0, 0.0
@@ -126,7 +139,8 @@ def main() -> None:
     judge.add_argument("held_out", type=Path)
     judge.add_argument("--steps", type=int)
     judge.add_argument("--guidance", type=float)
-    judge.add_argument("--sheet", type=Path, help="write the first 24 of each kind, made above true")
+    judge.add_argument("--wording", default="{}", help="what is asked for, {} for the caption")
+    judge.add_argument("--sheet", type=Path, help="write 24 of each kind, made above true")
     judge.add_argument("--json", action="store_true")
     options = parser.parse_args()
 
@@ -139,10 +153,11 @@ def main() -> None:
     true = true_pictures(everything, pipeline.config.net.resolution)
     result, rows = {}, []
     for kind, places in asked(everything, held_out).items():
-        captions = [everything[place].caption for place in places]
+        captions = [options.wording.replace("{}", everything[place].caption) for place in places]
         made = made_pictures(pipeline, captions, options.steps, options.guidance)
         result[kind] = judged(made, places, true, everything)
-        rows += [made[:24], true[places[:24]]]
+        shown = spread(range(len(places)), 24)
+        rows += [made[shown], true[[places[at] for at in shown]]]
     if options.sheet:
         sheet(rows).save(options.sheet)
     if options.json:
@@ -151,7 +166,7 @@ def main() -> None:
     for kind, table in result.items():
         for question, cell in table.items():
             interval = f"[{cell['low']:.1%}, {cell['high']:.1%}]"
-            print(f"{kind:12}{question:14}{cell['share']:8.1%} {interval:18} by chance {cell['chance']:.1%}")
+            print(f"{kind:16}{question:14}{cell['share']:8.1%} {interval:18} by chance {cell['chance']:.1%}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ judges it, which does not count.
 
 `--recipe tintype,diffusers,diffusers@1e-3,smalldiffusion` also runs those of other libraries, at their own learning
 rate or another: `bench/peer_training.py`, same pictures, same threads, same judge, one after the other for each seed.
-If Tintype's is named before them, each gets as long as that really took. Theirs are judged with `--peer-steps` and each
-of `--peer-guidance`, and the best counts. Nothing else should use the machine.
+If Tintype's is named before them, each gets as long as that really took, or `--peer-times` as long. Theirs are judged
+with `--peer-steps` and each of `--peer-guidance`, and the best counts. Nothing else should use the machine; how fast it
+is, as `tintype doctor` finds it, is printed first, since processors differ by several times.
 """
 
 from __future__ import annotations
@@ -99,10 +100,21 @@ def judging(recipe: Recipe, data: Path, out: Path, options: argparse.Namespace) 
     return [*command, "--seen", str(data), "--num", str(options.num), *how, "--json"]
 
 
+def environment_of(threads: int) -> dict[str, str]:
+    """For commands that compute with so many threads, without progress bars of other libraries."""
+    return os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+
+
+def print_machine(threads: int) -> None:
+    """The lines of `tintype doctor` about the processor."""
+    command = [sys.executable, "-m", "tintype", "doctor"]
+    said = subprocess.run(command, env=environment_of(threads), stdout=subprocess.PIPE, text=True, check=False)
+    print("\n".join(line for line in said.stdout.splitlines() if line.startswith(("CPU", "matrix products on cpu"))))
+
+
 def run(recipe: Recipe, data: Path, out: Path, seed: int, minutes: float, options: argparse.Namespace) -> Row:
     """Train for the minutes given, then judge what came of it."""
-    threads = {"OMP_NUM_THREADS": str(options.threads), "MKL_NUM_THREADS": str(options.threads)}
-    environment = os.environ | threads | {"TQDM_DISABLE": "1"}  # no bars of other libraries
+    environment = environment_of(options.threads)
     start = time.perf_counter()
     command = training(recipe, data, out, seed, minutes)
     subprocess.run([sys.executable, *command], check=True, env=environment)
@@ -149,24 +161,27 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--peer-steps", type=int, default=20, help="steps of other libraries' samplers")
     parser.add_argument("--peer-guidance", default="3,7.5", help="scales of which the best counts, for other libraries")
+    parser.add_argument("--peer-times", type=float, default=1.0, help="how many times as long other libraries train")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pictures", type=int, default=PICTURES)
     parser.add_argument("--data", type=Path, help="a folder of `tintype shapes`; by default one is made")
     parser.add_argument("--out", type=Path, help="where the runs stay; by default they are thrown away")
     options = parser.parse_args()
 
+    print_machine(options.threads)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         data = written(options.data or Path(scratch) / "shapes", options.pictures)
         out = options.out or Path(scratch)
         for seed in map(int, options.seeds.split(",")):
-            minutes = options.minutes
+            theirs = options.minutes * options.peer_times
             for recipe in options.recipe:
-                place = f"seed-{seed}" if recipe.name == "tintype" else f"{recipe}-seed-{seed}"
-                row = run(recipe, data, out / place, seed, minutes, options)
+                own = recipe.name == "tintype"
+                place = f"seed-{seed}" if own else f"{recipe}-seed-{seed}"
+                row = run(recipe, data, out / place, seed, options.minutes if own else theirs, options)
                 rows.append(row)
-                if recipe.name == "tintype":
-                    minutes = max(minutes, row.minutes)
+                if own:
+                    theirs = max(options.minutes, row.minutes) * options.peer_times
                 print(
                     f"{recipe} seed {seed}  {row.minutes:.1f} min  {row.images:,} images  new {row.new:.1%}", end="  "
                 )

@@ -62,14 +62,16 @@ def composing(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidan
         "One in ten of the skin-tone variants was never trained on. A picture is compared with true ones, pixel by",
         f"pixel (`bench/emoji.py judge`), {steps} steps and guidance {guidance:g}: whether, of the variants of",
         "its subject, the one with its *tone* is nearest; of the pictures with its tone, that of its *subject*; of all",
-        "3,543 pictures, its own. 95 % intervals in brackets.",
+        "3,543 pictures, its own. Beside variants that were held out stand as many that were trained on, and as many",
+        "pictures without a tone. 95 % intervals in brackets.",
         "",
-        "| what is nearest | held out | trained on | by chance |",
-        "| --- | --- | --- | ---: |",
+        "| what is nearest | held out | trained on | without a tone | held out, by chance |",
+        "| --- | --- | --- | --- | ---: |",
     ]
-    for row, chance in ((row, cell["chance"]) for row, cell in scores["held out"].items()):
-        cells = [scores[kind][row] for kind in ("held out", "trained on")]
-        lines.append(f"| {row} | {' | '.join(map(shown, cells))} | {chance:.1%} |")
+    for row in scores["held out"]:
+        cells = [scores[kind].get(row) for kind in ("held out", "trained on", "without a tone")]
+        chance = scores["held out"][row]["chance"]
+        lines.append(f"| {row} | {' | '.join(shown(cell) if cell else '' for cell in cells)} | {chance:.1%} |")
     return "\n".join(lines)
 
 
