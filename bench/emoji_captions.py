@@ -91,9 +91,8 @@ def main() -> None:
         lines.append(json.dumps(row, ensure_ascii=False))
     (options.out / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     num = sum(len(json.loads(line)["text"]) for line in lines)
-    print(
-        f"{options.out}: {len(lines):,} pictures, {num:,} captions; {len(subjects - set(keywords))} subjects have no keywords"
-    )
+    without = len(subjects - set(keywords))
+    print(f"{options.out}: {len(lines):,} pictures, {num:,} captions; {without} subjects have no keywords")
 
 
 if __name__ == "__main__":
