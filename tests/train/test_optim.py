@@ -71,6 +71,14 @@ def test_muon_steps_convolutions_and_attention_adamw_the_rest() -> None:
         if isinstance(module, nn.Conv2d) and min(module.in_channels, module.out_channels) >= 16
     }
     assert stepped == attention | {f"{name}.weight" for name in convolutions}
+    (muon,) = (part for part in optimizers.parts if isinstance(part, Muon))
+    parts = {weight: group["parts"] for group in muon.param_groups for weight in group["params"]}
+    stacked = {name: parts[weight] for name, weight in model.named_parameters() if parts.get(weight, 1) > 1}
+    assert stacked == {
+        "net.blocks.0.attention.qkv.weight": 3,  # queries, keys, values
+        "net.blocks.0.text.weight": 2,  # keys and values
+        "text.blocks.0.attention.qkv.weight": 3,
+    }
 
 
 def test_decay_acts_on_matrices_only() -> None:

@@ -21,11 +21,16 @@ _ROUNDS = 5
 ADAM_RMS = 0.2  # root mean square of a typical AdamW update, in units of the learning rate
 
 
-def orthogonalized(matrices: Tensor, *, bf16: bool = False) -> Tensor:
+def orthogonalized(matrices: Tensor, *, parts: int = 1, bf16: bool = False) -> Tensor:
     """Matrices [..., m, n] with all their singular values brought near 1 (0.7 to 1.2), by Newton-Schulz rounds.
 
+    parts: of how many matrices of m / parts rows each is a stack; they are made orthogonal each on its own.
     bf16: compute in bfloat16, whose rounding the rounds even out (Jordan); the result is left in it, to be sent.
     """
+    if parts > 1:
+        *stack, rows, columns = matrices.shape
+        each = orthogonalized(matrices.reshape(*stack, parts, rows // parts, columns), bf16=bf16)
+        return each.reshape(*stack, rows, columns)
     a, b, c = _QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
@@ -45,6 +50,8 @@ class Muon(torch.optim.Optimizer):
     Weights of the same shape are stepped together. State: `momentum_buffer`, one tensor a weight.
 
     Args:
+        groups: weights, or groups of them; the `parts` of a group says how many matrices each of its weights is a stack
+            of, as queries, keys and values are in one layer.
         world: the processes that train together; each computes the updates of its share of the matrices.
         bf16: make updates orthogonal in bfloat16; weights and momentum stay as they are.
     """
@@ -61,19 +68,22 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         self._world = world or World()
         self._bf16 = bf16
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "parts": 1})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        number = 0  # of a call, by which processes take turns
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
                     alike.setdefault(weight.shape, []).append(weight)
-            for number, weights in enumerate(alike.values()):
-                self._step_alike(weights, number, group["lr"], group["weight_decay"], group["momentum"])
+            for weights in alike.values():
+                self._step_alike(weights, number, group)
+                number += 1
 
-    def _step_alike(self, weights: list[Tensor], number: int, lr: float, weight_decay: float, momentum: float) -> None:
+    def _step_alike(self, weights: list[Tensor], number: int, group: dict[str, Any]) -> None:
+        lr, momentum, parts = group["lr"], group["momentum"], group["parts"]
         directions = []
         for weight in weights:
             grad = cast(Tensor, weight.grad)
@@ -82,8 +92,8 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
             directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
-        each = partial(orthogonalized, bf16=self._bf16)
+        each = partial(orthogonalized, parts=parts, bf16=self._bf16)
         updates = self._world.by_matrix(each, torch.stack(directions), number)
-        size = ADAM_RMS * max(updates.shape[-2:]) ** 0.5
+        size = ADAM_RMS * max(updates.shape[-2] // parts, updates.shape[-1]) ** 0.5
         for weight, update in zip(weights, updates, strict=True):
-            weight.mul_(1 - lr * weight_decay).sub_(update.view_as(weight), alpha=lr * size)
+            weight.mul_(1 - lr * group["weight_decay"]).sub_(update.view_as(weight), alpha=lr * size)

@@ -15,7 +15,11 @@ from tintype.train.muon import Muon
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
 _LEAST_CHANNELS = 16  # fewer make a matrix too small to be worth Muon
 _MUON_RATE = 2.5  # learning rate of Muon's weights, in units of that of the other weights
-_ATTENTION = ("attention.qkv.weight", "attention.out.weight", "text.weight")  # ends of the names of its matrices
+_ATTENTION = {
+    "attention.qkv.weight": 3,
+    "attention.out.weight": 1,
+    "text.weight": 2,
+}  # ends of names: how many matrices
 
 
 class Optimizers:
@@ -52,7 +56,12 @@ def is_muon(name: str, weight: Tensor) -> bool:
     place is a weak direction at first, one that AdamW leaves behind (dev/LOG.md).
     """
     convolution = weight.ndim == 4 and min(weight.shape[:2]) >= _LEAST_CHANNELS
-    return convolution or (weight.ndim == 2 and name.endswith(_ATTENTION))
+    return convolution or (weight.ndim == 2 and name.endswith(tuple(_ATTENTION)))
+
+
+def parts_of(name: str) -> int:
+    """How many matrices lie stacked in the weight of this name: queries, keys and values are learned apart."""
+    return next((parts for end, parts in _ATTENTION.items() if name.endswith(end)), 1)
 
 
 def make_optimizers(
@@ -63,7 +72,10 @@ def make_optimizers(
     Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster.
     """
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    muon = [weight for name, weight in trained.items() if is_muon(name, weight)]
+    muon: dict[int, list[Tensor]] = {}  # by how many matrices each is
+    for name, weight in trained.items():
+        if is_muon(name, weight):
+            muon.setdefault(parts_of(name), []).append(weight)
     others = [weight for name, weight in trained.items() if not is_muon(name, weight)]
     groups = [
         {"params": [weight for weight in others if weight.ndim >= 2], "weight_decay": config.weight_decay, "rate": 1.0},
@@ -80,7 +92,7 @@ def make_optimizers(
             )
         )
     if muon:
-        hidden = [{"params": muon, "rate": _MUON_RATE}]
+        hidden = [{"params": weights, "parts": parts, "rate": _MUON_RATE} for parts, weights in muon.items()]
         parts.append(Muon(hidden, config.lr, config.weight_decay, world=world, bf16=bf16))
     return Optimizers(parts)
 
