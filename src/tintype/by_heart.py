@@ -12,7 +12,7 @@ from tintype.codec import PixelCodec
 from tintype.config import NoiseConfig
 from tintype.data.pack import Pack
 from tintype.diffusion.exact import finite_errors
-from tintype.diffusion.loss import WEIGHTS
+from tintype.diffusion.loss import loss_weight
 from tintype.diffusion.noise import Purpose, normal
 from tintype.statistics import Estimate, bootstrap
 
@@ -43,7 +43,7 @@ def gauge(held_out: Tensor, training: Tensor, ideal: Tensor, weights: Tensor, se
 
 def level_weights(noise: NoiseConfig, sigmas: Tensor) -> Tensor:
     """How much the error of the noise counts in training at each level: [K]."""
-    return WEIGHTS[noise.weight](sigmas, noise.sigma_data) * sigmas.square()
+    return loss_weight(noise.weight, sigmas, noise.sigma_data, noise.weight_fade) * sigmas.square()
 
 
 def ideal_errors(

@@ -16,6 +16,7 @@ T = TypeVar("T")
 CROPS = ("square", "none")
 ANIMATIONS = ("first", "skip")
 SUBSTITUTES = ("skip", "empty", "name")
+FADE = 4.0  # weight_fade of pictures of 32 pixels, by trials (dev/LOG.md)
 FORMAT = 1  # of config.json; raised when an older Tintype could no longer read it
 
 
@@ -51,11 +52,17 @@ class NoiseConfig:
 
     prediction: str = "image"  # "noise", "velocity", "image" or "edm"
     weight: str = "velocity"  # a name in diffusion.loss.WEIGHTS
+    weight_fade: float = 0.0  # sigma above which the weight falls as 1 / sigma; 0: nowhere, as in runs that do not say
     sigma_data: float = 0.5  # standard deviation of x0
     log_sigma_mean: float = 1.0  # of ln sigma in training
-    log_sigma_std: float = 1.4
+    log_sigma_std: float = 0.9
     sigma_min: float = 0.02
     sigma_max: float = 80.0
+
+    @property
+    def weighting(self) -> str:
+        """How errors are weighed, in words."""
+        return f"{self.weight}, faded above sigma {self.weight_fade:g}" if self.weight_fade else self.weight
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,6 +199,7 @@ def check(config: Config) -> None:
         ("sigma_min", noise.sigma_min, 1e-5, 1.0),
         ("sigma_max", noise.sigma_max, 1.0, 1e5),
         ("log_sigma_std", noise.log_sigma_std, 0.01, 10),
+        ("weight_fade", noise.weight_fade, 0, 1e5),
         ("images", train.images, 1, 10**13),
         ("batch_size", train.batch_size, 1, 2**20),
         ("micro_batch", train.micro_batch, 0, 2**20),
@@ -251,9 +259,9 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     sizes = [size for size in range(4, net.resolution + 1, 2 ** (net.stem_levels - 1)) if net.resolution % size == 0]
     patch = min(sizes, key=lambda size: abs(math.log(net.resolution / patches / size)))
     # A larger picture keeps its contents visible under more noise: the mean of ln sigma grows with ln(resolution).
-    noise = NoiseConfig()
-    shift = round(math.log(net.resolution / 32), 4)
-    noise = dataclasses.replace(noise, log_sigma_mean=noise.log_sigma_mean + shift)
+    ratio = net.resolution / 32
+    mean = NoiseConfig().log_sigma_mean + round(math.log(ratio), 4)
+    noise = NoiseConfig(log_sigma_mean=mean, weight_fade=round(FADE * ratio, 4))
     return Config(
         preset=name,
         net=dataclasses.replace(net, patch=patch),

@@ -103,7 +103,8 @@ def about_model(what: str) -> list[str]:
         ("training", _progress(model, train.images, [row["images_seen"] for row in rows])),
         *(standing(model.run, train.images) if model.run is not None else []),
         ("data", f"{num_samples:,} captioned pictures" if num_samples else ""),
-        ("settings", f"predicts {noise.prediction}, weight {noise.weight}, batch {train.batch_size}, lr {train.lr:g}"),
+        ("settings", f"predicts {noise.prediction}, batch {train.batch_size}, lr {train.lr:g}"),
+        ("weight of errors", noise.weighting),
         (
             "noise error",
             ", ".join(f"{error:.2g} at sigma {float(level):.3g}" for level, error in errors.items() if error),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tintype.diffusion.exact import gaussian_denoiser
-from tintype.diffusion.loss import WEIGHTS, diffusion_loss, noise_error, per_level
+from tintype.diffusion.loss import WEIGHTS, diffusion_loss, loss_weight, noise_error, per_level
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.diffusion.parameterization import PREDICTIONS, denoised_from, network_target, scalings
 
@@ -37,6 +37,15 @@ def test_a_perfect_denoiser_reaches_the_known_optimum(name: str, level: float) -
     loss = diffusion_loss(gaussian_denoiser(MEAN, VARIANCE), x0, noise, sigma, weight)
     assert loss.shape == (8,)
     assert loss.mean().item() == pytest.approx(known_optimum(name, level), rel=0.015)
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_a_faded_weight_is_the_weight_at_little_noise_and_falls_as_one_over_sigma_at_much(name: str) -> None:
+    sigma = torch.tensor([0.02, 0.5, 10.0, 1e3, 2e3], dtype=torch.float64)
+    plain = WEIGHTS[name](sigma, 0.5)
+    assert torch.equal(loss_weight(name, sigma, 0.5), plain)
+    share = loss_weight(name, sigma, 0.5, 10.0) / plain
+    assert share.tolist() == pytest.approx([1.0, 0.99875, 0.70711, 0.0099995, 0.005], rel=1e-4)
 
 
 @pytest.mark.parametrize("level", LEVELS)

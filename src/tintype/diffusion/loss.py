@@ -38,6 +38,16 @@ def _edm(sigma: Tensor, sigma_data: float) -> Tensor:
 WEIGHTS: dict[str, Weight] = {"noise": _noise, "velocity": _velocity, "image": _image, "edm": _edm}
 
 
+def loss_weight(name: str, sigma: Tensor, sigma_data: float, fade: float = 0.0) -> Tensor:
+    """The weight `name` at noise levels sigma [B], falling as fade / sigma above the level `fade`; 0: falling nowhere.
+
+    Under so much noise most of the error is what nobody can know, and the gradient of that is only in the way. Faded,
+    levels count about alike, as where their weights are learned from their errors (Karras et al. 2024, 2312.02696).
+    """
+    weight = WEIGHTS[name](sigma, sigma_data)
+    return weight / (1 + (sigma / fade).square()).sqrt() if fade > 0 else weight
+
+
 def diffusion_loss(
     denoise: Denoise, x0: Tensor, noise: Tensor, sigma: Tensor, weight: Tensor, target: Tensor | None = None
 ) -> Tensor:

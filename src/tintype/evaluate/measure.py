@@ -262,5 +262,5 @@ def _plan(config: Config) -> str:
     return (
         f"{train.images:,} images in batches of {train.batch_size}, learning rate {train.lr:g}, predicts "
         f"{noise.prediction}, "
-        f"weight {noise.weight}, captions dropped {100 * train.caption_dropout:g} %, seed {train.seed}"
+        f"weight {noise.weighting}, captions dropped {100 * train.caption_dropout:g} %, seed {train.seed}"
     )

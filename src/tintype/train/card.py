@@ -54,7 +54,7 @@ and may repeat some of them.
 | weights | {num_weights:,} |
 | preset | {config.preset}: width {net.width}, depth {net.depth}, patch {net.patch} |
 | text | {config.text.encoder} |
-| prediction, weight | {config.noise.prediction}, {config.noise.weight} |
+| prediction, weight | {config.noise.prediction}, {config.noise.weighting} |
 {_distilled(distill)}| average of the weights | power function, width {ema_width:g} |
 | batch size, learning rate | {train.batch_size}, {train.lr:g} |
 | seed | {train.seed} |

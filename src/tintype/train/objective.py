@@ -15,7 +15,7 @@ from tintype.codec import PixelCodec
 from tintype.config import Config
 from tintype.data.order import flip_at
 from tintype.denoiser import Denoiser
-from tintype.diffusion.loss import WEIGHTS, diffusion_loss
+from tintype.diffusion.loss import diffusion_loss, loss_weight
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.nets.conditioning import Conditioning
 from tintype.train.target import CleanPicture, Target
@@ -86,7 +86,7 @@ class Objective(nn.Module):
         x0 = self.x0(pictures)
         noise = self.normal(Purpose.NOISE, part.positions, tuple(x0.shape[1:]))
         sigma = self.target.sigmas(part.positions.to(self._drawn_on)).to(self._device)
-        weight = WEIGHTS[config.weight](sigma, config.sigma_data)
+        weight = loss_weight(config.weight, sigma, config.sigma_data, config.weight_fade)
         with self.precision():
             target = self.target(x0, add_noise(x0, noise, sigma), sigma, part.states)
             cond: Conditioning = self.denoiser.condition(part.states)

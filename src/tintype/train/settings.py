@@ -98,7 +98,11 @@ def at_resolution(config: Config, resolution: int) -> Config:
     return replace(
         config,
         net=replace(config.net, resolution=resolution),
-        noise=replace(noise, log_sigma_mean=round(noise.log_sigma_mean + math.log(ratio), 4)),
+        noise=replace(
+            noise,
+            log_sigma_mean=round(noise.log_sigma_mean + math.log(ratio), 4),
+            weight_fade=round(noise.weight_fade * ratio, 4),
+        ),
         sample=replace(sample, grid_center=round(sample.grid_center * ratio, 4)),
     )
 
