@@ -59,6 +59,17 @@ def test_its_interval_saves_a_quarter_of_what_plain_guidance_asks(pipeline: Pipe
 
 def test_the_first_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    assert main(["generate", "a slice of pizza", "--model", "emoji"]) == 0
+    (made,) = tmp_path.glob("*.png")
+    with Image.open(made) as picture:
+        slice_ = np.asarray(picture.convert("RGB"), dtype=float)
+    red, green, blue = slice_[slice_.min(axis=2) < 160].mean(axis=0)  # of what is not the white ground
+    assert picture.size == (64, 64)
+    assert red > green + 30 > blue + 60
+
+
+def test_without_a_name_it_is_shapes_that_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(["generate", "a red circle left of a blue square"]) == 0
     (made,) = tmp_path.glob("*.png")
     with Image.open(made) as picture:
@@ -93,6 +104,14 @@ def test_emoji_have_the_skin_they_are_told_to(emoji: Pipeline, who: str) -> None
     pictures = emoji.generate([f"{who} {tone} skin tone" for tone in tones], seeds=[1, 2, 3])
     light, medium, dark = map(skin, pictures)
     assert light > medium > dark
+
+
+@pytest.mark.parametrize("wording", ["{}", "a picture of a {}", "a cute little sticker showing a {}"])
+def test_emoji_understand_a_thing_in_other_words(emoji: Pipeline, wording: str) -> None:
+    names = ["red apple", "blue heart", "Christmas tree"]
+    pictures = emoji.generate([wording.format(name) for name in names], seeds=[1, 2, 3])
+    colors = [np.median(np.asarray(picture, dtype=float)[20:44, 20:44].reshape(-1, 3), axis=0) for picture in pictures]
+    assert [int(color.argmax()) for color in colors] == [0, 2, 1]
 
 
 def test_emoji_have_the_colors_of_what_they_show(emoji: Pipeline) -> None:

@@ -56,6 +56,17 @@ def test_a_report_is_left_in_the_model_and_its_card_is_filled(
     assert (model / "README.md").read_text(encoding="utf-8").count(BEGIN) == 1
 
 
+def test_a_shipped_model_leaves_a_folder_of_its_name_alone(
+    model: Path, drawings: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model.rename("shapes")
+    before = {path.name: path.read_bytes() for path in Path("shapes").iterdir()}
+    assert main(["evaluate", "shapes", "--data", str(drawings), "--cache", str(cache), "--save", *QUICK]) == 0
+    assert {path.name: path.read_bytes() for path in Path("shapes").iterdir()} == before
+    assert Path("evaluation-shapes", "report.html").is_file()
+
+
 @pytest.mark.slow
 def test_two_models_make_one_report(
     model: Path, cautious: Path, drawings: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

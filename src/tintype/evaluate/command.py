@@ -114,7 +114,7 @@ def _tune(args: Namespace) -> int:
     ):
         choice = display.follow(tuning(pipeline, material, _settings(args), notes))
         own = pipeline.config.sample
-    said = save_settings(Path(args.models[0]), choice) if args.save else []
+    said = save_settings(_own_folder(args.models[0]), choice) if args.save else []
     if args.json:
         print("null" if choice is None else to_json(choice), end="\n" if choice is None else "")
         return 0
@@ -150,10 +150,17 @@ def _images_seen(place: Any) -> int:
         return models.read_config(place).train.images
 
 
+def _own_folder(model: str) -> Path | None:
+    """The folder that a model was given as. None for a name of the package: it wins over a folder that is called so."""
+    from tintype import models
+
+    return None if model in models.shipped() else Path(model)
+
+
 def _folder(given: list[str], names: list[str]) -> Path:
     """Where a report goes that no folder was named for: into a model's own folder, else beside the user."""
-    own = Path(given[0])
-    if len(given) == 1 and own.is_dir():
+    own = _own_folder(given[0])
+    if len(given) == 1 and own is not None and own.is_dir():
         return own / FOLDER
     return Path("-".join([FOLDER, *names]))
 
@@ -181,8 +188,9 @@ def _saved(model: str, result: Result, settings_too: bool) -> list[str]:
     """Fill the model card, and write the chosen settings if asked. Returns what there is to say about it."""
     from tintype.evaluate.keep import fill_card, save_settings
 
-    said = fill_card(Path(model), result)
-    return said + (save_settings(Path(model), result.choice) if settings_too else [])
+    folder = _own_folder(model)
+    said = fill_card(folder, result) if folder is not None else []
+    return said + (save_settings(folder, result.choice) if settings_too else [])
 
 
 class Display:

@@ -50,10 +50,15 @@ def with_evaluation(card: str, result: Result) -> str:
     return f"{card[:place].rstrip()}\n\n{block}\n{card[place:]}"
 
 
-def save_settings(folder: Path, choice: Choice | None) -> list[str]:
-    """Write the chosen guidance and steps into config.json of a finished model. Returns remarks for the user."""
+def save_settings(folder: Path | None, choice: Choice | None) -> list[str]:
+    """Write the chosen guidance and steps into config.json of a finished model. Returns remarks for the user.
+
+    folder: None for a model that came with the package, which is left as it is.
+    """
     if choice is None:
         return ["nothing to save: guidance and steps were not compared"]
+    if folder is None:
+        return ["nothing was saved: the model came with the package; copy its folder and give ./COPY"]
     if not (folder / models.WEIGHTS).is_file() or not (folder / models.CONFIG).is_file():
         return [f"nothing was saved: {folder} is not the folder of a finished model"]
     place = models.Model(folder.name, folder, None)
