@@ -57,9 +57,8 @@ def captions(one: Emoji, keywords: Sequence[str], uses: Mapping[str, int]) -> li
 
     keywords: of its subject; uses: how many subjects have each.
     """
-    keywords = sorted(
-        (word for word in keywords if WORD.fullmatch(word)), key=lambda word: uses[word]
-    )  # the rarest say most
+    words = [word for word in keywords if WORD.fullmatch(word)]
+    keywords = sorted(words, key=lambda word: uses[word])  # the rarest say most
     noun = with_article(told(one, one.subject))
     said = [one.caption, *(kind.format(noun) for kind in KINDS)]
     said += [f"{with_article(word)} of {told(one, one.subject)}" for word in keywords[:WITH_KEYWORD]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tintype.train import choose, machine, plan, prepare
 from tintype.train.choose import batch_within
 from tintype.train.plan import Speed
 from tintype.train.request import TrainRequest
+from tintype.train.settings import at_resolution
 from tintype.train.trainer import Trainer
 
 TRAIN = TrainConfig(batch_size=32, save_minutes=5.0, sample_minutes=5.0)
@@ -158,3 +160,11 @@ def test_a_model_that_is_to_be_shared_out_is_not_tried_whole(monkeypatch: pytest
     request = TrainRequest(data="d", out=tmp_path, shard=True)
     assert prepare._uses_bf16(request, nano(8), torch.device("cpu"))
     assert not prepare._uses_bf16(replace(request, shard=False), nano(8), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("side", [16, 64, 128])
+def test_noise_levels_and_where_weights_fade_move_with_the_resolution(side: int) -> None:
+    for made in (nano(side).noise, at_resolution(nano(32), side).noise):
+        assert made.log_sigma_mean == pytest.approx(nano(32).noise.log_sigma_mean + math.log(side / 32), abs=1e-3)
+        assert made.weight_fade == pytest.approx(nano(32).noise.weight_fade * side / 32)
+        assert made.log_sigma_std == nano(32).noise.log_sigma_std
