@@ -104,7 +104,7 @@ def about_model(what: str) -> list[str]:
         *(standing(model.run, train.images) if model.run is not None else []),
         ("data", f"{num_samples:,} captioned pictures" if num_samples else ""),
         ("settings", f"predicts {noise.prediction}, batch {train.batch_size}, lr {train.lr:g}"),
-        ("weight of errors", noise.weighting),
+        ("loss", f"weight {noise.weighting}"),
         (
             "noise error",
             ", ".join(f"{error:.2g} at sigma {float(level):.3g}" for level, error in errors.items() if error),
