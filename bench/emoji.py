@@ -12,8 +12,9 @@ A made picture is compared with true ones, pixel by pixel over white (root mean 
     all           if, of all pictures there are, its own is nearest.
 
 Beside variants that were held out stand as many that were trained on, and as many pictures without a tone, of things
-most of them. `--wording` puts each caption into other words: what is understood beyond the captions of training. What
-would be right by chance is printed too. Intervals are Wilson's, 95 %.
+most of them; training holds out about one in forty of these to measure itself. `--wording` puts each caption into other
+words: what is understood beyond the captions of training. What would be right by chance is printed too. Intervals are
+Wilson's, 95 %.
 """
 
 from __future__ import annotations
