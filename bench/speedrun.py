@@ -10,8 +10,8 @@ judges it, which does not count.
 `--recipe tintype,diffusers,diffusers@1e-3,smalldiffusion` also runs those of other libraries, at their own learning
 rate or another: `bench/peer_training.py`, same pictures, same threads, same judge, one after the other for each seed.
 If Tintype's is named before them, each gets as long as that really took, or `--peer-times` as long. Theirs are judged
-with `--peer-steps` and each of `--peer-guidance`, and the best counts. Nothing else should use the machine; how fast it
-is, as `tintype doctor` finds it, is printed first, since processors differ by several times.
+on `--peer-num` captions with `--peer-steps` and each of `--peer-guidance`, and the best counts. Nothing else should use
+the machine; how fast it is, as `tintype doctor` finds it, is printed first, since processors differ by several times.
 """
 
 from __future__ import annotations
@@ -92,12 +92,12 @@ def judging(recipe: Recipe, data: Path, out: Path, options: argparse.Namespace) 
     """The command that judges, and prints JSON."""
     if recipe.name == "tintype":
         command = [str(BENCH / "shapes_accuracy.py"), "--model", str(out)]
-        steps, guidance = options.steps, str(options.guidance)
+        steps, guidance, num = options.steps, str(options.guidance), options.num
     else:
         command = [str(BENCH / "peer_training.py"), "judge", str(out)]
-        steps, guidance = options.peer_steps, options.peer_guidance
+        steps, guidance, num = options.peer_steps, options.peer_guidance, options.peer_num or options.num
     how = ["--steps", str(steps), "--guidance", guidance]
-    return [*command, "--seen", str(data), "--num", str(options.num), *how, "--json"]
+    return [*command, "--seen", str(data), "--num", str(num), *how, "--json"]
 
 
 def environment_of(threads: int) -> dict[str, str]:
@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=200, help="captions in each of the two sets")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--peer-num", type=int, help="captions of other libraries, by default as many as --num")
     parser.add_argument("--peer-steps", type=int, default=20, help="steps of other libraries' samplers")
     parser.add_argument("--peer-guidance", default="3,7.5", help="scales of which the best counts, for other libraries")
     parser.add_argument("--peer-times", type=float, default=1.0, help="how many times as long other libraries train")
