@@ -78,6 +78,15 @@ def test_a_row_of_the_board_has_mean_least_and_most(speedrun):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "peer_num", "num"), [("tintype", 60, "200"), ("diffusers", 60, "60"), ("diffusers", None, "200")]
+)
+def test_other_libraries_may_be_asked_for_fewer_pictures(speedrun, name, peer_num, num):
+    options = argparse.Namespace(num=200, peer_num=peer_num, steps=12, guidance=2, peer_steps=20, peer_guidance="2,7.5")
+    command = speedrun.judging(speedrun.Recipe(name), Path("data"), Path("out"), options)
+    assert command[command.index("--num") + 1] == num
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its schedulers, of numpy
 def test_diffusers_takes_steps_and_draws_what_a_perfect_network_sees(recipes, monkeypatch):
