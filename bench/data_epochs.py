@@ -25,9 +25,9 @@ from tintype.data.pairs import Pair
 from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
-from tintype.denoiser import Denoiser
-from tintype.nets.text import make_encoder
-from tintype.nets.tokens import learn_tokenizer
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.text import make_encoder
+from tintype.model.nets.tokens import learn_tokenizer
 from tintype.train.samples import Reader
 from tintype.train.trainer import Trainer
 

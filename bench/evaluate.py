@@ -23,13 +23,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tintype import models
 from tintype.config import nano
 from tintype.data.packing import packing
 from tintype.data.parallel import finished
 from tintype.data.pictures import framing
 from tintype.data.sources import find_pairs
-from tintype.denoiser import Denoiser
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.noise import Purpose, normal, permutation
 from tintype.evaluate.features import scattering
@@ -38,7 +36,9 @@ from tintype.evaluate.material import open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
 from tintype.evaluate.results import Result, Settings, to_json
-from tintype.nets.tokens import learn_tokenizer
+from tintype.model import store
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.tokens import learn_tokenizer
 from tintype.pipeline import Pipeline
 from tintype.train.machine import bf16_is_faster
 from tintype.train.memory import Memory
@@ -90,7 +90,7 @@ def _products(blocks: Callable[[], Iterator[Tensor]], x0: Tensor, noise: Tensor,
 
 
 def _evaluated(options: argparse.Namespace, settings: Settings) -> Result:
-    place, pipeline = models.find(options.model), Pipeline.load(options.model, options.device)
+    place, pipeline = store.find(options.model), Pipeline.load(options.model, options.device)
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(options.cache or scratch)
         work = open_material(place, pipeline.config, pipeline.denoiser.encoder, options.data, cache)

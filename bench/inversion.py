@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from tintype.data.shapes import captions
-from tintype.denoiser import Denoiser
 from tintype.diffusion.samplers import finish
+from tintype.model.denoiser import Denoiser
 from tintype.pipeline import Pipeline
 
 

@@ -19,10 +19,10 @@ from unittest.mock import MagicMock
 import torch
 from torch import Tensor, nn
 
-from tintype.codec import PixelCodec
 from tintype.config import NetConfig, TextConfig
-from tintype.nets.conditioning import Conditioning
-from tintype.nets.text import TextTower
+from tintype.model.codec import PixelCodec
+from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.text import TextTower
 
 EMPTY = -1  # in the place of a token number where a caption has ended
 CAPTION_DROPOUT = 0.1  # share of captions hidden in training, so that there is something to guide away from

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from train_speed import MadeUp
 
 from tintype.config import PRESETS
-from tintype.denoiser import Denoiser
+from tintype.model.denoiser import Denoiser
 from tintype.train.trainer import Trainer
 
 BATCH = 2

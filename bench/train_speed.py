@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.config import PRESETS, Config
 from tintype.data.order import Order
-from tintype.denoiser import Denoiser
+from tintype.model.denoiser import Denoiser
 from tintype.train.machine import keep_memory
 from tintype.train.trainer import Trainer
 

@@ -32,10 +32,10 @@ import torch
 from rich.console import Console
 from train_speed import MadeUp
 
-from tintype import checkpoint
 from tintype.config import PRESETS
 from tintype.data.shapes import write_shapes
-from tintype.denoiser import Denoiser
+from tintype.model import checkpoint
+from tintype.model.denoiser import Denoiser
 from tintype.train.distributed import joined, quiet
 from tintype.train.ema import PowerEma
 from tintype.train.folder import LOG

@@ -10,13 +10,13 @@ import torch
 from peers import SIGMA_MAX, SIGMA_MIN, Peer
 from torch import Tensor
 
-from tintype.checkpoint import read_tensors, write_tensors
 from tintype.config import SampleConfig
 from tintype.data.shapes import captions
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import SAMPLERS, num_evaluations, sample
 from tintype.diffusion.sigmas import GRIDS, log_snr_sigmas
+from tintype.model.checkpoint import read_tensors, write_tensors
 from tintype.pipeline import Pipeline
 
 OWN = SampleConfig()

@@ -22,8 +22,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from tintype import checkpoint, models
 from tintype.config import Config
+from tintype.model import checkpoint, store
 from tintype.serve.catalog import CAPTIONS
 
 ROWS = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
@@ -106,29 +106,27 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a sentence for the card: where the pictures are from")
     options = parser.parse_args()
 
-    found = models.find(options.run)
-    config: Config = models.read_config(found)
-    folder = Path(models.__file__).parent / options.name
+    found = store.find(options.run)
+    config: Config = store.read_config(found)
+    folder = Path(store.__file__).parent / "shipped" / options.name
     # A grid that was fitted to the shipped model stays its own.
-    own = (
-        Config.from_json((folder / models.CONFIG).read_text("utf-8")) if (folder / models.CONFIG).is_file() else config
-    )
+    own = Config.from_json((folder / store.CONFIG).read_text("utf-8")) if (folder / store.CONFIG).is_file() else config
     config = replace(config, sample=replace(own.sample, steps=options.steps, guidance=options.guidance))
     scores = json.loads(options.scores.read_text(encoding="utf-8"))
     section = accuracy(scores["shares"], options.steps, options.guidance) if "shares" in scores else None
     card = card_of(options, section or composing(scores, options.steps, options.guidance))
 
     folder.mkdir(exist_ok=True)
-    weights = {name: weight.half() for name, weight in models.read_weights(found).items()}
-    checkpoint.write_tensors(folder / models.WEIGHTS, weights)
-    checkpoint.write_text(folder / models.CONFIG, config.to_json())
+    weights = {name: weight.half() for name, weight in store.read_weights(found).items()}
+    checkpoint.write_tensors(folder / store.WEIGHTS, weights)
+    checkpoint.write_text(folder / store.CONFIG, config.to_json())
     checkpoint.write_text(folder / "README.md", card)
     if options.captions is not None:
         (folder / CAPTIONS).parent.mkdir(exist_ok=True)
         checkpoint.write_text(folder / CAPTIONS, options.captions.read_text(encoding="utf-8"))
-    tokenizer = models.read_tokenizer(found)
+    tokenizer = store.read_tokenizer(found)
     if tokenizer is not None:
-        checkpoint.write_text(folder / models.TOKENIZER, tokenizer)
+        checkpoint.write_text(folder / store.TOKENIZER, tokenizer)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 

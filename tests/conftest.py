@@ -21,8 +21,8 @@ from hypothesis import settings
 from safetensors.torch import save_file
 
 from tintype.config import Config, NetConfig, SampleConfig, TextConfig
-from tintype.denoiser import Denoiser
-from tintype.nets.tokens import learn_tokenizer
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.tokens import learn_tokenizer
 
 # A shell starts background jobs with SIGINT ignored; tintype would rightly go on ignoring it, here and in processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.errors import CheckpointError, TrainingError
+from tintype.model import checkpoint
 
 
 def parts(value: float = 1.0) -> dict[str, dict[str, Tensor]]:

@@ -1,6 +1,6 @@
 import torch
 
-from tintype.codec import PixelCodec
+from tintype.model.codec import PixelCodec
 
 
 def test_every_pixel_value_survives_the_round_trip() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tintype.config import Config, NetConfig, NoiseConfig, TextConfig
-from tintype.denoiser import Denoiser
 from tintype.diffusion.loss import WEIGHTS, diffusion_loss
-from tintype.nets.tokens import learn_tokenizer
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.tokens import learn_tokenizer
 
 CAPTIONS = ["a red circle", "a blue square left of a star", ""]
 TOKENIZER, VOCABULARY = learn_tokenizer(CAPTIONS, 300)

@@ -17,13 +17,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.samplers import SAMPLERS, finish, sample
 from tintype.diffusion.sigmas import karras_sigmas, log_snr_sigmas
 from tintype.errors import CheckpointError, ConfigError, TintypeError
-from tintype.nets.conditioning import Conditioning
-from tintype.nets.dit import TextKeys
+from tintype.model import checkpoint
+from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.dit import TextKeys
 from tintype.pipeline import Pipeline
 
 CAPTIONS = ["a red circle", "a blue square left of a green star", "a red circle", "ein Haus am See"]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tintype import models
 from tintype.cli import main
 from tintype.data.shapes import Scene, Thing
 from tintype.data.shapes_check import check_picture
+from tintype.model import store
 from tintype.pipeline import Pipeline
 from tintype.starting import sigmas_of
 
@@ -82,7 +82,7 @@ def test_without_a_name_it_is_shapes_that_draws(tmp_path: Path, monkeypatch: pyt
     [("shapes", 10, ("## Caption accuracy", "held out")), ("emoji", 30, ("## Composing", "held out", "Apache"))],
 )
 def test_it_is_small_and_its_card_says_how_good_it_is(name: str, megabytes: int, said: tuple[str, ...]) -> None:
-    folder = models.shipped()[name]
+    folder = store.shipped()[name]
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= megabytes * 1_000_000
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert [part for part in said if part not in card] == []

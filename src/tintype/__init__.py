@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tintype.config import Config
-    from tintype.denoiser import Denoiser
     from tintype.diffusion.samplers import Step
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
-    from tintype.nets.conditioning import Conditioning
+    from tintype.model.denoiser import Denoiser
+    from tintype.model.nets.conditioning import Conditioning
     from tintype.pipeline import Pipeline
     from tintype.receipt import Receipt
     from tintype.train.trainer import Trainer
@@ -37,11 +37,11 @@ __all__ = [
 # Read on first use, so that `import tintype` and `tintype --help` do not wait for torch.
 _HOMES = {
     "CheckpointError": "tintype.errors",
-    "Conditioning": "tintype.nets.conditioning",
+    "Conditioning": "tintype.model.nets.conditioning",
     "Config": "tintype.config",
     "ConfigError": "tintype.errors",
     "DataError": "tintype.errors",
-    "Denoiser": "tintype.denoiser",
+    "Denoiser": "tintype.model.denoiser",
     "MissingExtraError": "tintype.errors",
     "Pipeline": "tintype.pipeline",
     "Receipt": "tintype.receipt",

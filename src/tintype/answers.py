@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from tintype.denoiser import Denoiser
 from tintype.diffusion.guidance import guide, guide_pair
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import per_sample
-from tintype.nets.dit import TextKeys, join
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.dit import TextKeys, join
 from tintype.request import Request
 
 Texts = Mapping[str, TextKeys]  # every text of a request, read

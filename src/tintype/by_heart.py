@@ -8,12 +8,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from tintype.codec import PixelCodec
 from tintype.config import NoiseConfig
 from tintype.data.pack import Pack
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.loss import loss_weight
 from tintype.diffusion.noise import Purpose, normal
+from tintype.model.codec import PixelCodec
 from tintype.statistics import Estimate, bootstrap
 
 BLOCK_VALUES = 2**22  # numbers in a block of pictures: bounds memory

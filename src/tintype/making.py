@@ -11,10 +11,11 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from tintype import models, options
+from tintype import options
 from tintype.data.pictures import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
+from tintype.model import store
 from tintype.pipeline import Pipeline
 from tintype.preview import Preview
 from tintype.receipt import Receipt, read, to_png
@@ -204,7 +205,7 @@ def _model_of(receipt: Receipt, model: str | None, guide: str | None, device: st
     for given, name, what in ((model, receipt.model, "model"), (guide, receipt.guide, "guide")):
         if given is None and name:
             try:
-                models.find(name)
+                store.find(name)
             except CheckpointError:
                 raise CheckpointError(
                     f"the {what} of this picture, {name!r}, is not here: give --{what} FOLDER"

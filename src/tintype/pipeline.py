@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype import models
 from tintype.answers import Texts, answering, in_one_call, one_after_another, one_by_one, repaint, texts_of
 from tintype.checks import side
-from tintype.codec import PixelCodec, pictures_of, pixels_of
 from tintype.config import Config
-from tintype.denoiser import Denoiser
 from tintype.diffusion.noise import step_noise
 from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, finish, num_evaluations, steps_of
 from tintype.diffusion.sigmas import GRIDS
 from tintype.errors import CheckpointError, ConfigError, TintypeError
-from tintype.nets.conditioning import Conditioning
+from tintype.model import store
+from tintype.model.codec import PixelCodec, pictures_of, pixels_of
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.conditioning import Conditioning
 from tintype.receipt import Receipt, clean, receipts_of
 from tintype.request import Options, Request, make_request
 from tintype.starting import Again, noise_of, sigmas_of, start_of, steps_again
@@ -81,15 +81,15 @@ class Pipeline:
 
         `device` None chooses a GPU if there is one. No code is run: safetensors and JSON only. Raises CheckpointError.
         """
-        found = models.find(model)
-        denoiser = Denoiser(models.read_config(found), models.read_tokenizer(found))
+        found = store.find(model)
+        denoiser = Denoiser(store.read_config(found), store.read_tokenizer(found))
         try:
-            denoiser.load_state_dict(models.read_weights(found))
+            denoiser.load_state_dict(store.read_weights(found))
         except RuntimeError:
             raise CheckpointError(f"{found.folder}: the weights do not fit config.json; copy the model again") from None
         denoiser.eval().requires_grad_(False)
         weak = None if guide is None else cls.load(guide, device)
-        return cls(denoiser, _device(device), found.name, models.weights_hash(found), weak)
+        return cls(denoiser, _device(device), found.name, store.weights_hash(found), weak)
 
     def generate(self, captions: str | Sequence[str], **options: Unpack[Options]) -> list[Image.Image]:
         """Make one picture per caption; None means the model's own setting.

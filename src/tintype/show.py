@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from tintype.config import Config
-    from tintype.models import Model
+    from tintype.model.store import Model
 
 
 def info(what: str) -> list[str]:
@@ -40,11 +40,11 @@ def info(what: str) -> list[str]:
 
 def about_start(run: Path) -> list[str]:
     """How far a run is that has not saved a checkpoint yet. Raises CheckpointError."""
-    from tintype import models
+    from tintype.model import store
     from tintype.train.log import read_log
     from tintype.train.standing import standing
 
-    images = models.read_config(models.Model(run.name, run, run)).train.images
+    images = store.read_config(store.Model(run.name, run, run)).train.images
     seen = max([0, *(row["images_seen"] for row in read_log(run / "log.jsonl"))])
     started = f"{run}: a run without a whole checkpoint yet; {seen:,} of {images:,} images seen"
     return [started, *_aligned(standing(run, images))]
@@ -83,21 +83,21 @@ def _mixed_in(receipt: Receipt) -> str:
 
 def about_model(what: str) -> list[str]:
     """Size, text, data and progress of a model. Raises CheckpointError."""
-    from tintype import models
+    from tintype.model import store
     from tintype.train.log import read_log
     from tintype.train.standing import standing
 
-    model = models.find(what)
-    config = models.read_config(model)
+    model = store.find(what)
+    config = store.read_config(model)
     net, train, noise, sample = config.net, config.train, config.noise, config.sample
     place = model.run or model.folder
     rows = read_log(place / "log.jsonl")
     errors: dict[str, float | None] = next((row["noise_error"] for row in reversed(rows) if row.get("noise_error")), {})
     num_samples = _entry(place / "data.json", "num_samples")
-    size = (model.folder / models.WEIGHTS).stat().st_size
+    size = (model.folder / store.WEIGHTS).stat().st_size
     lines = [
         ("pictures", f"{net.resolution}x{net.resolution}"),
-        ("weights", f"{_num_weights(model.folder / models.WEIGHTS):,} ({size / 2**20:.1f} MiB)"),
+        ("weights", f"{_num_weights(model.folder / store.WEIGHTS):,} ({size / 2**20:.1f} MiB)"),
         ("preset", f"{config.preset}: width {net.width}, depth {net.depth}, patch {net.patch}"),
         ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
         ("training", _progress(model, train.images, [row["images_seen"] for row in rows])),
@@ -112,7 +112,7 @@ def about_model(what: str) -> list[str]:
         ("distilled", _distilled(config)),
         ("sampling", f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}"),
         ("folder", str(model.folder)),
-        ("sha256", models.weights_hash(model)),
+        ("sha256", store.weights_hash(model)),
     ]
     return [f"{model.name}: a text-to-image model", *_aligned(lines)]
 
@@ -145,7 +145,7 @@ def doctor() -> Iterator[str]:
     """What Tintype finds on this machine, then verdicts. Measures for about two seconds."""
     import torch
 
-    from tintype import models
+    from tintype.model import store
     from tintype.train.machine import bf16_is_faster
 
     yield f"tintype {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -171,7 +171,7 @@ def doctor() -> Iterator[str]:
         ("rich", "progress bars"),
     ):
         yield f"package {package}: {_version(package)} ({purpose})"
-    shipped = models.shipped()
+    shipped = store.shipped()
     for name, folder in shipped.items():
         yield f"model {name}: {folder}"
     yield from _verdicts(devices[-1], cpus, threads, bool(shipped), bf16_is_faster(devices[-1]))

@@ -8,13 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tintype.diffusion.noise import Purpose, add_noise, normal
-from tintype.diffusion.parameterization import (
-    PREDICTIONS,
-    denoised_from,
-    network_target,
-    predicted_noise,
-    scalings,
-)
+from tintype.diffusion.parameterization import PREDICTIONS, denoised_from, network_target, predicted_noise, scalings
 
 SD = 0.5
 

@@ -8,9 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tintype.diffusion.sigmas import (
-    GRIDS as GRIDS_BY_NAME,
-)
+from tintype.diffusion.sigmas import GRIDS as GRIDS_BY_NAME
 from tintype.diffusion.sigmas import (
     alpha_bar,
     flow_sigmas,

@@ -13,7 +13,7 @@ from tintype.data.shapes import write_shapes
 from tintype.evaluate.material import Material, open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.results import Result, Settings, Shown
-from tintype.models import find
+from tintype.model.store import find
 from tintype.pipeline import Pipeline
 
 SMALL = Settings(num=24, samples=64, asked=8)

@@ -24,7 +24,7 @@ from tintype.evaluate.measure import evaluating
 from tintype.evaluate.results import Result, Shown, to_json
 from tintype.evaluate.verdict import verdict
 from tintype.evaluate.work import Progress
-from tintype.models import find
+from tintype.model.store import find
 from tintype.pipeline import Pipeline
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from tintype.config import NetConfig
 from tintype.errors import ConfigError
-from tintype.nets.conditioning import Conditioning
-from tintype.nets.dit import DiffusionTransformer
+from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.dit import DiffusionTransformer
 
 TINY = NetConfig(resolution=8, patch=4, width=32, depth=2, heads=2, stem_width=16, stem_depth=1, text_depth=1)
 TINY_LEVELS = NetConfig(

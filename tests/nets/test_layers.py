@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.nets.layers import Attention, ConvBlock, attend, rms_norm, rotary_turns, rotate, sinusoids
+from tintype.model.nets.layers import Attention, ConvBlock, attend, rms_norm, rotary_turns, rotate, sinusoids
 
 
 def test_rms_norm_is_the_reference_and_has_its_gradient() -> None:

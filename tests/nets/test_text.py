@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError
-from tintype.nets.conditioning import pad_states
-from tintype.nets.text import FrozenEncoder, LearnedVocabulary, TextTower, make_encoder
-from tintype.nets.tokens import learn_tokenizer, token_lengths
+from tintype.model.nets.conditioning import pad_states
+from tintype.model.nets.text import FrozenEncoder, LearnedVocabulary, TextTower, make_encoder
+from tintype.model.nets.tokens import learn_tokenizer, token_lengths
 
 CAPTIONS = ["a red circle", "a blue square", "three green stars", "ein grüner Stern", "赤い丸", "красный круг"] * 3
 NET = NetConfig(width=32, heads=2, text_depth=1)

@@ -15,10 +15,10 @@ import torch
 import uvicorn
 from torch import Tensor
 
-from tintype import models
-from tintype.denoiser import Denoiser
 from tintype.diffusion.parameterization import Denoise
-from tintype.nets.conditioning import Conditioning
+from tintype.model import store
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.conditioning import Conditioning
 from tintype.pipeline import Pipeline
 from tintype.serve.app import create_app
 from tintype.serve.catalog import Catalog
@@ -69,11 +69,11 @@ class Held(Denoiser):
 
 
 def held_pipeline(folder: Path) -> tuple[Pipeline, Held]:
-    found = models.find(folder)
-    held = Held(models.read_config(found), models.read_tokenizer(found))
-    held.load_state_dict(models.read_weights(found))
+    found = store.find(folder)
+    held = Held(store.read_config(found), store.read_tokenizer(found))
+    held.load_state_dict(store.read_weights(found))
     held.eval().requires_grad_(False)
-    return Pipeline(held, "cpu", found.name, models.weights_hash(found)), held
+    return Pipeline(held, "cpu", found.name, store.weights_hash(found)), held
 
 
 Ready = tuple[Pipeline, Held]

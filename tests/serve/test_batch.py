@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tintype.diffusion.samplers import Query
-from tintype.nets.conditioning import Conditioning
+from tintype.model.nets.conditioning import Conditioning
 from tintype.pipeline import Pipeline
 from tintype.serve.batch import Batch, Exchange, Question, _split, join
 

@@ -14,9 +14,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tests.serve.conftest import live
 
-from tintype import checkpoint
 from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
+from tintype.model import checkpoint
 from tintype.pipeline import Pipeline
 from tintype.serve.catalog import Catalog
 from tintype.train.card import model_card

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig, TrainConfig
 from tintype.data.order import Order
-from tintype.denoiser import Denoiser
+from tintype.model.denoiser import Denoiser
 from tintype.train import prepare
 from tintype.train.distributed import World
 from tintype.train.trainer import Trainer

@@ -16,13 +16,14 @@ from rich.console import Console
 from tests.train.conftest import DrawnSamples
 from torch import Tensor
 
-from tintype import checkpoint, show
+from tintype import show
 from tintype.cli import main
 from tintype.config import Config, DistillConfig, SampleConfig
-from tintype.denoiser import Denoiser
 from tintype.diffusion.guidance import guide
 from tintype.errors import CheckpointError, ConfigError
-from tintype.models import find, read_config, weights_hash
+from tintype.model import checkpoint
+from tintype.model.denoiser import Denoiser
+from tintype.model.store import find, read_config, weights_hash
 from tintype.pipeline import Pipeline
 from tintype.train.card import model_card
 from tintype.train.held_out import Seen

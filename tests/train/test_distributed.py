@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from tintype import checkpoint
 from tintype.errors import ConfigError
+from tintype.model import checkpoint
 from tintype.train.distributed import World, joined
 from tintype.train.log import read_log
 
@@ -30,7 +30,7 @@ sys.path.insert(0, {tests!r})
 import torch
 from dataclasses import replace
 from conftest import TINY, DrawnSamples
-from tintype.denoiser import Denoiser
+from tintype.model.denoiser import Denoiser
 from tintype.train.distributed import joined
 from tintype.train.trainer import Trainer
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tintype import checkpoint
+from tintype.model import checkpoint
 
 SCRIPT = """
 import sys

@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.cli import main
 from tintype.config import PRESETS
 from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import TrainingError
+from tintype.model import checkpoint
 from tintype.train import objective
 from tintype.train.log import read_log
 from tintype.train.run import TrainRequest, train

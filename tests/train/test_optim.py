@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tintype.config import Config, NetConfig, TextConfig, TrainConfig
-from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
+from tintype.model.denoiser import Denoiser
 from tintype.train.muon import Muon
 from tintype.train.optim import Optimizers, load_optimizer_state, lr_at, make_optimizers, optimizer_state
 

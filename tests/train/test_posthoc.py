@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from tintype import checkpoint
 from tintype.cli import main
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
+from tintype.model import checkpoint
 from tintype.train.ema import PowerEma, gamma_of
 from tintype.train.posthoc import Profile, averaged, overlap, shares
 

@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.config import Config
 from tintype.errors import ConfigError
+from tintype.model import checkpoint
 from tintype.pipeline import Pipeline
 from tintype.train.objective import Part, micro_batches
 from tintype.train.run import TrainRequest, train

@@ -20,11 +20,11 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from tintype import checkpoint
-from tintype.checkpoint import read_tensors
 from tintype.config import PRESETS, Config
 from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
+from tintype.model import checkpoint
+from tintype.model.checkpoint import read_tensors
 from tintype.pipeline import Pipeline
 from tintype.train import look as look_module
 from tintype.train import objective as objective_module

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from tintype import checkpoint
 from tintype.config import Config
 from tintype.data import building
 from tintype.errors import CheckpointError, ConfigError, DataError
+from tintype.model import checkpoint
 from tintype.train.interrupt import Interruption
 from tintype.train.request import DataRequest
 from tintype.train.run import Terminated, TrainRequest, train

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError, NotFiniteError
+from tintype.model import checkpoint
 from tintype.train.saving import Saver, worth_keeping
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tintype import checkpoint
 from tintype.errors import CheckpointError
+from tintype.model import checkpoint
 from tintype.pipeline import Pipeline
 from tintype.train.posthoc import averaged
 from tintype.train.saving import read_parts
@@ -28,8 +28,8 @@ import torch, torch.distributed.fsdp, torch.distributed.checkpoint
 from dataclasses import replace
 from pathlib import Path
 from conftest import TINY, DrawnSamples
-from tintype import checkpoint
-from tintype.denoiser import Denoiser
+from tintype.model import checkpoint
+from tintype.model.denoiser import Denoiser
 from tintype.errors import CheckpointError, NotFiniteError
 from tintype.train.distributed import joined, own_part, whole
 from tintype.train.folder import load_state

@@ -22,8 +22,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the model folder and print its path."""
-    from tintype import checkpoint
     from tintype.errors import CheckpointError
+    from tintype.model import checkpoint
     from tintype.train.folder import TOKENIZER
     from tintype.train.posthoc import SLACK, averaged
 

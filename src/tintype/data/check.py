@@ -18,7 +18,7 @@ from tintype.data.report import Report
 from tintype.data.rows import RowFile, parts_of
 from tintype.data.sources import find_pairs
 from tintype.data.survey import Tokens, survey
-from tintype.nets.tokens import token_lengths
+from tintype.model.nets.tokens import token_lengths
 
 TOGETHER = 1_000  # captions that are measured at once
 RESOLUTION = 32  # pixels; the training size that the pictures are checked for

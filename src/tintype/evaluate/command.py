@@ -18,7 +18,7 @@ from tintype import options
 if TYPE_CHECKING:
     from tintype.evaluate.material import Material
     from tintype.evaluate.results import Result, Settings, Shown
-    from tintype.models import Model
+    from tintype.model.store import Model
     from tintype.pipeline import Pipeline
 
 T = TypeVar("T")
@@ -28,16 +28,16 @@ SPOKEN_SECONDS = 20.0  # between lines that say how far it is, where there is no
 
 def run(args: Namespace) -> int:
     """Evaluate one model or two, write the report and print the verdict. Returns the exit code."""
-    from tintype import models
     from tintype.errors import ConfigError
     from tintype.evaluate.compare import difference
     from tintype.evaluate.results import to_json
     from tintype.evaluate.verdict import verdict
+    from tintype.model import store
 
     if len(args.models) > 2:
         raise ConfigError("evaluate compares two models at most")
     for model in args.models:
-        models.find(model)  # the second is not found missing after the first was measured
+        store.find(model)  # the second is not found missing after the first was measured
     if args.tune:
         return _tune(args)
     with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:  # a second model finds the pictures decoded
@@ -85,11 +85,11 @@ def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[Result, Show
 @contextmanager
 def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model, Pipeline, Material, Display]]:
     """A model and its pictures, as long as the `with` block lasts, and a display that tells how far work is."""
-    from tintype import models
     from tintype.evaluate.material import open_material
+    from tintype.model import store
     from tintype.pipeline import Pipeline
 
-    place = models.find(model)
+    place = store.find(model)
     pipeline = Pipeline.load(model, args.device)
     with Display() as display:
         cache = args.cache or _cache() or scratch
@@ -142,19 +142,19 @@ def _cache() -> Path | None:
 
 def _images_seen(place: Any) -> int:
     """How many images the model has been shown, as far as it is on record."""
-    from tintype import models
+    from tintype.model import store
 
     try:
         return int(json.loads((place.folder / "state.json").read_text(encoding="utf-8"))["images_seen"])
     except (OSError, ValueError, KeyError, TypeError):
-        return models.read_config(place).train.images
+        return store.read_config(place).train.images
 
 
 def _own_folder(model: str) -> Path | None:
     """The folder that a model was given as. None for a name of the package: it wins over a folder that is called so."""
-    from tintype import models
+    from tintype.model import store
 
-    return None if model in models.shipped() else Path(model)
+    return None if model in store.shipped() else Path(model)
 
 
 def _folder(given: list[str], names: list[str]) -> Path:

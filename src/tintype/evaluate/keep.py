@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tintype import models
-from tintype.checkpoint import write_text
 from tintype.errors import TintypeError
 from tintype.evaluate.choosing import with_chosen
 from tintype.evaluate.results import Choice, Result
 from tintype.evaluate.verdict import verdict
+from tintype.model import store
+from tintype.model.checkpoint import write_text
 
 CARD = "README.md"
 BEGIN, END = "<!-- evaluation -->", "<!-- /evaluation -->"
@@ -22,7 +22,7 @@ def fill_card(folder: Path, result: Result) -> list[str]:
     Cards of models that came with the package, and of runs that still train, are left alone.
     """
     card = folder / CARD
-    if not folder.is_dir() or not card.is_file() or not (folder / models.WEIGHTS).is_file():
+    if not folder.is_dir() or not card.is_file() or not (folder / store.WEIGHTS).is_file():
         return []
     try:
         text = card.read_text(encoding="utf-8")
@@ -59,10 +59,10 @@ def save_settings(folder: Path | None, choice: Choice | None) -> list[str]:
         return ["nothing to save: guidance and steps were not compared"]
     if folder is None:
         return ["nothing was saved: the model came with the package; copy its folder and give ./COPY"]
-    if not (folder / models.WEIGHTS).is_file() or not (folder / models.CONFIG).is_file():
+    if not (folder / store.WEIGHTS).is_file() or not (folder / store.CONFIG).is_file():
         return [f"nothing was saved: {folder} is not the folder of a finished model"]
-    place = models.Model(folder.name, folder, None)
-    config = models.read_config(place)
+    place = store.Model(folder.name, folder, None)
+    config = store.read_config(place)
     chosen = choice.chosen
-    write_text(folder / models.CONFIG, replace(config, sample=with_chosen(config.sample, chosen)).to_json())
-    return [f"{folder / models.CONFIG} now says {chosen.steps} steps and guidance {chosen.guidance:g}"]
+    write_text(folder / store.CONFIG, replace(config, sample=with_chosen(config.sample, chosen)).to_json())
+    return [f"{folder / store.CONFIG} now says {chosen.steps} steps and guidance {chosen.guidance:g}"]

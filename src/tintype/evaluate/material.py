@@ -24,7 +24,7 @@ from tintype.data.sources import find_pairs, name_of
 from tintype.data.stamps import stamp_of
 from tintype.diffusion.noise import Purpose, permutation
 from tintype.errors import ConfigError, DataError
-from tintype.models import Model
+from tintype.model.store import Model
 
 DATA, PACKS = "data.json", "pack"
 

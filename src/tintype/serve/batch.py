@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tintype.denoiser import Denoiser
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import Query
-from tintype.nets.conditioning import Conditioning
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.conditioning import Conditioning
 
 
 class Question(NamedTuple):

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tintype import models
 from tintype.errors import CheckpointError, ConfigError
+from tintype.model import store
 from tintype.pipeline import Pipeline
 
 CARD_HEAD = re.compile(r"^\| sigma \| (?:error|held out) \|", re.MULTILINE)  # "error" in older cards
@@ -49,7 +49,7 @@ class Catalog:
             try:
                 self._load(entry)
             except CheckpointError:
-                if entry.run is None or not (entry.run / models.CONFIG).is_file() or _has_checkpoints(entry.run):
+                if entry.run is None or not (entry.run / store.CONFIG).is_file() or _has_checkpoints(entry.run):
                     raise
 
     @property
@@ -82,7 +82,7 @@ class Catalog:
             if entry.run is None:
                 continue
             try:
-                if models.find(entry.source).folder != entry.folder:
+                if store.find(entry.source).folder != entry.folder:
                     self._load(entry)
                     changed.append(entry.name)
             except CheckpointError:  # being written, or just deleted in favor of a newer one: next time
@@ -90,7 +90,7 @@ class Catalog:
         return changed
 
     def _load(self, entry: Entry) -> None:
-        folder = models.find(entry.source).folder
+        folder = store.find(entry.source).folder
         # In a thread that ends, and with it its threads of OpenMP: if they stayed, there would be more than cores, with
         # the engine's, OpenMP would no longer wait actively, and pictures would take half as long again.
         with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
@@ -103,18 +103,18 @@ class Catalog:
 
 
 def _entry(source: str | Path) -> Entry:
-    if isinstance(source, str) and source in models.shipped():
+    if isinstance(source, str) and source in store.shipped():
         return Entry(source, source, None)
     folder = Path(source)
     if not folder.is_dir():
-        models.find(source)  # says what there is
+        store.find(source)  # says what there is
     is_run = (folder / "log.jsonl").is_file() or (folder / "data.json").is_file()
     return Entry(folder.resolve().name, source, folder if is_run or _has_checkpoints(folder) else None)
 
 
 def _examples(entry: Entry) -> tuple[str, ...]:
     """Those chosen for a shipped model; of a run's samples the shortest."""
-    shipped = models.shipped().get(str(entry.source)) if entry.run is None else None
+    shipped = store.shipped().get(str(entry.source)) if entry.run is None else None
     try:
         text = ((shipped or Path(entry.source)) / CAPTIONS).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

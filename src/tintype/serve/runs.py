@@ -12,9 +12,9 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from tintype import models
 from tintype.config import Config
 from tintype.errors import CheckpointError
+from tintype.model import store
 from tintype.serve.desk import Desk
 from tintype.serve.faults import Fault
 from tintype.train.log import read_log
@@ -62,7 +62,7 @@ def router(desk: Desk) -> APIRouter:
 
 def _about(name: str, folder: Path) -> dict[str, Any]:
     try:
-        config = models.read_config(models.Model(name, folder, folder))
+        config = store.read_config(store.Model(name, folder, folder))
     except CheckpointError as error:
         raise Fault(500, str(error), "run_damaged", final=True) from None
     rows = read_log(folder / "log.jsonl")
@@ -74,7 +74,7 @@ def _about(name: str, folder: Path) -> dict[str, Any]:
         "name": name,
         "images_seen": seen,
         "images": config.train.images,
-        "finished": (folder / models.WEIGHTS).is_file() and seen >= config.train.images,
+        "finished": (folder / store.WEIGHTS).is_file() and seen >= config.train.images,
         "seconds_since": _seconds_since(rows),
         "seconds_left": _seconds_left(rows, config.train.images - seen),
         "loss": [

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tintype.config import PRESETS, Config, TextConfig
 from tintype.data.order import Order
-from tintype.denoiser import Denoiser
+from tintype.model.denoiser import Denoiser
 from tintype.train.trainer import Trainer
 
 SIZES = ("nano", "small", "base", "large")  # ascending

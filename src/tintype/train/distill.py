@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tintype import models
 from tintype.config import Config, DistillConfig
-from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError, ConfigError
+from tintype.model import store
+from tintype.model.denoiser import Denoiser
 from tintype.train.folder import Stored
 from tintype.train.request import TrainRequest
 from tintype.train.settings import with_images
@@ -24,15 +24,15 @@ DECAY = 0.5  # share of the run over which the learning rate falls
 class Teacher:
     """A model to learn from, found but not yet read."""
 
-    model: models.Model
+    model: store.Model
     config: Config
     sha256: str  # of its weights
 
     def load(self) -> Denoiser:
         """The model itself. Raises CheckpointError."""
-        denoiser = Denoiser(self.config, models.read_tokenizer(self.model))
+        denoiser = Denoiser(self.config, store.read_tokenizer(self.model))
         try:
-            denoiser.load_state_dict(models.read_weights(self.model))
+            denoiser.load_state_dict(store.read_weights(self.model))
         except RuntimeError:
             raise CheckpointError(
                 f"{self.model.folder}: the weights do not fit config.json; copy the model again"
@@ -55,13 +55,13 @@ def find_teacher(request: TrainRequest, run: Path, stored: Stored | None) -> Tea
         return None
     if begun is not None and not begun.steps:
         raise CheckpointError(f"{run} is a run of tintype train; choose another --out")
-    model = models.find(request.from_model or "")
-    config = models.read_config(model)
+    model = store.find(request.from_model or "")
+    config = store.read_config(model)
     if config.distill.steps:
         raise ConfigError(
             f"{model.name} is itself distilled, from {config.distill.teacher}; distill that model with another --steps"
         )
-    teacher = Teacher(model, config, models.weights_hash(model))
+    teacher = Teacher(model, config, store.weights_hash(model))
     if begun is not None and begun.teacher_hash != teacher.sha256:
         raise CheckpointError(
             f"{run} is distilled from {begun.teacher} with sha256 {begun.teacher_hash[:10]}..., but {model.name} has "

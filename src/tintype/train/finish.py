@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tintype import checkpoint
 from tintype.config import Config
-from tintype.models import WEIGHTS
+from tintype.model import checkpoint
+from tintype.model.store import WEIGHTS
 from tintype.train.card import model_card
 from tintype.train.distributed import World
 from tintype.train.grid import choose_captions

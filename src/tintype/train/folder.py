@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tintype import checkpoint
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError, TrainingError
+from tintype.model import checkpoint
 
 CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
     "config.json",

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tintype.checkpoint import write_text
+from tintype.model.checkpoint import write_text
 from tintype.train.board import Board
 from tintype.train.held_out import Seen
 from tintype.train.plan import duration

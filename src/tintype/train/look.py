@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.config import Config
+from tintype.model import checkpoint
 from tintype.pipeline import Pipeline
 from tintype.train.folder import SAMPLES
 from tintype.train.grid import MAX_PICTURES, choose_captions, grid

@@ -11,13 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tintype.codec import PixelCodec
 from tintype.config import Config
 from tintype.data.order import flip_at
-from tintype.denoiser import Denoiser
 from tintype.diffusion.loss import diffusion_loss, loss_weight
 from tintype.diffusion.noise import Purpose, add_noise, normal
-from tintype.nets.conditioning import Conditioning
+from tintype.model.codec import PixelCodec
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.conditioning import Conditioning
 from tintype.train.target import CleanPicture, Target
 
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
+from tintype.model import checkpoint
 from tintype.train.ema import gamma_of
 from tintype.train.folder import CONFIG, STATE
 from tintype.train.saving import read_whole

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import torch
 from rich.console import Console
 
-from tintype import models
 from tintype.config import PRESETS, Config, DistillConfig, SampleConfig
 from tintype.data.building import Progress
 from tintype.data.exclude import Exclusions, read_exclusions
@@ -22,10 +21,11 @@ from tintype.data.pictures import framing
 from tintype.data.report import Report
 from tintype.data.sources import find_pairs
 from tintype.data.stream import Stream
-from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError
-from tintype.nets.text import TextEncoder, make_encoder
-from tintype.nets.tokens import learn_tokenizer
+from tintype.model import store
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.text import TextEncoder, make_encoder
+from tintype.model.nets.tokens import learn_tokenizer
 from tintype.train.choose import bf16_steps_are_faster
 from tintype.train.distill import distilled, find_teacher
 from tintype.train.distributed import World
@@ -53,7 +53,7 @@ class Prepared:
     pack: Pack | Stream
     device: torch.device
     bf16: bool
-    initial: models.Model | None  # whose weights to start from; None draws them
+    initial: store.Model | None  # whose weights to start from; None draws them
     checkpoint: Path | None  # to go on from
     state: Mapping[str, Any]  # the numbers in it
     teacher: Denoiser | None = None  # to learn from; None learns from the pictures alone
@@ -65,7 +65,7 @@ class Prepared:
             denoiser = Denoiser(config, self.tokenizer)
         denoiser.encoder = self.encoder
         if self.initial is not None:
-            load_weights(denoiser, models.read_weights(self.initial))
+            load_weights(denoiser, store.read_weights(self.initial))
         ahead = AHEAD if isinstance(self.pack, Stream) else 0
         target = None if self.teacher is None else TeacherFlow(self.teacher, config, self.device)
         return Trainer(
@@ -90,7 +90,7 @@ def prepare(
     if teacher is not None:
         config = distilled(config, request, teacher)
     if initial is not None:
-        require_fitting(config, models.read_config(initial), str(request.from_model))
+        require_fitting(config, store.read_config(initial), str(request.from_model))
     if stored is not None:
         for changed in require_same(stored.config, config):
             say(console, f"changed: {changed}")
@@ -125,16 +125,16 @@ def _uses_bf16(request: TrainRequest, config: Config, device: torch.device) -> b
     return bf16_is_faster(device) and (request.shard or bf16_steps_are_faster(config, device))
 
 
-def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, models.Model | None]:
+def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, store.Model | None]:
     """Configuration and tokenizer to build on, and the model to start from."""
     if stored is not None and (stored.checkpoint is not None or request.from_model is None):
         return stored.config, stored.tokenizer, None
     if request.from_model is None:
         return None, None, None
-    found = models.find(request.from_model)
+    found = store.find(request.from_model)
     if stored is not None:
         return stored.config, stored.tokenizer, found
-    config = models.read_config(found)
+    config = store.read_config(found)
     if config.distill.steps:  # what learns from pictures is no longer made for few steps
         usual, guidance = SampleConfig(), config.distill.guidance
         sample = replace(config.sample, sampler=usual.sampler, steps=usual.steps, guidance=guidance)
@@ -142,7 +142,7 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
     if config.preset in PRESETS:  # how long and how fast the other model was trained is not asked for again
         preset = PRESETS[config.preset](config.net.resolution)
         config = replace(config, train=preset.train, data=preset.data)
-    return config, models.read_tokenizer(found), found
+    return config, store.read_tokenizer(found), found
 
 
 def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, TextEncoder]:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tintype.config import Config
 from tintype.data.sources import name_of
-from tintype.models import WEIGHTS
+from tintype.model.store import WEIGHTS
 from tintype.train import plan
 from tintype.train.board import Board
 from tintype.train.choose import SIZES, suited

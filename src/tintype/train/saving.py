@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.config import TrainConfig
-from tintype.denoiser import Denoiser
 from tintype.errors import CheckpointError, NotFiniteError
+from tintype.model import checkpoint
+from tintype.model.denoiser import Denoiser
 from tintype.train.distributed import World, held_like, own_part, whole
 from tintype.train.folder import STATE
 

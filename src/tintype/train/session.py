@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from tintype import checkpoint
 from tintype.config import Config
 from tintype.data.files import shown
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
+from tintype.model import checkpoint
 from tintype.train.board import Board
 from tintype.train.distributed import World
 from tintype.train.finish import leave_model

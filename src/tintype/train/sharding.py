@@ -14,9 +14,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from tintype.denoiser import Denoiser
-from tintype.nets.dit import Block
-from tintype.nets.text import TextBlock
+from tintype.model.denoiser import Denoiser
+from tintype.model.nets.dit import Block
+from tintype.model.nets.text import TextBlock
 
 
 def twin_of(denoiser: Denoiser) -> Denoiser:

@@ -21,8 +21,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from tintype import checkpoint
 from tintype.errors import CheckpointError
+from tintype.model import checkpoint
 from tintype.train.distributed import World
 
 MODEL = "model"  # the part that is written whole, by the first process; names in all others begin with PART/

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tintype import checkpoint
+from tintype.model import checkpoint
 from tintype.statistics import Estimate, between
 from tintype.train.folder import LOG, is_at_work
 from tintype.train.log import read_log

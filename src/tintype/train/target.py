@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from tintype.config import Config, NoiseConfig
-from tintype.denoiser import Denoiser
 from tintype.diffusion.distill import ends_of, flow_target
 from tintype.diffusion.guidance import guide
 from tintype.diffusion.noise import Purpose, sigma_of, uniform
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import GRIDS
+from tintype.model.denoiser import Denoiser
 
 LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels at which the held-out error is measured
 SHARE_OF_LEVELS = 0.75  # of what a student is shown: at the levels of its own steps, where it will be asked

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tintype.config import Config
 from tintype.data.order import share_of
-from tintype.denoiser import Denoiser
 from tintype.errors import ConfigError, NotFiniteError
+from tintype.model.denoiser import Denoiser
 from tintype.train.distributed import World, quiet, whole
 from tintype.train.ema import PowerEma
 from tintype.train.held_out import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tintype import checkpoint
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
+from tintype.model import checkpoint
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -29,7 +29,7 @@ class Model(NamedTuple):
 
 def shipped() -> dict[str, Path]:
     """The models inside the package: name -> folder."""
-    here = Path(str(files("tintype") / "models"))
+    here = Path(str(files("tintype.model") / "shipped"))
     return {folder.name: folder for folder in sorted(here.iterdir()) if (folder / WEIGHTS).is_file()}
 
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from tintype.errors import CheckpointError, NotFiniteError
-from tintype.writing import reason_of, sync_folder, write_synced
-from tintype.writing import write_bytes as write_bytes
-from tintype.writing import write_text as write_text
+from tintype.model.atomic_write import reason_of, sync_folder, write_synced
+from tintype.model.atomic_write import write_bytes as write_bytes
+from tintype.model.atomic_write import write_text as write_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it

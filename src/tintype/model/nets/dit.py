@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from tintype.config import NetConfig
 from tintype.errors import ConfigError
-from tintype.nets.conditioning import Conditioning
-from tintype.nets.layers import Attention, ConvBlock, SwiGLU, modulate, rms_norm, rotary_turns, sinusoids, zero_
+from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.layers import Attention, ConvBlock, SwiGLU, modulate, rms_norm, rotary_turns, sinusoids, zero_
 
 
 class TextKeys(NamedTuple):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError, MissingExtraError
-from tintype.nets.conditioning import Conditioning, pad_states
-from tintype.nets.layers import Attention, SwiGLU, rms_norm, rotary_turns
-from tintype.nets.tokens import encoder_folder
+from tintype.model.nets.conditioning import Conditioning, pad_states
+from tintype.model.nets.layers import Attention, SwiGLU, rms_norm, rotary_turns
+from tintype.model.nets.tokens import encoder_folder
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 

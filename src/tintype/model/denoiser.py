@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from tintype.config import Config
 from tintype.diffusion.parameterization import Denoise, scalings
-from tintype.nets.conditioning import Conditioning
-from tintype.nets.dit import DiffusionTransformer, TextKeys
-from tintype.nets.text import TextEncoder, TextTower, make_encoder
+from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.dit import DiffusionTransformer, TextKeys
+from tintype.model.nets.text import TextEncoder, TextTower, make_encoder
 
 
 class Denoiser(nn.Module):

@@ -1,0 +1,1 @@
+"""Networks, codecs and checkpoints: a denoiser, and the files it is kept in."""
