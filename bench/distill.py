@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tintype.diffusion.samplers import finish
 from tintype.evaluate.accuracy import SPLITS, asks
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 
 def made(pipeline: Pipeline, captions: list[str], seed: int, **options: object) -> tuple[Tensor, float]:

@@ -35,7 +35,7 @@ from torch import Tensor
 from tintype.data.pairs import Pair
 from tintype.data.pictures import examine_all, framing
 from tintype.data.sources import find_pairs
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.statistics import share
 
 TONE = re.compile(r"\b(?:medium-light|medium-dark|light|dark|medium) skin tone\b")

@@ -39,7 +39,7 @@ from tintype.evaluate.results import Result, Settings, to_json
 from tintype.model import store
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.tokens import learn_tokenizer
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.train.machine import bf16_is_faster
 from tintype.train.memory import Memory
 from tintype.train.trainer import Trainer

@@ -21,7 +21,7 @@ from tintype.evaluate.features import scattering
 from tintype.evaluate.quality import Projection, corrected_frechet
 from tintype.model.codec import pixels_of
 from tintype.options import interval
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 ALL = (0.0, 1e6)
 

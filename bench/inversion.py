@@ -17,7 +17,7 @@ from PIL import Image
 from tintype.data.shapes import captions
 from tintype.diffusion.samplers import finish
 from tintype.model.denoiser import Denoiser
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:

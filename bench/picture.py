@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 
 from tintype.evaluate.accuracy import SPLITS, asks
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 
 class Setting(NamedTuple):

@@ -31,7 +31,7 @@ from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import SAMPLERS, sample
 from tintype.options import write_over
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 BUDGETS = (8, 12, 16, 20)
 CENTERS = (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)

@@ -23,7 +23,7 @@ from tintype.data.shapes import KINDS, Scene, captions, example
 from tintype.data.shapes_check import Verdict
 from tintype.evaluate.accuracy import SEED, SPLITS, Ask, asks, judged, score
 from tintype.options import interval
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 Make = Callable[[list[Ask]], Iterator[Image.Image]]
 ATTRIBUTES = ("count", "shapes", "colors", "sizes", "relation", "background", "all")

@@ -17,7 +17,7 @@ from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import SAMPLERS, num_evaluations, sample
 from tintype.diffusion.sigmas import GRIDS, log_snr_sigmas
 from tintype.model.checkpoint import read_tensors, write_tensors
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 OWN = SampleConfig()
 EVALUATIONS = 500  # of what a model's pictures are compared with

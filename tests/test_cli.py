@@ -23,7 +23,7 @@ from tintype.commands import generate
 from tintype.data.shapes import write_shapes
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
-from tintype.receipt import read
+from tintype.pipeline.receipt import read
 from tintype.train.request import DataRequest
 
 Run = Callable[..., tuple[int, str, str]]

@@ -142,7 +142,7 @@ def test_no_file_can_run_stored_code(file: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "code"),
     [
-        ("nets/dit.py", "import tintype.pipeline"),
+        ("nets/dit.py", "import tintype.pipeline.pipeline"),
         ("nets/dit.py", "def late():\n    from tintype import denoiser"),
         ("nets/dit.py", "from ..train.ema import Ema"),
         ("nets/dit.py", "from .. import cli"),

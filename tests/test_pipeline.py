@@ -24,7 +24,7 @@ from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.model import checkpoint
 from tintype.model.nets.conditioning import Conditioning
 from tintype.model.nets.dit import TextKeys
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 CAPTIONS = ["a red circle", "a blue square left of a green star", "a red circle", "ein Haus am See"]
 

@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tintype.errors import DataError
-from tintype.receipt import Receipt, clean, read, read_texts, to_png
+from tintype.pipeline.receipt import Receipt, clean, read, read_texts, to_png
 
 RECEIPT = Receipt(
     caption="a red circle",

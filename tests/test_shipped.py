@@ -12,8 +12,8 @@ from tintype.cli import main
 from tintype.data.shapes import Scene, Thing
 from tintype.data.shapes_check import check_picture
 from tintype.model import store
-from tintype.pipeline import Pipeline
-from tintype.starting import sigmas_of
+from tintype.pipeline.pipeline import Pipeline
+from tintype.pipeline.start import sigmas_of
 
 ASKED = {
     "a red circle left of a blue square": Scene(

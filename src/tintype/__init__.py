@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
     from tintype.model.denoiser import Denoiser
     from tintype.model.nets.conditioning import Conditioning
-    from tintype.pipeline import Pipeline
-    from tintype.receipt import Receipt
+    from tintype.pipeline.pipeline import Pipeline
+    from tintype.pipeline.receipt import Receipt
     from tintype.train.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -43,8 +43,8 @@ _HOMES = {
     "DataError": "tintype.errors",
     "Denoiser": "tintype.model.denoiser",
     "MissingExtraError": "tintype.errors",
-    "Pipeline": "tintype.pipeline",
-    "Receipt": "tintype.receipt",
+    "Pipeline": "tintype.pipeline.pipeline",
+    "Receipt": "tintype.pipeline.receipt",
     "Step": "tintype.diffusion.samplers",
     "TintypeError": "tintype.errors",
     "Trainer": "tintype.train.trainer",

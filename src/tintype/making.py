@@ -16,10 +16,10 @@ from tintype.data.pictures import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import store
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
+from tintype.pipeline.receipt import Receipt, read, to_png
+from tintype.pipeline.request import Request
 from tintype.preview import Preview
-from tintype.receipt import Receipt, read, to_png
-from tintype.request import Request
 from tintype.sheet import Frame, animation, contact_sheet, frame, shown, strip
 
 FRAMES = 8  # variations, or images from one caption or seed to another, unless told otherwise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tintype import __version__
 from tintype.data.files import shown
 from tintype.errors import CheckpointError, DataError
-from tintype.receipt import Receipt, read, read_texts
+from tintype.pipeline.receipt import Receipt, read, read_texts
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from tintype.evaluate.material import Material, open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.results import Result, Settings, Shown
 from tintype.model.store import find
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 SMALL = Settings(num=24, samples=64, asked=8)
 

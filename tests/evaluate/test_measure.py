@@ -25,7 +25,7 @@ from tintype.evaluate.results import Result, Shown, to_json
 from tintype.evaluate.verdict import verdict
 from tintype.evaluate.work import Progress
 from tintype.model.store import find
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 
 def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tuple[Result, Shown]) -> None:

@@ -19,7 +19,7 @@ from tintype.diffusion.parameterization import Denoise
 from tintype.model import store
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.serve.app import create_app
 from tintype.serve.catalog import Catalog
 from tintype.serve.connection import limited

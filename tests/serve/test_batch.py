@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tintype.diffusion.samplers import Query
 from tintype.model.nets.conditioning import Conditioning
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.serve.batch import Batch, Exchange, Question, _split, join
 
 

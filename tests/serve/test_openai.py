@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from tests.serve.conftest import Held, Live, held_pipeline, live, until
 
-from tintype.pipeline import Pipeline
-from tintype.receipt import Receipt
+from tintype.pipeline.pipeline import Pipeline
+from tintype.pipeline.receipt import Receipt
 
 PROMPT = "a red circle left of a blue square"
 

@@ -17,7 +17,7 @@ from tests.serve.conftest import live
 from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.serve.catalog import Catalog
 from tintype.train.card import model_card
 from tintype.train.held_out import Seen

@@ -24,7 +24,7 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
 from tintype.model.store import find, read_config, weights_hash
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.train.card import model_card
 from tintype.train.held_out import Seen
 from tintype.train.interrupt import Interruption

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from tintype.errors import DataError, TrainingError
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.train.interrupt import Interruption
 from tintype.train.log import read_log
 from tintype.train.run import TrainRequest, train

@@ -17,7 +17,7 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.train.objective import Part, micro_batches
 from tintype.train.run import TrainRequest, train
 from tintype.train.saving import snapshot

@@ -25,7 +25,7 @@ from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
 from tintype.model import checkpoint
 from tintype.model.checkpoint import read_tensors
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.train import look as look_module
 from tintype.train import objective as objective_module
 from tintype.train import plan

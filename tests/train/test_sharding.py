@@ -15,7 +15,7 @@ import torch
 
 from tintype.errors import CheckpointError
 from tintype.model import checkpoint
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.train.posthoc import averaged
 from tintype.train.saving import read_parts
 

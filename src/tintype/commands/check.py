@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tintype import options
 from tintype.options import DATA, whole
-from tintype.request import MAX_SIDE
+from tintype.pipeline.request import MAX_SIDE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tintype.commands import train
 from tintype.options import DATA, number, whole
-from tintype.request import MAX_GUIDANCE
+from tintype.pipeline.request import MAX_GUIDANCE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

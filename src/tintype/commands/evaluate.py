@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tintype.options import whole
-from tintype.request import MAX_SEED
+from tintype.pipeline.request import MAX_SEED
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

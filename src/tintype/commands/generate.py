@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tintype import options
 from tintype.options import DEFAULT_MODEL, number, whole
-from tintype.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, STRENGTH
+from tintype.pipeline.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, STRENGTH
 
 # Known without importing torch.
 SAMPLERS = (

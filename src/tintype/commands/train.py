@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tintype import options
 from tintype.config import PRESETS
 from tintype.options import DATA, minutes, number, whole
-from tintype.request import MAX_SEED, MAX_SIDE
+from tintype.pipeline.request import MAX_SEED, MAX_SIDE
 
 if TYPE_CHECKING:
     from tintype.train.request import TrainRequest

@@ -20,8 +20,8 @@ from tintype.evaluate.material import Material, some_of
 from tintype.evaluate.quality import MIN_SAMPLES, Projection, corrected_frechet, frechet_difference
 from tintype.evaluate.results import Choice, Setting, Settings
 from tintype.evaluate.work import Progress, told
-from tintype.pipeline import Pipeline
-from tintype.starting import sigmas_of
+from tintype.pipeline.pipeline import Pipeline
+from tintype.pipeline.start import sigmas_of
 from tintype.statistics import Estimate, mean, share
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)

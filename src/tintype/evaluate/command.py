@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tintype.evaluate.material import Material
     from tintype.evaluate.results import Result, Settings, Shown
     from tintype.model.store import Model
-    from tintype.pipeline import Pipeline
+    from tintype.pipeline.pipeline import Pipeline
 
 T = TypeVar("T")
 REPORT, RESULTS, FOLDER = "report.html", "results.json", "evaluation"
@@ -87,7 +87,7 @@ def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model,
     """A model and its pictures, as long as the `with` block lasts, and a display that tells how far work is."""
     from tintype.evaluate.material import open_material
     from tintype.model import store
-    from tintype.pipeline import Pipeline
+    from tintype.pipeline.pipeline import Pipeline
 
     place = store.find(model)
     pipeline = Pipeline.load(model, args.device)

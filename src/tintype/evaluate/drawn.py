@@ -9,7 +9,7 @@ from tintype.evaluate.accuracy import SPLITS, Ask, Score, asks, chance, concept_
 from tintype.evaluate.making import making
 from tintype.evaluate.results import CaptionAccuracy, Settings
 from tintype.evaluate.work import Progress, told
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 
 def asked_for(seen: Collection[str], num: int, num_apart: int) -> tuple[dict[str, list[Ask]], list[Ask]]:

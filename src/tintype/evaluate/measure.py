@@ -36,7 +36,7 @@ from tintype.evaluate.results import (
 )
 from tintype.evaluate.sampled import Control, as_a_whole, near_copies
 from tintype.evaluate.work import Progress, told
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.statistics import UNKNOWN, means
 
 MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3

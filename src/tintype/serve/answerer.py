@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.serve.batch import Batch, Question
 from tintype.serve.capacity import is_memory_error, measured
 

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 MAX_PICTURES = {"cpu": 64}  # elsewhere 512
 CALL_SECONDS = 0.5  # at most: a cancelled request waits for the call it is in

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import store
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 
 CARD_HEAD = re.compile(r"^\| sigma \| (?:error|held out) \|", re.MULTILINE)  # "error" in older cards
 CARD_ROW = re.compile(r"^\| ([0-9.]{1,9}) \| ([0-9]{1,6}\.[0-9]{1,9}) \|", re.ASCII | re.MULTILINE)

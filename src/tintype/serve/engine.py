@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tintype.diffusion.samplers import Query, Step
 from tintype.errors import TintypeError
-from tintype.pipeline import Course, Pipeline
+from tintype.pipeline.pipeline import Course, Pipeline
 from tintype.serve import logs
 from tintype.serve.answerer import Answerer, Size
 from tintype.serve.batch import Exchange, Question

@@ -15,7 +15,7 @@ from fastapi.responses import Response, StreamingResponse
 from PIL import Image
 
 from tintype.diffusion.samplers import SAMPLERS
-from tintype.receipt import Receipt, to_png
+from tintype.pipeline.receipt import Receipt, to_png
 from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
 from tintype.serve.faults import Fault, invalid
 from tintype.serve.look import Looking, levels

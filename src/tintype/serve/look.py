@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.canvas import fitted
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.diffusion.samplers import Coroutine, Query
 from tintype.diffusion.sigmas import log_snr_sigmas
 from tintype.model.codec import pixels_of
-from tintype.pipeline import Course, Given, Pipeline
+from tintype.pipeline.init_image import fitted
+from tintype.pipeline.pipeline import Course, Given, Pipeline
 from tintype.serve.settings import cost_of
 from tintype.serve.work import Begun
 from tintype.sheet import frame

@@ -14,7 +14,7 @@ from fastapi.responses import Response, StreamingResponse
 from PIL import Image
 from starlette.datastructures import UploadFile
 
-from tintype.receipt import Receipt
+from tintype.pipeline.receipt import Receipt
 from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
 from tintype.serve.faults import Fault, invalid
 from tintype.serve.pictures import encoded, guess_of, read, read_mask

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tintype.data.pictures import PictureError, decode
 from tintype.errors import DataError
-from tintype.receipt import Receipt, to_png
+from tintype.pipeline.receipt import Receipt, to_png
 from tintype.serve.faults import Fault, invalid
 from tintype.sheet import Frame
 

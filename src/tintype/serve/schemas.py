@@ -12,8 +12,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, Str
 from tintype.config import Config
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.errors import ConfigError
-from tintype.pipeline import Pipeline
-from tintype.request import MAX_CAPTION, MAX_GUIDANCE, MAX_INDEX, MAX_SEED, MAX_SIDE, MIN_STRENGTH, Request
+from tintype.pipeline.pipeline import Pipeline
+from tintype.pipeline.request import MAX_CAPTION, MAX_GUIDANCE, MAX_INDEX, MAX_SEED, MAX_SIDE, MIN_STRENGTH, Request
 from tintype.serve.catalog import Catalog
 from tintype.serve.faults import Fault, invalid, of_validation
 from tintype.serve.settings import MAX_PICTURES, Settings, cost_of

@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-from tintype.answers import texts_of
 from tintype.diffusion.samplers import Step
-from tintype.pipeline import Course, Given, Pipeline
-from tintype.request import Request
+from tintype.pipeline.guided_denoiser import texts_of
+from tintype.pipeline.pipeline import Course, Given, Pipeline
+from tintype.pipeline.request import Request
 from tintype.serve.settings import cost_of
 from tintype.sheet import Frame, frame
 

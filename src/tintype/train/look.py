@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tintype.config import Config
 from tintype.model import checkpoint
-from tintype.pipeline import Pipeline
+from tintype.pipeline.pipeline import Pipeline
 from tintype.train.folder import SAMPLES
 from tintype.train.grid import MAX_PICTURES, choose_captions, grid
 from tintype.train.held_out import CAPTIONS, Captions, Seen, by_level

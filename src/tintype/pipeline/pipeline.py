@@ -12,8 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.answers import Texts, answering, in_one_call, one_after_another, one_by_one, repaint, texts_of
-from tintype.checks import side
 from tintype.config import Config
 from tintype.diffusion.noise import step_noise
 from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, finish, num_evaluations, steps_of
@@ -23,9 +21,19 @@ from tintype.model import store
 from tintype.model.codec import PixelCodec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
-from tintype.receipt import Receipt, clean, receipts_of
-from tintype.request import Options, Request, make_request
-from tintype.starting import Again, noise_of, sigmas_of, start_of, steps_again
+from tintype.pipeline.guided_denoiser import (
+    Texts,
+    answering,
+    in_one_call,
+    one_after_another,
+    one_by_one,
+    repaint,
+    texts_of,
+)
+from tintype.pipeline.receipt import Receipt, clean, receipts_of
+from tintype.pipeline.request import Options, Request, make_request
+from tintype.pipeline.start import Again, noise_of, sigmas_of, start_of, steps_again
+from tintype.pipeline.validators import side
 
 Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
 

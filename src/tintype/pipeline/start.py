@@ -13,7 +13,7 @@ from tintype.diffusion.inversion import invert
 from tintype.diffusion.noise import Purpose, add_noise, normal, slerp
 from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Query, Randn, Step, num_evaluations
 from tintype.diffusion.sigmas import GRIDS
-from tintype.request import Request
+from tintype.pipeline.request import Request
 
 
 def sigmas_of(request: Request, level: NoiseConfig) -> Tensor:

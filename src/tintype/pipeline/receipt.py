@@ -14,9 +14,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tintype import __version__
-from tintype.canvas import digest
 from tintype.errors import DataError
-from tintype.request import Request
+from tintype.pipeline.init_image import digest
+from tintype.pipeline.request import Request
 
 FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
 

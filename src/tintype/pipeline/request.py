@@ -9,11 +9,11 @@ from typing import TypedDict, TypeVar
 
 from PIL import Image
 
-from tintype.canvas import Margins, canvas
-from tintype.canvas import fitted as fitted
-from tintype.checks import number, one_of, per_caption, side, texts, whole
 from tintype.config import Config, NetConfig
 from tintype.errors import ConfigError
+from tintype.pipeline.init_image import Margins, canvas
+from tintype.pipeline.init_image import fitted as fitted
+from tintype.pipeline.validators import number, one_of, per_caption, side, texts, whole
 
 T = TypeVar("T")
 

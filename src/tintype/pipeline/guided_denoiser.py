@@ -12,7 +12,7 @@ from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import per_sample
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.dit import TextKeys, join
-from tintype.request import Request
+from tintype.pipeline.request import Request
 
 Texts = Mapping[str, TextKeys]  # every text of a request, read
 Answers = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (x, sigma) -> denoised, once for each text told

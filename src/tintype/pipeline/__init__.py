@@ -1,0 +1,1 @@
+"""Captions -> pictures: requests, starting points, guidance, receipts."""
