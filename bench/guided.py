@@ -15,13 +15,13 @@ import argparse
 import torch
 from shapes_accuracy import from_model, seen_captions
 
-from tintype.data.shapes import example
 from tintype.evaluate.accuracy import SEED, SPLITS, asks, judged, score
 from tintype.evaluate.features import scattering
 from tintype.evaluate.quality import Projection, corrected_frechet
 from tintype.model.codec import pixels_of
 from tintype.options import interval
 from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.write import example
 
 ALL = (0.0, 1e6)
 

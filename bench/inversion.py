@@ -14,10 +14,10 @@ from contextlib import contextmanager
 import torch
 from PIL import Image
 
-from tintype.data.shapes import captions
 from tintype.diffusion.samplers import finish
 from tintype.model.denoiser import Denoiser
 from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.write import captions
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tintype.data.shapes import write_shapes
+from tintype.shapes.write import write_shapes
 
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one ru_maxrss
 

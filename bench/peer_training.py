@@ -28,10 +28,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tintype.data.fitting import fit
-from tintype.data.shapes import example
 from tintype.evaluate.accuracy import SEED, Ask, asks
 from tintype.model.codec import PixelCodec, pictures_of
 from tintype.model.nets.text import LearnedVocabulary
+from tintype.shapes.write import example
 from tintype.train.machine import choose_device, keep_memory
 from tintype.train.prepare import prepare
 from tintype.train.request import TrainRequest

@@ -1,4 +1,4 @@
-"""How often a model draws what the caption says, judged by a program: the drawn world of `tintype.data.shapes`.
+"""How often a model draws what the caption says, judged by a program: the drawn world of `tintype.shapes.write`.
 
     python bench/shapes_accuracy.py [--model NAME|FOLDER] [--num 500] [--steps N] [--guidance W]
                                     [--interval LOW,HIGH] [--batch 64]
@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from tintype.data.shapes import KINDS, Scene, captions, example
-from tintype.data.shapes_check import Verdict
 from tintype.evaluate.accuracy import SEED, SPLITS, Ask, asks, judged, score
 from tintype.options import interval
 from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.judge import Verdict
+from tintype.shapes.write import KINDS, Scene, captions, example
 
 Make = Callable[[list[Ask]], Iterator[Image.Image]]
 ATTRIBUTES = ("count", "shapes", "colors", "sizes", "relation", "background", "all")

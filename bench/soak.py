@@ -28,8 +28,8 @@ from pathlib import Path
 from rich.console import Console
 
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig
-from tintype.data.shapes import write_shapes
 from tintype.model import checkpoint
+from tintype.shapes.write import write_shapes
 from tintype.train import prepare
 from tintype.train.run import TrainRequest, train
 from tintype.train.session import Session

@@ -33,9 +33,9 @@ from rich.console import Console
 from train_speed import MadeUp
 
 from tintype.config import PRESETS
-from tintype.data.shapes import write_shapes
 from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
+from tintype.shapes.write import write_shapes
 from tintype.train.distributed import joined, quiet
 from tintype.train.ema import PowerEma
 from tintype.train.folder import LOG

@@ -11,13 +11,13 @@ from peers import SIGMA_MAX, SIGMA_MIN, Peer
 from torch import Tensor
 
 from tintype.config import SampleConfig
-from tintype.data.shapes import captions
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import SAMPLERS, num_evaluations, sample
 from tintype.diffusion.sigmas import GRIDS, log_snr_sigmas
 from tintype.model.checkpoint import read_tensors, write_tensors
 from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.write import captions
 
 OWN = SampleConfig()
 EVALUATIONS = 500  # of what a model's pictures are compared with

@@ -20,10 +20,10 @@ from PIL import Image
 from tintype import cli, options
 from tintype.cli import main
 from tintype.commands import generate
-from tintype.data.shapes import write_shapes
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
 from tintype.pipeline.receipt import read
+from tintype.shapes.write import write_shapes
 from tintype.train.request import DataRequest
 
 Run = Callable[..., tuple[int, str, str]]
@@ -455,7 +455,7 @@ def test_however_a_command_ends_there_is_one_line(
     def fail(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("tintype.data.shapes.write_shapes", fail)
+    monkeypatch.setattr("tintype.shapes.write.write_shapes", fail)
     found, out, err = run("shapes", "data", "--num", "1")
     assert (found, out, err.count("\n")) == (code, "", 1)
     assert says in err

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from tintype.cli import main
-from tintype.data.shapes import Scene, Thing
-from tintype.data.shapes_check import check_picture
 from tintype.model import store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.start import sigmas_of
+from tintype.shapes.judge import check_picture
+from tintype.shapes.write import Scene, Thing
 
 ASKED = {
     "a red circle left of a blue square": Scene(

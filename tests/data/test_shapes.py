@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tintype.data import shapes, shapes_world
-from tintype.data.shapes import Scene, Thing, caption_of, captions, example, is_held_out, scene_of, write_shapes
-from tintype.data.shapes_draw import GAP, HALF_EXTENT, MARGIN, SIDE, Placed, place, render
-from tintype.data.shapes_world import BACKGROUNDS, COLORS, RELATIONS, SHAPES
+from tintype.shapes import scenes, write
+from tintype.shapes.draw import GAP, HALF_EXTENT, MARGIN, SIDE, Placed, place, render
+from tintype.shapes.scenes import BACKGROUNDS, COLORS, RELATIONS, SHAPES
+from tintype.shapes.write import Scene, Thing, caption_of, captions, example, is_held_out, scene_of, write_shapes
 
 WHITE = BACKGROUNDS["white"]
 RED_CIRCLE = Scene((Thing("red", "circle"),))
@@ -84,10 +84,10 @@ def test_only_the_held_out_split_shows_what_is_held_out(seed: int, index: int) -
 
 
 def test_one_pair_in_ten_is_held_out_and_training_shows_all_others() -> None:
-    assert len(shapes_world.HELD_OUT_PAIRS) == len(COLORS) * len(SHAPES) // 10
+    assert len(scenes.HELD_OUT_PAIRS) == len(COLORS) * len(SHAPES) // 10
     scenes = [scene for _, scene in captions(2500, seed=0)]
     pairs = {(thing.color, thing.shape) for scene in scenes for thing in scene.things}
-    assert pairs == {(color, shape) for color in COLORS for shape in SHAPES} - shapes_world.HELD_OUT_PAIRS
+    assert pairs == {(color, shape) for color in COLORS for shape in SHAPES} - scenes.HELD_OUT_PAIRS
     for attribute, wanted in (
         ("kind", {"single", "count", "relation"}),
         ("count", {1, 2, 3}),
@@ -129,7 +129,7 @@ def test_a_caption_says_the_scene_and_no_more(seed: int, index: int, split: str)
     ):
         found = [singular.get(word, word) for word in words]
         assert sorted(word for word in found if word in names) == sorted(said)
-    for size, synonyms in shapes.SIZE_WORDS.items():
+    for size, synonyms in write.SIZE_WORDS.items():
         assert sum(word in synonyms for word in words) == sum(thing.size == size for thing in scene.things)
     assert "a orange" not in caption
     assert ("crosses" in words or any(f"{shape}s" in words for shape in SHAPES)) == (scene.kind == "count")
@@ -223,16 +223,16 @@ def test_the_folder_is_read_as_captioned_pictures(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
-    with pytest.raises(shapes.DataError, match="empty"):
+    with pytest.raises(write.DataError, match="empty"):
         write_shapes(tmp_path, 1)
-    with pytest.raises(shapes.DataError, match="empty"):
+    with pytest.raises(write.DataError, match="empty"):
         write_shapes(tmp_path / "holiday.jpg", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 def test_nothing_is_not_a_world(tmp_path: Path) -> None:
     for num, size in ((0, 64), (-1, 64), (1, 0)):
-        with pytest.raises(shapes.DataError, match="at least one"):
+        with pytest.raises(write.DataError, match="at least one"):
             write_shapes(tmp_path / "new", num, size=size)
     assert not (tmp_path / "new").exists()
 
@@ -246,6 +246,6 @@ def test_half_a_folder_is_not_taken_for_a_whole_one(tmp_path: Path, monkeypatch:
         save(picture, path, **options)
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(shapes.DataError, match="No space left"):
+    with pytest.raises(write.DataError, match="No space left"):
         write_shapes(tmp_path / "new", 9, size=16)
     assert not (tmp_path / "new" / "metadata.jsonl").exists()

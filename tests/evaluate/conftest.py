@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tintype.data.parallel import finished
-from tintype.data.shapes import write_shapes
 from tintype.evaluate.material import Material, open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.results import Result, Settings, Shown
 from tintype.model.store import find
 from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.write import write_shapes
 
 SMALL = Settings(num=24, samples=64, asked=8)
 

@@ -6,8 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from tintype.data.shapes import Scene, Thing, captions, draw, example
-from tintype.data.shapes_world import Stream, rng_of
 from tintype.evaluate.accuracy import (
     SEED,
     asks,
@@ -22,6 +20,8 @@ from tintype.evaluate.accuracy import (
 )
 from tintype.evaluate.choosing import CaptionJudge, Tried, best, fewest
 from tintype.evaluate.results import Setting
+from tintype.shapes.scenes import Stream, rng_of
+from tintype.shapes.write import Scene, Thing, captions, draw, example
 from tintype.statistics import mean, share
 
 

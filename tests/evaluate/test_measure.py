@@ -15,7 +15,6 @@ from tests.evaluate.conftest import SMALL, opened
 from tintype.data.packing import packing
 from tintype.data.parallel import finished
 from tintype.data.pictures import framing
-from tintype.data.shapes import write_shapes
 from tintype.data.sources import find_pairs
 from tintype.errors import ConfigError
 from tintype.evaluate.compare import difference
@@ -26,6 +25,7 @@ from tintype.evaluate.verdict import verdict
 from tintype.evaluate.work import Progress
 from tintype.model.store import find
 from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.write import write_shapes
 
 
 def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tuple[Result, Shown]) -> None:

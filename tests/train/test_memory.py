@@ -19,11 +19,11 @@ from tintype.data.pack import Pack
 from tintype.data.packing import packing
 from tintype.data.parallel import finished
 from tintype.data.pictures import framing
-from tintype.data.shapes import write_shapes
 from tintype.data.sources import find_pairs
 from tintype.diffusion.exact import finite_denoiser
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise, normal
+from tintype.shapes.write import write_shapes
 from tintype.train.held_out import LEVELS
 from tintype.train.log import read_log
 from tintype.train.memory import OVERALL, Memory

@@ -18,7 +18,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tintype.data.shapes import write_shapes
+    from tintype.shapes.write import write_shapes
 
     write_shapes(args.folder, args.num, args.seed, args.size)
     print(f"{args.folder}: {args.num} captioned pictures")

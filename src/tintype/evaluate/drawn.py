@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
 
-from tintype.data.shapes_check import Verdict
 from tintype.evaluate.accuracy import SPLITS, Ask, Score, asks, chance, concept_distance, judged, score, scores
 from tintype.evaluate.making import making
 from tintype.evaluate.results import CaptionAccuracy, Settings
 from tintype.evaluate.work import Progress, told
 from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.judge import Verdict
 
 
 def asked_for(seen: Collection[str], num: int, num_apart: int) -> tuple[dict[str, list[Ask]], list[Ask]]:

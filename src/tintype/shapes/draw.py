@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tintype.data.shapes_world import BACKGROUNDS, COLORS, RGB, Scene, Thing, pick
+from tintype.shapes.scenes import BACKGROUNDS, COLORS, RGB, Scene, Thing, pick
 
 Point = tuple[float, float]
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from tintype.data.shapes_draw import draw
-from tintype.data.shapes_world import KINDS, Scene, Stream, Thing, is_held_out, pick, rng_of, scene_of
 from tintype.errors import DataError
+from tintype.shapes.draw import draw
+from tintype.shapes.scenes import KINDS, Scene, Stream, Thing, is_held_out, pick, rng_of, scene_of
 
 __all__ = [
     "KINDS", "Example", "Scene", "Thing",

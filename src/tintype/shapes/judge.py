@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tintype.data.shapes_draw import OUTLINES, SIDE, SUPERSAMPLE, outline_at
-from tintype.data.shapes_world import BACKGROUNDS, COLORS, RGB, SHAPES, Scene, Thing
+from tintype.shapes.draw import OUTLINES, SIDE, SUPERSAMPLE, outline_at
+from tintype.shapes.scenes import BACKGROUNDS, COLORS, RGB, SHAPES, Scene, Thing
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]

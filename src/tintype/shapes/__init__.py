@@ -1,0 +1,1 @@
+"""A drawn world of colored shapes: scenes, captions, pictures, and a program that judges pictures."""
