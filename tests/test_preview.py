@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from tintype.preview import UPPER, Preview, can_show, half_blocks
+from tintype.view.terminal import UPPER, Preview, can_show, half_blocks
 
 
 def console(color: str | None, terminal: bool = True) -> Console:

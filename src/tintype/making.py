@@ -19,8 +19,8 @@ from tintype.model import store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, read, to_png
 from tintype.pipeline.request import Request
-from tintype.preview import Preview
-from tintype.sheet import Frame, animation, contact_sheet, frame, shown, strip
+from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, shown, strip
+from tintype.view.terminal import Preview
 
 FRAMES = 8  # variations, or images from one caption or seed to another, unless told otherwise
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.pipeline.pipeline import Pipeline
-from tintype.sheet import Frame, contact_sheet, frame
+from tintype.view.contact_sheet import Frame, contact_sheet, frame
 
 BATCH = 32
 

@@ -22,7 +22,7 @@ from tintype.serve.look import Looking, levels
 from tintype.serve.pictures import from_base64, read, read_mask, receipt_of, strip
 from tintype.serve.schemas import JobAsk, LookAsk, ReceiptAsk, max_pixels, pipeline_of
 from tintype.serve.work import Making, Work
-from tintype.sheet import animation
+from tintype.view.contact_sheet import animation
 
 MAX_KEPT_BYTES = 256 * 2**20  # of all jobs' frames and pictures
 POSITION_SECONDS = 1.0  # between looks at the place in the queue

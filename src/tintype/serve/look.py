@@ -20,7 +20,7 @@ from tintype.pipeline.init_image import fitted
 from tintype.pipeline.pipeline import Course, Given, Pipeline
 from tintype.serve.settings import cost_of
 from tintype.serve.work import Begun
-from tintype.sheet import frame
+from tintype.view.contact_sheet import frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from tintype.serve.faults import Fault, invalid
 from tintype.serve.pictures import encoded, guess_of, read, read_mask
 from tintype.serve.schemas import ImagesAsk, from_form
 from tintype.serve.work import Making, Watch, Work
-from tintype.sheet import Frame
+from tintype.view.contact_sheet import Frame
 
 QUALITY, BACKGROUND = "high", "opaque"  # there is one quality, and no transparency
 MAX_PARTS = 40  # of a form

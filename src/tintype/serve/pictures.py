@@ -15,7 +15,7 @@ from tintype.data.pictures import PictureError, decode
 from tintype.errors import DataError
 from tintype.pipeline.receipt import Receipt, to_png
 from tintype.serve.faults import Fault, invalid
-from tintype.sheet import Frame
+from tintype.view.contact_sheet import Frame
 
 Format = Literal["png", "jpeg", "webp"]
 PIECE = 2**18  # characters of base64 that are read at once: while they are, no other thread can run

@@ -17,7 +17,7 @@ from tintype.pipeline.guided_denoiser import texts_of
 from tintype.pipeline.pipeline import Course, Given, Pipeline
 from tintype.pipeline.request import Request
 from tintype.serve.settings import cost_of
-from tintype.sheet import Frame, frame
+from tintype.view.contact_sheet import Frame, frame
 
 Status = Literal["waiting", "running", "done", "failed", "cancelled"]
 Reason = Literal["error", "not_finite", "memory", "deadline", "shutdown", "dead"]

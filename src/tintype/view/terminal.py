@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.text import Text
 from torch import Tensor
 
-from tintype.sheet import visible
+from tintype.view.contact_sheet import visible
 
 MAX_COLUMNS = 64
 UPPER = "▀"  # the character is the upper pixel, its background the lower one

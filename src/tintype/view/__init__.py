@@ -1,0 +1,1 @@
+"""Sampling steps to look at: contact sheets, animations, the terminal."""
