@@ -35,8 +35,8 @@ from torch import Tensor
 from tintype.data.pairs import Pair
 from tintype.data.pictures import examine_all, framing
 from tintype.data.sources import find_pairs
+from tintype.metrics.intervals import share
 from tintype.pipeline.pipeline import Pipeline
-from tintype.statistics import share
 
 TONE = re.compile(r"\b(?:medium-light|medium-dark|light|dark|medium) skin tone\b")
 ONE_IN = 10

@@ -31,11 +31,11 @@ from tintype.data.sources import find_pairs
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.noise import Purpose, normal, permutation
 from tintype.evaluate.features import scattering
-from tintype.evaluate.levels import noise_levels
 from tintype.evaluate.material import open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
 from tintype.evaluate.results import Result, Settings, to_json
+from tintype.metrics.noise_error import noise_levels
 from tintype.model import store
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.tokens import learn_tokenizer

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from tintype.diffusion.noise import normal
-from tintype.statistics import bootstrap, difference, jackknife, mean, share, student
+from tintype.metrics.intervals import bootstrap, difference, jackknife, mean, share, student
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 5, 19, 191])

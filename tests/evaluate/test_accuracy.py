@@ -20,9 +20,9 @@ from tintype.evaluate.accuracy import (
 )
 from tintype.evaluate.choosing import CaptionJudge, Tried, best, fewest
 from tintype.evaluate.results import Setting
+from tintype.metrics.intervals import mean, share
 from tintype.shapes.scenes import Stream, rng_of
 from tintype.shapes.write import Scene, Thing, captions, draw, example
-from tintype.statistics import mean, share
 
 
 def test_drawn_pictures_are_right_in_everything_and_blank_ones_in_next_to_nothing() -> None:

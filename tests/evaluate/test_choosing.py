@@ -17,7 +17,7 @@ from tintype.data.parallel import finished
 from tintype.evaluate.choosing import LikenessJudge, Tried, best, choosing, fewest, tuning
 from tintype.evaluate.features import scattering
 from tintype.evaluate.results import Choice, Setting
-from tintype.statistics import UNKNOWN, Estimate, mean
+from tintype.metrics.intervals import UNKNOWN, Estimate, mean
 
 PLAIN = Setting(steps=4, guidance=1.0, figure=UNKNOWN, all_right=None, evaluations=1.0)
 

@@ -15,7 +15,7 @@ from tintype.evaluate.keep import BEGIN, with_evaluation
 from tintype.evaluate.page import to_html
 from tintype.evaluate.plot import Curve, plot
 from tintype.evaluate.results import Result, Shown
-from tintype.statistics import UNKNOWN, Estimate, percent
+from tintype.metrics.intervals import UNKNOWN, Estimate, percent
 
 QUICK = ["--num", "8", "--samples", "4", "--asked", "8", "--device", "cpu"]
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tintype.by_heart import gauge
 from tintype.data.parallel import finished
 from tintype.diffusion.exact import finite_denoiser, finite_errors, gaussian_denoiser, mixture_denoiser
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import normal
-from tintype.evaluate.levels import Given, errors, noise_for
-from tintype.statistics import mean, means
+from tintype.metrics.intervals import mean, means
+from tintype.metrics.memorization import gauge
+from tintype.metrics.noise_error import Given, errors, noise_for
 
 SHAPE = (3, 4, 4)
 SIGMAS = torch.tensor([0.05, 0.2, 0.5, 1.0, 3.0, 20.0])

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from tintype.diffusion.noise import Purpose, permutation
+from tintype.metrics.intervals import Estimate, share
 from tintype.shapes.judge import Verdict, check_picture
 from tintype.shapes.scenes import HELD_OUT_ARRANGEMENTS, HELD_OUT_PAIRS, Stream, rng_of
 from tintype.shapes.write import Scene, captions, draw
-from tintype.statistics import Estimate, share
 
 SEED = 1_000_003  # of the captions asked for; far from any seed of training
 SPLITS = {"new": "train", "held out": "held_out"}

@@ -20,9 +20,9 @@ from tintype.evaluate.material import Material, some_of
 from tintype.evaluate.quality import MIN_SAMPLES, Projection, corrected_frechet, frechet_difference
 from tintype.evaluate.results import Choice, Setting, Settings
 from tintype.evaluate.work import Progress, told
+from tintype.metrics.intervals import Estimate, mean, share
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.start import sigmas_of
-from tintype.statistics import Estimate, mean, share
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 STEPS = (8, 12, 16, 24)

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tintype.by_heart import BLOCK_VALUES
 from tintype.config import Config
 from tintype.data.building import Progress, StatesEncoder
 from tintype.data.exclude import Exclusions
@@ -24,6 +23,7 @@ from tintype.data.sources import find_pairs, name_of
 from tintype.data.stamps import stamp_of
 from tintype.diffusion.noise import Purpose, permutation
 from tintype.errors import ConfigError, DataError
+from tintype.metrics.memorization import BLOCK_VALUES
 from tintype.model.store import Model
 
 DATA, PACKS = "data.json", "pack"

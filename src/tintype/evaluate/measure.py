@@ -12,14 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from tintype import __version__
-from tintype.by_heart import gauge, level_weights
 from tintype.config import Config
 from tintype.evaluate import caption_use as use
 from tintype.evaluate.accuracy import is_shapes
 from tintype.evaluate.choosing import choosing, judge_of
 from tintype.evaluate.drawn import asked_for, caption_accuracy
 from tintype.evaluate.features import features_of
-from tintype.evaluate.levels import Given, noise_levels
 from tintype.evaluate.making import developing, making
 from tintype.evaluate.material import Material, some_of
 from tintype.evaluate.network import Bench, caption_use, word_use
@@ -36,8 +34,10 @@ from tintype.evaluate.results import (
 )
 from tintype.evaluate.sampled import Control, as_a_whole, near_copies
 from tintype.evaluate.work import Progress, told
+from tintype.metrics.intervals import UNKNOWN, means
+from tintype.metrics.memorization import gauge, level_weights
+from tintype.metrics.noise_error import Given, noise_levels
 from tintype.pipeline.pipeline import Pipeline
-from tintype.statistics import UNKNOWN, means
 
 MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3
 FEW = 20  # pictures, below which intervals are too wide to say much

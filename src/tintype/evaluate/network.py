@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tintype.by_heart import CODEC, ideal_errors
 from tintype.evaluate.caption_use import Probe
-from tintype.evaluate.levels import Given, errors, noise_for
 from tintype.evaluate.material import Material
 from tintype.evaluate.results import CaptionUse, WordUse
-from tintype.statistics import Estimate, mean, means
+from tintype.metrics.intervals import Estimate, mean, means
+from tintype.metrics.memorization import CODEC, ideal_errors
+from tintype.metrics.noise_error import Given, errors, noise_for
 
 BATCH = {"cpu": 32}
 

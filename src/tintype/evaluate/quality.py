@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tintype.statistics import Estimate, jackknife, share
+from tintype.metrics.intervals import Estimate, jackknife, share
 
 DIMENSIONS = 32  # of the space that distances are taken in: far fewer than there are samples
 PARTS = (1, 2, 3, 4)  # into which samples are parted to see how the distance shrinks with their number

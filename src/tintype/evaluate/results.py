@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.evaluate.accuracy import Score
-from tintype.statistics import Estimate
+from tintype.metrics.intervals import Estimate
 
 FORMAT = 1  # of results.json
 

@@ -16,7 +16,7 @@ from tintype.evaluate.neighbors import Blocks, Nearest, calibrate, nearest
 from tintype.evaluate.quality import MIN_SAMPLES, Projection, corrected_frechet, precision_recall
 from tintype.evaluate.results import Copies, Neighbor, Quality, Settings
 from tintype.evaluate.work import Progress, told
-from tintype.statistics import share
+from tintype.metrics.intervals import share
 
 FEWEST = 20  # pictures on either side, below which near and far mean nothing
 REFERENCE = 20_000  # training pictures that samples are compared with as a whole, at most

@@ -8,7 +8,7 @@ from typing import Any
 from tintype.evaluate.plot import Curve, plot
 from tintype.evaluate.results import Result
 from tintype.evaluate.tables import table, text
-from tintype.statistics import Estimate, between, percent
+from tintype.metrics.intervals import Estimate, between, percent
 
 SIGMA = "sigma, more noise"
 

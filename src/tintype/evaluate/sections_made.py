@@ -9,7 +9,7 @@ from tintype.evaluate.accuracy import ATTRIBUTES
 from tintype.evaluate.plot import Curve, plot
 from tintype.evaluate.results import CaptionAccuracy, Choice, Result, Setting, Shown
 from tintype.evaluate.tables import figure, table, text
-from tintype.statistics import UNKNOWN, Estimate, between, number
+from tintype.metrics.intervals import UNKNOWN, Estimate, between, number
 from tintype.train.memory import OVERALL
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tintype.data.files import shown
 from tintype.evaluate.results import Choice, Setting
-from tintype.statistics import between, number
+from tintype.metrics.intervals import between, number
 
 
 def text(value: object) -> str:

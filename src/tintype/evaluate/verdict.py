@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from tintype.evaluate.results import Result
-from tintype.statistics import between, difference, number, percent
+from tintype.metrics.intervals import between, difference, number, percent
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
 FEW = 20  # pictures, below which a difference that is not clear means nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tintype.config import Config, DistillConfig
-from tintype.statistics import between
+from tintype.metrics.intervals import between
 from tintype.train.held_out import MAX_MEASURED, Seen
 from tintype.train.memory import OVERALL
 from tintype.train.plan import duration

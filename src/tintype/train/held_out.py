@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise
-from tintype.statistics import Estimate
+from tintype.metrics.intervals import Estimate
 from tintype.train.objective import Objective
 from tintype.train.samples import Samples, rolled
 from tintype.train.target import LEVELS as LEVELS

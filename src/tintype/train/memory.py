@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from tintype.by_heart import gauge, ideal_errors, level_weights
 from tintype.config import Config
 from tintype.data.pack import Pack
 from tintype.data.parallel import finished
 from tintype.diffusion.noise import Purpose, permutation
-from tintype.statistics import Estimate
+from tintype.metrics.intervals import Estimate
+from tintype.metrics.memorization import gauge, ideal_errors, level_weights
 from tintype.train.held_out import LEVELS, MAX_MEASURED
 from tintype.train.samples import Samples
 

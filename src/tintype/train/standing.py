@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tintype.metrics.intervals import Estimate, between
 from tintype.model import checkpoint
-from tintype.statistics import Estimate, between
 from tintype.train.folder import LOG, is_at_work
 from tintype.train.log import read_log
 from tintype.train.memory import OVERALL

@@ -13,8 +13,8 @@ from tintype.data.pack import Pack
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.loss import loss_weight
 from tintype.diffusion.noise import Purpose, normal
+from tintype.metrics.intervals import Estimate, bootstrap
 from tintype.model.codec import PixelCodec
-from tintype.statistics import Estimate, bootstrap
 
 BLOCK_VALUES = 2**22  # numbers in a block of pictures: bounds memory
 CODEC = PixelCodec()

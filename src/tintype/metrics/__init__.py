@@ -1,0 +1,1 @@
+"""Estimates with intervals, noise errors and memorization, measured the same way everywhere."""
