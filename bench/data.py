@@ -40,18 +40,18 @@ import numpy as np
 from PIL import Image
 
 from tintype.config import DataConfig, TextConfig
-from tintype.data import pictures
-from tintype.data.check import check
+from tintype.data.check.run import check
+from tintype.data.images import decode as decode_module
 
 PACKING = """
 import sys
 from pathlib import Path
 from tintype.config import DataConfig
-from tintype.data import building
-from tintype.data.packing import packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
+from tintype.data.cache import builder
+from tintype.data.cache.open_or_build import packing
+from tintype.data.thread_pool import finished
+from tintype.data.images.decode import framing
+from tintype.data.sources.find import find_pairs
 building.COMMIT_SECONDS = 0.1  # or a small set would be packed before there is anything to go on with
 sys.path.insert(0, sys.argv[3])  # of this file
 from data_epochs import Lengths
@@ -63,8 +63,8 @@ finished(progress)
 """
 CHECKING = """
 import sys, time
-from tintype.data.check import check
-from tintype.data.sources import find_pairs
+from tintype.data.check.run import check
+from tintype.data.sources.find import find_pairs
 start, cpu = time.perf_counter(), time.process_time()
 num = len(find_pairs(sys.argv[1])[0])
 listed, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -185,14 +185,14 @@ def once(args: argparse.Namespace) -> None:
     from tintype.train.run import TrainRequest, train
 
     decoded = 0
-    decode = pictures.decode
+    decode = decode_module.decode
 
-    def counting(content: bytes, at_least: int = 0, options: DataConfig | None = None) -> pictures.Decoded:
+    def counting(content: bytes, at_least: int = 0, options: DataConfig | None = None) -> decode_module.Decoded:
         nonlocal decoded
         decoded += 1
         return decode(content, at_least, options)
 
-    pictures.decode = counting  # type: ignore[assignment]
+    decode_module.decode = counting  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         out = Path(folder, "run")

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tintype.config import DataConfig, TextConfig, small
-from tintype.data.pack import Pack
-from tintype.data.packing import packing
-from tintype.data.pairs import Pair
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
+from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.open_or_build import packing
+from tintype.data.images.decode import framing
+from tintype.data.sources.find import find_pairs
+from tintype.data.sources.pairs import Pair
+from tintype.data.thread_pool import finished
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.text import make_encoder
 from tintype.model.nets.tokens import learn_tokenizer

@@ -32,9 +32,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.data.pairs import Pair
-from tintype.data.pictures import examine_all, framing
-from tintype.data.sources import find_pairs
+from tintype.data.images.decode import examine_all, framing
+from tintype.data.sources.find import find_pairs
+from tintype.data.sources.pairs import Pair
 from tintype.metrics.intervals import share
 from tintype.pipeline.pipeline import Pipeline
 

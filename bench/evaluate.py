@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from tintype.config import nano
-from tintype.data.packing import packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
+from tintype.data.cache.open_or_build import packing
+from tintype.data.images.decode import framing
+from tintype.data.sources.find import find_pairs
+from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.noise import Purpose, normal, permutation
 from tintype.evaluate.features import scattering

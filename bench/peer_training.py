@@ -27,7 +27,7 @@ from shapes_accuracy import measured, seen_captions
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tintype.data.fitting import fit
+from tintype.data.images.resize import fit
 from tintype.evaluate.accuracy import SEED, Ask, asks
 from tintype.model.codec import PixelCodec, pictures_of
 from tintype.model.nets.text import LearnedVocabulary

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tintype import options
 from tintype.config import DataConfig, TextConfig, check_data
-from tintype.data.check import checking
-from tintype.data.report import Report, show, to_json, to_text
+from tintype.data.check.report import Report, show, to_json, to_text
+from tintype.data.check.run import checking
 
 SHOWN_SECONDS = 0.1  # between two looks of the bar: more would cost a good part of reading a picture
 
@@ -36,7 +36,7 @@ def check(args: Namespace) -> int:
 
 
 def _page(report: Report) -> str:
-    from tintype.data.page import to_html
+    from tintype.data.check.html import to_html
 
     return to_html(report)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype import options
-from tintype.data.pictures import PictureError, read_picture
+from tintype.data.images.decode import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import store

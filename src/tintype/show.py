@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tintype import __version__
-from tintype.data.files import shown
+from tintype.data.sources.files import shown
 from tintype.errors import CheckpointError, DataError
 from tintype.pipeline.receipt import Receipt, read, read_texts
 

@@ -18,15 +18,15 @@ import torch
 from PIL import Image, ImageCms, PngImagePlugin
 
 from tintype.config import DataConfig, TextConfig
-from tintype.data import files
-from tintype.data.check import check
-from tintype.data.files import LocalFile
+from tintype.data.cache.open_or_build import packing
+from tintype.data.check.report import Report
+from tintype.data.check.run import check
+from tintype.data.images.decode import examine, framing
 from tintype.data.order import Order, caption_at
-from tintype.data.packing import packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import examine, framing
-from tintype.data.report import Report
-from tintype.data.sources import find_pairs
+from tintype.data.sources import files
+from tintype.data.sources.files import LocalFile
+from tintype.data.sources.find import find_pairs
+from tintype.data.thread_pool import finished
 from tintype.errors import DataError
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tintype.config import TextConfig
-from tintype.data.check import check, checking
+from tintype.data.check.run import check, checking
 from tintype.errors import DataError
 
 

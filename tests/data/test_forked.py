@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tintype.config import DataConfig
-from tintype.data.blocks import is_local
-from tintype.data.forked import can_fork, forked, one_at_a_time
-from tintype.data.packing import packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
+from tintype.data.cache.decode_block import is_local
+from tintype.data.cache.open_or_build import packing
+from tintype.data.images.decode import framing
+from tintype.data.process_pool import can_fork, forked, one_at_a_time
+from tintype.data.sources.find import find_pairs
+from tintype.data.thread_pool import finished
 from tintype.errors import DataError
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="processes are copied on Linux only")
@@ -84,7 +84,7 @@ def test_one_at_a_time_holds_between_processes() -> None:
 
 ORPHANS = """
 import os, time
-from tintype.data.forked import forked
+from tintype.data.process_pool import forked
 def part(number):
     time.sleep(0.05)
     return os.getpid()
@@ -132,11 +132,11 @@ def test_processes_and_threads_make_the_same_pack(
     assert all(is_local(pair.place) for pair in pairs)
     how = framing(32, DataConfig(crop="none", dedupe=True))
     made = {}
-    monkeypatch.setattr("tintype.data.building.FEWEST", 4)
-    monkeypatch.setattr("tintype.data.building.TOGETHER", 4)
+    monkeypatch.setattr("tintype.data.cache.builder.FEWEST", 4)
+    monkeypatch.setattr("tintype.data.cache.builder.TOGETHER", 4)
     for worth in (1, 10**9):  # processes, then threads
-        monkeypatch.setattr("tintype.data.building.num_threads", lambda: 3)
-        monkeypatch.setattr("tintype.data.building.WORTH_FORKING", worth)
+        monkeypatch.setattr("tintype.data.cache.builder.num_threads", lambda: 3)
+        monkeypatch.setattr("tintype.data.cache.builder.WORTH_FORKING", worth)
         pack = finished(packing(pairs, how, tmp_path / str(worth), Words(), problems))
         made[worth] = {path.name: path.read_bytes() for path in pack.folder.iterdir()}, pack.problems
         assert "an exact copy of another picture" in {problem.reason for problem in pack.problems}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tintype.data.check import check
-from tintype.data.sources import find_pairs
+from tintype.data.check.run import check
+from tintype.data.sources.find import find_pairs
 from tintype.errors import DataError, MissingExtraError
 
 

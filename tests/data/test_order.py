@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tintype.data.held_out import is_held_out, name_hash
 from tintype.data.order import caption_at, crop_at, dropped_at, flip_at, sample_at
+from tintype.data.split import is_held_out, name_hash
 
 
 @settings(deadline=None, max_examples=30)

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.building import Progress, StatesEncoder
-from tintype.data.exclude import read_exclusions
-from tintype.data.growing import GrowingArray
-from tintype.data.pack import Pack
-from tintype.data.packing import packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
+from tintype.data.cache.builder import Progress, StatesEncoder
+from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.growing_array import GrowingArray
+from tintype.data.cache.open_or_build import packing
+from tintype.data.images.decode import framing
+from tintype.data.sources.exclude import read_exclusions
+from tintype.data.sources.find import find_pairs
+from tintype.data.thread_pool import finished
 from tintype.errors import DataError
 
 
@@ -47,8 +47,8 @@ def folder(draw, data: Path) -> Path:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress after every picture, as if each were a part of its own."""
-    monkeypatch.setattr("tintype.data.building.FEWEST", 1)
-    monkeypatch.setattr("tintype.data.building.TOGETHER", 1)
+    monkeypatch.setattr("tintype.data.cache.builder.FEWEST", 1)
+    monkeypatch.setattr("tintype.data.cache.builder.TOGETHER", 1)
 
 
 def packs(cache: Path) -> list[str]:

@@ -15,11 +15,11 @@ SCRIPT = """
 import sys
 import time
 from pathlib import Path
-from tintype.data import building
-from tintype.data.packing import packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
+from tintype.data.cache import builder
+from tintype.data.cache.open_or_build import packing
+from tintype.data.thread_pool import finished
+from tintype.data.images.decode import framing
+from tintype.data.sources.find import find_pairs
 import torch
 
 class Words:

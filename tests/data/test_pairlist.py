@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tintype.data import pairlist
-from tintype.data.files import LocalFile, Verified
-from tintype.data.pairlist import PairList
-from tintype.data.pairs import Pair
-from tintype.data.remote import Archive
-from tintype.data.sources import find_pairs
-from tintype.data.tars import Member
+from tintype.data.sources import pair_list
+from tintype.data.sources.files import LocalFile, Verified
+from tintype.data.sources.find import find_pairs
+from tintype.data.sources.pair_list import PairList
+from tintype.data.sources.pairs import Pair
+from tintype.data.sources.remote import Archive
+from tintype.data.sources.webdataset import Member
 from tintype.errors import DataError
 
 
@@ -27,7 +27,7 @@ def some(number: int) -> list[Pair]:
 
 @pytest.mark.parametrize("spooled", [1, 2**20])
 def test_pairs_come_back_as_they_were(monkeypatch: pytest.MonkeyPatch, spooled: int) -> None:
-    monkeypatch.setattr(pairlist, "SPOOLED", spooled)
+    monkeypatch.setattr(pair_list, "SPOOLED", spooled)
     pairs = some(300)
     kept = PairList(pairs)
     assert list(kept) == pairs
@@ -68,7 +68,7 @@ def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(pairlist, "SpooledTemporaryFile", lambda *_, **__: Full())
+    monkeypatch.setattr(pair_list, "SpooledTemporaryFile", lambda *_, **__: Full())
     with pytest.raises(DataError, match="temporary folder"):
         PairList(some(1))
 
@@ -83,8 +83,8 @@ def test_a_folder_is_listed_in_the_order_of_its_keys(data: Path, draw: Callable[
 
 LISTING = """
 import sys, tracemalloc
-from tintype.data import pairlist, rows
-from tintype.data.sources import find_pairs
+from tintype.data.sources import pair_list, row_file
+from tintype.data.sources.find import find_pairs
 pairlist.SPOOLED = rows.SPOOLED = 1
 tracemalloc.start()
 print(len(find_pairs(sys.argv[1])[0]), tracemalloc.get_traced_memory()[1])

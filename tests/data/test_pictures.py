@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from tintype.data import pictures
-from tintype.data.files import LocalFile
-from tintype.data.fitting import fit
-from tintype.data.pictures import PictureError, decode, examine, examine_all, framing, read_picture
-from tintype.data.similar import reduced
+from tintype.data.images.decode import PictureError, decode, examine, examine_all, framing, read_picture
+from tintype.data.images.perceptual_hash import reduced
+from tintype.data.images.resize import fit
+from tintype.data.sources.files import LocalFile
 
 RED = (200, 30, 40)
 
@@ -337,7 +336,7 @@ def test_only_what_is_too_large_for_the_memory_is_left_out(tmp_path: Path, monke
             raise MemoryError
         return reduced(picture)
 
-    monkeypatch.setattr(pictures, "reduced", scarce)
+    monkeypatch.setattr("tintype.data.images.decode.reduced", scarce)
     seen = examine_all(places, framing(32))
     assert [one.reason for one in seen] == ["", "too large for the memory of this machine", ""]
     assert [one.pixels is not None for one in seen] == [True, False, True]

@@ -3,7 +3,7 @@ import warnings
 
 import pytest
 
-from tintype.data.quiet import quiet
+from tintype.data.images.pillow_warnings import quiet
 
 
 def warn_as_pillow() -> None:

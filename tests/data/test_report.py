@@ -9,9 +9,9 @@ from PIL import Image
 from rich.console import Console
 
 from tintype.config import DataConfig, TextConfig
-from tintype.data.check import check
-from tintype.data.page import to_html
-from tintype.data.report import show, to_json, to_text
+from tintype.data.check.html import to_html
+from tintype.data.check.report import show, to_json, to_text
+from tintype.data.check.run import check
 
 
 def printed(report, width: int = 100) -> str:

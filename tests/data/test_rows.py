@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tintype.data import rows
-from tintype.data.facts import FACTS
-from tintype.data.files import LocalFile
-from tintype.data.pairs import Pair
-from tintype.data.rows import RowFile, by_key, parts_of
-from tintype.data.survey import survey
+from tintype.data.check.summary import survey
+from tintype.data.images.facts import FACTS
+from tintype.data.sources import row_file
+from tintype.data.sources.files import LocalFile
+from tintype.data.sources.pairs import Pair
+from tintype.data.sources.row_file import RowFile, by_key, parts_of
 from tintype.errors import DataError
 
 
@@ -65,8 +65,8 @@ class Captioned(Sequence[Pair]):
 def test_rows_are_sorted_by_their_keys_and_what_agrees_is_never_parted(values: list[int], bits: int) -> None:
     table = np.array(values, dtype=np.uint64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "PART", 16)
-        patch.setattr(rows, "_PROBED", 3)
+        patch.setattr(row_file, "PART", 16)
+        patch.setattr(row_file, "_PROBED", 3)
         parts = list(by_key(table, keyed, bits))
     joined = np.concatenate(parts)
     assert joined["place"].tolist() == np.argsort(table, kind="stable").tolist()
@@ -75,7 +75,7 @@ def test_rows_are_sorted_by_their_keys_and_what_agrees_is_never_parted(values: l
 
 
 def test_a_file_of_rows_reads_like_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "_BUFFER", 24)
+    monkeypatch.setattr(row_file, "_BUFFER", 24)
     table, values = RowFile("<i8"), np.arange(100, 150)
     for value in values:
         table.append(value.astype("<i8").tobytes())
@@ -83,7 +83,7 @@ def test_a_file_of_rows_reads_like_an_array(monkeypatch: pytest.MonkeyPatch) -> 
     assert table[3:7].tolist() == [103, 104, 105, 106]
     assert table[48:80].tolist() == [148, 149]
     assert len(table[9:9]) == 0
-    monkeypatch.setattr(rows, "PART", 7)
+    monkeypatch.setattr(row_file, "PART", 7)
     assert np.concatenate([part for _, part in parts_of(table)]).tolist() == values.tolist()
     assert [start for start, _ in parts_of(table)] == list(range(0, 50, 7))
 
@@ -97,7 +97,7 @@ def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
         def close(self) -> None: ...
 
-    monkeypatch.setattr(rows, "SpooledTemporaryFile", lambda *_, **__: Full())
+    monkeypatch.setattr(row_file, "SpooledTemporaryFile", lambda *_, **__: Full())
     table = RowFile("<i8")
     table.append(bytes(8))
     with pytest.raises(DataError, match="temporary folder"):
@@ -109,8 +109,8 @@ def test_a_survey_in_small_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch)
     whole = survey("data", pairs, facts, [], Counter())
     assert whole.duplicates == tuple((f"{i:07}", f"{i + 200:07}") for i in range(3))
     assert whole.alike == tuple((f"{i:07}", f"{i + 392:07}") for i in range(4, 8))
-    monkeypatch.setattr(rows, "PART", 32)
-    monkeypatch.setattr(rows, "_PROBED", 3)
+    monkeypatch.setattr(row_file, "PART", 32)
+    monkeypatch.setattr(row_file, "_PROBED", 3)
     parted = survey("data", pairs, facts, [], Counter())
     assert [getattr(parted, name) for name in ("duplicates", "alike", "leaks", "histograms", "extremes", "notes")] == [
         getattr(whole, name) for name in ("duplicates", "alike", "leaks", "histograms", "extremes", "notes")
@@ -119,8 +119,8 @@ def test_a_survey_in_small_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 def test_the_memory_of_a_survey_does_not_grow_with_the_number_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "PART", 512)
-    monkeypatch.setattr(rows, "SPOOLED", 1)
+    monkeypatch.setattr(row_file, "PART", 512)
+    monkeypatch.setattr(row_file, "SPOOLED", 1)
     peaks = []
     for num in (3_000, 3_000, 12_000):  # the first imports what it needs
         table = RowFile(FACTS)

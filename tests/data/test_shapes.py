@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tintype.shapes import scenes, write
+from tintype.shapes import write
 from tintype.shapes.draw import GAP, HALF_EXTENT, MARGIN, SIDE, Placed, place, render
-from tintype.shapes.scenes import BACKGROUNDS, COLORS, RELATIONS, SHAPES
+from tintype.shapes.scenes import BACKGROUNDS, COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES
 from tintype.shapes.write import Scene, Thing, caption_of, captions, example, is_held_out, scene_of, write_shapes
 
 WHITE = BACKGROUNDS["white"]
@@ -84,10 +84,10 @@ def test_only_the_held_out_split_shows_what_is_held_out(seed: int, index: int) -
 
 
 def test_one_pair_in_ten_is_held_out_and_training_shows_all_others() -> None:
-    assert len(scenes.HELD_OUT_PAIRS) == len(COLORS) * len(SHAPES) // 10
+    assert len(HELD_OUT_PAIRS) == len(COLORS) * len(SHAPES) // 10
     scenes = [scene for _, scene in captions(2500, seed=0)]
     pairs = {(thing.color, thing.shape) for scene in scenes for thing in scene.things}
-    assert pairs == {(color, shape) for color in COLORS for shape in SHAPES} - scenes.HELD_OUT_PAIRS
+    assert pairs == {(color, shape) for color in COLORS for shape in SHAPES} - HELD_OUT_PAIRS
     for attribute, wanted in (
         ("kind", {"single", "count", "relation"}),
         ("count", {1, 2, 3}),
@@ -214,7 +214,7 @@ def test_a_world_is_written_as_an_ordinary_data_folder(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_read_as_captioned_pictures(tmp_path: Path) -> None:
-    sources = pytest.importorskip("tintype.data.sources")
+    sources = pytest.importorskip("tintype.data.sources.find")
     write_shapes(tmp_path, 3, size=16)
     pairs, problems = sources.find_pairs(tmp_path)
     assert [pair.key for pair in pairs] == [f"images/{k:06d}.png" for k in range(3)]

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
-from tintype.shapes import draw
 from tintype.shapes.draw import OUTLINES, SIDE, Placed, render
 from tintype.shapes.judge import check_picture, look
 from tintype.shapes.scenes import BACKGROUNDS, COLORS, RELATIONS, SHAPES, SIZES, pick
@@ -214,7 +213,7 @@ NEARLY = {
 @pytest.mark.parametrize("radius", [4.0, 5.2, 8.0])
 @pytest.mark.parametrize("name", NEARLY)
 def test_what_is_nearly_a_shape_is_none(name: str, radius: float, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(draw.OUTLINES, name, tuple(NEARLY[name]))
+    monkeypatch.setitem(OUTLINES, name, tuple(NEARLY[name]))
     view = look(render([Placed(Thing("blue", name), 15.6, 16.3, radius)], WHITE, size))
     assert [seen.shape for seen in view.objects] == [None]
     assert [seen.color for seen in view.objects] == ["blue"]

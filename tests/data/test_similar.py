@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from tintype.data.buckets import FULL, SPACING, nearest, shapes_for
-from tintype.data.facts import FACTS
-from tintype.data.similar import alike, look_of
+from tintype.data.images.aspect_buckets import FULL, SPACING, nearest, shapes_for
+from tintype.data.images.facts import FACTS
+from tintype.data.images.perceptual_hash import alike, look_of
 
 
 def scene(seed: int, size: int = 96) -> Image.Image:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tintype.data.files import shown
-from tintype.data.sources import Problem, find_pairs
+from tintype.data.sources.files import shown
+from tintype.data.sources.find import Problem, find_pairs
 from tintype.errors import DataError
 
 

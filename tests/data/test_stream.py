@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tintype.data.cache.open_or_build import cataloging, packing
+from tintype.data.cache.stream import ReadAhead, Stream
+from tintype.data.images.decode import framing
 from tintype.data.order import Order, block_numbers, share_of
-from tintype.data.packing import cataloging, packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
-from tintype.data.stream import ReadAhead, Stream
+from tintype.data.sources.find import find_pairs
+from tintype.data.thread_pool import finished
 
 
 class Words:

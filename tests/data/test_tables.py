@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.check import check
-from tintype.data.sources import find_pairs
+from tintype.data.check.run import check
+from tintype.data.sources.find import find_pairs
 from tintype.errors import DataError, MissingExtraError
 
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.check import check
-from tintype.data.files import FileError
-from tintype.data.remote import Archive, expand
-from tintype.data.sources import find_pairs, name_of
+from tintype.data.check.run import check
+from tintype.data.sources.files import FileError
+from tintype.data.sources.find import find_pairs, name_of
+from tintype.data.sources.remote import Archive, expand
 from tintype.errors import DataError, MissingExtraError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tintype.data.parallel import finished
+from tintype.data.thread_pool import finished
 from tintype.evaluate.material import Material, open_material
 from tintype.evaluate.measure import evaluating
 from tintype.evaluate.results import Result, Settings, Shown

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.data.parallel import finished
+from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import gaussian_denoiser
 from tintype.diffusion.noise import normal
 from tintype.diffusion.parameterization import Denoise

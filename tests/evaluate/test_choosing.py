@@ -13,7 +13,7 @@ from tests.evaluate.conftest import SMALL, opened
 
 from tintype.cli import main
 from tintype.config import Config, DistillConfig
-from tintype.data.parallel import finished
+from tintype.data.thread_pool import finished
 from tintype.evaluate.choosing import LikenessJudge, Tried, best, choosing, fewest, tuning
 from tintype.evaluate.features import scattering
 from tintype.evaluate.results import Choice, Setting

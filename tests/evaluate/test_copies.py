@@ -10,7 +10,7 @@ from PIL import Image
 from tests.evaluate.conftest import SMALL, opened
 from torch import Tensor
 
-from tintype.data.parallel import finished
+from tintype.data.thread_pool import finished
 from tintype.evaluate.features import scattering
 from tintype.evaluate.material import Material
 from tintype.evaluate.results import Copies, Result, Shown

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tintype.data.parallel import finished
+from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_denoiser, finite_errors, gaussian_denoiser, mixture_denoiser
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import normal

@@ -12,10 +12,10 @@ import pytest
 import torch
 from tests.evaluate.conftest import SMALL, opened
 
-from tintype.data.packing import packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
+from tintype.data.cache.open_or_build import packing
+from tintype.data.images.decode import framing
+from tintype.data.sources.find import find_pairs
+from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError
 from tintype.evaluate.compare import difference
 from tintype.evaluate.material import open_material

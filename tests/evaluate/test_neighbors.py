@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tintype.data.parallel import finished
+from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import normal
 from tintype.evaluate.neighbors import Nearest, calibrate, nearest
 

@@ -15,11 +15,11 @@ from tests.train.conftest import tiny_preset
 from torch import Tensor
 
 from tintype.config import PRESETS, Config
-from tintype.data.pack import Pack
-from tintype.data.packing import packing
-from tintype.data.parallel import finished
-from tintype.data.pictures import framing
-from tintype.data.sources import find_pairs
+from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.open_or_build import packing
+from tintype.data.images.decode import framing
+from tintype.data.sources.find import find_pairs
+from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_denoiser
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise, normal

@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.data import building
+from tintype.data.cache import builder
 from tintype.errors import CheckpointError, ConfigError, DataError
 from tintype.model import checkpoint
 from tintype.train.interrupt import Interruption
@@ -124,7 +124,7 @@ def test_runs_share_a_copy_in_a_cache(request_: TrainRequest, tmp_path: Path, mo
     def decoded(*args: object) -> None:
         raise AssertionError("a picture was decoded again")
 
-    monkeypatch.setattr(building, "examine_block", decoded)
+    monkeypatch.setattr(builder, "examine_block", decoded)
     run(replace(cached, out=tmp_path / "second", seed=5))
     assert len(list((tmp_path / "cache").glob("pack-*"))) == 1
     assert not (request_.out / "pack").exists()

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tintype.config import Config
-from tintype.data.building import Progress, StatesEncoder
-from tintype.data.exclude import Exclusions
-from tintype.data.pack import Pack
-from tintype.data.packing import packing
-from tintype.data.pairs import Pair
-from tintype.data.pictures import Framing, framing
-from tintype.data.sources import find_pairs, name_of
-from tintype.data.stamps import stamp_of
+from tintype.data.cache.builder import Progress, StatesEncoder
+from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.fingerprints import stamp_of
+from tintype.data.cache.open_or_build import packing
+from tintype.data.images.decode import Framing, framing
+from tintype.data.sources.exclude import Exclusions
+from tintype.data.sources.find import find_pairs, name_of
+from tintype.data.sources.pairs import Pair
 from tintype.diffusion.noise import Purpose, permutation
 from tintype.errors import ConfigError, DataError
 from tintype.metrics.memorization import BLOCK_VALUES

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from tintype.data.files import shown
+from tintype.data.sources.files import shown
 from tintype.evaluate import sections, sections_made
 from tintype.evaluate.results import Result, Shown
 from tintype.evaluate.tables import text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from tintype.data.files import shown
+from tintype.data.sources.files import shown
 from tintype.evaluate.results import Choice, Setting
 from tintype.metrics.intervals import between, number
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tintype.config import NoiseConfig
-from tintype.data.pack import Pack
+from tintype.data.cache.dataset_cache import Pack
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.loss import loss_weight
 from tintype.diffusion.noise import Purpose, normal

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.data.pictures import PictureError, decode
+from tintype.data.images.decode import PictureError, decode
 from tintype.errors import DataError
 from tintype.pipeline.receipt import Receipt, to_png
 from tintype.serve.faults import Fault, invalid

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tintype.config import Config
-from tintype.data.pack import Pack
-from tintype.data.parallel import finished
+from tintype.data.cache.dataset_cache import Pack
+from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import Purpose, permutation
 from tintype.metrics.intervals import Estimate
 from tintype.metrics.memorization import gauge, ideal_errors, level_weights

@@ -12,15 +12,15 @@ import torch
 from rich.console import Console
 
 from tintype.config import PRESETS, Config, DistillConfig, SampleConfig
-from tintype.data.building import Progress
-from tintype.data.exclude import Exclusions, read_exclusions
-from tintype.data.pack import Pack
-from tintype.data.packing import cataloging, packing
-from tintype.data.pairs import Pair, Problem
-from tintype.data.pictures import framing
-from tintype.data.report import Report
-from tintype.data.sources import find_pairs
-from tintype.data.stream import Stream
+from tintype.data.cache.builder import Progress
+from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.open_or_build import cataloging, packing
+from tintype.data.cache.stream import Stream
+from tintype.data.check.report import Report
+from tintype.data.images.decode import framing
+from tintype.data.sources.exclude import Exclusions, read_exclusions
+from tintype.data.sources.find import find_pairs
+from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import CheckpointError
 from tintype.model import store
 from tintype.model.denoiser import Denoiser

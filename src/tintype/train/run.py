@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.data.sources import name_of
+from tintype.data.sources.find import name_of
 from tintype.model.store import WEIGHTS
 from tintype.train import plan
 from tintype.train.board import Board

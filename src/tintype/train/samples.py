@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tintype.config import TrainConfig
+from tintype.data.cache.stream import ReadAhead
 from tintype.data.order import Order, caption_at, dropped_at
-from tintype.data.stream import ReadAhead
 from tintype.train.objective import Part
 
 

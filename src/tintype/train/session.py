@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.data.files import shown
+from tintype.data.sources.files import shown
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
 from tintype.model import checkpoint
 from tintype.train.board import Board

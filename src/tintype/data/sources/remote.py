@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from tintype.data.files import FileError, shown, state_of
+from tintype.data.sources.files import FileError, shown, state_of
 from tintype.errors import DataError, MissingExtraError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.data.catalog import ABOUT, Catalog, open_array
-from tintype.data.files import shown
-from tintype.data.pairs import Problem
+from tintype.data.cache.index import ABOUT, Catalog, open_array
+from tintype.data.sources.files import shown
+from tintype.data.sources.pairs import Problem
 from tintype.errors import DataError
 
 STATES_FILE = "states.npy"

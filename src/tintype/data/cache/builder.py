@@ -17,19 +17,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.data.blocks import Block, examine_block, is_local
-from tintype.data.catalog import ABOUT, FACTS_FILE, FORMAT, Catalog
-from tintype.data.exclude import REASON, Exclusions
-from tintype.data.facts import FACTS, in_hex
-from tintype.data.files import shown
-from tintype.data.forked import can_fork, forked
-from tintype.data.growing import GrowingArray
-from tintype.data.journal import Journal, Progressed
-from tintype.data.pack import STATES_FILE, Pack, pictures_file
-from tintype.data.pairs import Pair
-from tintype.data.parallel import in_parts, num_threads
-from tintype.data.pictures import Framing
-from tintype.data.stamps import fingerprint_of
+from tintype.data.cache.dataset_cache import STATES_FILE, Pack, pictures_file
+from tintype.data.cache.decode_block import Block, examine_block, is_local
+from tintype.data.cache.fingerprints import fingerprint_of
+from tintype.data.cache.growing_array import GrowingArray
+from tintype.data.cache.index import ABOUT, FACTS_FILE, FORMAT, Catalog
+from tintype.data.cache.journal import Journal, Progressed
+from tintype.data.images.decode import Framing
+from tintype.data.images.facts import FACTS, in_hex
+from tintype.data.process_pool import can_fork, forked
+from tintype.data.sources.exclude import REASON, Exclusions
+from tintype.data.sources.files import shown
+from tintype.data.sources.pairs import Pair
+from tintype.data.thread_pool import in_parts, num_threads
 from tintype.errors import DataError
 
 CAPTION_BATCH = 256

@@ -6,9 +6,9 @@ import base64
 import html
 import io
 
-from tintype.data.files import FileError, Place, shown
-from tintype.data.pictures import decode
-from tintype.data.report import Report, counted, worth_a_look
+from tintype.data.check.report import Report, counted, worth_a_look
+from tintype.data.images.decode import decode
+from tintype.data.sources.files import FileError, Place, shown
 
 SIDE = 112  # pixels, of a thumbnail
 MOST = 12  # thumbnails of a kind

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tintype.data.pictures import Facts
-from tintype.data.rows import Rows, by_key
+from tintype.data.images.decode import Facts
+from tintype.data.sources.row_file import Rows, by_key
 
 FACTS = np.dtype(
     [("sha256", "u1", (32,)), ("width", "<u4"), ("height", "<u4"), ("look", "<u8"), ("thumb", "u1", (48,))]

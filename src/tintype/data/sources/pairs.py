@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from tintype.data.captions import EMPTY, NO_CAPTION, clean
-from tintype.data.files import Place
+from tintype.data.sources.captions import EMPTY, NO_CAPTION, clean
+from tintype.data.sources.files import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tintype.data.facts import copies, in_hex
-from tintype.data.files import shown
-from tintype.data.held_out import is_held_out
-from tintype.data.pairs import Pair, Problem
-from tintype.data.report import Histogram, Report, counted
-from tintype.data.rows import RowFile, Rows, by_key, parts_of
-from tintype.data.similar import alike
+from tintype.data.check.report import Histogram, Report, counted
+from tintype.data.images.facts import copies, in_hex
+from tintype.data.images.perceptual_hash import alike
+from tintype.data.sources.files import shown
+from tintype.data.sources.pairs import Pair, Problem
+from tintype.data.sources.row_file import RowFile, Rows, by_key, parts_of
+from tintype.data.split import is_held_out
 
 HELD_OUT = 0.03  # share that a run holds out unless its configuration says otherwise
 FEW_PICTURES = 100  # with fewer, a model mostly repeats them

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tintype.data.files import FileError, read_file
+from tintype.data.sources.files import FileError, read_file
 
 CAPTION_FIELDS = ("text", "caption", "prompt")  # the first that a row has is used
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is used
@@ -77,7 +77,7 @@ def read_caption_file(path: Path | str, encoding: str = "utf-8") -> tuple[str, .
 def read_metadata(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
     """Read the rows of a metadata file by its suffix. Raises FileError if the file as a whole is of no use."""
     if path.suffix.lower() == ".parquet":
-        from tintype.data.tables import metadata_rows
+        from tintype.data.sources.parquet import metadata_rows
 
         return (row_of(number, values) for number, values in metadata_rows(path))
     text = decode_text(read_file(path), encoding)

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from tintype.config import DataConfig
-from tintype.data.buckets import nearest, shapes_for
-from tintype.data.colors import PictureError as PictureError
-from tintype.data.colors import background, to_rgb
-from tintype.data.files import FileError, Place, read_file
-from tintype.data.fitting import fit_all
-from tintype.data.forked import one_at_a_time
-from tintype.data.kinds import HEIF
-from tintype.data.quiet import quiet
-from tintype.data.similar import NOTHING, looks_of, reduced
+from tintype.data.images.aspect_buckets import nearest, shapes_for
+from tintype.data.images.colors import PictureError as PictureError
+from tintype.data.images.colors import background, to_rgb
+from tintype.data.images.perceptual_hash import NOTHING, looks_of, reduced
+from tintype.data.images.pillow_warnings import quiet
+from tintype.data.images.resize import fit_all
+from tintype.data.process_pool import one_at_a_time
+from tintype.data.sources.file_types import HEIF
+from tintype.data.sources.files import FileError, Place, read_file
 
 # Pillow opens MPO, the JPEG with several pictures that cameras write, as JPEG.
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")

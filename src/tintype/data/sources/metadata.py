@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.captions import METADATA_NAMES, Row, read_metadata
-from tintype.data.files import FileError
-from tintype.data.pairs import Problem, substitute
+from tintype.data.sources.captions import METADATA_NAMES, Row, read_metadata
+from tintype.data.sources.files import FileError
+from tintype.data.sources.pairs import Problem, substitute
 from tintype.errors import MissingExtraError
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tintype.config import DataConfig
-from tintype.data.captions import CAPTION_FIELDS, captions_in
-from tintype.data.files import FileError, Origin, Place, shown
-from tintype.data.pairlist import PairList
-from tintype.data.pairs import Listing, Pair, Problem, substitute
-from tintype.data.tables import PICTURE_COLUMNS
+from tintype.data.sources.captions import CAPTION_FIELDS, captions_in
+from tintype.data.sources.files import FileError, Origin, Place, shown
+from tintype.data.sources.pair_list import PairList
+from tintype.data.sources.pairs import Listing, Pair, Problem, substitute
+from tintype.data.sources.parquet import PICTURE_COLUMNS
 from tintype.errors import DataError, MissingExtraError
 
 

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.data.facts import FACTS, in_hex
-from tintype.data.files import shown
-from tintype.data.held_out import is_held_out, name_hash
+from tintype.data.check.report import Report
+from tintype.data.check.summary import Tokens, survey
+from tintype.data.images.facts import FACTS, in_hex
 from tintype.data.order import Order
-from tintype.data.pairs import Pair, Problem
-from tintype.data.report import Report
-from tintype.data.survey import Tokens, survey
+from tintype.data.sources.files import shown
+from tintype.data.sources.pairs import Pair, Problem
+from tintype.data.split import is_held_out, name_hash
 from tintype.errors import DataError
 
 FORMAT = 3  # of packs; raised when older ones must be made again

@@ -9,15 +9,15 @@ from itertools import islice
 from pathlib import Path
 
 from tintype.config import DataConfig, TextConfig
-from tintype.data.facts import FACTS, packed_facts
-from tintype.data.pairlist import PairList
-from tintype.data.pairs import Pair, Problem
-from tintype.data.parallel import finished, in_order
-from tintype.data.pictures import examine_all, framing
-from tintype.data.report import Report
-from tintype.data.rows import RowFile, parts_of
-from tintype.data.sources import find_pairs
-from tintype.data.survey import Tokens, survey
+from tintype.data.check.report import Report
+from tintype.data.check.summary import Tokens, survey
+from tintype.data.images.decode import examine_all, framing
+from tintype.data.images.facts import FACTS, packed_facts
+from tintype.data.sources.find import find_pairs
+from tintype.data.sources.pair_list import PairList
+from tintype.data.sources.pairs import Pair, Problem
+from tintype.data.sources.row_file import RowFile, parts_of
+from tintype.data.thread_pool import finished, in_order
 from tintype.model.nets.tokens import token_lengths
 
 TOGETHER = 1_000  # captions that are measured at once

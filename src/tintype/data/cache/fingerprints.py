@@ -7,10 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tintype.data.catalog import FORMAT
-from tintype.data.exclude import Exclusions
-from tintype.data.pairs import Pair
-from tintype.data.pictures import Framing
+from tintype.data.cache.index import FORMAT
+from tintype.data.images.decode import Framing
+from tintype.data.sources.exclude import Exclusions
+from tintype.data.sources.pairs import Pair
 
 
 def stamp_of(pairs: Sequence[Pair], how: Framing, identity: str, exclusions: Exclusions) -> str:

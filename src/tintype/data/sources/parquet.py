@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tintype.config import DataConfig
-from tintype.data.captions import CAPTION_FIELDS, captions_in
-from tintype.data.files import MAX_BYTES, FileError, Origin, Place, state_of
-from tintype.data.pairlist import PairList
-from tintype.data.pairs import Listing, Pair, Problem, substitute
+from tintype.data.sources.captions import CAPTION_FIELDS, captions_in
+from tintype.data.sources.files import MAX_BYTES, FileError, Origin, Place, state_of
+from tintype.data.sources.pair_list import PairList
+from tintype.data.sources.pairs import Listing, Pair, Problem, substitute
 from tintype.errors import MissingExtraError
 
 PICTURE_COLUMNS = ("image", "picture", "img", "jpg", "jpeg", "png", "webp")  # the first that a table has is used

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tintype.data.rows import Rows, by_key
+from tintype.data.sources.row_file import Rows, by_key
 
 SIDE = 32  # pixels, at least, of the shorter side that a picture is reduced to for its hash
 KEPT = 8  # lowest frequencies each way: 64 bits

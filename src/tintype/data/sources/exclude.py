@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tintype.data.captions import decode_text
-from tintype.data.files import FileError, read_file, shown
-from tintype.data.pairs import Pair, Problem
+from tintype.data.sources.captions import decode_text
+from tintype.data.sources.files import FileError, read_file, shown
+from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import DataError
 
 REASON = "excluded on request"

@@ -14,14 +14,14 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from tintype.data.building import Builder, Progress, StatesEncoder
-from tintype.data.catalog import Catalog
-from tintype.data.exclude import Exclusions
-from tintype.data.files import shown
-from tintype.data.pack import Pack
-from tintype.data.pairs import Pair, Problem
-from tintype.data.pictures import Framing
-from tintype.data.stamps import stamp_of
+from tintype.data.cache.builder import Builder, Progress, StatesEncoder
+from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.fingerprints import stamp_of
+from tintype.data.cache.index import Catalog
+from tintype.data.images.decode import Framing
+from tintype.data.sources.exclude import Exclusions
+from tintype.data.sources.files import shown
+from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import DataError
 
 C = TypeVar("C", bound=Catalog)

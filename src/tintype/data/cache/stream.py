@@ -11,13 +11,13 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from tintype.data.building import StatesEncoder
-from tintype.data.catalog import Catalog
-from tintype.data.files import shown
+from tintype.data.cache.builder import StatesEncoder
+from tintype.data.cache.index import Catalog
+from tintype.data.images.decode import Framing, examine
 from tintype.data.order import Order, block_numbers
-from tintype.data.pairs import Pair, Problem
-from tintype.data.pictures import Framing, examine
-from tintype.data.tars import Member
+from tintype.data.sources.files import shown
+from tintype.data.sources.pairs import Pair, Problem
+from tintype.data.sources.webdataset import Member
 from tintype.errors import DataError
 
 R = TypeVar("R")

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tintype.data.facts import FACTS, packed_facts, unpacked
-from tintype.data.files import LocalFile, Place, Verified
-from tintype.data.pictures import Framing, examine_all
-from tintype.data.tars import Member
+from tintype.data.images.decode import Framing, examine_all
+from tintype.data.images.facts import FACTS, packed_facts, unpacked
+from tintype.data.sources.files import LocalFile, Place, Verified
+from tintype.data.sources.webdataset import Member
 
 _NO_FACTS = bytes(FACTS.itemsize)
 

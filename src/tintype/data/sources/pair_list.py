@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import overload
 
-from tintype.data.files import Origin
-from tintype.data.pairs import Pair
-from tintype.data.rows import RowFile, full, parts_of
+from tintype.data.sources.files import Origin
+from tintype.data.sources.pairs import Pair
+from tintype.data.sources.row_file import RowFile, full, parts_of
 
 SPOOLED = 2**18  # bytes; what is larger goes to the disk
 _START = struct.Struct("<q")

@@ -8,9 +8,8 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
-from tintype.data.captions import METADATA_NAMES, NO_CAPTION, read_caption_file
-from tintype.data.files import Entry, FileError, Folder, LocalFile, Place, Verified, shown, walk
-from tintype.data.kinds import (
+from tintype.data.sources.captions import METADATA_NAMES, NO_CAPTION, read_caption_file
+from tintype.data.sources.file_types import (
     ARCHIVE_SUFFIXES,
     CAPTION_SUFFIXES,
     COMPRESSED_SUFFIXES,
@@ -18,12 +17,13 @@ from tintype.data.kinds import (
     TABLE_SUFFIXES,
     foreign,
 )
-from tintype.data.metadata import Metadata, nfc
-from tintype.data.pairlist import PairList
-from tintype.data.pairs import Listing, Pair, Problem, sorted_problems, substitute
-from tintype.data.remote import Archive
-from tintype.data.tables import list_table
-from tintype.data.tars import list_tar
+from tintype.data.sources.files import Entry, FileError, Folder, LocalFile, Place, Verified, shown, walk
+from tintype.data.sources.metadata import Metadata, nfc
+from tintype.data.sources.pair_list import PairList
+from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems, substitute
+from tintype.data.sources.parquet import list_table
+from tintype.data.sources.remote import Archive
+from tintype.data.sources.webdataset import list_tar
 from tintype.errors import DataError, MissingExtraError
 
 UNPACK = "compressed: unpack it"

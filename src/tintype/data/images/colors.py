@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms, ImageColor
 
-from tintype.data.files import FileError
+from tintype.data.sources.files import FileError
 from tintype.errors import ConfigError
 
 

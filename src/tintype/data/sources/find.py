@@ -18,16 +18,16 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
-from tintype.data.captions import METADATA_NAMES, decode_text
-from tintype.data.files import FileError, read_file, shown
-from tintype.data.folder import list_folder
-from tintype.data.hub import is_saved, list_hub
-from tintype.data.kinds import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
-from tintype.data.pairlist import PairList
-from tintype.data.pairs import Listing, Pair, Problem, sorted_problems
-from tintype.data.remote import Archive, expand, is_url, local_archive, remote_archives
-from tintype.data.tables import list_table
-from tintype.data.tars import list_tar
+from tintype.data.sources.captions import METADATA_NAMES, decode_text
+from tintype.data.sources.file_types import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
+from tintype.data.sources.files import FileError, read_file, shown
+from tintype.data.sources.folder import list_folder
+from tintype.data.sources.hub import is_saved, list_hub
+from tintype.data.sources.pair_list import PairList
+from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
+from tintype.data.sources.parquet import list_table
+from tintype.data.sources.remote import Archive, expand, is_url, local_archive, remote_archives
+from tintype.data.sources.webdataset import list_tar
 from tintype.errors import DataError
 
 __all__ = ["Pair", "Problem", "find_pairs", "name_of"]

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.captions import MAX_CAPTION_BYTES, NO_CAPTION, captions_in, captions_of, decode_text
-from tintype.data.files import MAX_BYTES, FileError, Origin, Place
-from tintype.data.kinds import CAPTION_SUFFIXES, PICTURE_SUFFIXES, foreign
-from tintype.data.pairs import Listing, Pair, Problem, substitute
-from tintype.data.remote import Archive
+from tintype.data.sources.captions import MAX_CAPTION_BYTES, NO_CAPTION, captions_in, captions_of, decode_text
+from tintype.data.sources.file_types import CAPTION_SUFFIXES, PICTURE_SUFFIXES, foreign
+from tintype.data.sources.files import MAX_BYTES, FileError, Origin, Place
+from tintype.data.sources.pairs import Listing, Pair, Problem, substitute
+from tintype.data.sources.remote import Archive
 
 _BLOCK = 512  # bytes; headers and contents begin at multiples of it
 _OTHERS = frozenset({".json"})

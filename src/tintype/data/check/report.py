@@ -12,8 +12,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tintype.data.files import shown
-from tintype.data.pairs import Pair, Problem
+from tintype.data.sources.files import shown
+from tintype.data.sources.pairs import Pair, Problem
 
 EXAMPLES = 3  # of files, per reason
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

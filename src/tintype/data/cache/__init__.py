@@ -1,0 +1,1 @@
+"""The training cache: pixels and text embeddings, built once, memory-mapped; or streamed."""

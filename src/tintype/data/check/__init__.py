@@ -1,0 +1,1 @@
+"""Reports on data: copies, sizes, captions, files that cannot be used."""

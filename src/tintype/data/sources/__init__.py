@@ -1,0 +1,1 @@
+"""Captioned pictures in folders, archives, tables and lists -> pairs; no picture is opened."""
