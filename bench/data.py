@@ -182,7 +182,7 @@ def contents(cache: Path) -> dict[str, bytes]:
 
 
 def once(args: argparse.Namespace) -> None:
-    from tintype.train.run import TrainRequest, train
+    from tintype.training.run import TrainRequest, train
 
     decoded = 0
     decode = decode_module.decode

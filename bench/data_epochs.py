@@ -28,8 +28,8 @@ from tintype.data.thread_pool import finished
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.text import make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
-from tintype.train.samples import Reader
-from tintype.train.trainer import Trainer
+from tintype.training.core.batches import Reader
+from tintype.training.core.trainer import Trainer
 
 OPTIONS = DataConfig(crop="none")
 BATCH = 64

@@ -40,9 +40,9 @@ from tintype.model import store
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.tokens import learn_tokenizer
 from tintype.pipeline.pipeline import Pipeline
-from tintype.train.machine import bf16_is_faster
-from tintype.train.memory import Memory
-from tintype.train.trainer import Trainer
+from tintype.training.core.device import bf16_is_faster
+from tintype.training.core.trainer import Trainer
+from tintype.training.monitor.memorization_gauge import Memory
 
 BLOCK = 2**22  # numbers, as in the room
 

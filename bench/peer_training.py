@@ -32,9 +32,9 @@ from tintype.evaluate.accuracy import SEED, Ask, asks
 from tintype.model.codec import PixelCodec, pictures_of
 from tintype.model.nets.text import LearnedVocabulary
 from tintype.shapes.write import example
-from tintype.train.machine import choose_device, keep_memory
-from tintype.train.prepare import prepare
-from tintype.train.request import TrainRequest
+from tintype.training.core.device import choose_device, keep_memory
+from tintype.training.setup.prepare import prepare
+from tintype.training.setup.request import TrainRequest
 
 BATCH_SIZE = 16  # as the examples of diffusers; those of smalldiffusion have GPUs and 1024, Tintype's preset nano 32
 MAX_TOKENS = 64

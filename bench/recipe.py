@@ -20,11 +20,11 @@ from typing import Any
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.train import plan
-from tintype.train.machine import choose_device, keep_memory
-from tintype.train.prepare import Prepared, prepare
-from tintype.train.request import TrainRequest
-from tintype.train.settings import with_images
+from tintype.training.core.device import choose_device, keep_memory
+from tintype.training.setup import plan
+from tintype.training.setup.prepare import Prepared, prepare
+from tintype.training.setup.request import TrainRequest
+from tintype.training.setup.resolve_config import with_images
 
 
 def design(config: Config, settings: str) -> Config:

@@ -17,7 +17,7 @@ from train_speed import MadeUp
 
 from tintype.config import PRESETS
 from tintype.model.denoiser import Denoiser
-from tintype.train.trainer import Trainer
+from tintype.training.core.trainer import Trainer
 
 BATCH = 2
 

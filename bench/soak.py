@@ -30,9 +30,9 @@ from rich.console import Console
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig
 from tintype.model import checkpoint
 from tintype.shapes.write import write_shapes
-from tintype.train import prepare
-from tintype.train.run import TrainRequest, train
-from tintype.train.session import Session
+from tintype.training.run import TrainRequest, train
+from tintype.training.session import Session
+from tintype.training.setup import prepare
 
 PARTS = ("model", "model_long", "weights", "optimizer")
 NANO = PRESETS["nano"]

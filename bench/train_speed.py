@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tintype.config import PRESETS, Config
 from tintype.data.order import Order
 from tintype.model.denoiser import Denoiser
-from tintype.train.machine import keep_memory
-from tintype.train.trainer import Trainer
+from tintype.training.core.device import keep_memory
+from tintype.training.core.trainer import Trainer
 
 SIDE = 1024  # of the square matrices whose product is timed
 PRODUCT_SECONDS = 0.3

@@ -36,17 +36,17 @@ from tintype.config import PRESETS
 from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
 from tintype.shapes.write import write_shapes
-from tintype.train.distributed import joined, quiet
-from tintype.train.ema import PowerEma
-from tintype.train.folder import LOG
-from tintype.train.log import Display, Log, read_log
-from tintype.train.machine import keep_memory
-from tintype.train.optim import Optimizers
-from tintype.train.run import TrainRequest, train
-from tintype.train.samples import Reader
-from tintype.train.saving import Saver
-from tintype.train.session import Session
-from tintype.train.trainer import Trainer
+from tintype.training.checkpoints.checkpointer import Saver
+from tintype.training.checkpoints.run_folder import LOG
+from tintype.training.core.batches import Reader
+from tintype.training.core.device import keep_memory
+from tintype.training.core.ema import PowerEma
+from tintype.training.core.optim import Optimizers
+from tintype.training.core.trainer import Trainer
+from tintype.training.monitor.log import Display, Log, read_log
+from tintype.training.parallel.world import joined, quiet
+from tintype.training.run import TrainRequest, train
+from tintype.training.session import Session
 
 STEPS = 10  # of a round
 TURN = 4  # steps of a round of `processes`, where turns that are near each other in time compare best

@@ -24,7 +24,7 @@ from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
 from tintype.pipeline.receipt import read
 from tintype.shapes.write import write_shapes
-from tintype.train.request import DataRequest
+from tintype.training.setup.request import DataRequest
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -300,7 +300,7 @@ def test_strict_fails_on_anything_left_out(run: Run) -> None:
 
 def test_every_train_option_reaches_the_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("tintype.train.run.train", lambda request, console: asked.append(request) or request.out)
+    monkeypatch.setattr("tintype.training.run.train", lambda request, console: asked.append(request) or request.out)
     code, out, _ = run(
         *("train", "data", "--out", "run", "--time", "1h30m", "--preset", "auto", "--resolution", "16"),
         *("--batch_size", "8", "--lr", "1e-3", "--seed", "0", "--from", "tiny", "--resume", "never"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tintype.model.nets.conditioning import Conditioning
     from tintype.pipeline.pipeline import Pipeline
     from tintype.pipeline.receipt import Receipt
-    from tintype.train.trainer import Trainer
+    from tintype.training.core.trainer import Trainer
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,7 @@ _HOMES = {
     "Receipt": "tintype.pipeline.receipt",
     "Step": "tintype.diffusion.samplers",
     "TintypeError": "tintype.errors",
-    "Trainer": "tintype.train.trainer",
+    "Trainer": "tintype.training.core.trainer",
     "TrainingError": "tintype.errors",
 }
 

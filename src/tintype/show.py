@@ -41,8 +41,8 @@ def info(what: str) -> list[str]:
 def about_start(run: Path) -> list[str]:
     """How far a run is that has not saved a checkpoint yet. Raises CheckpointError."""
     from tintype.model import store
-    from tintype.train.log import read_log
-    from tintype.train.standing import standing
+    from tintype.training.monitor.log import read_log
+    from tintype.training.monitor.status import standing
 
     images = store.read_config(store.Model(run.name, run, run)).train.images
     seen = max([0, *(row["images_seen"] for row in read_log(run / "log.jsonl"))])
@@ -84,8 +84,8 @@ def _mixed_in(receipt: Receipt) -> str:
 def about_model(what: str) -> list[str]:
     """Size, text, data and progress of a model. Raises CheckpointError."""
     from tintype.model import store
-    from tintype.train.log import read_log
-    from tintype.train.standing import standing
+    from tintype.training.monitor.log import read_log
+    from tintype.training.monitor.status import standing
 
     model = store.find(what)
     config = store.read_config(model)
@@ -146,7 +146,7 @@ def doctor() -> Iterator[str]:
     import torch
 
     from tintype.model import store
-    from tintype.train.machine import bf16_is_faster
+    from tintype.training.core.device import bf16_is_faster
 
     yield f"tintype {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     yield f"torch {torch.__version__}"

@@ -19,8 +19,8 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serve.catalog import Catalog
-from tintype.train.card import model_card
-from tintype.train.held_out import Seen
+from tintype.training.core.validation_error import Seen
+from tintype.training.model_card import model_card
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from torch import Tensor
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig, TrainConfig
 from tintype.data.order import Order
 from tintype.model.denoiser import Denoiser
-from tintype.train import prepare
-from tintype.train.distributed import World
-from tintype.train.trainer import Trainer
+from tintype.training.core.trainer import Trainer
+from tintype.training.parallel.world import World
+from tintype.training.setup import prepare
 
 
 class DrawnSamples:

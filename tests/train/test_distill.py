@@ -25,14 +25,14 @@ from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
 from tintype.model.store import find, read_config, weights_hash
 from tintype.pipeline.pipeline import Pipeline
-from tintype.train.card import model_card
-from tintype.train.held_out import Seen
-from tintype.train.interrupt import Interruption
-from tintype.train.request import DistillRequest
-from tintype.train.run import Terminated, TrainRequest, train
-from tintype.train.session import Session
-from tintype.train.target import SHARE_OF_LEVELS, TeacherFlow, student_levels
-from tintype.train.trainer import StepReport, Trainer
+from tintype.training.core.target import SHARE_OF_LEVELS, TeacherFlow, student_levels
+from tintype.training.core.trainer import StepReport, Trainer
+from tintype.training.core.validation_error import Seen
+from tintype.training.model_card import model_card
+from tintype.training.run import Terminated, TrainRequest, train
+from tintype.training.session import Session
+from tintype.training.setup.request import DistillRequest
+from tintype.training.signals import Interruption
 
 CPU = torch.device("cpu")
 SENT = [torch.full((2, 4), 0.3).half(), torch.zeros(0, 4).half(), *[torch.full((1, 4), -0.2).half()] * 2]

@@ -20,8 +20,8 @@ import torch
 
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
-from tintype.train.distributed import World, joined
-from tintype.train.log import read_log
+from tintype.training.monitor.log import read_log
+from tintype.training.parallel.world import World, joined
 
 # One process imports torch, then forks those that train: each with the environment that torchrun would give it.
 FORK = """
@@ -31,8 +31,8 @@ import torch
 from dataclasses import replace
 from conftest import TINY, DrawnSamples
 from tintype.model.denoiser import Denoiser
-from tintype.train.distributed import joined
-from tintype.train.trainer import Trainer
+from tintype.training.parallel.world import joined
+from tintype.training.core.trainer import Trainer
 
 def tell(found):
     with open(f"{folder}/{{found['size']}}-{{found['rank']}}.json", "w") as file:
@@ -151,8 +151,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import conftest
 from tintype.config import PRESETS
-from tintype.train import prepare
-from tintype.train.run import TrainRequest, train
+from tintype.training.setup import prepare
+from tintype.training.run import TrainRequest, train
 
 tiny = conftest.tiny_preset(8)
 PRESETS["nano"] = lambda resolution=8: replace(tiny, train=replace(tiny.train, save_minutes=1e-9))

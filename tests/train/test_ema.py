@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tintype.errors import CheckpointError
-from tintype.train.ema import PowerEma, beta_at, gamma_of
+from tintype.training.core.ema import PowerEma, beta_at, gamma_of
 
 
 @pytest.mark.parametrize(("width", "gamma"), [(0.05, 16.97), (0.10, 6.94), (0.25, 0.72)])

@@ -20,7 +20,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from tintype.config import PRESETS, NetConfig, SampleConfig, TextConfig
-from tintype.train.run import TrainRequest, train
+from tintype.training.run import TrainRequest, train
 
 def tiny(resolution=8):
     config = nano(resolution)

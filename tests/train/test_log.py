@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tintype.train import log as module
-from tintype.train.held_out import Seen
-from tintype.train.log import Display, Log, read_log, say, trim_log
-from tintype.train.trainer import StepReport
+from tintype.training.core.trainer import StepReport
+from tintype.training.core.validation_error import Seen
+from tintype.training.monitor import log as module
+from tintype.training.monitor.log import Display, Log, read_log, say, trim_log
 
 
 def report(images_seen: int, loss: float = 1.0, skipped: bool = False) -> StepReport:

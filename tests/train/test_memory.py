@@ -24,11 +24,11 @@ from tintype.diffusion.exact import finite_denoiser
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.shapes.write import write_shapes
-from tintype.train.held_out import LEVELS
-from tintype.train.log import read_log
-from tintype.train.memory import OVERALL, Memory
-from tintype.train.run import TrainRequest, train
-from tintype.train.trainer import Trainer
+from tintype.training.core.trainer import Trainer
+from tintype.training.core.validation_error import LEVELS
+from tintype.training.monitor.log import read_log
+from tintype.training.monitor.memorization_gauge import OVERALL, Memory
+from tintype.training.run import TrainRequest, train
 
 ENOUGH = 1e6  # seconds of training
 
@@ -111,7 +111,7 @@ def test_a_look_repeats_exactly(make_trainer: Callable[..., Trainer], tiny: Conf
 
 @pytest.mark.usefixtures("tiny_nano")
 def test_a_run_logs_the_gauge_and_its_card_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tintype.train.memory.SHARE", 1e9)  # any time is enough
+    monkeypatch.setattr("tintype.training.monitor.memorization_gauge.SHARE", 1e9)  # any time is enough
     monkeypatch.setitem(PRESETS, "nano", lambda resolution=8: held_out(tiny_preset(resolution)))
     write_shapes(tmp_path / "drawings", 80, seed=1, size=8)
     data, out = tmp_path / "drawings", tmp_path / "run"

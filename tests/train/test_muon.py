@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tintype.train.muon import ADAM_RMS, Muon, orthogonalized
+from tintype.training.core.muon import ADAM_RMS, Muon, orthogonalized
 
 
 @given(rows=st.integers(1, 12), columns=st.integers(1, 12), seed=st.integers(0, 1000), scale=st.floats(1e-3, 1e3))

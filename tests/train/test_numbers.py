@@ -18,12 +18,12 @@ from tintype.config import PRESETS
 from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import TrainingError
 from tintype.model import checkpoint
-from tintype.train import objective
-from tintype.train.log import read_log
-from tintype.train.run import TrainRequest, train
-from tintype.train.session import MAX_RETURNS
-from tintype.train.spikes import FEWEST, Spikes, worst
-from tintype.train.trainer import MAX_SKIPPED, StepReport, Trainer
+from tintype.training.core import objective
+from tintype.training.core.trainer import MAX_SKIPPED, StepReport, Trainer
+from tintype.training.monitor.log import read_log
+from tintype.training.monitor.spikes import FEWEST, Spikes, worst
+from tintype.training.run import TrainRequest, train
+from tintype.training.session import MAX_RETURNS
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 

@@ -13,8 +13,8 @@ from torch import nn
 from tintype.config import Config, NetConfig, TextConfig, TrainConfig
 from tintype.errors import CheckpointError
 from tintype.model.denoiser import Denoiser
-from tintype.train.muon import Muon
-from tintype.train.optim import Optimizers, load_optimizer_state, lr_at, make_optimizers, optimizer_state
+from tintype.training.core.muon import Muon
+from tintype.training.core.optim import Optimizers, load_optimizer_state, lr_at, make_optimizers, optimizer_state
 
 CONFIG = TrainConfig(images=1000, batch_size=10, lr=0.5, warmup_images=100, decay_fraction=0.2)
 

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from tintype.errors import DataError, TrainingError
 from tintype.pipeline.pipeline import Pipeline
-from tintype.train.interrupt import Interruption
-from tintype.train.log import read_log
-from tintype.train.run import TrainRequest, train
-from tintype.train.session import Session
-from tintype.train.trainer import StepReport
+from tintype.training.core.trainer import StepReport
+from tintype.training.monitor.log import read_log
+from tintype.training.run import TrainRequest, train
+from tintype.training.session import Session
+from tintype.training.signals import Interruption
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from tintype.config import Config, TrainConfig, nano
 from tintype.errors import ConfigError
-from tintype.train import choose, machine, plan, prepare
-from tintype.train.choose import batch_within
-from tintype.train.plan import Speed
-from tintype.train.request import TrainRequest
-from tintype.train.settings import at_resolution
-from tintype.train.trainer import Trainer
+from tintype.training.core import device
+from tintype.training.core.trainer import Trainer
+from tintype.training.setup import auto_preset, plan, prepare
+from tintype.training.setup.auto_preset import batch_within
+from tintype.training.setup.plan import Speed
+from tintype.training.setup.request import TrainRequest
+from tintype.training.setup.resolve_config import at_resolution
 
 TRAIN = TrainConfig(batch_size=32, save_minutes=5.0, sample_minutes=5.0)
 
@@ -87,14 +88,14 @@ def test_the_largest_preset_that_can_learn_in_time_is_chosen(
     monkeypatch: pytest.MonkeyPatch, rate: float, preset: str
 ) -> None:
     weights = {"base": 40_000_000, "small": 17_000_000, "nano": 5_000_000}
-    monkeypatch.setattr(choose, "_measured", lambda config, device, bf16: (rate, weights[config.preset]))
-    found = choose.suited("base", 600.0, 64, torch.device("cpu"), bf16=False)
+    monkeypatch.setattr(auto_preset, "_measured", lambda config, device, bf16: (rate, weights[config.preset]))
+    found = auto_preset.suited("base", 600.0, 64, torch.device("cpu"), bf16=False)
     assert (found.preset, found.net.resolution) == (preset, 64)
 
 
 def test_a_preset_is_measured_on_made_up_pictures(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_SECONDS", 0.05)
-    rate, num_weights = choose._measured(tiny, torch.device("cpu"), False)
+    monkeypatch.setattr(auto_preset, "_SECONDS", 0.05)
+    rate, num_weights = auto_preset._measured(tiny, torch.device("cpu"), False)
     assert rate > 0
     assert num_weights > 1000
 
@@ -110,30 +111,30 @@ def test_bfloat16_is_chosen_only_where_it_is_clearly_faster(monkeypatch: pytest.
     cpu = torch.device("cpu")
     threads = torch.get_num_threads()
     for seconds, expected in ((0.9, False), (1.1, False), (0.3, True)):
-        monkeypatch.setattr(machine, "_layer_seconds", lambda device, *, bf16, s=seconds: s if bf16 else 1.0)
-        assert machine.bf16_is_faster(cpu) is expected
+        monkeypatch.setattr(device, "_layer_seconds", lambda device, *, bf16, s=seconds: s if bf16 else 1.0)
+        assert device.bf16_is_faster(cpu) is expected
     assert torch.get_num_threads() == threads
-    assert machine.bf16_is_faster(torch.device("mps")) is False
+    assert device.bf16_is_faster(torch.device("mps")) is False
 
 
 def test_the_measure_itself_runs() -> None:
-    assert machine._layer_seconds(torch.device("cpu"), bf16=True) > 0
+    assert device._layer_seconds(torch.device("cpu"), bf16=True) > 0
 
 
 def test_devices() -> None:
-    assert machine.choose_device("cpu") == torch.device("cpu")
-    assert machine.choose_device(None).type in ("cpu", "cuda")
+    assert device.choose_device("cpu") == torch.device("cpu")
+    assert device.choose_device(None).type in ("cpu", "cuda")
     for wrong in ("gpu9", "cuda:99"):
         with pytest.raises(ConfigError, match="device"):
-            machine.choose_device(wrong)
+            device.choose_device(wrong)
 
 
 def test_keeping_memory_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.keep_memory()
+    device.keep_memory()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # a libc without mallopt
-    machine.keep_memory()
+    device.keep_memory()
     monkeypatch.setattr(sys, "platform", "darwin")
-    machine.keep_memory()
+    device.keep_memory()
 
 
 @pytest.mark.parametrize("bf16_is_slow", [False, True])
@@ -146,10 +147,10 @@ def test_whole_steps_in_both_precisions_decide(monkeypatch: pytest.MonkeyPatch, 
             while True:
                 yield sum(range(self.work))
 
-    monkeypatch.setattr(choose, "Trainer", Steps)
-    monkeypatch.setattr(choose, "_SECONDS", 0.1)
+    monkeypatch.setattr(auto_preset, "Trainer", Steps)
+    monkeypatch.setattr(auto_preset, "_SECONDS", 0.1)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    assert choose.bf16_steps_are_faster(nano(8), torch.device("cpu")) == (not bf16_is_slow)
+    assert auto_preset.bf16_steps_are_faster(nano(8), torch.device("cpu")) == (not bf16_is_slow)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
 

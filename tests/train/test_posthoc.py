@@ -13,8 +13,8 @@ from tintype.cli import main
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
-from tintype.train.ema import PowerEma, gamma_of
-from tintype.train.posthoc import Profile, averaged, overlap, shares
+from tintype.training.checkpoints.posthoc_ema import Profile, averaged, overlap, shares
+from tintype.training.core.ema import PowerEma, gamma_of
 
 STEPS, BATCH = 400, 10
 

@@ -18,10 +18,10 @@ from tintype.config import Config
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
-from tintype.train.objective import Part, micro_batches
-from tintype.train.run import TrainRequest, train
-from tintype.train.saving import snapshot
-from tintype.train.trainer import StepReport, Trainer
+from tintype.training.checkpoints.checkpointer import snapshot
+from tintype.training.core.objective import Part, micro_batches
+from tintype.training.core.trainer import StepReport, Trainer
+from tintype.training.run import TrainRequest, train
 
 Make = Callable[..., Trainer]
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -26,15 +26,15 @@ from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtra
 from tintype.model import checkpoint
 from tintype.model.checkpoint import read_tensors
 from tintype.pipeline.pipeline import Pipeline
-from tintype.train import look as look_module
-from tintype.train import objective as objective_module
-from tintype.train import plan
-from tintype.train.folder import locked
-from tintype.train.interrupt import Interruption
-from tintype.train.log import read_log
-from tintype.train.run import Terminated, TrainRequest, train
-from tintype.train.session import Session
-from tintype.train.trainer import StepReport, Trainer
+from tintype.training.checkpoints.run_folder import locked
+from tintype.training.core import objective as objective_module
+from tintype.training.core.trainer import StepReport, Trainer
+from tintype.training.monitor import validate as look_module
+from tintype.training.monitor.log import read_log
+from tintype.training.run import Terminated, TrainRequest, train
+from tintype.training.session import Session
+from tintype.training.setup import plan
+from tintype.training.signals import Interruption
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 

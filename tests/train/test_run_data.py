@@ -18,11 +18,11 @@ from tintype.config import Config
 from tintype.data.cache import builder
 from tintype.errors import CheckpointError, ConfigError, DataError
 from tintype.model import checkpoint
-from tintype.train.interrupt import Interruption
-from tintype.train.request import DataRequest
-from tintype.train.run import Terminated, TrainRequest, train
-from tintype.train.session import Session
-from tintype.train.trainer import StepReport
+from tintype.training.core.trainer import StepReport
+from tintype.training.run import Terminated, TrainRequest, train
+from tintype.training.session import Session
+from tintype.training.setup.request import DataRequest
+from tintype.training.signals import Interruption
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError, NotFiniteError
 from tintype.model import checkpoint
-from tintype.train.saving import Saver, worth_keeping
+from tintype.training.checkpoints.checkpointer import Saver, worth_keeping
 
 
 def parts(value: float, size: int = 5) -> dict[str, dict[str, Tensor]]:

@@ -16,8 +16,8 @@ import torch
 from tintype.errors import CheckpointError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
-from tintype.train.posthoc import averaged
-from tintype.train.saving import read_parts
+from tintype.training.checkpoints.checkpointer import read_parts
+from tintype.training.checkpoints.posthoc_ema import averaged
 
 # One process imports torch, then forks those that train: each with the environment that torchrun would give it.
 FORK = """
@@ -31,10 +31,10 @@ from conftest import TINY, DrawnSamples
 from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
 from tintype.errors import CheckpointError, NotFiniteError
-from tintype.train.distributed import joined, own_part, whole
-from tintype.train.folder import load_state
-from tintype.train.saving import Saver, read_parts
-from tintype.train.trainer import Trainer
+from tintype.training.parallel.world import joined, own_part, whole
+from tintype.training.checkpoints.run_folder import load_state
+from tintype.training.checkpoints.checkpointer import Saver, read_parts
+from tintype.training.core.trainer import Trainer
 
 HERE = Path({folder!r})
 
@@ -203,8 +203,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import conftest
 from tintype.config import PRESETS
-from tintype.train import prepare
-from tintype.train.run import TrainRequest, train
+from tintype.training.setup import prepare
+from tintype.training.run import TrainRequest, train
 
 tiny = conftest.tiny_preset(8)
 PRESETS["nano"] = lambda resolution=8: replace(tiny, train=replace(tiny.train, save_minutes=1e-9, held_out=0.2))

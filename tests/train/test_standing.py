@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tintype.train.folder import locked
-from tintype.train.standing import standing
+from tintype.training.checkpoints.run_folder import locked
+from tintype.training.monitor.status import standing
 
 
 def write(run: Path, *rows: dict[str, object]) -> None:

@@ -14,10 +14,10 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import CheckpointError, TrainingError
-from tintype.train import objective as module
-from tintype.train.held_out import LEVELS
-from tintype.train.saving import load_weights
-from tintype.train.trainer import MAX_SKIPPED, StepReport, Trainer
+from tintype.training.checkpoints.checkpointer import load_weights
+from tintype.training.core import objective as module
+from tintype.training.core.trainer import MAX_SKIPPED, StepReport, Trainer
+from tintype.training.core.validation_error import LEVELS
 
 Make = Callable[..., Trainer]
 

@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the model folder and print its path."""
     from tintype.errors import CheckpointError
     from tintype.model import checkpoint
-    from tintype.train.folder import TOKENIZER
-    from tintype.train.posthoc import SLACK, averaged
+    from tintype.training.checkpoints.posthoc_ema import SLACK, averaged
+    from tintype.training.checkpoints.run_folder import TOKENIZER
 
     out: Path = args.out
     if out.exists() and any(out.iterdir()):

@@ -28,7 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tintype.train.request import DistillRequest
+    from tintype.training.setup.request import DistillRequest
 
     asked = DistillRequest(steps=args.steps, guidance=args.guidance)
     return train.train_as(replace(train.request_of(args), from_model=args.model, distill=asked))

@@ -14,7 +14,7 @@ from tintype.options import DATA, minutes, number, whole
 from tintype.pipeline.request import MAX_SEED, MAX_SIDE
 
 if TYPE_CHECKING:
-    from tintype.train.request import TrainRequest
+    from tintype.training.setup.request import TrainRequest
 
 AGAIN = "The same command again goes on with a run that was stopped. Ctrl-C saves first."
 
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 def request_of(args: argparse.Namespace) -> TrainRequest:
     """What `length_options` and `run_options` say."""
-    from tintype.train.request import DataRequest, TrainRequest
+    from tintype.training.setup.request import DataRequest, TrainRequest
 
     return TrainRequest(
         data=args.data,
@@ -115,7 +115,7 @@ def train_as(request: TrainRequest) -> int:
     """Train, and print the folder."""
     from rich.console import Console
 
-    from tintype.train.run import train
+    from tintype.training.run import train
 
     folder = train(request, Console(stderr=not request.dry_run))
     if not request.dry_run and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks

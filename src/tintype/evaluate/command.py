@@ -74,7 +74,7 @@ def _page(found: list[tuple[Result, Shown]], before: dict[str, Any] | None, gap:
 
 def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[Result, Shown]:
     from tintype.evaluate.measure import evaluating
-    from tintype.train.log import read_log
+    from tintype.training.monitor.log import read_log
 
     with _opened(model, args, scratch) as (place, pipeline, material, display):
         result, shown = display.follow(evaluating(pipeline, material, _images_seen(place), _settings(args)))

@@ -10,7 +10,7 @@ from tintype.evaluate.plot import Curve, plot
 from tintype.evaluate.results import CaptionAccuracy, Choice, Result, Setting, Shown
 from tintype.evaluate.tables import figure, table, text
 from tintype.metrics.intervals import UNKNOWN, Estimate, between, number
-from tintype.train.memory import OVERALL
+from tintype.training.monitor.memorization_gauge import OVERALL
 
 
 def accuracy(results: Sequence[Result]) -> str:

@@ -17,7 +17,7 @@ from tintype.errors import CheckpointError
 from tintype.model import store
 from tintype.serve.desk import Desk
 from tintype.serve.faults import Fault
-from tintype.train.log import read_log
+from tintype.training.monitor.log import read_log
 
 MAX_ROWS = 400  # of a curve
 SAMPLE = re.compile(r"seen-[0-9]{9}\.png", re.ASCII)

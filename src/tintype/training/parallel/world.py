@@ -90,7 +90,7 @@ class World:
         if self.size == 1:
             return function(matrices)
         if self.is_sharded:
-            from tintype.train.sharding import by_matrix
+            from tintype.training.parallel.sharding import by_matrix
 
             return by_matrix(function, matrices)
         num = -(-len(matrices) // self.size)
@@ -129,7 +129,7 @@ class World:
         if self.is_sharded:
             from torch.distributed.device_mesh import init_device_mesh
 
-            from tintype.train.sharding import share_out
+            from tintype.training.parallel.sharding import share_out
 
             return share_out(module, init_device_mesh(device.type, (self.size,)))
         module.to(device)
@@ -157,7 +157,7 @@ def held_like(tensor: Tensor, weight: Tensor) -> Tensor:
     """`tensor` as `weight` is held: whole, or this process's part of it."""
     if not is_shared(weight) or is_shared(tensor):
         return tensor
-    from tintype.train.sharding import shared_like
+    from tintype.training.parallel.sharding import shared_like
 
     return shared_like(tensor, weight)
 

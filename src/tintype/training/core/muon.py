@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from tintype.train.distributed import World
+from tintype.training.parallel.world import World
 
 # Of the quintic a s + b s^3 + c s^5 that carries every singular value s in (0, 1] to about 1 in a few rounds (Jordan).
 _QUINTIC = (3.4445, -4.7750, 2.0315)

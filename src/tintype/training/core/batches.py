@@ -11,7 +11,7 @@ from torch import Tensor
 from tintype.config import TrainConfig
 from tintype.data.cache.stream import ReadAhead
 from tintype.data.order import Order, caption_at, dropped_at
-from tintype.train.objective import Part
+from tintype.training.core.objective import Part
 
 
 class Samples(Protocol):

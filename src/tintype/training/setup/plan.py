@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from tintype.config import Config, TrainConfig
-from tintype.train.distributed import World
-from tintype.train.saving import snapshot
-from tintype.train.trainer import Trainer
+from tintype.training.checkpoints.checkpointer import snapshot
+from tintype.training.core.trainer import Trainer
+from tintype.training.parallel.world import World
 
 MEASURE_SECONDS = 30.0  # at most
 MEASURE_SHARE = 0.05  # of the budget, at most

@@ -13,9 +13,9 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
-from tintype.train.ema import gamma_of
-from tintype.train.folder import CONFIG, STATE
-from tintype.train.saving import read_whole
+from tintype.training.checkpoints.checkpointer import read_whole
+from tintype.training.checkpoints.run_folder import CONFIG, STATE
+from tintype.training.core.ema import gamma_of
 
 WIDEST = 0.25  # of an average, relative to the length of the run
 SLACK = 0.05  # distance of the profile that is found from the one that is wanted, relative to it, at most

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from tintype.model.checkpoint import write_text
-from tintype.train.board import Board
-from tintype.train.held_out import Seen
-from tintype.train.plan import duration
-from tintype.train.trainer import StepReport
+from tintype.training.core.trainer import StepReport
+from tintype.training.core.validation_error import Seen
+from tintype.training.monitor.tensorboard import Board
+from tintype.training.setup.plan import duration
 
 ROW_SECONDS = 10.0  # between rows of the log, and between plain lines
 SMOOTHING = 0.97  # share of the shown loss that one step leaves

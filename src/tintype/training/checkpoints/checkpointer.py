@@ -15,8 +15,8 @@ from tintype.config import TrainConfig
 from tintype.errors import CheckpointError, NotFiniteError
 from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
-from tintype.train.distributed import World, held_like, own_part, whole
-from tintype.train.folder import STATE
+from tintype.training.checkpoints.run_folder import STATE
+from tintype.training.parallel.world import World, held_like, own_part, whole
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 HELD_OUT_ERROR = "held_out_error"  # in the state of a checkpoint: one number, or none
@@ -86,7 +86,7 @@ class Saver:
 
     def _write(self, place: Path, parts: Parts, texts: Mapping[str, str]) -> None:
         if self._world.is_sharded:
-            from tintype.train.shards import save_shards
+            from tintype.training.checkpoints.sharded import save_shards
 
             save_shards(place, parts, texts, self._world)
         else:
@@ -106,7 +106,7 @@ def read_parts(place: Path, weights: Mapping[str, Tensor], world: World | None) 
     If processes share the model out and the checkpoint too, each reads its own parts only.
     """
     if world is not None and world.is_sharded and checkpoint.is_sharded(place):
-        from tintype.train.shards import load_shards
+        from tintype.training.checkpoints.sharded import load_shards
 
         return load_shards(place, weights, world)
     return read_whole(place)
@@ -116,7 +116,7 @@ def read_whole(place: Path, names: Sequence[str] | None = None) -> dict[str, dic
     """The named parts of a checkpoint, or all, whole, on the CPU, however it is stored. Raises CheckpointError."""
     if not checkpoint.is_sharded(place):
         return checkpoint.load_parts(place, checkpoint.part_names(place) if names is None else names)
-    from tintype.train.shards import load_whole
+    from tintype.training.checkpoints.sharded import load_whole
 
     parts = load_whole(place)
     return parts if names is None else {name: parts[name] for name in names}

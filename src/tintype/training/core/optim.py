@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError
-from tintype.train.distributed import World, held_like
-from tintype.train.muon import Muon
+from tintype.training.core.muon import Muon
+from tintype.training.parallel.world import World, held_like
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
 _LEAST_CHANNELS = 16  # fewer make a matrix too small to be worth Muon

@@ -11,7 +11,7 @@ import torch
 
 from tintype.config import PRESETS, Config, DataConfig, TextConfig, check_data
 from tintype.errors import CheckpointError, ConfigError
-from tintype.train.request import DataRequest, TrainRequest
+from tintype.training.setup.request import DataRequest, TrainRequest
 
 T = TypeVar("T")
 MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less

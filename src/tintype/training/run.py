@@ -16,18 +16,18 @@ from rich.console import Console
 from tintype.config import Config
 from tintype.data.sources.find import name_of
 from tintype.model.store import WEIGHTS
-from tintype.train import plan
-from tintype.train.board import Board
-from tintype.train.choose import SIZES, suited
-from tintype.train.distributed import World, joined, local_device
-from tintype.train.folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
-from tintype.train.interrupt import Interruption, Terminated
-from tintype.train.log import Log, say, trim_log
-from tintype.train.machine import bf16_is_faster, choose_device, keep_memory
-from tintype.train.prepare import Prepared, prepare
-from tintype.train.request import TrainRequest
-from tintype.train.session import Session
-from tintype.train.settings import preset_for, with_images
+from tintype.training.checkpoints.run_folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
+from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
+from tintype.training.monitor.log import Log, say, trim_log
+from tintype.training.monitor.tensorboard import Board
+from tintype.training.parallel.world import World, joined, local_device
+from tintype.training.session import Session
+from tintype.training.setup import plan
+from tintype.training.setup.auto_preset import SIZES, suited
+from tintype.training.setup.prepare import Prepared, prepare
+from tintype.training.setup.request import TrainRequest
+from tintype.training.setup.resolve_config import preset_for, with_images
+from tintype.training.signals import Interruption, Terminated
 
 __all__ = ["Terminated", "TrainRequest", "train"]
 

@@ -13,8 +13,8 @@ from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import Purpose, permutation
 from tintype.metrics.intervals import Estimate
 from tintype.metrics.memorization import gauge, ideal_errors, level_weights
-from tintype.train.held_out import LEVELS, MAX_MEASURED
-from tintype.train.samples import Samples
+from tintype.training.core.batches import Samples
+from tintype.training.core.validation_error import LEVELS, MAX_MEASURED
 
 OVERALL = "all"  # the gauge of all levels together, weighted as in training
 FEW = 8  # pictures of each kind, below which nothing is said

@@ -7,12 +7,12 @@ from pathlib import Path
 from tintype.config import Config
 from tintype.model import checkpoint
 from tintype.model.store import WEIGHTS
-from tintype.train.card import model_card
-from tintype.train.distributed import World
-from tintype.train.grid import choose_captions
-from tintype.train.held_out import Seen
-from tintype.train.prepare import Prepared
-from tintype.train.trainer import Trainer
+from tintype.training.core.trainer import Trainer
+from tintype.training.core.validation_error import Seen
+from tintype.training.model_card import model_card
+from tintype.training.monitor.sample_grid import choose_captions
+from tintype.training.parallel.world import World
+from tintype.training.setup.prepare import Prepared
 
 CARD = "README.md"
 

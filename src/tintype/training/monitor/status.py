@@ -10,10 +10,10 @@ from typing import Any
 
 from tintype.metrics.intervals import Estimate, between
 from tintype.model import checkpoint
-from tintype.train.folder import LOG, is_at_work
-from tintype.train.log import read_log
-from tintype.train.memory import OVERALL
-from tintype.train.plan import duration
+from tintype.training.checkpoints.run_folder import LOG, is_at_work
+from tintype.training.monitor.log import read_log
+from tintype.training.monitor.memorization_gauge import OVERALL
+from tintype.training.setup.plan import duration
 
 _LEVEL = "3"  # noise level at which a caption matters most: what is where is decided there
 _RECENT = 30  # rows of the log

@@ -13,9 +13,9 @@ from torch import Tensor
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise
 from tintype.metrics.intervals import Estimate
-from tintype.train.objective import Objective
-from tintype.train.samples import Samples, rolled
-from tintype.train.target import LEVELS as LEVELS
+from tintype.training.core.batches import Samples, rolled
+from tintype.training.core.objective import Objective
+from tintype.training.core.target import LEVELS as LEVELS
 
 MAX_MEASURED = 64  # pictures of a kind that are measured
 Captions = Literal["true", "shuffled", "empty"]

@@ -18,7 +18,7 @@ from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.model.codec import PixelCodec
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
-from tintype.train.target import CleanPicture, Target
+from tintype.training.core.target import CleanPicture, Target
 
 
 class Part(NamedTuple):

@@ -9,9 +9,9 @@ from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import store
 from tintype.model.denoiser import Denoiser
-from tintype.train.folder import Stored
-from tintype.train.request import TrainRequest
-from tintype.train.settings import with_images
+from tintype.training.checkpoints.run_folder import Stored
+from tintype.training.setup.request import TrainRequest
+from tintype.training.setup.resolve_config import with_images
 
 STEPS = 4  # evaluations of the new model, unless asked otherwise
 MAX_STEPS = 16  # beyond, samplers of higher order do as well without distillation

@@ -26,17 +26,17 @@ from tintype.model import store
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.text import TextEncoder, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
-from tintype.train.choose import bf16_steps_are_faster
-from tintype.train.distill import distilled, find_teacher
-from tintype.train.distributed import World
-from tintype.train.folder import PACKS, Stored, load_state
-from tintype.train.log import ROW_SECONDS, say
-from tintype.train.machine import bf16_is_faster
-from tintype.train.request import TrainRequest
-from tintype.train.saving import load_weights, read_parts
-from tintype.train.settings import require_fitting, require_same, settings_of
-from tintype.train.target import TeacherFlow
-from tintype.train.trainer import Trainer
+from tintype.training.checkpoints.checkpointer import load_weights, read_parts
+from tintype.training.checkpoints.run_folder import PACKS, Stored, load_state
+from tintype.training.core.device import bf16_is_faster
+from tintype.training.core.target import TeacherFlow
+from tintype.training.core.trainer import Trainer
+from tintype.training.monitor.log import ROW_SECONDS, say
+from tintype.training.parallel.world import World
+from tintype.training.setup.auto_preset import bf16_steps_are_faster
+from tintype.training.setup.request import TrainRequest
+from tintype.training.setup.resolve_config import require_fitting, require_same, settings_of
+from tintype.training.setup.teacher import distilled, find_teacher
 
 T = TypeVar("T")
 SHOWN_SECONDS = 0.1  # between two looks of the line that tells how far the reading is

@@ -18,15 +18,15 @@ from tintype.config import Config
 from tintype.data.order import share_of
 from tintype.errors import ConfigError, NotFiniteError
 from tintype.model.denoiser import Denoiser
-from tintype.train.distributed import World, quiet, whole
-from tintype.train.ema import PowerEma
-from tintype.train.held_out import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors
-from tintype.train.machine import is_out_of_memory
-from tintype.train.objective import Objective, Part, micro_batches
-from tintype.train.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
-from tintype.train.samples import Reader, Samples
-from tintype.train.saving import load_weights
-from tintype.train.target import Target
+from tintype.training.checkpoints.checkpointer import load_weights
+from tintype.training.core.batches import Reader, Samples
+from tintype.training.core.device import is_out_of_memory
+from tintype.training.core.ema import PowerEma
+from tintype.training.core.objective import Objective, Part, micro_batches
+from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
+from tintype.training.core.target import Target
+from tintype.training.core.validation_error import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors
+from tintype.training.parallel.world import World, quiet, whole
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
 
@@ -264,7 +264,7 @@ class Trainer:
 
     def _to_share_out(self) -> Denoiser:
         """The denoiser whose weights will be shared out; `self.denoiser` stays whole, in the first process's memory."""
-        from tintype.train.sharding import twin_of
+        from tintype.training.parallel.sharding import twin_of
 
         twin = twin_of(self.denoiser)
         if not self._world.is_main:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tintype.config import PRESETS, Config, TextConfig
 from tintype.data.order import Order
 from tintype.model.denoiser import Denoiser
-from tintype.train.trainer import Trainer
+from tintype.training.core.trainer import Trainer
 
 SIZES = ("nano", "small", "base", "large")  # ascending
 WEIGHTS_AN_IMAGE = 100  # a model that is shown fewer images than its weights divided by this is too large to learn

@@ -8,7 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from tintype.train.trainer import StepReport
+from tintype.training.core.trainer import StepReport
 
 REMEMBERED, FEWEST = 256, 32  # losses that a step is compared with
 TIMES = 4.0  # the median that makes a spike

@@ -14,18 +14,18 @@ from tintype.config import Config
 from tintype.data.sources.files import shown
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
 from tintype.model import checkpoint
-from tintype.train.board import Board
-from tintype.train.distributed import World
-from tintype.train.finish import leave_model
-from tintype.train.folder import CONFIG, LOG, STATE, TOKENIZER, load_state
-from tintype.train.held_out import Seen
-from tintype.train.interrupt import Interruption
-from tintype.train.log import Display, Log, say
-from tintype.train.look import Look
-from tintype.train.prepare import Prepared
-from tintype.train.saving import HELD_OUT_ERROR, Saver, read_parts
-from tintype.train.spikes import Spikes, worst
-from tintype.train.trainer import StepReport, Trainer
+from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Saver, read_parts
+from tintype.training.checkpoints.run_folder import CONFIG, LOG, STATE, TOKENIZER, load_state
+from tintype.training.core.trainer import StepReport, Trainer
+from tintype.training.core.validation_error import Seen
+from tintype.training.export import leave_model
+from tintype.training.monitor.log import Display, Log, say
+from tintype.training.monitor.spikes import Spikes, worst
+from tintype.training.monitor.tensorboard import Board
+from tintype.training.monitor.validate import Look
+from tintype.training.parallel.world import World
+from tintype.training.setup.prepare import Prepared
+from tintype.training.signals import Interruption
 
 MAX_RETURNS = 3  # to a checkpoint after steps without finite numbers, after which the run ends with an error
 _MINUTE = 60.0

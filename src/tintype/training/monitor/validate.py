@@ -11,13 +11,13 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
-from tintype.train.folder import SAMPLES
-from tintype.train.grid import MAX_PICTURES, choose_captions, grid
-from tintype.train.held_out import CAPTIONS, Captions, Seen, by_level
-from tintype.train.interrupt import Interruption
-from tintype.train.memory import Memory
-from tintype.train.prepare import Prepared
-from tintype.train.trainer import Trainer
+from tintype.training.checkpoints.run_folder import SAMPLES
+from tintype.training.core.trainer import Trainer
+from tintype.training.core.validation_error import CAPTIONS, Captions, Seen, by_level
+from tintype.training.monitor.memorization_gauge import Memory
+from tintype.training.monitor.sample_grid import MAX_PICTURES, choose_captions, grid
+from tintype.training.setup.prepare import Prepared
+from tintype.training.signals import Interruption
 
 SAMPLED_PIXELS = {"cpu": 2**17}  # in a grid of samples, at most, so that looking never costs much
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tintype.errors import CheckpointError
-from tintype.train.distributed import held_like, own_part
+from tintype.training.parallel.world import held_like, own_part
 
 
 def gamma_of(width: float) -> float:

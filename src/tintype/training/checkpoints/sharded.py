@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from tintype.errors import CheckpointError
 from tintype.model import checkpoint
-from tintype.train.distributed import World
+from tintype.training.parallel.world import World
 
 MODEL = "model"  # the part that is written whole, by the first process; names in all others begin with PART/
 

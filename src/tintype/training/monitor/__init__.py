@@ -1,0 +1,1 @@
+"""Measurements and logs while a run trains."""

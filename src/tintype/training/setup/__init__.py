@@ -1,0 +1,1 @@
+"""From a request to everything a run needs: configuration, data, preset, plan."""
