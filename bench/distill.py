@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tintype.diffusion.samplers import finish
-from tintype.evaluate.accuracy import SPLITS, asks
+from tintype.evaluation.shapes_accuracy import SPLITS, asks
 from tintype.pipeline.pipeline import Pipeline
 
 

@@ -30,11 +30,11 @@ from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.noise import Purpose, normal, permutation
-from tintype.evaluate.features import scattering
-from tintype.evaluate.material import open_material
-from tintype.evaluate.measure import evaluating
-from tintype.evaluate.neighbors import Nearest, calibrate, nearest
-from tintype.evaluate.results import Result, Settings, to_json
+from tintype.evaluation.eval_data import open_material
+from tintype.evaluation.features import scattering
+from tintype.evaluation.measure import evaluating
+from tintype.evaluation.neighbors import Nearest, calibrate, nearest
+from tintype.evaluation.results import Result, Settings, to_json
 from tintype.metrics.noise_error import noise_levels
 from tintype.model import store
 from tintype.model.denoiser import Denoiser

@@ -15,9 +15,9 @@ import argparse
 import torch
 from shapes_accuracy import from_model, seen_captions
 
-from tintype.evaluate.accuracy import SEED, SPLITS, asks, judged, score
-from tintype.evaluate.features import scattering
-from tintype.evaluate.quality import Projection, corrected_frechet
+from tintype.evaluation.features import scattering
+from tintype.evaluation.quality import Projection, corrected_frechet
+from tintype.evaluation.shapes_accuracy import SEED, SPLITS, asks, judged, score
 from tintype.model.codec import pixels_of
 from tintype.options import interval
 from tintype.pipeline.pipeline import Pipeline

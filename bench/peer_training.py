@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tintype.data.images.resize import fit
-from tintype.evaluate.accuracy import SEED, Ask, asks
+from tintype.evaluation.shapes_accuracy import SEED, Ask, asks
 from tintype.model.codec import PixelCodec, pictures_of
 from tintype.model.nets.text import LearnedVocabulary
 from tintype.shapes.write import example

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from tintype.evaluate.accuracy import SPLITS, asks
+from tintype.evaluation.shapes_accuracy import SPLITS, asks
 from tintype.pipeline.pipeline import Pipeline
 
 

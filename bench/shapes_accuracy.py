@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from tintype.evaluate.accuracy import SEED, SPLITS, Ask, asks, judged, score
+from tintype.evaluation.shapes_accuracy import SEED, SPLITS, Ask, asks, judged, score
 from tintype.options import interval
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.judge import Verdict

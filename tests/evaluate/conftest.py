@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tintype.data.thread_pool import finished
-from tintype.evaluate.material import Material, open_material
-from tintype.evaluate.measure import evaluating
-from tintype.evaluate.results import Result, Settings, Shown
+from tintype.evaluation.eval_data import Material, open_material
+from tintype.evaluation.measure import evaluating
+from tintype.evaluation.results import Result, Settings, Shown
 from tintype.model.store import find
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.write import write_shapes

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tintype.evaluate.accuracy import (
+from tintype.evaluation.results import Setting
+from tintype.evaluation.shapes_accuracy import (
     SEED,
     asks,
     chance,
@@ -18,8 +19,7 @@ from tintype.evaluate.accuracy import (
     score,
     scores,
 )
-from tintype.evaluate.choosing import CaptionJudge, Tried, best, fewest
-from tintype.evaluate.results import Setting
+from tintype.evaluation.tuning import CaptionJudge, Tried, best, fewest
 from tintype.metrics.intervals import mean, share
 from tintype.shapes.scenes import Stream, rng_of
 from tintype.shapes.write import Scene, Thing, captions, draw, example

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.conftest import SIZES
 
-from tintype.evaluate.page import to_html
-from tintype.evaluate.results import Result, Shown
+from tintype.evaluation.report.html import to_html
+from tintype.evaluation.results import Result, Shown
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import gaussian_denoiser
 from tintype.diffusion.noise import normal
 from tintype.diffusion.parameterization import Denoise
-from tintype.evaluate.caption_use import Probe, probes, shuffled, without
-from tintype.evaluate.network import gain, word_use
+from tintype.evaluation.caption_use import Probe, probes, shuffled, without
+from tintype.evaluation.network_errors import gain, word_use
 from tintype.metrics.noise_error import errors, noise_for
 
 SHAPE, SIGMAS = (3, 4, 4), torch.tensor([0.3, 3.0])

@@ -14,9 +14,9 @@ from tests.evaluate.conftest import SMALL, opened
 from tintype.cli import main
 from tintype.config import Config, DistillConfig
 from tintype.data.thread_pool import finished
-from tintype.evaluate.choosing import LikenessJudge, Tried, best, choosing, fewest, tuning
-from tintype.evaluate.features import scattering
-from tintype.evaluate.results import Choice, Setting
+from tintype.evaluation.features import scattering
+from tintype.evaluation.results import Choice, Setting
+from tintype.evaluation.tuning import LikenessJudge, Tried, best, choosing, fewest, tuning
 from tintype.metrics.intervals import UNKNOWN, Estimate, mean
 
 PLAIN = Setting(steps=4, guidance=1.0, figure=UNKNOWN, all_right=None, evaluations=1.0)

@@ -11,10 +11,10 @@ import pytest
 
 from tintype.cli import main
 from tintype.config import Config
-from tintype.evaluate.keep import BEGIN, with_evaluation
-from tintype.evaluate.page import to_html
-from tintype.evaluate.plot import Curve, plot
-from tintype.evaluate.results import Result, Shown
+from tintype.evaluation.report.html import to_html
+from tintype.evaluation.report.plot import Curve, plot
+from tintype.evaluation.results import Result, Shown
+from tintype.evaluation.save import BEGIN, with_evaluation
 from tintype.metrics.intervals import UNKNOWN, Estimate, percent
 
 QUICK = ["--num", "8", "--samples", "4", "--asked", "8", "--device", "cpu"]

@@ -11,11 +11,11 @@ from tests.evaluate.conftest import SMALL, opened
 from torch import Tensor
 
 from tintype.data.thread_pool import finished
-from tintype.evaluate.features import scattering
-from tintype.evaluate.material import Material
-from tintype.evaluate.results import Copies, Result, Shown
-from tintype.evaluate.sampled import Control, near_copies
-from tintype.evaluate.verdict import verdict
+from tintype.evaluation.copies import Control, near_copies
+from tintype.evaluation.eval_data import Material
+from tintype.evaluation.features import scattering
+from tintype.evaluation.results import Copies, Result, Shown
+from tintype.evaluation.verdict import verdict
 
 
 def images_of(pictures: Tensor) -> list[Image.Image]:

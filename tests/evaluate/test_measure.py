@@ -17,12 +17,12 @@ from tintype.data.images.decode import framing
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError
-from tintype.evaluate.compare import difference
-from tintype.evaluate.material import open_material
-from tintype.evaluate.measure import evaluating
-from tintype.evaluate.results import Result, Shown, to_json
-from tintype.evaluate.verdict import verdict
-from tintype.evaluate.work import Progress
+from tintype.evaluation.compare import difference
+from tintype.evaluation.eval_data import open_material
+from tintype.evaluation.measure import evaluating
+from tintype.evaluation.progress import Progress
+from tintype.evaluation.results import Result, Shown, to_json
+from tintype.evaluation.verdict import verdict
 from tintype.model.store import find
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.write import write_shapes
@@ -158,8 +158,8 @@ def test_one_caption_for_all_cannot_tell_who_listens(cautious: Path, drawings: P
 
 
 def test_the_ideal_takes_captions_and_weights_into_account(cautious: Path, drawings: Path, cache: Path) -> None:
-    from tintype.evaluate.measure import given_by
-    from tintype.evaluate.network import Bench
+    from tintype.evaluation.measure import given_by
+    from tintype.evaluation.network_errors import Bench
 
     pipeline, material = opened(cautious, drawings, cache)
     sigmas = torch.tensor([1.0, 5.0])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import normal
-from tintype.evaluate.neighbors import Nearest, calibrate, nearest
+from tintype.evaluation.neighbors import Nearest, calibrate, nearest
 
 
 def world(first: int, num: int) -> Tensor:

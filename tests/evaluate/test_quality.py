@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tintype.diffusion.noise import normal
 from tintype.errors import ConfigError, MissingExtraError
-from tintype.evaluate.features import features_of, scattering
-from tintype.evaluate.quality import Projection, corrected_frechet, frechet, frechet_difference, precision_recall
+from tintype.evaluation.features import features_of, scattering
+from tintype.evaluation.quality import Projection, corrected_frechet, frechet, frechet_difference, precision_recall
 
 
 def gaussian(first: int, num: int, dimensions: int = 8) -> Tensor:

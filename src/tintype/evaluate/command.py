@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tintype import options
 
 if TYPE_CHECKING:
-    from tintype.evaluate.material import Material
-    from tintype.evaluate.results import Result, Settings, Shown
+    from tintype.evaluation.eval_data import Material
+    from tintype.evaluation.results import Result, Settings, Shown
     from tintype.model.store import Model
     from tintype.pipeline.pipeline import Pipeline
 
@@ -29,9 +29,9 @@ SPOKEN_SECONDS = 20.0  # between lines that say how far it is, where there is no
 def run(args: Namespace) -> int:
     """Evaluate one model or two, write the report and print the verdict. Returns the exit code."""
     from tintype.errors import ConfigError
-    from tintype.evaluate.compare import difference
-    from tintype.evaluate.results import to_json
-    from tintype.evaluate.verdict import verdict
+    from tintype.evaluation.compare import difference
+    from tintype.evaluation.results import to_json
+    from tintype.evaluation.verdict import verdict
     from tintype.model import store
 
     if len(args.models) > 2:
@@ -67,13 +67,13 @@ def run(args: Namespace) -> int:
 
 
 def _page(found: list[tuple[Result, Shown]], before: dict[str, Any] | None, gap: dict[str, Any] | None) -> str:
-    from tintype.evaluate.page import to_html
+    from tintype.evaluation.report.html import to_html
 
     return to_html(found, before, gap)
 
 
 def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[Result, Shown]:
-    from tintype.evaluate.measure import evaluating
+    from tintype.evaluation.measure import evaluating
     from tintype.training.monitor.log import read_log
 
     with _opened(model, args, scratch) as (place, pipeline, material, display):
@@ -85,7 +85,7 @@ def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[Result, Show
 @contextmanager
 def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model, Pipeline, Material, Display]]:
     """A model and its pictures, as long as the `with` block lasts, and a display that tells how far work is."""
-    from tintype.evaluate.material import open_material
+    from tintype.evaluation.eval_data import open_material
     from tintype.model import store
     from tintype.pipeline.pipeline import Pipeline
 
@@ -100,10 +100,10 @@ def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model,
 def _tune(args: Namespace) -> int:
     """Only choose guidance and steps, and write them into the model if asked. Returns the exit code."""
     from tintype.errors import ConfigError
-    from tintype.evaluate.choosing import tuning
-    from tintype.evaluate.keep import save_settings
-    from tintype.evaluate.results import to_json
-    from tintype.evaluate.tables import choice_lines
+    from tintype.evaluation.report.tables import choice_lines
+    from tintype.evaluation.results import to_json
+    from tintype.evaluation.save import save_settings
+    from tintype.evaluation.tuning import tuning
 
     if len(args.models) > 1:
         raise ConfigError("--tune takes one model")
@@ -128,7 +128,7 @@ def _tune(args: Namespace) -> int:
 
 
 def _settings(args: Namespace) -> Settings:
-    from tintype.evaluate.results import Settings
+    from tintype.evaluation.results import Settings
 
     names = ("num", "samples", "asked", "features", "seed")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
@@ -186,7 +186,7 @@ def _previous(folder: Path, now: Result) -> dict[str, Any] | None:
 
 def _saved(model: str, result: Result, settings_too: bool) -> list[str]:
     """Fill the model card, and write the chosen settings if asked. Returns what there is to say about it."""
-    from tintype.evaluate.keep import fill_card, save_settings
+    from tintype.evaluation.save import fill_card, save_settings
 
     folder = _own_folder(model)
     said = fill_card(folder, result) if folder is not None else []

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tintype.evaluate.caption_use import Probe
-from tintype.evaluate.material import Material
-from tintype.evaluate.results import CaptionUse, WordUse
+from tintype.evaluation.caption_use import Probe
+from tintype.evaluation.eval_data import Material
+from tintype.evaluation.results import CaptionUse, WordUse
 from tintype.metrics.intervals import Estimate, mean, means
 from tintype.metrics.memorization import CODEC, ideal_errors
 from tintype.metrics.noise_error import Given, errors, noise_for

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tintype.evaluate.accuracy import ATTRIBUTES
-from tintype.evaluate.plot import Curve, plot
-from tintype.evaluate.results import CaptionAccuracy, Choice, Result, Setting, Shown
-from tintype.evaluate.tables import figure, table, text
+from tintype.evaluation.report.plot import Curve, plot
+from tintype.evaluation.report.tables import figure, table, text
+from tintype.evaluation.results import CaptionAccuracy, Choice, Result, Setting, Shown
+from tintype.evaluation.shapes_accuracy import ATTRIBUTES
 from tintype.metrics.intervals import UNKNOWN, Estimate, between, number
 from tintype.training.monitor.memorization_gauge import OVERALL
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from tintype.config import SampleConfig
 from tintype.diffusion.samplers import SAMPLERS, num_evaluations
-from tintype.evaluate.accuracy import Ask, is_shapes, judged, mean_right
-from tintype.evaluate.drawn import asked_for
-from tintype.evaluate.features import Features, features_of
-from tintype.evaluate.making import as_tensor, making
-from tintype.evaluate.material import Material, some_of
-from tintype.evaluate.quality import MIN_SAMPLES, Projection, corrected_frechet, frechet_difference
-from tintype.evaluate.results import Choice, Setting, Settings
-from tintype.evaluate.work import Progress, told
+from tintype.evaluation.caption_accuracy import asked_for
+from tintype.evaluation.eval_data import Material, some_of
+from tintype.evaluation.features import Features, features_of
+from tintype.evaluation.progress import Progress, told
+from tintype.evaluation.quality import MIN_SAMPLES, Projection, corrected_frechet, frechet_difference
+from tintype.evaluation.results import Choice, Setting, Settings
+from tintype.evaluation.samples import as_tensor, making
+from tintype.evaluation.shapes_accuracy import Ask, is_shapes, judged, mean_right
 from tintype.metrics.intervals import Estimate, mean, share
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.start import sigmas_of

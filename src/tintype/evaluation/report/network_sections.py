@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tintype.evaluate.plot import Curve, plot
-from tintype.evaluate.results import Result
-from tintype.evaluate.tables import table, text
+from tintype.evaluation.report.plot import Curve, plot
+from tintype.evaluation.report.tables import table, text
+from tintype.evaluation.results import Result
 from tintype.metrics.intervals import Estimate, between, percent
 
 SIGMA = "sigma, more noise"

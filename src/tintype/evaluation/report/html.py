@@ -12,10 +12,10 @@ from typing import Any
 from PIL import Image
 
 from tintype.data.sources.files import shown
-from tintype.evaluate import sections, sections_made
-from tintype.evaluate.results import Result, Shown
-from tintype.evaluate.tables import text
-from tintype.evaluate.verdict import verdict
+from tintype.evaluation.report import network_sections, sample_sections
+from tintype.evaluation.report.tables import text
+from tintype.evaluation.results import Result, Shown
+from tintype.evaluation.verdict import verdict
 
 MARKS = {"good": "good", "fair": "so-so", "bad": "bad", "plain": "for comparison"}
 TOPICS = {
@@ -33,18 +33,18 @@ def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, A
     results = [result for result, _ in found]
     parts = [
         _verdicts(results, before),
-        sections.noise(results, before, gap),
-        sections.listening(results),
-        sections.copying(results),
+        network_sections.noise(results, before, gap),
+        network_sections.listening(results),
+        network_sections.copying(results),
         *(_neighbors(result, pictures) for result, pictures in found),
-        sections_made.accuracy(results),
-        sections_made.choices(results),
-        sections_made.quality(results),
+        sample_sections.accuracy(results),
+        sample_sections.choices(results),
+        sample_sections.quality(results),
         *(_samples(result, pictures, len(found)) for result, pictures in found),
-        sections_made.training(found),
-        sections_made.provenance(results),
+        sample_sections.training(found),
+        sample_sections.provenance(results),
     ]
-    style = (files("tintype.evaluate") / "report.css").read_text(encoding="utf-8")
+    style = (files("tintype.evaluation.report") / "report.css").read_text(encoding="utf-8")
     names = " and ".join(result.about.name or "model" for result in results)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -13,15 +13,14 @@ from torch import Tensor
 
 from tintype import __version__
 from tintype.config import Config
-from tintype.evaluate import caption_use as use
-from tintype.evaluate.accuracy import is_shapes
-from tintype.evaluate.choosing import choosing, judge_of
-from tintype.evaluate.drawn import asked_for, caption_accuracy
-from tintype.evaluate.features import features_of
-from tintype.evaluate.making import developing, making
-from tintype.evaluate.material import Material, some_of
-from tintype.evaluate.network import Bench, caption_use, word_use
-from tintype.evaluate.results import (
+from tintype.evaluation import caption_use as use
+from tintype.evaluation.caption_accuracy import asked_for, caption_accuracy
+from tintype.evaluation.copies import Control, as_a_whole, near_copies
+from tintype.evaluation.eval_data import Material, some_of
+from tintype.evaluation.features import features_of
+from tintype.evaluation.network_errors import Bench, caption_use, word_use
+from tintype.evaluation.progress import Progress, told
+from tintype.evaluation.results import (
     About,
     CaptionAccuracy,
     CaptionUse,
@@ -32,8 +31,9 @@ from tintype.evaluate.results import (
     Shown,
     WordUse,
 )
-from tintype.evaluate.sampled import Control, as_a_whole, near_copies
-from tintype.evaluate.work import Progress, told
+from tintype.evaluation.samples import developing, making
+from tintype.evaluation.shapes_accuracy import is_shapes
+from tintype.evaluation.tuning import choosing, judge_of
 from tintype.metrics.intervals import UNKNOWN, means
 from tintype.metrics.memorization import gauge, level_weights
 from tintype.metrics.noise_error import Given, noise_levels

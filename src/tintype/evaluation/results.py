@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from tintype.evaluate.accuracy import Score
+from tintype.evaluation.shapes_accuracy import Score
 from tintype.metrics.intervals import Estimate
 
 FORMAT = 1  # of results.json

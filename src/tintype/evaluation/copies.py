@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.evaluate.features import Features
-from tintype.evaluate.making import as_tensor
-from tintype.evaluate.material import Material, some_of
-from tintype.evaluate.neighbors import Blocks, Nearest, calibrate, nearest
-from tintype.evaluate.quality import MIN_SAMPLES, Projection, corrected_frechet, precision_recall
-from tintype.evaluate.results import Copies, Neighbor, Quality, Settings
-from tintype.evaluate.work import Progress, told
+from tintype.evaluation.eval_data import Material, some_of
+from tintype.evaluation.features import Features
+from tintype.evaluation.neighbors import Blocks, Nearest, calibrate, nearest
+from tintype.evaluation.progress import Progress, told
+from tintype.evaluation.quality import MIN_SAMPLES, Projection, corrected_frechet, precision_recall
+from tintype.evaluation.results import Copies, Neighbor, Quality, Settings
+from tintype.evaluation.samples import as_tensor
 from tintype.metrics.intervals import share
 
 FEWEST = 20  # pictures on either side, below which near and far mean nothing

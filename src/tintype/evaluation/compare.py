@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tintype.evaluate.network import gain
-from tintype.evaluate.results import Result, Shown
+from tintype.evaluation.network_errors import gain
+from tintype.evaluation.results import Result, Shown
 
 
 def difference(first: tuple[Result, Shown], second: tuple[Result, Shown]) -> dict[str, Any] | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
 
-from tintype.evaluate.accuracy import SPLITS, Ask, Score, asks, chance, concept_distance, judged, score, scores
-from tintype.evaluate.making import making
-from tintype.evaluate.results import CaptionAccuracy, Settings
-from tintype.evaluate.work import Progress, told
+from tintype.evaluation.progress import Progress, told
+from tintype.evaluation.results import CaptionAccuracy, Settings
+from tintype.evaluation.samples import making
+from tintype.evaluation.shapes_accuracy import SPLITS, Ask, Score, asks, chance, concept_distance, judged, score, scores
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.judge import Verdict
 

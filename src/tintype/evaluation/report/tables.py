@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from tintype.data.sources.files import shown
-from tintype.evaluate.results import Choice, Setting
+from tintype.evaluation.results import Choice, Setting
 from tintype.metrics.intervals import between, number
 
 

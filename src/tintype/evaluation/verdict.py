@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from tintype.evaluate.results import Result
+from tintype.evaluation.results import Result
 from tintype.metrics.intervals import between, difference, number, percent
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
@@ -130,7 +130,7 @@ def _accuracy(result: Result) -> list[Line]:
 
 
 def _called(attribute: str) -> str:
-    from tintype.evaluate.accuracy import ATTRIBUTES
+    from tintype.evaluation.shapes_accuracy import ATTRIBUTES
 
     return ATTRIBUTES[attribute]
 

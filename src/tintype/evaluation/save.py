@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tintype.errors import TintypeError
-from tintype.evaluate.choosing import with_chosen
-from tintype.evaluate.results import Choice, Result
-from tintype.evaluate.verdict import verdict
+from tintype.evaluation.results import Choice, Result
+from tintype.evaluation.tuning import with_chosen
+from tintype.evaluation.verdict import verdict
 from tintype.model import store
 from tintype.model.checkpoint import write_text
 
