@@ -196,11 +196,11 @@ def main() -> int:
     # Here, as the processes that only ask need none of it.
     import uvicorn
 
-    from tintype.serve.app import create_app
-    from tintype.serve.catalog import Catalog
-    from tintype.serve.connection import limited
-    from tintype.serve.server import SWITCH_SECONDS
-    from tintype.serve.settings import Settings
+    from tintype.serving.api.app import create_app
+    from tintype.serving.api.connection import limited
+    from tintype.serving.catalog import Catalog
+    from tintype.serving.server import SWITCH_SECONDS
+    from tintype.serving.settings import Settings
 
     catalog = Catalog([options.model], None)
     app, engine = create_app(catalog, Settings(max_waiting=10_000, max_waiting_cost=1e18))

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tintype.config import Config
 from tintype.model import checkpoint, store
-from tintype.serve.catalog import CAPTIONS
+from tintype.serving.catalog import CAPTIONS
 
 ROWS = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
 

@@ -20,13 +20,13 @@ from tintype.model import store
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
 from tintype.pipeline.pipeline import Pipeline
-from tintype.serve.app import create_app
-from tintype.serve.catalog import Catalog
-from tintype.serve.connection import limited
-from tintype.serve.engine import Engine
-from tintype.serve.metrics import Metrics
-from tintype.serve.settings import Settings
-from tintype.serve.work import Making, Work
+from tintype.serving.api.app import create_app
+from tintype.serving.api.connection import limited
+from tintype.serving.catalog import Catalog
+from tintype.serving.engine.engine import Engine
+from tintype.serving.engine.job import Making, Work
+from tintype.serving.engine.metrics import Metrics
+from tintype.serving.settings import Settings
 
 
 class Held(Denoiser):

@@ -15,8 +15,8 @@ from PIL import Image
 from tests.serve.abuse import MAKE, check, raw
 from tests.serve.conftest import Live, until
 
-from tintype.serve.app import PAGE
-from tintype.serve.logs import JsonLines
+from tintype.serving.api.app import PAGE
+from tintype.serving.logs import JsonLines
 
 pytestmark = pytest.mark.usefixtures("still_alive")
 
@@ -154,7 +154,7 @@ def test_30_nothing_that_is_sent_breaks_a_line_of_the_log(http: httpx.Client) ->
 
     handler = Lines()
     handler.setFormatter(JsonLines())
-    logger = logging.getLogger("tintype.serve")
+    logger = logging.getLogger("tintype.serving")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel("INFO")

@@ -13,7 +13,7 @@ from torch import Tensor
 from tintype.diffusion.samplers import Query
 from tintype.model.nets.conditioning import Conditioning
 from tintype.pipeline.pipeline import Pipeline
-from tintype.serve.batch import Batch, Exchange, Question, _split, join
+from tintype.serving.engine.network_batch import Batch, Exchange, Question, _split, join
 
 
 @pytest.fixture(scope="module")

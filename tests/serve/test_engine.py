@@ -15,7 +15,7 @@ from tests.serve.conftest import EngineOf, Held, Ready, done, over, until, work_
 from tintype.diffusion.samplers import finish
 from tintype.errors import TintypeError
 from tintype.pipeline.pipeline import Pipeline
-from tintype.serve.work import Work
+from tintype.serving.engine.job import Work
 
 LEVEL = 2 / 255 * 1.001  # one step of a pixel, in x0
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from tests.serve.conftest import EngineOf, Ready, over, until, work_of
 
-from tintype.serve.queue import Refused
+from tintype.serving.engine.queue import Refused
 
 
 def test_the_queue_is_bounded_by_number_cost_and_key(held: Ready, engine_of: EngineOf) -> None:

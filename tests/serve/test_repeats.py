@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.serve.conftest import Held, Live, held_pipeline, live, until
 
-from tintype.serve import desk
+from tintype.serving.api import dispatcher
 
 MAKE = "/v1/images/generations"
 ASK = {"prompt": "a red circle", "steps": 4}
@@ -100,7 +100,7 @@ def test_who_hangs_up_may_come_back(served: tuple[Live, Held], monkeypatch: pyte
             held.release()
             assert again.result().status_code == 200
         assert running.status == "done"
-        monkeypatch.setattr(desk, "GRACE", 0.1)
+        monkeypatch.setattr(dispatcher, "GRACE", 0.1)
         held.hold()
         with pytest.raises(httpx.ReadTimeout):
             http.post(MAKE, json=ASK, headers={"Idempotency-Key": "never"}, timeout=0.3)

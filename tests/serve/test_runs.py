@@ -18,7 +18,7 @@ from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
-from tintype.serve.catalog import Catalog
+from tintype.serving.catalog import Catalog
 from tintype.training.core.validation_error import Seen
 from tintype.training.model_card import model_card
 
@@ -79,8 +79,8 @@ def live_of(run: Path, tiny_model: Path) -> httpx.Client:
     """Without a socket: none of this needs one."""
     from fastapi.testclient import TestClient
 
-    from tintype.serve.app import create_app
-    from tintype.serve.settings import Settings
+    from tintype.serving.api.app import create_app
+    from tintype.serving.settings import Settings
 
     app, _ = create_app(Catalog([tiny_model, run], "cpu"), Settings(max_batch=4))
     return TestClient(app, base_url="http://localhost")  # type: ignore[return-value]

@@ -22,11 +22,11 @@ from tests.serve.conftest import until
 
 from tintype.cli import main
 from tintype.errors import ConfigError
-from tintype.serve import logs
-from tintype.serve.guard import PIECE, Guard
-from tintype.serve.metrics import Metrics
-from tintype.serve.server import read_keys, warnings_of
-from tintype.serve.settings import Settings
+from tintype.serving import logs
+from tintype.serving.api.guard import PIECE, Guard
+from tintype.serving.engine.metrics import Metrics
+from tintype.serving.server import read_keys, warnings_of
+from tintype.serving.settings import Settings
 
 
 class Process:
@@ -92,7 +92,7 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "tintype.serve.server")
+    monkeypatch.delitem(sys.modules, "tintype.serving.server")
     assert main(["serve"]) == 1
     assert "pip install 'tintype[serve]'" in capsys.readouterr().err
 
@@ -132,7 +132,7 @@ def test_who_does_not_read_the_log_holds_up_nobody(monkeypatch: pytest.MonkeyPat
 
         def flush(self) -> None: ...
 
-    loggers = [logging.getLogger(name) for name in ("tintype.serve", "uvicorn", "uvicorn.error")]
+    loggers = [logging.getLogger(name) for name in ("tintype.serving", "uvicorn", "uvicorn.error")]
     before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
     monkeypatch.setattr(sys, "stderr", Unread())
     monkeypatch.setattr(logs, "MAX_WAITING", 50)

@@ -34,8 +34,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tintype.serve.server import serve, with_keys
-    from tintype.serve.settings import Settings
+    from tintype.serving.server import serve, with_keys
+    from tintype.serving.settings import Settings
 
     settings = Settings(
         host=args.host,

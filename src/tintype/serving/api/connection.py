@@ -12,7 +12,7 @@ from typing import ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tintype.serve.faults import Fault
+from tintype.serving.api.errors import Fault
 
 
 class Connection(H11Protocol):

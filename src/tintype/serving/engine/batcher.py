@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tintype.pipeline.pipeline import Pipeline
-from tintype.serve.batch import Batch, Question
-from tintype.serve.capacity import is_memory_error, measured
+from tintype.serving.engine.autobatch import is_memory_error, measured
+from tintype.serving.engine.network_batch import Batch, Question
 
 Size = tuple[int, int]  # width and height, pixels
 

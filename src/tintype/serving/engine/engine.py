@@ -18,15 +18,15 @@ from torch import Tensor
 from tintype.diffusion.samplers import Query, Step
 from tintype.errors import TintypeError
 from tintype.pipeline.pipeline import Course, Pipeline
-from tintype.serve import logs
-from tintype.serve.answerer import Answerer, Size
-from tintype.serve.batch import Exchange, Question
-from tintype.serve.capacity import is_memory_error
-from tintype.serve.metrics import Metrics
-from tintype.serve.pace import Pace
-from tintype.serve.queue import Queue, Refused
-from tintype.serve.settings import Settings
-from tintype.serve.work import Reason, Work
+from tintype.serving import logs
+from tintype.serving.engine.autobatch import is_memory_error
+from tintype.serving.engine.batcher import Answerer, Size
+from tintype.serving.engine.job import Reason, Work
+from tintype.serving.engine.metrics import Metrics
+from tintype.serving.engine.network_batch import Exchange, Question
+from tintype.serving.engine.queue import Queue, Refused
+from tintype.serving.engine.throughput import Pace
+from tintype.serving.settings import Settings
 
 Group = tuple[Pipeline, Size]  # pictures that fit into one call
 

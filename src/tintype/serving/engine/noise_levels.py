@@ -18,8 +18,8 @@ from tintype.diffusion.sigmas import log_snr_sigmas
 from tintype.model.codec import pixels_of
 from tintype.pipeline.init_image import fitted
 from tintype.pipeline.pipeline import Course, Given, Pipeline
-from tintype.serve.settings import cost_of
-from tintype.serve.work import Begun
+from tintype.serving.engine.job import Begun
+from tintype.serving.settings import cost_of
 from tintype.view.contact_sheet import frame
 
 

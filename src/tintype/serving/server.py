@@ -22,12 +22,12 @@ except ImportError as error:
         (error.name or "fastapi").replace("multipart", "python-multipart"), "tintype[serve]"
     ) from None
 
-from tintype.serve import logs
-from tintype.serve.app import create_app
-from tintype.serve.catalog import Catalog
-from tintype.serve.connection import limited
-from tintype.serve.engine import Engine
-from tintype.serve.settings import Settings
+from tintype.serving import logs
+from tintype.serving.api.app import create_app
+from tintype.serving.api.connection import limited
+from tintype.serving.catalog import Catalog
+from tintype.serving.engine.engine import Engine
+from tintype.serving.settings import Settings
 
 MIN_KEY = 8  # characters
 MAX_CONNECTIONS = 1000

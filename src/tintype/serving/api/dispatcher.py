@@ -8,16 +8,16 @@ import time
 from fastapi import Request
 from PIL import Image
 
-from tintype.serve import logs
-from tintype.serve.catalog import Catalog
-from tintype.serve.engine import Engine
-from tintype.serve.faults import Fault
-from tintype.serve.metrics import Metrics
-from tintype.serve.queue import Refused
-from tintype.serve.repeats import GRACE, Repeats, has_key, mark_of
-from tintype.serve.schemas import Ask, pipeline_of, to_request
-from tintype.serve.settings import Settings
-from tintype.serve.work import Making, Task, Watch, Work
+from tintype.serving import logs
+from tintype.serving.api.errors import Fault
+from tintype.serving.api.idempotency import GRACE, Repeats, has_key, mark_of
+from tintype.serving.api.schemas import Ask, pipeline_of, to_request
+from tintype.serving.catalog import Catalog
+from tintype.serving.engine.engine import Engine
+from tintype.serving.engine.job import Making, Task, Watch, Work
+from tintype.serving.engine.metrics import Metrics
+from tintype.serving.engine.queue import Refused
+from tintype.serving.settings import Settings
 
 SSE_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 _OVERLOADED = ("queue", "cost", "key")

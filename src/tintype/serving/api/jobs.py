@@ -16,12 +16,12 @@ from PIL import Image
 
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.pipeline.receipt import Receipt, to_png
-from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
-from tintype.serve.faults import Fault, invalid
-from tintype.serve.look import Looking, levels
-from tintype.serve.pictures import from_base64, read, read_mask, receipt_of, strip
-from tintype.serve.schemas import JobAsk, LookAsk, ReceiptAsk, max_pixels, pipeline_of
-from tintype.serve.work import Making, Work
+from tintype.serving.api.dispatcher import SSE_HEADERS, Desk, fault_of
+from tintype.serving.api.errors import Fault, invalid
+from tintype.serving.api.images import from_base64, read, read_mask, receipt_of, strip
+from tintype.serving.api.schemas import JobAsk, LookAsk, ReceiptAsk, max_pixels, pipeline_of
+from tintype.serving.engine.job import Making, Work
+from tintype.serving.engine.noise_levels import Looking, levels
 from tintype.view.contact_sheet import animation
 
 MAX_KEPT_BYTES = 256 * 2**20  # of all jobs' frames and pictures

@@ -6,7 +6,7 @@ import sys
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from tintype.serve.work import Work
+from tintype.serving.engine.job import Work
 
 try:
     from resource import RUSAGE_SELF, getrusage

@@ -17,10 +17,10 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tintype.serve import logs
-from tintype.serve.faults import Fault
-from tintype.serve.metrics import Metrics
-from tintype.serve.settings import Settings
+from tintype.serving import logs
+from tintype.serving.api.errors import Fault
+from tintype.serving.engine.metrics import Metrics
+from tintype.serving.settings import Settings
 
 OPEN = ("/health", "/liveness")  # without a key
 FORMS = ("/v1/images/edits", "/v1/images/variations")

@@ -16,7 +16,7 @@ from tintype.diffusion.samplers import Step
 from tintype.pipeline.guided_denoiser import texts_of
 from tintype.pipeline.pipeline import Course, Given, Pipeline
 from tintype.pipeline.request import Request
-from tintype.serve.settings import cost_of
+from tintype.serving.settings import cost_of
 from tintype.view.contact_sheet import Frame, frame
 
 Status = Literal["waiting", "running", "done", "failed", "cancelled"]

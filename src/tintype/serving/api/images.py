@@ -14,7 +14,7 @@ from torch import Tensor
 from tintype.data.images.decode import PictureError, decode
 from tintype.errors import DataError
 from tintype.pipeline.receipt import Receipt, to_png
-from tintype.serve.faults import Fault, invalid
+from tintype.serving.api.errors import Fault, invalid
 from tintype.view.contact_sheet import Frame
 
 Format = Literal["png", "jpeg", "webp"]

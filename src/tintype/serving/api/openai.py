@@ -15,11 +15,11 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from tintype.pipeline.receipt import Receipt
-from tintype.serve.desk import SSE_HEADERS, Desk, fault_of
-from tintype.serve.faults import Fault, invalid
-from tintype.serve.pictures import encoded, guess_of, read, read_mask
-from tintype.serve.schemas import ImagesAsk, from_form
-from tintype.serve.work import Making, Watch, Work
+from tintype.serving.api.dispatcher import SSE_HEADERS, Desk, fault_of
+from tintype.serving.api.errors import Fault, invalid
+from tintype.serving.api.images import encoded, guess_of, read, read_mask
+from tintype.serving.api.schemas import ImagesAsk, from_form
+from tintype.serving.engine.job import Making, Watch, Work
 from tintype.view.contact_sheet import Frame
 
 QUALITY, BACKGROUND = "high", "opaque"  # there is one quality, and no transparency

@@ -17,15 +17,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from tintype import __version__
-from tintype.serve import jobs, logs, openai, runs
-from tintype.serve.catalog import Catalog
-from tintype.serve.desk import Desk
-from tintype.serve.engine import Engine
-from tintype.serve.faults import Fault, of_validation
-from tintype.serve.guard import Guard
-from tintype.serve.metrics import Metrics
-from tintype.serve.schemas import max_cost
-from tintype.serve.settings import Settings
+from tintype.serving import logs
+from tintype.serving.api import jobs, openai, runs
+from tintype.serving.api.dispatcher import Desk
+from tintype.serving.api.errors import Fault, of_validation
+from tintype.serving.api.guard import Guard
+from tintype.serving.api.schemas import max_cost
+from tintype.serving.catalog import Catalog
+from tintype.serving.engine.engine import Engine
+from tintype.serving.engine.metrics import Metrics
+from tintype.serving.settings import Settings
 
 REFRESH_SECONDS = 10.0  # between looks for newer checkpoints
 PAGE = {
@@ -122,7 +123,7 @@ def _operation(app: FastAPI, desk: Desk) -> None:
 
 def _page(app: FastAPI) -> None:
     """The files of the page, read once; nothing is looked up by a name that was sent."""
-    folder = files("tintype.serve") / "page"
+    folder = files("tintype.serving") / "page"
     contents = {name: (folder / name).read_bytes() for name in PAGE}
 
     @app.get("/", include_in_schema=False)

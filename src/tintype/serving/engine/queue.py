@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from tintype.serve.settings import Settings
-from tintype.serve.work import Work
+from tintype.serving.engine.job import Work
+from tintype.serving.settings import Settings
 
 
 class Refused(Exception):

@@ -15,8 +15,8 @@ from fastapi.responses import Response
 from tintype.config import Config
 from tintype.errors import CheckpointError
 from tintype.model import store
-from tintype.serve.desk import Desk
-from tintype.serve.faults import Fault
+from tintype.serving.api.dispatcher import Desk
+from tintype.serving.api.errors import Fault
 from tintype.training.monitor.log import read_log
 
 MAX_ROWS = 400  # of a curve

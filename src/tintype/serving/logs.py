@@ -15,7 +15,7 @@ MAX_TEXT = 300  # characters of any one value
 MAX_WAITING = 10_000  # lines that wait to be written; when nobody reads them, later ones are left out
 FLUSH_SECONDS = 2.0  # at the end
 
-log = logging.getLogger("tintype.serve")
+log = logging.getLogger("tintype.serving")
 
 
 class JsonLines(logging.Formatter):
@@ -63,7 +63,7 @@ def set_up(level: str = "INFO") -> None:
     atexit.register(writer.finish)
     handler = _Waiting(lines)
     handler.setFormatter(JsonLines())
-    for name in ("tintype.serve", "uvicorn", "uvicorn.error"):
+    for name in ("tintype.serving", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers = [handler] if name != "uvicorn.error" else []
         logger.setLevel(level)

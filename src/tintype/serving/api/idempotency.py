@@ -16,8 +16,8 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from tintype.serve.faults import Fault, invalid
-from tintype.serve.work import Work
+from tintype.serving.api.errors import Fault, invalid
+from tintype.serving.engine.job import Work
 
 HEADER = "idempotency-key"
 GRACE = 15.0  # seconds; clients wait at most 8 before they try again

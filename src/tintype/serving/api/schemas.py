@@ -14,10 +14,10 @@ from tintype.diffusion.samplers import SAMPLERS
 from tintype.errors import ConfigError
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.request import MAX_CAPTION, MAX_GUIDANCE, MAX_INDEX, MAX_SEED, MAX_SIDE, MIN_STRENGTH, Request
-from tintype.serve.catalog import Catalog
-from tintype.serve.faults import Fault, invalid, of_validation
-from tintype.serve.settings import MAX_PICTURES, Settings, cost_of
-from tintype.serve.work import Making
+from tintype.serving.api.errors import Fault, invalid, of_validation
+from tintype.serving.catalog import Catalog
+from tintype.serving.engine.job import Making
+from tintype.serving.settings import MAX_PICTURES, Settings, cost_of
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 MAX_PARTIAL = 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tintype.serve.work import Work
+from tintype.serving.engine.job import Work
 
 SMOOTHING = 0.9  # of the measured speed, from turn to turn
 

@@ -1,0 +1,1 @@
+"""HTTP: the OpenAI images API, jobs, models and runs."""
