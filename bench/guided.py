@@ -15,11 +15,11 @@ import argparse
 import torch
 from shapes_accuracy import from_model, seen_captions
 
+from tintype.cli.options import interval
 from tintype.evaluation.features import scattering
 from tintype.evaluation.quality import Projection, corrected_frechet
 from tintype.evaluation.shapes_accuracy import SEED, SPLITS, asks, judged, score
 from tintype.model.codec import pixels_of
-from tintype.options import interval
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.write import example
 

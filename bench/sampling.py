@@ -25,12 +25,12 @@ from peers import SIGMA_MAX, Peer, diffusers_peers, k_diffusion_peers, log_unifo
 from torch import Tensor
 from truth import OWN, Judge, distances, follow, levels, mixtures, of_model, own
 
+from tintype.cli.options import write_over
 from tintype.config import Config, SampleConfig
 from tintype.diffusion.exact import mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import SAMPLERS, sample
-from tintype.options import write_over
 from tintype.pipeline.pipeline import Pipeline
 
 BUDGETS = (8, 12, 16, 20)

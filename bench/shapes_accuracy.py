@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from tintype.cli.options import interval
 from tintype.evaluation.shapes_accuracy import SEED, SPLITS, Ask, asks, judged, score
-from tintype.options import interval
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.judge import Verdict
 from tintype.shapes.write import KINDS, Scene, captions, example

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tintype import cli, options
-from tintype.cli import main
-from tintype.commands import generate
+import tintype
+from tintype.cli import options
+from tintype.cli.commands import generate
+from tintype.cli.main import main
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
 from tintype.pipeline.receipt import read
@@ -462,7 +463,7 @@ def test_however_a_command_ends_there_is_one_line(
 
 
 def test_help_and_version_succeed(run: Run) -> None:
-    assert run("--version")[:2] == (0, f"tintype {cli.__version__}\n")
+    assert run("--version")[:2] == (0, f"tintype {tintype.__version__}\n")
     for command in ("check", "train", "generate", "evaluate", "shapes", "info", "redo", "doctor"):
         assert command in run("--help")[1]
         code, out, _ = run(command, "--help")
@@ -515,7 +516,7 @@ def tintype(*arguments: str, **more: Any) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path(tintype.__file__).parent.parent), "OMP_NUM_THREADS": "1"},
         **more,
     )
 
@@ -562,7 +563,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(tintype.__file__).parent.parent)},
         check=False,
     )
     os.close(writing)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tintype.cli import main
+from tintype.cli.main import main
 from tintype.model import store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.start import sigmas_of

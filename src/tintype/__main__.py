@@ -2,7 +2,7 @@
 
 import sys
 
-from tintype.cli import main
+from tintype.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tests.evaluate.conftest import SMALL, opened
 
-from tintype.cli import main
+from tintype.cli.main import main
 from tintype.config import Config, DistillConfig
 from tintype.data.thread_pool import finished
 from tintype.evaluation.features import scattering

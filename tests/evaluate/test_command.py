@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tintype.cli import main
+from tintype.cli.main import main
 from tintype.config import Config
 from tintype.evaluation.report.html import to_html
 from tintype.evaluation.report.plot import Curve, plot

@@ -20,7 +20,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 from tests.serve.conftest import until
 
-from tintype.cli import main
+from tintype.cli.main import main
 from tintype.errors import ConfigError
 from tintype.serving import logs
 from tintype.serving.api.guard import PIECE, Guard

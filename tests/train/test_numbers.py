@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from tintype.cli import main
+from tintype.cli.main import main
 from tintype.config import PRESETS
 from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import TrainingError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tintype.cli import main
+from tintype.cli.main import main
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint

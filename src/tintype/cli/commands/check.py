@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tintype import options
-from tintype.options import DATA, whole
+from tintype.cli import options
+from tintype.cli.options import DATA, whole
 from tintype.pipeline.request import MAX_SIDE
 
 
@@ -27,6 +27,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tintype.checking import check
+    from tintype.cli.run.check import check
 
     return check(args)

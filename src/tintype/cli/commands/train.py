@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tintype import options
+from tintype.cli import options
+from tintype.cli.options import DATA, minutes, number, whole
 from tintype.config import PRESETS
-from tintype.options import DATA, minutes, number, whole
 from tintype.pipeline.request import MAX_SEED, MAX_SIDE
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tintype import options
+from tintype.cli import options
 
 if TYPE_CHECKING:
     from tintype.evaluation.eval_data import Material

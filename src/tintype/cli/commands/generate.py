@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tintype import options
-from tintype.options import DEFAULT_MODEL, number, whole
+from tintype.cli import options
+from tintype.cli.options import DEFAULT_MODEL, number, whole
 from tintype.pipeline.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, STRENGTH
 
 # Known without importing torch.
@@ -67,7 +67,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tintype.making import generate
+    from tintype.cli.run.generate import generate
 
     return generate(args)
 
@@ -80,7 +80,7 @@ def add_redo_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_redo(args: argparse.Namespace) -> int:
-    from tintype.making import redo
+    from tintype.cli.run.generate import redo
 
     return redo(args)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from tintype.commands import train
-from tintype.options import DATA, number, whole
+from tintype.cli.commands import train
+from tintype.cli.options import DATA, number, whole
 from tintype.pipeline.request import MAX_GUIDANCE
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tintype.options import number
+from tintype.cli.options import number
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tintype.options import whole
+from tintype.cli.options import whole
 from tintype.pipeline.request import MAX_SIDE
 
 

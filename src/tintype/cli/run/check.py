@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tintype import options
+from tintype.cli import options
 from tintype.config import DataConfig, TextConfig, check_data
 from tintype.data.check.report import Report, show, to_json, to_text
 from tintype.data.check.run import checking

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from tintype import __version__, options
-from tintype.commands import average, check, distill, evaluate, generate, serve, shapes, show, train
+from tintype import __version__
+from tintype.cli import options
+from tintype.cli.commands import average, check, distill, evaluate, generate, serve, shapes, show, train
+from tintype.cli.options import Parser
 from tintype.errors import ConfigError, TintypeError
-from tintype.options import Parser
 
 ENDED = {143: "terminated", 129: "the terminal was closed", 75: "preempted; run the same command again to go on"}
 

@@ -11,7 +11,7 @@ def add_info_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_info(args: argparse.Namespace) -> int:
-    from tintype.show import info
+    from tintype.cli.run.info import info
 
     print("\n".join(info(args.what)))
     return 0
@@ -22,7 +22,7 @@ def add_doctor_options(command: argparse.ArgumentParser) -> None:
 
 
 def run_doctor(args: argparse.Namespace) -> int:
-    from tintype.show import doctor
+    from tintype.cli.run.info import doctor
 
     for line in doctor():
         print(line, flush=True)

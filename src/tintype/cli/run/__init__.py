@@ -1,0 +1,1 @@
+"""Bodies of the commands; they import torch where they need it."""
