@@ -1,4 +1,4 @@
-"""A file imports only from lower floors or its own room, and uses nothing that can run stored code."""
+"""A file imports only from floors below it, never in a circle, and uses nothing that can run stored code."""
 
 from __future__ import annotations
 
@@ -12,48 +12,42 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "tintype"
 
-FLOORS = {
-    "errors": 0,
-    "config": 0,
-    "diffusion": 0,
-    "nets": 1,
-    "options": 1,
-    "checks": 1,
-    "canvas": 1,
-    "statistics": 1,
-    "writing": 1,
-    "denoiser": 2,
-    "codec": 2,
-    "checkpoint": 3,
-    "data": 3,
-    "sheet": 3,
-    "models": 4,
-    "by_heart": 4,
-    "train": 4,
-    "pipeline": 4,
-    "receipt": 4,
-    "request": 4,
-    "answers": 4,
-    "starting": 4,
-    "evaluate": 5,
-    "serve": 6,
-    "show": 6,
-    "preview": 6,
-    "making": 6,
-    "checking": 6,
-    "commands": 7,
-    "cli": 8,
-    "__main__": 9,
-}
-# On one floor a room may look into these others: training makes samples through the pipeline.
-NEIGHBORS = {
-    "config": {"errors"},
-    "train": {"by_heart", "pipeline", "receipt", "request", "models"},
-    "pipeline": {"answers", "starting", "receipt", "request", "models"},
-    "answers": {"request"},
-    "receipt": {"request"},
-    "making": {"preview"},
-    "starting": {"request"},
+# Top rooms from the ground up: a file imports only from its own room and from rooms before it in this list.
+ROOMS = (
+    "errors",
+    "_version",
+    "config",
+    "diffusion",
+    "model",
+    "shapes",
+    "pipeline",
+    "view",
+    "data",
+    "metrics",
+    "training",
+    "evaluation",
+    "serving",
+    "cli",
+    "__main__",
+)
+# Inside a room, the same for its folders and modules. Those that stand together in a tuple are one floor: they may
+# import each other, as long as no modules import in a circle.
+FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
+    "model": ("atomic_write", "nets", ("codec", "denoiser", "checkpoint"), "store"),
+    "data": (("order", "split", "process_pool", "thread_pool"), "sources", "images", "check", "cache"),
+    "training": (
+        ("console", "signals"),
+        "parallel",
+        "core",
+        "checkpoints",
+        "setup",
+        "monitor",
+        ("model_card", "export"),
+        "session",
+        "run",
+    ),
+    "serving": (("settings", "logs", "catalog"), "engine", "api", "server"),
+    "cli": ("options", "run", "commands", "main"),
 }
 RUNS_STORED_CODE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
@@ -62,49 +56,83 @@ def source_files() -> list[Path]:
     return sorted(SRC.rglob("*.py"))
 
 
-def room_of(file: Path) -> str:
-    """The first name under tintype: `train` for train/trainer.py, `cli` for cli.py."""
-    return file.relative_to(SRC).parts[0].removesuffix(".py")
+def module_of(file: Path) -> tuple[str, ...]:
+    """The dotted name of a file below tintype, in parts: ("training", "run") for training/run.py."""
+    parts = file.relative_to(SRC).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts
 
 
-def imports(tree: ast.AST, file: Path) -> Iterator[tuple[int, str]]:
-    """Every module that a file imports, anywhere in it, by its full dotted name: (line, name)."""
+def imports(tree: ast.AST, file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Everything that a file imports, anywhere in it: (line, parts of the full dotted name)."""
     package = ["tintype", *file.relative_to(SRC).parts[:-1]]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            yield from ((node.lineno, tuple(alias.name.split("."))) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            # `from tintype import pipeline` imports the room, `from tintype.errors import DataError` a name in it
-            names = [f"{module}.{alias.name}" for alias in node.names] if module == "tintype" else [module]
-            yield from ((node.lineno, name) for name in names)
+            module = [*above, *(node.module.split(".") if node.module else [])]
+            yield from ((node.lineno, (*module, alias.name)) for alias in node.names)
+
+
+def floor_of(room: str, inside: str) -> int:
+    """The floor of a module or folder within its room; one that is listed nowhere raises LookupError."""
+    for number, names in enumerate(FLOORS[room]):
+        if inside == names or (inside in names and not isinstance(names, str)):
+            return number
+    raise LookupError(f"{room}/{inside} has no floor; give it one in FLOORS")
 
 
 def wrong_imports(code: str, file: Path) -> list[str]:
     """What a file imports that its floor does not allow, one line each."""
-    room, wrong = room_of(file), []
-    if room == "__init__":
+    own, wrong = module_of(file), []
+    if own == ("__init__",):
         return []  # holds public names and nothing else, and loads them when asked
-    if room not in FLOORS:
-        return [f"{file.name}: the room {room} has no floor; give it one in FLOORS and in README.md"]
+    if own[0] not in ROOMS:
+        return [f"{file.name}: the room {own[0]} has no floor; give it one in ROOMS and in docs/design.md"]
     for line, name in imports(ast.parse(code), file):
-        parts = name.split(".")
-        where = f"{file.relative_to(SRC)}:{line}"
-        if parts[0] != "tintype":
-            if room == "diffusion" and parts[0] != "torch" and parts[0] not in sys.stdlib_module_names:
-                wrong.append(f"{where}: diffusion/ is tensor math and must not import {name}")
-            continue
-        other = parts[1] if len(parts) > 1 else ""
-        if other in (room, "__version__"):
-            continue
-        if other not in FLOORS:
-            wrong.append(f"{where}: {name} is a public name; import it from the room that defines it")
-        elif room == "diffusion":
-            wrong.append(f"{where}: diffusion/ must not import {name}")
-        elif FLOORS[other] >= FLOORS[room] and other not in NEIGHBORS.get(room, set()):
-            wrong.append(f"{where}: {room} (floor {FLOORS[room]}) must not import {other} (floor {FLOORS[other]})")
+        where, other = f"{file.relative_to(SRC)}:{line}", name[1:]
+        if name[0] != "tintype":
+            if own[0] == "diffusion" and name[0] != "torch" and name[0] not in sys.stdlib_module_names:
+                wrong.append(f"{where}: diffusion/ is tensor math and must not import {name[0]}")
+        elif not other or other[0] not in ROOMS:
+            wrong.append(f"{where}: {'.'.join(name)} is a public name; import it from the room that defines it")
+        elif other[0] == own[0]:
+            if own[0] in FLOORS and len(own) > 1 and other[1:] and own[1] != other[1]:
+                if floor_of(own[0], other[1]) > floor_of(own[0], own[1]):
+                    wrong.append(f"{where}: {own[0]}/{own[1]} must not import {other[1]}, which is above it")
+        elif own[0] == "diffusion":
+            wrong.append(f"{where}: diffusion/ must not import {'.'.join(name)}")
+        elif ROOMS.index(other[0]) > ROOMS.index(own[0]):
+            wrong.append(f"{where}: {own[0]} must not import {other[0]}, which is above it")
     return wrong
+
+
+def import_graph() -> dict[tuple[str, ...], set[tuple[str, ...]]]:
+    """Module -> modules of the package that it imports, also inside functions."""
+    modules = {module_of(file): file for file in source_files()}
+    graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for module, file in modules.items():
+        names = [name[1:] for _, name in imports(ast.parse(file.read_text(encoding="utf-8")), file) if name[1:]]
+        found = {name if name in modules else name[:-1] for name in names}
+        graph[module] = (found & set(modules)) - {module}
+    return graph
+
+
+def circle_in(graph: dict[tuple[str, ...], set[tuple[str, ...]]]) -> list[tuple[str, ...]]:
+    """A circle of modules that import each other, or an empty list."""
+    done: set[tuple[str, ...]] = set()
+
+    def visit(module: tuple[str, ...], way: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        if module in way:
+            return [*way[way.index(module) :], module]
+        if module not in done:
+            for other in sorted(graph[module]):
+                if circle := visit(other, [*way, module]):
+                    return circle
+            done.add(module)
+        return []
+
+    return next((circle for module in sorted(graph) if (circle := visit(module, []))), [])
 
 
 def risky(code: str) -> list[str]:
@@ -130,7 +158,7 @@ def risky(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", source_files(), ids=lambda file: file.relative_to(SRC).as_posix())
-def test_a_file_imports_only_from_lower_floors(file: Path) -> None:
+def test_a_file_imports_nothing_from_above(file: Path) -> None:
     assert wrong_imports(file.read_text(encoding="utf-8"), file) == []
 
 
@@ -139,19 +167,38 @@ def test_no_file_can_run_stored_code(file: Path) -> None:
     assert risky(file.read_text(encoding="utf-8")) == []
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circle_in(import_graph()) == []
+
+
+def test_every_folder_and_module_of_a_room_with_floors_has_one() -> None:
+    for file in source_files():
+        room, *inside = module_of(file)
+        if room in FLOORS and inside:
+            floor_of(room, inside[0])
+
+
+def test_a_circle_is_found() -> None:
+    a, b, c, d = ("a",), ("b",), ("c",), ("d",)
+    assert circle_in({a: {b}, b: {c}, c: {a}, d: {a}}) == [a, b, c, a]
+    assert circle_in({a: {b, c}, b: {c}, c: set(), d: {a}}) == []
+
+
 @pytest.mark.parametrize(
     ("file", "code"),
     [
-        ("nets/dit.py", "import tintype.pipeline.pipeline"),
-        ("nets/dit.py", "def late():\n    from tintype import denoiser"),
-        ("nets/dit.py", "from ..train.ema import Ema"),
-        ("nets/dit.py", "from .. import cli"),
+        ("model/nets/dit.py", "import tintype.pipeline"),
+        ("model/nets/dit.py", "def late():\n    from tintype import pipeline"),
+        ("model/nets/dit.py", "from ...training.core.ema import Ema"),
+        ("model/nets/dit.py", "from ... import cli"),
+        ("model/nets/dit.py", "from tintype.model.denoiser import Denoiser"),
+        ("model/nets/dit.py", "from tintype.model import denoiser"),
         ("diffusion/loss.py", "from tintype.errors import ConfigError"),
         ("diffusion/loss.py", "import numpy"),
-        ("receipt.py", "from tintype.pipeline import Pipeline"),
-        ("pipeline.py", "from tintype.train.log import read"),
-        ("codec.py", "from tintype.denoiser import Denoiser"),
-        ("cli.py", "from tintype import Pipeline"),
+        ("pipeline/receipt.py", "from tintype.training.run import train"),
+        ("training/core/trainer.py", "from tintype.training.checkpoints.checkpointer import Saver"),
+        ("data/sources/find.py", "from tintype.data.cache import index"),
+        ("cli/main.py", "from tintype import Pipeline"),
         ("attic.py", ""),
     ],
 )
@@ -162,15 +209,9 @@ def test_a_wrong_import_is_found(file: str, code: str) -> None:
 @pytest.mark.parametrize(
     ("file", "code"),
     [
-        (
-            "diffusion/loss.py",
-            "import math\nimport torch\nfrom . import sigmas\nfrom tintype.diffusion import noise",
-        ),
-        (
-            "train/run.py",
-            "from tintype.pipeline import Pipeline\nfrom .. import receipt\nfrom tintype.data import pack",
-        ),
-        ("cli.py", "from tintype import __version__\nfrom tintype.serve.api import serve"),
+        ("diffusion/loss.py", "import math\nimport torch\nfrom . import sigmas\nfrom tintype.diffusion import noise"),
+        ("training/run.py", "from tintype.pipeline.pipeline import Pipeline\nfrom ..data import cache"),
+        ("cli/main.py", "from tintype._version import __version__\nfrom tintype.serving.server import serve"),
     ],
 )
 def test_a_right_import_is_allowed(file: str, code: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import tomllib
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         tintype.sepia  # noqa: B018
 
 
-def test_the_version_is_written_once_in_effect() -> None:
+def test_the_package_metadata_take_the_version_from_one_file() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    assert project["project"]["version"] == tintype.__version__
+    assert "version" not in project["project"]
+    assert project["tool"]["hatch"]["version"]["path"] == "src/tintype/_version.py"
+    assert importlib.metadata.version("tintype") == tintype.__version__

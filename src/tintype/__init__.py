@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from tintype._version import __version__
+
 if TYPE_CHECKING:
     from tintype.config import Config
     from tintype.diffusion.samplers import Step
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from tintype.pipeline.pipeline import Pipeline
     from tintype.pipeline.receipt import Receipt
     from tintype.training.core.trainer import Trainer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CheckpointError",

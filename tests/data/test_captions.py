@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.data.sources.captions import clean, decode_text, read_caption_file, read_metadata
+from tintype.data.sources.captions import clean, decode_text, read_caption_file
 from tintype.data.sources.files import FileError
+from tintype.data.sources.metadata import read_metadata
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from tintype import __version__
+from tintype._version import __version__
 from tintype.cli import options
 from tintype.cli.commands import average, check, distill, evaluate, generate, serve, shapes, show, train
 from tintype.cli.options import Parser

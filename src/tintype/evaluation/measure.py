@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype import __version__
+from tintype._version import __version__
 from tintype.config import Config
 from tintype.evaluation import caption_use as use
 from tintype.evaluation.caption_accuracy import asked_for, caption_accuracy

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tintype import __version__
+from tintype._version import __version__
 from tintype.errors import DataError
 from tintype.pipeline.init_image import digest
 from tintype.pipeline.request import Request

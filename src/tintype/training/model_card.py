@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tintype.config import Config, DistillConfig
 from tintype.metrics.intervals import between
+from tintype.training.console import duration
 from tintype.training.core.validation_error import MAX_MEASURED, Seen
 from tintype.training.monitor.memorization_gauge import OVERALL
-from tintype.training.setup.plan import duration
 
 
 def model_card(

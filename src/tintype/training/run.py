@@ -17,8 +17,9 @@ from tintype.config import Config
 from tintype.data.sources.find import name_of
 from tintype.model.store import WEIGHTS
 from tintype.training.checkpoints.run_folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
+from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
-from tintype.training.monitor.log import Log, say, trim_log
+from tintype.training.monitor.log import Log, trim_log
 from tintype.training.monitor.tensorboard import Board
 from tintype.training.parallel.world import World, joined, local_device
 from tintype.training.session import Session

@@ -16,10 +16,11 @@ from tintype.errors import CheckpointError, NotFiniteError, TintypeError, Traini
 from tintype.model import checkpoint
 from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Saver, read_parts
 from tintype.training.checkpoints.run_folder import CONFIG, LOG, STATE, TOKENIZER, load_state
+from tintype.training.console import say
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.core.validation_error import Seen
 from tintype.training.export import leave_model
-from tintype.training.monitor.log import Display, Log, say
+from tintype.training.monitor.log import Display, Log
 from tintype.training.monitor.spikes import Spikes, worst
 from tintype.training.monitor.tensorboard import Board
 from tintype.training.monitor.validate import Look

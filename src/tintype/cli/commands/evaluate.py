@@ -32,6 +32,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tintype.evaluation.command import run
+    from tintype.cli.run.evaluate import run
 
     return run(args)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tintype import __version__
+from tintype._version import __version__
 from tintype.data.sources.files import shown
 from tintype.errors import CheckpointError, DataError
 from tintype.pipeline.receipt import Receipt, read, read_texts

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import csv
-import io
-import json
 import re
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from tintype.data.sources.files import FileError, read_file
 
 CAPTION_FIELDS = ("text", "caption", "prompt")  # the first that a row has is used
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is used
 MAX_CAPTION_BYTES = 2**20
 NO_CAPTION = "it has no caption"
 EMPTY = "its caption is empty"
@@ -27,16 +21,6 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
 )
 _UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = re.compile("[\ufeff\ud800-\udfff]")
-
-
-class Row(NamedTuple):
-    """One line of a metadata file: either captions for a file, or a reason why the line is of no use."""
-
-    line: int
-    file_name: str
-    captions: tuple[str, ...]
-    reason: str
-    sha256: str = ""  # of the file, where the row has one
 
 
 def clean(caption: str) -> str:
@@ -72,58 +56,6 @@ def captions_of(text: str) -> tuple[str, ...]:
 def read_caption_file(path: Path | str, encoding: str = "utf-8") -> tuple[str, ...]:
     """Read the captions of one picture, one a line. Raises FileError."""
     return captions_of(decode_text(read_file(path, MAX_CAPTION_BYTES), encoding))
-
-
-def read_metadata(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
-    """Read the rows of a metadata file by its suffix. Raises FileError if the file as a whole is of no use."""
-    if path.suffix.lower() == ".parquet":
-        from tintype.data.sources.parquet import metadata_rows
-
-        return (row_of(number, values) for number, values in metadata_rows(path))
-    text = decode_text(read_file(path), encoding)
-    return _rows_of_csv(text) if path.suffix.lower() == ".csv" else _rows_of_jsonl(text)
-
-
-def _rows_of_jsonl(text: str) -> Iterator[Row]:
-    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            yield Row(number, "", (), "the line is not JSON")
-            continue
-        if not isinstance(values, dict):
-            yield Row(number, "", (), "the line is not a JSON object")
-            continue
-        yield row_of(number, values)
-
-
-def _rows_of_csv(text: str) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = [str(name) for name in reader.fieldnames or []]
-    if "file_name" not in columns or not set(CAPTION_FIELDS) & set(columns):
-        found = ", ".join(columns[:6]) or "nothing"
-        raise FileError(f"it needs the columns file_name and text; its first line has: {found}")
-    while True:
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Row(reader.line_num, "", (), f"the line is not CSV: {error}")
-            continue
-        yield row_of(reader.line_num, dict(values))
-
-
-def row_of(number: int, values: dict[str, object]) -> Row:
-    """Judge one row of a metadata file, by column."""
-    name = values.get("file_name")
-    if not isinstance(name, str) or not name.strip():
-        return Row(number, "", (), "the row has no file_name")
-    captions, reason = captions_in(values)
-    sha256 = values.get("sha256")
-    return Row(number, name, captions, reason, sha256.strip().lower() if isinstance(sha256, str) else "")
 
 
 def captions_in(values: dict[str, object]) -> tuple[tuple[str, ...], str]:

@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import METADATA_NAMES, decode_text
+from tintype.data.sources.captions import decode_text
 from tintype.data.sources.file_types import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
 from tintype.data.sources.files import FileError, read_file, shown
 from tintype.data.sources.folder import list_folder
 from tintype.data.sources.hub import is_saved, list_hub
+from tintype.data.sources.metadata import METADATA_NAMES
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
 from tintype.data.sources.parquet import list_table

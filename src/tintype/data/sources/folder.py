@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import METADATA_NAMES, NO_CAPTION, read_caption_file
+from tintype.data.sources.captions import NO_CAPTION, read_caption_file
 from tintype.data.sources.file_types import (
     ARCHIVE_SUFFIXES,
     CAPTION_SUFFIXES,
@@ -18,7 +18,7 @@ from tintype.data.sources.file_types import (
     foreign,
 )
 from tintype.data.sources.files import Entry, FileError, Folder, LocalFile, Place, Verified, shown, walk
-from tintype.data.sources.metadata import Metadata, nfc
+from tintype.data.sources.metadata import METADATA_NAMES, Metadata, nfc
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems, substitute
 from tintype.data.sources.parquet import list_table

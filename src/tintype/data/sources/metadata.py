@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import re
 import unicodedata
@@ -10,12 +13,24 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import METADATA_NAMES, Row, read_metadata
-from tintype.data.sources.files import FileError
+from tintype.data.sources.captions import CAPTION_FIELDS, captions_in, decode_text
+from tintype.data.sources.files import FileError, read_file
 from tintype.data.sources.pairs import Problem, substitute
+from tintype.data.sources.parquet import metadata_rows
 from tintype.errors import MissingExtraError
 
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is used
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+class Row(NamedTuple):
+    """One line of a metadata file: either captions for a file, or a reason why the line is of no use."""
+
+    line: int
+    file_name: str
+    captions: tuple[str, ...]
+    reason: str
+    sha256: str = ""  # of the file, where the row has one
 
 
 class Captioned(NamedTuple):
@@ -93,3 +108,53 @@ class Metadata:
 def nfc(key: str) -> str:
     """A name in Unicode's form NFC, in which names are compared."""
     return key if key.isascii() else unicodedata.normalize("NFC", key)
+
+
+def read_metadata(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
+    """Read the rows of a metadata file by its suffix. Raises FileError if the file as a whole is of no use."""
+    if path.suffix.lower() == ".parquet":
+        return (row_of(number, values) for number, values in metadata_rows(path))
+    text = decode_text(read_file(path), encoding)
+    return _rows_of_csv(text) if path.suffix.lower() == ".csv" else _rows_of_jsonl(text)
+
+
+def _rows_of_jsonl(text: str) -> Iterator[Row]:
+    for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            yield Row(number, "", (), "the line is not JSON")
+            continue
+        if not isinstance(values, dict):
+            yield Row(number, "", (), "the line is not a JSON object")
+            continue
+        yield row_of(number, values)
+
+
+def _rows_of_csv(text: str) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = [str(name) for name in reader.fieldnames or []]
+    if "file_name" not in columns or not set(CAPTION_FIELDS) & set(columns):
+        found = ", ".join(columns[:6]) or "nothing"
+        raise FileError(f"it needs the columns file_name and text; its first line has: {found}")
+    while True:
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Row(reader.line_num, "", (), f"the line is not CSV: {error}")
+            continue
+        yield row_of(reader.line_num, dict(values))
+
+
+def row_of(number: int, values: dict[str, object]) -> Row:
+    """Judge one row of a metadata file, by column."""
+    name = values.get("file_name")
+    if not isinstance(name, str) or not name.strip():
+        return Row(number, "", (), "the row has no file_name")
+    captions, reason = captions_in(values)
+    sha256 = values.get("sha256")
+    return Row(number, name, captions, reason, sha256.strip().lower() if isinstance(sha256, str) else "")

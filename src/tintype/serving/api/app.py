@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from tintype import __version__
+from tintype._version import __version__
 from tintype.serving import logs
 from tintype.serving.api import jobs, openai, runs
 from tintype.serving.api.dispatcher import Desk

@@ -8,17 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tintype.config import TrainConfig
-from tintype.errors import CheckpointError, NotFiniteError
+from tintype.errors import NotFiniteError
 from tintype.model import checkpoint
-from tintype.model.denoiser import Denoiser
 from tintype.training.checkpoints.run_folder import STATE
-from tintype.training.parallel.world import World, held_like, own_part, whole
+from tintype.training.core.weights import Parts, snapshot
+from tintype.training.parallel.world import World, own_part, whole
 
-Parts = Mapping[str, Mapping[str, Tensor]]
 HELD_OUT_ERROR = "held_out_error"  # in the state of a checkpoint: one number, or none
 
 
@@ -120,29 +118,6 @@ def read_whole(place: Path, names: Sequence[str] | None = None) -> dict[str, dic
 
     parts = load_whole(place)
     return parts if names is None else {name: parts[name] for name in names}
-
-
-@torch.no_grad()
-def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
-    """Copy `weights` into a denoiser. Raises CheckpointError naming the first that does not fit."""
-    own = dict(denoiser.named_parameters())
-    for name in sorted(set(own) ^ set(weights)):
-        raise CheckpointError(f"the weights do not fit this model: {name} is {'missing' if name in own else 'unknown'}")
-    for name, weight in own.items():
-        if weights[name].shape != weight.shape:
-            raise CheckpointError(
-                f"the weights do not fit this model: {name} has shape {tuple(weights[name].shape)}, "
-                f"not {tuple(weight.shape)}"
-            )
-        own_part(weight).copy_(own_part(held_like(weights[name], weight)))
-
-
-def snapshot(parts: Parts) -> dict[str, dict[str, Tensor]]:
-    """A copy of all tensors, on the CPU."""
-    return {
-        part: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        for part, tensors in parts.items()
-    }
 
 
 def worth_keeping(places: Iterable[Path], config: TrainConfig) -> set[Path]:

@@ -18,7 +18,6 @@ from tintype.config import Config
 from tintype.data.order import share_of
 from tintype.errors import ConfigError, NotFiniteError
 from tintype.model.denoiser import Denoiser
-from tintype.training.checkpoints.checkpointer import load_weights
 from tintype.training.core.batches import Reader, Samples
 from tintype.training.core.device import is_out_of_memory
 from tintype.training.core.ema import PowerEma
@@ -26,6 +25,7 @@ from tintype.training.core.objective import Objective, Part, micro_batches
 from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.training.core.target import Target
 from tintype.training.core.validation_error import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors
+from tintype.training.core.weights import load_weights
 from tintype.training.parallel.world import World, quiet, whole
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair

@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from tintype.model.checkpoint import write_text
+from tintype.training.console import LINE_SECONDS, duration, say
 from tintype.training.core.trainer import StepReport
 from tintype.training.core.validation_error import Seen
 from tintype.training.monitor.tensorboard import Board
-from tintype.training.setup.plan import duration
 
-ROW_SECONDS = 10.0  # between rows of the log, and between plain lines
+ROW_SECONDS = 10.0  # between rows of the log
 SMOOTHING = 0.97  # share of the shown loss that one step leaves
 
 
@@ -160,7 +160,7 @@ class Display:
         self._speed = _smoothed(self._speed, num_images / max(seconds, 1e-9))
         if self._bar is not None:
             self._bar.update(self._task, completed=min(report.images_seen, self._images), numbers=self._numbers())
-        elif time.monotonic() - self._last_line >= ROW_SECONDS or report.images_seen >= self._images:
+        elif time.monotonic() - self._last_line >= LINE_SECONDS or report.images_seen >= self._images:
             self._last_line = time.monotonic()
             self.say(self.where())
 
@@ -175,15 +175,6 @@ class Display:
 
     def _numbers(self) -> str:
         return f"loss {self._loss:.4f}  {self._speed:.1f} images/s  {self._images_seen:,} of {self._images:,} images"
-
-
-def say(console: Console, text: str) -> None:
-    """Print one plain line at once. A reader that has gone away does not stop the run."""
-    try:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-        console.file.flush()
-    except (OSError, ValueError, SystemExit):  # rich ends the program when a pipe breaks
-        console.quiet = True
 
 
 def _smoothed(shown: float, new: float) -> float:

@@ -11,9 +11,9 @@ from typing import Any
 from tintype.metrics.intervals import Estimate, between
 from tintype.model import checkpoint
 from tintype.training.checkpoints.run_folder import LOG, is_at_work
+from tintype.training.console import duration
 from tintype.training.monitor.log import read_log
 from tintype.training.monitor.memorization_gauge import OVERALL
-from tintype.training.setup.plan import duration
 
 _LEVEL = "3"  # noise level at which a caption matters most: what is where is decided there
 _RECENT = 30  # rows of the log

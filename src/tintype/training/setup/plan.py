@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from tintype.config import Config, TrainConfig
-from tintype.training.checkpoints.checkpointer import snapshot
+from tintype.training.console import duration
 from tintype.training.core.trainer import Trainer
+from tintype.training.core.weights import snapshot
 from tintype.training.parallel.world import World
 
 MEASURE_SECONDS = 30.0  # at most
@@ -147,11 +148,3 @@ def clock_after(seconds: float) -> str:
     now = datetime.datetime.now()
     then = now + datetime.timedelta(seconds=seconds)
     return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d %H:%M")
-
-
-def duration(seconds: float) -> str:
-    """47 s, 12 min, 3 h 20 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / _MINUTE)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

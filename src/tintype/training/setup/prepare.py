@@ -26,12 +26,13 @@ from tintype.model import store
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.text import TextEncoder, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
-from tintype.training.checkpoints.checkpointer import load_weights, read_parts
+from tintype.training.checkpoints.checkpointer import read_parts
 from tintype.training.checkpoints.run_folder import PACKS, Stored, load_state
+from tintype.training.console import LINE_SECONDS, say
 from tintype.training.core.device import bf16_is_faster
 from tintype.training.core.target import TeacherFlow
 from tintype.training.core.trainer import Trainer
-from tintype.training.monitor.log import ROW_SECONDS, say
+from tintype.training.core.weights import load_weights
 from tintype.training.parallel.world import World
 from tintype.training.setup.auto_preset import bf16_steps_are_faster
 from tintype.training.setup.request import TrainRequest
@@ -222,6 +223,6 @@ def _told(progress: Generator[Progress, None, T], console: Console) -> T:
             if stage == "waiting":
                 line = "another run is making the same training copy; waiting for it"
             status.update(line)
-            if not console.is_terminal and now - said >= ROW_SECONDS:
+            if not console.is_terminal and now - said >= LINE_SECONDS:
                 said = now
                 say(console, line)

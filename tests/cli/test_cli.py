@@ -510,7 +510,7 @@ def test_a_slug_is_a_short_plain_file_name(caption: str) -> None:
 # --- real processes -------------------------------------------------------------------------------------------------
 
 
-def tintype(*arguments: str, **more: Any) -> subprocess.Popen[str]:
+def start_tintype(*arguments: str, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tintype", *arguments],
         stdout=subprocess.PIPE,
@@ -522,13 +522,13 @@ def tintype(*arguments: str, **more: Any) -> subprocess.Popen[str]:
 
 
 def test_help_does_not_import_torch() -> None:
-    code = "import sys; from tintype.cli import main; main(['generate', '--help']); print('torch' in sys.modules)"
+    code = "import sys; from tintype.cli.main import main; main(['generate', '--help']); print('torch' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "False"
 
 
 def test_a_process_makes_a_picture(tiny_model: Path, tmp_path: Path) -> None:
-    process = tintype("generate", "a star", "--model", str(tiny_model), cwd=tmp_path)
+    process = start_tintype("generate", "a star", "--model", str(tiny_model), cwd=tmp_path)
     assert process.communicate(timeout=120) == ("a-star-s0.png  seed 0\n", "")
     assert process.returncode == 0
 
@@ -538,7 +538,7 @@ def test_a_process_makes_a_picture(tiny_model: Path, tmp_path: Path) -> None:
     ("number", "code", "says"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_a_signal_ends_it_with_one_line(number: int, code: int, says: str, tmp_path: Path) -> None:
-    process = tintype("shapes", "data", "--num", "1000000", cwd=tmp_path)
+    process = start_tintype("shapes", "data", "--num", "1000000", cwd=tmp_path)
     try:
         until = time.monotonic() + 60
         while not (tmp_path / "data" / "images" / "000000.png").exists():

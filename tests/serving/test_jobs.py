@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from tests.serve.conftest import Held, Live, held_pipeline, live, until
+from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.evaluate.conftest import SMALL, opened
+from tests.evaluation.conftest import SMALL, opened
 
 from tintype.data.cache.open_or_build import packing
 from tintype.data.images.decode import framing

@@ -18,9 +18,9 @@ from tintype.config import Config
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
-from tintype.training.checkpoints.checkpointer import snapshot
 from tintype.training.core.objective import Part, micro_batches
 from tintype.training.core.trainer import StepReport, Trainer
+from tintype.training.core.weights import snapshot
 from tintype.training.run import TrainRequest, train
 
 Make = Callable[..., Trainer]

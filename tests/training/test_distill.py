@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from tests.train.conftest import DrawnSamples
+from tests.training.conftest import DrawnSamples
 from torch import Tensor
 
 from tintype.cli.main import main

@@ -172,5 +172,5 @@ def test_help_does_not_wait_for_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from tintype.cli import parser; parser(); print('torch' in sys.modules)"
+    code = "import sys; from tintype.cli.main import parser; parser(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.serve.conftest import live
+from tests.serving.conftest import live
 
 pytestmark = pytest.mark.slow
 schemathesis = pytest.importorskip("schemathesis", reason="needs the extra fuzz")

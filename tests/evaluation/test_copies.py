@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tests.evaluate.conftest import SMALL, opened
+from tests.evaluation.conftest import SMALL, opened
 from torch import Tensor
 
 from tintype.data.thread_pool import finished

@@ -59,7 +59,7 @@ def test_a_log_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 
 
 def test_piped_output_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROW_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
     out = io.StringIO()
     with Display(Console(file=out), 1600, 0) as display:
         display.step(report(8, 2.0), 8, 0.5)

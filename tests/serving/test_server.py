@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
-from tests.serve.conftest import until
+from tests.serving.conftest import until
 
 from tintype.cli.main import main
 from tintype.errors import ConfigError

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.serve.conftest import Held, Live, held_pipeline, live, until
+from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
 from tintype.serving.api import dispatcher
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
-from tests.serve.abuse import MAKE, check, head
-from tests.serve.conftest import Held, Live, held_pipeline, live, until
+from tests.serving.abuse import MAKE, check, head
+from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
 # --- 17 to 21: who may, and when ------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tintype.config import Config, TrainConfig, nano
 from tintype.errors import ConfigError
+from tintype.training.console import duration
 from tintype.training.core import device
 from tintype.training.core.trainer import Trainer
 from tintype.training.setup import auto_preset, plan, prepare
@@ -104,7 +105,7 @@ def test_a_preset_is_measured_on_made_up_pictures(tiny: Config, monkeypatch: pyt
     ("seconds", "text"), [(0.4, "0 s"), (47, "47 s"), (750, "12 min"), (12_000, "3 h 20 min"), (7200, "2 h 00 min")]
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
-    assert plan.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_bfloat16_is_chosen_only_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:

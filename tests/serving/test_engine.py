@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from tests.serve.conftest import EngineOf, Held, Ready, done, over, until, work_of
+from tests.serving.conftest import EngineOf, Held, Ready, done, over, until, work_of
 
 from tintype.diffusion.samplers import finish
 from tintype.errors import TintypeError

@@ -14,7 +14,7 @@ import numpy as np
 import openai
 import pytest
 from PIL import Image
-from tests.serve.conftest import Held, Live, held_pipeline, live, until
+from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt

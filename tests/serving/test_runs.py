@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from safetensors.torch import load_file, save_file
-from tests.serve.conftest import live
+from tests.serving.conftest import live
 
 from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.serve.abuse import JSON, MAKE, check, raw
-from tests.serve.conftest import Live
+from tests.serving.abuse import JSON, MAKE, check, raw
+from tests.serving.conftest import Live
 
 pytestmark = pytest.mark.usefixtures("still_alive")
 

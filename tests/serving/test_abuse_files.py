@@ -12,8 +12,8 @@ import zlib
 import httpx
 import pytest
 from PIL import Image
-from tests.serve.abuse import MAKE, check, raw
-from tests.serve.conftest import Live, until
+from tests.serving.abuse import MAKE, check, raw
+from tests.serving.conftest import Live, until
 
 from tintype.serving.api.app import PAGE
 from tintype.serving.logs import JsonLines

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tests.evaluate.conftest import SMALL, opened
+from tests.evaluation.conftest import SMALL, opened
 
 from tintype.cli.main import main
 from tintype.config import Config, DistillConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from tests.serve.conftest import EngineOf, Ready, over, until, work_of
+from tests.serving.conftest import EngineOf, Ready, over, until, work_of
 
 from tintype.serving.engine.queue import Refused
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import CheckpointError, TrainingError
-from tintype.training.checkpoints.checkpointer import load_weights
 from tintype.training.core import objective as module
 from tintype.training.core.trainer import MAX_SKIPPED, StepReport, Trainer
 from tintype.training.core.validation_error import LEVELS
+from tintype.training.core.weights import load_weights
 
 Make = Callable[..., Trainer]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from tests.train.conftest import tiny_preset
+from tests.training.conftest import tiny_preset
 from torch import Tensor
 
 from tintype.config import PRESETS, Config

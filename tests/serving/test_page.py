@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from tests.conftest import SIZES
-from tests.serve.conftest import Held, Live, held_pipeline, live, until
+from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
 pytestmark = pytest.mark.slow
 

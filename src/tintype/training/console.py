@@ -1,0 +1,25 @@
+"""Plain lines for the terminal of a run, and durations as people read them."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+LINE_SECONDS = 10.0  # between plain lines that say how far work is, where there is no terminal
+_MINUTE = 60.0
+
+
+def say(console: Console, text: str) -> None:
+    """Print one plain line at once. A reader that has gone away does not stop the run."""
+    try:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.file.flush()
+    except (OSError, ValueError, SystemExit):  # rich ends the program when a pipe breaks
+        console.quiet = True
+
+
+def duration(seconds: float) -> str:
+    """47 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / _MINUTE)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

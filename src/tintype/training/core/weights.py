@@ -1,0 +1,37 @@
+"""Weights copied into a denoiser, and snapshots of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tintype.errors import CheckpointError
+from tintype.model.denoiser import Denoiser
+from tintype.training.parallel.world import held_like, own_part
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+
+
+@torch.no_grad()
+def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
+    """Copy `weights` into a denoiser. Raises CheckpointError naming the first that does not fit."""
+    own = dict(denoiser.named_parameters())
+    for name in sorted(set(own) ^ set(weights)):
+        raise CheckpointError(f"the weights do not fit this model: {name} is {'missing' if name in own else 'unknown'}")
+    for name, weight in own.items():
+        if weights[name].shape != weight.shape:
+            raise CheckpointError(
+                f"the weights do not fit this model: {name} has shape {tuple(weights[name].shape)}, "
+                f"not {tuple(weight.shape)}"
+            )
+        own_part(weight).copy_(own_part(held_like(weights[name], weight)))
+
+
+def snapshot(parts: Parts) -> dict[str, dict[str, Tensor]]:
+    """A copy of all tensors, on the CPU."""
+    return {
+        part: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        for part, tensors in parts.items()
+    }
