@@ -17,7 +17,7 @@ from tests.training.conftest import DrawnSamples
 from torch import Tensor
 
 from tintype.cli.main import main
-from tintype.cli.run import info
+from tintype.cli.run.info import info
 from tintype.config import Config, DistillConfig, SampleConfig
 from tintype.diffusion.guidance import guide
 from tintype.errors import CheckpointError, ConfigError
@@ -144,7 +144,7 @@ def test_the_command_leaves_a_model_that_makes_pictures_in_its_few_steps(
     assert (config.distill.steps, config.distill.teacher_steps, config.distill.guidance) == (1, 2, 3.0)
     card = (out / "README.md").read_text()
     assert f"| distilled from | teacher, sha256 `{sha256}` |" in card
-    assert any(f"from teacher (sha256 {sha256[:10]}...)" in line for line in info.info(str(out)))
+    assert any(f"from teacher (sha256 {sha256[:10]}...)" in line for line in info(str(out)))
     pipeline = Pipeline.load(out)
     steps = list(pipeline.stream("shade number 2", seeds=1))
     assert len(steps) == 1

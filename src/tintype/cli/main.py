@@ -1,7 +1,7 @@
 """The command line: `tintype COMMAND`. Results go to stdout, progress and errors to stderr.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP; 75 training was preempted (SIGUSR2) and
-wants to be run again.
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP; 75 training was preempted (SIGUSR2);
+run the same command to continue.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from types import FrameType
 
 from tintype._version import __version__
 from tintype.cli import options
-from tintype.cli.commands import average, check, distill, evaluate, generate, serve, shapes, show, train
+from tintype.cli.commands import average, check, distill, doctor, evaluate, generate, info, serve, shapes, train
 from tintype.cli.options import Parser
 from tintype.errors import ConfigError, TintypeError
 
-ENDED = {143: "terminated", 129: "the terminal was closed", 75: "preempted; run the same command again to go on"}
+SIGNAL_MESSAGES = {
+    143: "terminated",
+    129: "the terminal was closed",
+    75: "preempted; run the same command again to continue",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,59 +37,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = options.normalized(sys.argv[1:] if argv is None else argv)
     try:
         args = parser().parse_args(arguments)
-    except SystemExit as end:  # argparse has said what is wrong
-        return end.code if isinstance(end.code, int) else 2
+    except SystemExit as stop:  # argparse has printed the error
+        return stop.code if isinstance(stop.code, int) else 2
     try:
         with _terminable():
             code: int = args.run(args)
             sys.stdout.flush()
             return code
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough; nothing more is said, not even at exit
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe: print nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
         return _failed(args, "interrupted", 130)
-    except SystemExit as end:
-        return _failed(args, ENDED[end.code], end.code) if end.code in ENDED else 1
+    except SystemExit as stop:
+        return _failed(args, SIGNAL_MESSAGES[stop.code], stop.code) if stop.code in SIGNAL_MESSAGES else 1
     except ConfigError as error:
         return _failed(args, str(error), 2)
     except TintypeError as error:
         return _failed(args, str(error), 1)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        return _failed(args, what, 1)
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        return _failed(args, message, 1)
     except MemoryError:
-        return _failed(args, "there is not enough memory for this", 1)
+        return _failed(args, "not enough memory; use a smaller batch, size or model", 1)
     except Exception as error:
-        return _failed(args, f"unexpected {type(error).__name__}: {error}; run it again with --debug to see where", 1)
+        return _failed(args, f"unexpected {type(error).__name__}: {error}; add --debug to see where", 1)
 
 
 def _failed(args: argparse.Namespace, message: str, code: int) -> int:
     if args.debug:
         traceback.print_exc()
-    _say(" ".join(message.split()))
+    print(f"tintype: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def _say(message: str) -> None:
-    print(f"tintype: {message}", file=sys.stderr)
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """End with exit code 143 on SIGTERM, so that what is open is closed. Training saves first, in its own way."""
+    """Turn SIGTERM into an exit with code 143, so that files are closed. Training has a handler of its own."""
 
-    def end(signal_number: int, frame: FrameType | None) -> None:
+    def stop(signal_number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signal.SIGTERM)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    previous_handler = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def parser() -> Parser:
@@ -97,17 +97,17 @@ def parser() -> Parser:
     top.add_argument("--debug", action="store_true", help="show where an error comes from")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name, summary, build in (
-        ("check", "look for problems in captioned pictures", check.add_options),
-        ("train", "train a model on captioned pictures, or go on training", train.add_options),
-        ("distill", "tune a trained model for few steps without guidance", distill.add_options),
-        ("average", "average the weights of a run over another length", average.add_options),
+        ("check", "find problems in captioned pictures", check.add_options),
+        ("train", "train a model on captioned pictures, or resume a run", train.add_options),
+        ("distill", "distill a trained model into one that needs few steps and no guidance", distill.add_options),
+        ("average", "average the weights of a run over another window", average.add_options),
         ("generate", "make pictures from captions", generate.add_options),
-        ("evaluate", "whether a model is any good, in a report to look at", evaluate.add_options),
-        ("serve", "a page and an API that make pictures", serve.add_options),
-        ("shapes", "write drawn, captioned pictures to try things on", shapes.add_options),
-        ("info", "what made a picture; what a model is, how far a run has come", show.add_info_options),
-        ("redo", "make a picture again from its receipt", generate.add_redo_options),
-        ("doctor", "what Tintype finds on this machine", show.add_doctor_options),
+        ("evaluate", "measure a model and write a report", evaluate.add_options),
+        ("serve", "serve models as a web page and an API", serve.add_options),
+        ("shapes", "write drawn pictures with captions, as data to try things on", shapes.add_options),
+        ("info", "describe a picture, a model or a run", info.add_options),
+        ("redo", "reproduce a picture from its receipt", generate.add_redo_options),
+        ("doctor", "describe this machine and what Tintype can use of it", doctor.add_options),
     ):
         about = f"{summary[0].upper()}{summary[1:]}."
         command = commands.add_parser(name, help=summary, prog=f"tintype {name}", description=about, allow_abbrev=False)

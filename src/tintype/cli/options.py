@@ -1,4 +1,4 @@
-"""What is typed on the command line: numbers and times, checked, and the names of files to write. Imports no torch."""
+"""Argument types of the command line, options that commands share, and files to write. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MAX_SLUG_BYTES = 150
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An argument parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"tintype: {' '.join(message.split())}; see {self.prog} --help\n")
 
 
 def normalized(arguments: Sequence[str]) -> list[str]:
-    """Option names with dashes, however they were typed: --num_images becomes --num-images."""
-    result, open_ = [], True
+    """Option names with dashes: --num_images becomes --num-images. Arguments after `--` stay as they are."""
+    result, before_separator = [], True
     for argument in arguments:
-        open_ = open_ and argument != "--"
-        if open_ and argument.startswith("--"):
+        before_separator = before_separator and argument != "--"
+        if before_separator and argument.startswith("--"):
             name, equals, value = argument.partition("=")
             argument = name.replace("_", "-") + equals + value
         result.append(argument)
@@ -69,8 +69,8 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
 def minutes(text: str) -> float:
     """An argument type: a time such as 90s, 30m, 2h or 1h30m, in minutes."""
-    found = _TIME.fullmatch(text.strip().lower())
-    hours, mins, seconds = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
+    match = _TIME.fullmatch(text.strip().lower())
+    hours, mins, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
     total = 60 * hours + mins + seconds / 60
     if not 0 < total < 60 * 24 * 366:
         raise argparse.ArgumentTypeError(f"must be a time such as 90s, 30m, 2h or 1h30m, not {text!r}")
@@ -124,18 +124,22 @@ def picture_place(text: str) -> Path:
 
 
 def data_options(command: argparse.ArgumentParser) -> None:
-    """Options that check and train share: how pictures and captions are taken in. Unset: as config.DataConfig says."""
-    group = command.add_argument_group("how pictures and captions are taken in")
-    group.add_argument("--crop", choices=CROPS, help="square: the middle of each picture; none: keep its shape (none)")
-    group.add_argument("--min-size", type=whole(0, 10_000), metavar="PX", help="leave out pictures with a shorter side")
-    group.add_argument("--max-aspect", type=number(1, 1000), metavar="X", help="leave out longer ones: X to 1 (4)")
+    """Options for reading data, shared by check and train. Unset ones take the defaults of config.DataConfig."""
+    group = command.add_argument_group("reading pictures and captions")
+    group.add_argument("--crop", choices=CROPS, help="square: the center of each picture; none: keep its shape (none)")
+    group.add_argument(
+        "--min-size", type=whole(0, 10_000), metavar="PX", help="smallest shorter side; smaller pictures are left out"
+    )
+    group.add_argument("--max-aspect", type=number(1, 1000), metavar="X", help="largest aspect ratio, X to 1 (4)")
     group.add_argument("--alpha-color", metavar="COLOR", help="behind transparency: a name or #rrggbb (white)")
-    group.add_argument("--animations", choices=ANIMATIONS, help="use their first picture, or skip them (first)")
-    group.add_argument("--caption-encoding", metavar="NAME", help="of text that is not UTF-8, such as latin-1")
+    group.add_argument("--animations", choices=ANIMATIONS, help="use their first frame, or skip them (first)")
+    group.add_argument(
+        "--caption-encoding", metavar="NAME", help="of caption files that are not UTF-8, such as latin-1"
+    )
     group.add_argument(
         "--no-caption",
         choices=SUBSTITUTES,
-        help="skip pictures without a caption, train on the empty one, or on the file's name (skip)",
+        help="for pictures without a caption: skip them, use an empty caption, or the file name (skip)",
     )
 
 
@@ -145,7 +149,7 @@ def is_folder(place: Path) -> bool:
 
 
 def slug(caption: str) -> str:
-    """A file name made of a caption: its letters and digits of any alphabet, joined with dashes."""
+    """A file name from a caption: letters and digits of any alphabet, joined with dashes."""
     name = re.sub(r"[\W_]+", "-", caption.lower()[: 4 * MAX_SLUG]).strip("-")
     if len(name) > MAX_SLUG:
         name = name[: MAX_SLUG + 1].rpartition("-")[0] or name[:MAX_SLUG]
@@ -153,7 +157,7 @@ def slug(caption: str) -> str:
 
 
 def numbered(stem: str, index: int, num: int) -> str:
-    """A stem for the picture `index` of `num`: names that sort; a single one keeps its name."""
+    """A file stem for picture `index` of `num`, numbered so that names sort; a single picture keeps the stem."""
     return stem if num == 1 else f"{stem}-{index:0{len(str(num - 1))}d}"
 
 
