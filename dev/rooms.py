@@ -1,6 +1,7 @@
 """Rooms of the code and the arrows between them: which modules and folders there are, and which import which.
 
-    python dev/rooms.py [REPOSITORY]    # default: the one this file is in
+    python dev/rooms.py [REPOSITORY]                        # default: the one this file is in
+    python dev/rooms.py --svg docs/pictures/rooms.svg       # the drawing of the package in docs/design.md
 
 Rooms are the modules and folders at the top of src/tintype, and the folders bench and dev. An arrow is a pair of rooms
 of which the first imports the second, anywhere in a file, also inside functions.
@@ -14,6 +15,22 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+# Where the drawing has each room: (column, row) from the top left, and its contents in a few words.
+DRAWING: dict[str, tuple[float, int, str]] = {
+    "cli": (1, 0, "commands, options"),
+    "serving": (0.4, 1, "engine, HTTP API, page"),
+    "evaluation": (1.6, 1, "measures, report"),
+    "view": (0, 2, "sheets, terminal"),
+    "training": (1, 2, "loop, run, checkpoints"),
+    "shapes": (2, 2, "a drawn world"),
+    "pipeline": (0.4, 3, "captions to pictures"),
+    "metrics": (1.6, 3, "intervals, noise error"),
+    "data": (1.6, 4, "sources, images, cache"),
+    "model": (1, 5, "networks, codec, files"),
+    "diffusion": (0.4, 6, "noise, samplers, loss"),
+    "config": (1.6, 6, "settings, presets"),
+}
+BOX, GAP, STEP = (190, 52), 30, 98  # width and height of a box, room between boxes, height of a row, in pixels
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = "tintype"
 
@@ -50,10 +67,69 @@ def arrows(repository: Path) -> Counter[tuple[str, str]]:
     return Counter(pair for pair in pairs if pair[0] != pair[1])
 
 
+def direct(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The arrows that follow from no others: without room -> other where room -> ... -> other leads there too."""
+    below: dict[str, set[str]] = {}
+
+    def reach(room: str) -> set[str]:
+        if room not in below:
+            nearest = {other for first, other in pairs if first == room}
+            below[room] = nearest.union(*map(reach, nearest))
+        return below[room]
+
+    return {
+        (room, other)
+        for room, other in pairs
+        if not any(other in reach(between) for first, between in pairs if first == room)
+    }
+
+
+def svg(pairs: set[tuple[str, str]]) -> str:
+    """A drawing of the package's rooms and the direct arrows between them."""
+    columns, rows = (max(place[axis] for place in DRAWING.values()) for axis in (0, 1))
+    width, height = int((columns + 1) * (BOX[0] + GAP) + GAP), int(rows * STEP + BOX[1] + 40)
+    corners = {name: (GAP + column * (BOX[0] + GAP), 20 + row * STEP) for name, (column, row, _) in DRAWING.items()}
+    lines = []
+    for room, other in sorted(direct({pair for pair in pairs if pair[0] in corners and pair[1] in corners})):
+        (x1, y1), (x2, y2) = corners[room], corners[other]
+        start, end = (x1 + BOX[0] / 2, y1 + BOX[1]), (x2 + BOX[0] / 2, y2 - 7)
+        bend = (start[1] + end[1]) / 2
+        lines.append(
+            f'<path d="M{start[0]:g} {start[1]:g} C{start[0]:g} {bend:g} {end[0]:g} {bend:g} {end[0]:g} {end[1]:g}"/>'
+        )
+    boxes = []
+    for room, (x, y) in corners.items():
+        boxes.append(
+            f'<rect x="{x:g}" y="{y:g}" width="{BOX[0]}" height="{BOX[1]}" rx="8"/>'
+            f'<text x="{x + BOX[0] / 2:g}" y="{y + 22:g}" class="room">{room}</text>'
+            f'<text x="{x + BOX[0] / 2:g}" y="{y + 40:g}">{DRAWING[room][2]}</text>'
+        )
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" \
+height="{height}" role="img" aria-label="The rooms of the package; each imports only from rooms below it">
+<style>
+text {{ font: 13px system-ui, sans-serif; text-anchor: middle; fill: #5b4636 }}
+.room {{ font-weight: 600; font-size: 15px; fill: #2b1d12 }}
+rect {{ fill: #f6efe4; stroke: #8a6d4f }}
+path {{ fill: none; stroke: #8a6d4f; stroke-width: 1.3; marker-end: url(#tip) }}
+</style>
+<defs><marker id="tip" viewBox="0 0 8 8" refX="4" refY="4" markerWidth="7" markerHeight="7" orient="auto">\
+<path d="M0 0 L8 4 L0 8 z" style="fill: #8a6d4f; stroke: none; marker-end: none"/></marker></defs>
+<rect width="{width}" height="{height}" style="fill: #fffdf9; stroke: none"/>
+{chr(10).join(lines)}
+{chr(10).join(boxes)}
+</svg>
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("repository", nargs="?", type=Path, default=REPOSITORY)
-    repository = parser.parse_args().repository
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the drawing")
+    options = parser.parse_args()
+    repository: Path = options.repository
+    if options.svg is not None:
+        options.svg.write_text(svg(set(arrows(repository))), encoding="utf-8")
+        return
     rooms = sorted({room for room, _ in files_of(repository)})
     found = arrows(repository)
     print(f"{len(rooms)} rooms, {len(found)} arrows between them, {sum(found.values())} imported names")
