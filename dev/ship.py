@@ -121,6 +121,7 @@ def main() -> None:
     checkpoint.write_tensors(folder / store.WEIGHTS, weights)
     checkpoint.write_text(folder / store.CONFIG, config.to_json())
     checkpoint.write_text(folder / "README.md", card)
+    checkpoint.write_text(folder / store.EVALUATION, (options.run / store.EVALUATION).read_text(encoding="utf-8"))
     if options.captions is not None:
         (folder / CAPTIONS).parent.mkdir(exist_ok=True)
         checkpoint.write_text(folder / CAPTIONS, options.captions.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,10 @@ def test_it_is_small_and_its_card_says_how_good_it_is(name: str, megabytes: int,
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= megabytes * 1_000_000
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert [part for part in said if part not in card] == []
+    errors = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert len(errors["noise_error"]) >= 3
+    for level, error in errors["noise_error"].items():
+        assert f"| {level} | {error:.4f} | {errors['noise_error_training'][level]:.4f} |" in card
 
 
 @pytest.fixture(scope="module")

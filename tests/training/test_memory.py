@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -117,10 +118,10 @@ def test_a_run_logs_the_gauge_and_its_card_tells_it(tmp_path: Path, monkeypatch:
     data, out = tmp_path / "drawings", tmp_path / "run"
     train(TrainRequest(data=data, out=out, images=16, text="learned", device="cpu"), Console(file=io.StringIO()))
     row = read_log(out / "log.jsonl")[-1]
-    errors = {name: row[name] for name in ("noise_error", "noise_error_training", "noise_error_ideal")}
-    assert all(set(levels) == {"0.1", "0.3", "1", "3", "10"} for levels in errors.values())
+    logged = {name: row[name] for name in ("noise_error", "noise_error_training", "noise_error_ideal")}
+    assert all(set(levels) == {"0.1", "0.3", "1", "3", "10"} for levels in logged.values())
     assert all(
-        errors["noise_error_ideal"][level] <= errors["noise_error_training"][level] for level in ("1", "3", "10")
+        logged["noise_error_ideal"][level] <= logged["noise_error_training"][level] for level in ("1", "3", "10")
     )
     gauge, low, high = row["memorization"][OVERALL]
     assert low <= gauge <= high
@@ -129,3 +130,8 @@ def test_a_run_logs_the_gauge_and_its_card_tells_it(tmp_path: Path, monkeypatch:
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| sigma | held out | training | gauge |" in card
     assert "The gauge of all levels" in card
+    errors = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
+    assert errors["images_seen"] == 16
+    assert set(errors) - {"images_seen"} <= set(row)
+    for level, error in errors["noise_error"].items():
+        assert f"| {level} | {error:.4f} | {errors['noise_error_training'][level]:.4f} |" in card

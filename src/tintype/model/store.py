@@ -17,6 +17,7 @@ from tintype.model import checkpoint
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+EVALUATION = "evaluation.json"  # errors of the finished model, as the last look of its training found them
 
 
 class Model(NamedTuple):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tintype.config import Config
 from tintype.model import checkpoint
-from tintype.model.store import WEIGHTS
+from tintype.model.store import EVALUATION, WEIGHTS
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import Seen
 from tintype.training.model_card import model_card
+from tintype.training.monitor.log import measurements
 from tintype.training.monitor.sample_grid import choose_captions
 from tintype.training.parallel.world import World
 from tintype.training.setup.prepare import Prepared
@@ -27,7 +29,7 @@ def leave_model(
     data: str,
     world: World,
 ) -> None:
-    """Write model.safetensors and the model card. Raises CheckpointError or NotFiniteError.
+    """Write model.safetensors, the model card and evaluation.json. Raises CheckpointError or NotFiniteError.
 
     found: what was seen of the two averages. The longer one becomes the model if its error on held-out pictures is
     lower. All processes call it; the first one, which alone has seen them, writes.
@@ -51,7 +53,7 @@ def _write(
     seconds: float,
     data: str,
 ) -> None:
-    """Write the model as `trainer` has it now, and its card."""
+    """Write the model as `trainer` has it now, its card, and its errors as JSON."""
     trained_on, held_out = ready.pack.split(config.train.held_out)
     card = model_card(
         run.resolve().name,
@@ -69,5 +71,7 @@ def _write(
         caption=choose_captions(ready.pack.captions, 1)[0],
     )
     checkpoint.write_text(run / CARD, card)
+    errors = {"images_seen": trainer.images_seen, **measurements(seen)}
+    checkpoint.write_text(run / EVALUATION, json.dumps(errors, indent=1, allow_nan=False) + "\n")
     weights = {name: weight.detach() for name, weight in trainer.denoiser.named_parameters()}
     checkpoint.write_tensors(run / WEIGHTS, weights)

@@ -66,11 +66,8 @@ class Log:
             "images_per_second": round(self._images / self._seconds, 3) if self._seconds else None,
             "time": _now(),
         }
-        for captions, errors in seen.errors.items() if seen is not None else ():
-            name = "noise_error" if captions == "true" else f"noise_error_{captions}"
-            row[name] = {f"{level:g}": _finite(error) for level, error in errors.items()}
-        if seen is not None and seen.memorization:
-            row["memorization"] = {name: list(map(_finite, found)) for name, found in seen.memorization.items()}
+        if seen is not None:
+            row.update(measurements(seen))
         self._append(row)
         if self._board is not None:
             self._board.row(row)
@@ -88,6 +85,17 @@ class Log:
                 file.write(json.dumps(row, allow_nan=False) + "\n")
         except OSError:
             pass
+
+
+def measurements(seen: Seen) -> dict[str, Any]:
+    """Noise errors by noise level and the memorization gauge, as JSON: under the names that a row of the log has."""
+    content: dict[str, Any] = {}
+    for captions, errors in seen.errors.items():
+        name = "noise_error" if captions == "true" else f"noise_error_{captions}"
+        content[name] = {f"{level:g}": _finite(error) for level, error in errors.items()}
+    if seen.memorization:
+        content["memorization"] = {name: list(map(_finite, gauge)) for name, gauge in seen.memorization.items()}
+    return content
 
 
 def _now() -> str:
