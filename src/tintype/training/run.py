@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tintype.model.store import WEIGHTS
 from tintype.training.checkpoints.run_folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
 from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
+from tintype.training.core.trainer import StepReport
 from tintype.training.monitor.log import Log, trim_log
 from tintype.training.monitor.tensorboard import Board
 from tintype.training.parallel.world import World, joined, local_device
@@ -40,12 +42,19 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
     SIGINT and SIGTERM end the run after a checkpoint: KeyboardInterrupt, and Terminated (a SystemExit of code 143).
     Under torchrun all processes train together. Raises TintypeError.
     """
+    for _ in training_steps(request, console or Console(), Interruption()):
+        pass
+    return request.out
+
+
+def training_steps(request: TrainRequest, console: Console, interruption: Interruption) -> Iterator[StepReport]:
+    """Train as `train` does: a report after each step. Closing the iterator saves a checkpoint and ends the run."""
     started = time.monotonic()
     device = choose_device(local_device(request.device))
     keep_memory()
     with ExitStack() as stack:
         world = stack.enter_context(joined(device, shard=request.shard))
-        console = (console or Console()) if world.is_main else Console(quiet=True)
+        console = console if world.is_main else Console(quiet=True)
         if request.dry_run:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tintype-")))
         else:
@@ -60,8 +69,7 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
         config, seconds = _planned(request, run, stored, ready, world, started, console)
         if not request.dry_run:
             budget = Budget(started, seconds) if seconds and request.minutes and world.is_main else None
-            _train(request, run, config, ready, world, console, budget)
-    return request.out
+            yield from _train(request, run, config, ready, world, console, budget, interruption)
 
 
 class Budget(NamedTuple):
@@ -113,7 +121,8 @@ def _train(
     world: World,
     console: Console,
     budget: Budget | None,
-) -> None:
+    interruption: Interruption,
+) -> Iterator[StepReport]:
     trainer = ready.resumed(config, world)
     if trainer.images_seen >= config.train.images and (run / WEIGHTS).is_file():
         say(console, f"the run in {run} is complete: {trainer.images_seen:,} images; nothing to do")
@@ -131,9 +140,10 @@ def _train(
     if budget is not None and request.minutes is not None:
         log.event(0, "planned", {"asked_seconds": 60 * request.minutes, "seconds": round(budget.seconds, 3)})
     board = Board(run) if request.tensorboard and world.is_main else None
-    with Interruption() as interruption:
+    with interruption:
         name = name_of(request.data)
-        Session(run, config, ready, trainer, console, data=name, world=world, board=board).go(interruption)
+        session = Session(run, config, ready, trainer, console, data=name, world=world, board=board)
+        yield from session.steps(interruption)
     if budget is not None:
         log.event(config.train.images, "ended", {"seconds": round(time.monotonic() - budget.started, 3)})
     say(console, f"done: {run / WEIGHTS}; samples are in {run / 'samples'}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +73,24 @@ class Session:
         self._num_returns = self._num_unreadable = 0
         self._saved_at = self._looked_at = time.monotonic()
 
-    def go(self, interruption: Interruption) -> None:
-        """Train to the end and leave a model folder. Raises what `interruption` says, once everything is saved."""
+    def steps(self, interruption: Interruption) -> Iterator[StepReport]:
+        """Train to the end and leave a model folder: a report after each step, the last once that folder is complete.
+
+        A report has the errors that were measured after its step, if any. Closing the iterator saves a checkpoint.
+        Raises what `interruption` says, once everything is saved.
+        """
         images = self._config.train.images
+        last = None
         try:
             with Display(self._console, images, self._trainer.images_seen) as display:
                 while self._trainer.images_seen < images:
                     try:
-                        self._steps(display, interruption)
+                        last = yield from self._steps(display, interruption)
                     except NotFiniteError as error:
                         self._go_back(error)
             self._finish(interruption)
+            if last is not None:
+                yield replace(last, validation=self._seen)
         finally:
             self._saver.close()
 
@@ -104,10 +113,11 @@ class Session:
             texts[TOKENIZER] = self._ready.tokenizer
         self._saver.save(place, self._trainer.tensors(), texts)
 
-    def _steps(self, display: Display, interruption: Interruption) -> None:
-        size = self._config.train.batch_size
+    def _steps(self, display: Display, interruption: Interruption) -> Generator[StepReport, None, StepReport | None]:
+        """Train to the end, and report all steps but the last, which is returned."""
+        size, images = self._config.train.batch_size, self._config.train.images
         start = time.perf_counter()
-        for report in self._trainer.steps(self._config.train.images):
+        for report in self._trainer.steps(images):
             seconds = time.perf_counter() - start
             self._seconds += seconds
             if self._world.is_main:
@@ -118,7 +128,16 @@ class Session:
                 self._say(display.where())
                 self._log.write()
             self._between_steps(report, interruption)
+            if report.images_seen >= images:
+                return report
+            try:
+                with interruption.released():
+                    yield replace(report, validation=self._measured_at(report.images_seen))
+            except GeneratorExit:
+                self._save_and_wait()
+                raise
             start = time.perf_counter()
+        return None
 
     def _between_steps(self, report: StepReport, interruption: Interruption) -> None:
         self._tell(report)
@@ -164,10 +183,7 @@ class Session:
         return [self._ready.pack.keys[index] for index in self._trainer.samples_at(positions).tolist()]
 
     def _stop(self, interruption: Interruption) -> None:
-        self._settle()
-        self.save()
-        self._saver.wait()
-        self._world.wait()
+        self._save_and_wait()
         seen = self._trainer.images_seen
         self._say(f"stopped at {seen:,} images and saved; run the same command again to go on")
         raise interruption.error()
@@ -188,6 +204,13 @@ class Session:
             self._saver.wait()
         except TintypeError as error:
             self._say(f"warning: {error}")
+
+    def _save_and_wait(self) -> None:
+        """Save a checkpoint, and return when it is on the disk."""
+        self._settle()
+        self.save()
+        self._saver.wait()
+        self._world.wait()
 
     def _go_back(self, error: NotFiniteError) -> None:
         """Go back to the newest whole checkpoint and pass over what was shown since. Raises TrainingError in vain."""
@@ -233,10 +256,7 @@ class Session:
 
     def _finish(self, interruption: Interruption) -> None:
         self._try_to_look(interruption)
-        self._settle()
-        self.save()
-        self._saver.wait()
-        self._world.wait()
+        self._save_and_wait()
         with self._trainer.averaged(long=True):
             longer = self._look.measured(self._seconds, ["true"]) if self._world.is_main else Seen()
         self._world.wait()
@@ -252,11 +272,15 @@ class Session:
         )
         self._world.wait()
 
+    def _measured_at(self, images_seen: int) -> Seen | None:
+        """The errors that were measured when so many images had been seen, if any were."""
+        return self._seen if self._seen.images_seen == images_seen else None
+
     def _state(self) -> dict[str, Any]:
-        fresh = self._seen.images_seen == self._trainer.images_seen
+        measured = self._measured_at(self._trainer.images_seen)
         return {
             **self._trainer.counts(),
-            HELD_OUT_ERROR: self._seen.score if fresh else None,
+            HELD_OUT_ERROR: None if measured is None else measured.score,
             "fingerprint": self._ready.pack.fingerprint,
             "device": self._ready.device.type,
             "bf16": self._ready.bf16,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 PREEMPTED = 75  # exit code that asks to be started again: EX_TEMPFAIL of sysexits.h
@@ -30,9 +32,13 @@ class Interruption:
     """A `with` block in which the first signal to stop is noted, and the second ends the program at once.
 
     Signals that are ignored (nohup) stay so. Outside the main thread signals cannot be caught, and nothing is noted.
+
+    Args:
+        release: whether signals take their usual course in a `released` block.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, release: bool = False) -> None:
+        self._release = release
         self.received: signal.Signals | None = None
         self.asked = False  # where the run stands
         self._before: dict[signal.Signals, object] = {}
@@ -48,8 +54,22 @@ class Interruption:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """A `with` block, inside the other, in which code of somebody else runs: it gets its own signals."""
+        if not self._release:
+            yield
+            return
+        self.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self.__enter__()
 
     def error(self) -> BaseException:
         """What to raise once everything is saved."""

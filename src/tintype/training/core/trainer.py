@@ -24,7 +24,7 @@ from tintype.training.core.ema import PowerEma
 from tintype.training.core.objective import Objective, Part, micro_batches
 from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.training.core.target import Target
-from tintype.training.core.validation_error import CAPTIONS, MAX_MEASURED, Captions, by_level, noise_errors
+from tintype.training.core.validation_error import CAPTIONS, MAX_MEASURED, Captions, Seen, by_level, noise_errors
 from tintype.training.core.weights import load_weights
 from tintype.training.parallel.world import World, quiet, whole
 
@@ -41,6 +41,7 @@ class StepReport:
     lr: float
     skipped: bool  # the loss or gradient was not finite, so the weights were left alone
     losses: Tensor = field(default_factory=lambda: torch.zeros(0), compare=False, repr=False)  # [B], by position
+    validation: Seen | None = field(default=None, compare=False)  # what was measured after this step, if anything was
 
 
 class Trainer:
