@@ -35,7 +35,7 @@ from torch import Tensor
 from tintype.data.images.decode import examine_all, framing
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair
-from tintype.metrics.intervals import share
+from tintype.metrics.intervals import proportion
 from tintype.pipeline.pipeline import Pipeline
 
 TONE = re.compile(r"\b(?:medium-light|medium-dark|light|dark|medium) skin tone\b")
@@ -118,7 +118,7 @@ def judged(made: Tensor, places: Sequence[int], true: Tensor, everything: Sequen
             among = [other for other, one in enumerate(everything) if belongs(everything[place], one)]
             right += among[int(row[among].argmin())] == place
             chance += 1 / len(among)
-        found = share(right, len(places))
+        found = proportion(right, len(places))
         table[name] = {"share": found.value, "low": found.low, "high": found.high, "chance": chance / len(places)}
     return table
 

@@ -17,7 +17,7 @@ from PIL import Image
 from tintype.diffusion.samplers import finish
 from tintype.model.denoiser import Denoiser
 from tintype.pipeline.pipeline import Pipeline
-from tintype.shapes.write import captions
+from tintype.shapes.captions import captioned_scenes
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
@@ -28,7 +28,7 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
 def rounds(options: argparse.Namespace) -> None:
     """Lead 8-bit pictures back, develop them again, compare. The noise found should be like any static: rms 1."""
     pipeline = Pipeline.load(options.model, options.device)
-    texts = [caption for caption, _ in captions(options.num, 1_000_003)]
+    texts = [caption for caption, _ in captioned_scenes(options.num, 1_000_003)]
     pictures = pipeline.generate(texts)
     print(f"{'steps':>6}{'at least':>12}{'median':>12}{'noise rms':>12}{'evaluations back':>20}")
     for steps in (12, 16, 24, 40):

@@ -22,8 +22,10 @@ from PIL import Image
 from tintype.cli.options import interval
 from tintype.evaluation.shapes_accuracy import SEED, SPLITS, Ask, asks, judged, score
 from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.captions import captioned_scenes
 from tintype.shapes.judge import Verdict
-from tintype.shapes.write import KINDS, Scene, captions, example
+from tintype.shapes.scenes import KINDS, Scene
+from tintype.shapes.write import example
 
 Make = Callable[[list[Ask]], Iterator[Image.Image]]
 ATTRIBUTES = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
@@ -32,7 +34,7 @@ ATTRIBUTES = ("count", "shapes", "colors", "sizes", "relation", "background", "a
 def seen_captions(data: Path | None, num: int, seed: int) -> set[str]:
     """What the model was trained on: `metadata.jsonl` of a data folder, or the first `num` captions of a world."""
     if data is None:
-        return {caption for caption, _ in captions(num, seed)}
+        return {caption for caption, _ in captioned_scenes(num, seed)}
     with (data / "metadata.jsonl").open(encoding="utf-8") as lines:
         return {json.loads(line)["text"] for line in lines}
 

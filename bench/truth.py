@@ -17,7 +17,7 @@ from tintype.diffusion.samplers import SAMPLERS, num_evaluations, sample
 from tintype.diffusion.sigmas import GRIDS, log_snr_sigmas
 from tintype.model.checkpoint import read_tensors, write_tensors
 from tintype.pipeline.pipeline import Pipeline
-from tintype.shapes.write import captions
+from tintype.shapes.captions import captioned_scenes
 
 OWN = SampleConfig()
 EVALUATIONS = 500  # of what a model's pictures are compared with
@@ -92,7 +92,7 @@ def of_model(
 
     keep: a folder for those pictures, which take longest: what is there of the same model and settings is used again.
     """
-    texts = [caption for caption, _ in captions(num, first)]
+    texts = [caption for caption, _ in captioned_scenes(num, first)]
     request = pipeline.request(texts, seeds=seed, guidance=guidance)
     shape = (pipeline.config.net.channels, request.height, request.width)
     noise = normal(first + seed, Purpose.START, torch.arange(num), shape).to(pipeline.device)

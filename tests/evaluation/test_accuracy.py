@@ -20,14 +20,16 @@ from tintype.evaluation.shapes_accuracy import (
     scores,
 )
 from tintype.evaluation.tuning import CaptionJudge, Tried, best, fewest
-from tintype.metrics.intervals import mean, share
-from tintype.shapes.scenes import Stream, rng_of
-from tintype.shapes.write import Scene, Thing, captions, draw, example
+from tintype.metrics.intervals import mean, proportion
+from tintype.shapes.captions import captioned_scenes
+from tintype.shapes.draw import draw
+from tintype.shapes.scenes import ObjectSpec, RandomStream, Scene, make_rng
+from tintype.shapes.write import example
 
 
 def test_drawn_pictures_are_right_in_everything_and_blank_ones_in_next_to_nothing() -> None:
     asked = asks("train", 40, set())
-    drawn = [draw(ask.scene, 32, rng_of(SEED, ask.number, Stream.PICTURE)) for ask in asked]
+    drawn = [draw(ask.scene, 32, make_rng(SEED, ask.number, RandomStream.PICTURE)) for ask in asked]
     scenes = [ask.scene for ask in asked]
     found = scores(judged(drawn, asked), scenes)
     assert all(one.right.value == 1 for one in found.values())
@@ -38,11 +40,11 @@ def test_drawn_pictures_are_right_in_everything_and_blank_ones_in_next_to_nothin
 
 
 def test_colors_that_change_places_are_not_bound() -> None:
-    red, blue = Thing("red", "circle"), Thing("blue", "square")
+    red, blue = ObjectSpec("red", "circle"), ObjectSpec("blue", "square")
     asked = Scene((red, blue), 2, "left", "white")
-    swapped = Scene((Thing("blue", "circle"), Thing("red", "square")), 2, "left", "white")
+    swapped = Scene((ObjectSpec("blue", "circle"), ObjectSpec("red", "square")), 2, "left", "white")
     for scene, expected in ((asked, True), (swapped, False)):
-        picture = draw(scene, 64, rng_of(0, 0, Stream.PICTURE))
+        picture = draw(scene, 64, make_rng(0, 0, RandomStream.PICTURE))
         (verdict,) = judged([picture], [asks("train", 1, set())[0]._replace(scene=asked)])
         assert right(verdict, asked, "binding") is expected
     assert right(verdict, Scene((red,)), "binding") is None
@@ -66,12 +68,12 @@ def test_captions_asked_for_are_new() -> None:
 @pytest.mark.parametrize(
     ("scene", "distance"),
     [
-        (Scene((Thing("red", "circle"),)), 0),
-        (Scene((Thing("red", "star"),)), 1),
-        (Scene((Thing("blue", "circle"),), 3), 1),
-        (Scene((Thing("red", "circle"), Thing("blue", "square")), 2, "left"), 1),
-        (Scene((Thing("blue", "square"), Thing("red", "circle")), 2, "right"), 1),  # the same arrangement
-        (Scene((Thing("red", "star"), Thing("blue", "circle")), 2, "above"), 3),
+        (Scene((ObjectSpec("red", "circle"),)), 0),
+        (Scene((ObjectSpec("red", "star"),)), 1),
+        (Scene((ObjectSpec("blue", "circle"),), 3), 1),
+        (Scene((ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "left"), 1),
+        (Scene((ObjectSpec("blue", "square"), ObjectSpec("red", "circle")), 2, "right"), 1),  # the same arrangement
+        (Scene((ObjectSpec("red", "star"), ObjectSpec("blue", "circle")), 2, "above"), 3),
     ],
 )
 def test_concept_distance_counts_what_no_training_picture_shows(scene: Scene, distance: int) -> None:
@@ -79,14 +81,14 @@ def test_concept_distance_counts_what_no_training_picture_shows(scene: Scene, di
 
 
 def test_only_captions_of_the_world_are_taken_for_it() -> None:
-    assert all(is_shapes([caption]) for caption, _ in captions(1000, 8))
+    assert all(is_shapes([caption]) for caption, _ in captioned_scenes(1000, 8))
     assert not is_shapes(["a photo of a cat", "a red circle", "a dog on white"])
     assert not is_shapes([])
 
 
 def tried(steps: int, right: torch.Tensor) -> Tried:
     figure = mean(right)
-    setting = Setting(steps=steps, guidance=3, figure=figure, all_right=share(0, 1), evaluations=1)
+    setting = Setting(steps=steps, guidance=3, figure=figure, all_right=proportion(0, 1), evaluations=1)
     return Tried(setting, torch.stack([right, right], dim=1))
 
 

@@ -15,7 +15,7 @@ from tintype.diffusion.noise import normal
 from tintype.diffusion.parameterization import Denoise
 from tintype.evaluation.caption_use import Probe, probes, shuffled, without
 from tintype.evaluation.network_errors import gain, word_use
-from tintype.metrics.noise_error import errors, noise_for
+from tintype.metrics.noise_error import evaluation_noise, noise_errors
 
 SHAPE, SIGMAS = (3, 4, 4), torch.tensor([0.3, 3.0])
 SIDES = {"left": -0.8, "right": 0.8}
@@ -35,8 +35,8 @@ def deaf(captions: Sequence[str]) -> Denoise:
 def measured(model, captions: Sequence[str]):  # type: ignore[no-untyped-def]
     x0 = torch.tensor([SIDES[c.split()[-1]] for c in CAPTIONS])[:, None, None, None]
     x0 = x0 + 0.2 * normal(5, 0, torch.arange(len(CAPTIONS)), SHAPE)
-    noise = noise_for(0, torch.arange(len(CAPTIONS)), SHAPE)
-    return finished(errors(model, x0, captions, noise, SIGMAS, batch=50))
+    noise = evaluation_noise(0, torch.arange(len(CAPTIONS)), SHAPE)
+    return finished(noise_errors(model, x0, captions, noise, SIGMAS, batch=50))
 
 
 def test_a_model_that_ignores_captions_gains_exactly_nothing() -> None:

@@ -15,7 +15,7 @@ from tintype.evaluation.report.html import to_html
 from tintype.evaluation.report.plot import Curve, plot
 from tintype.evaluation.results import Result, Shown
 from tintype.evaluation.save import BEGIN, with_evaluation
-from tintype.metrics.intervals import UNKNOWN, Estimate, percent
+from tintype.metrics.intervals import UNKNOWN, Estimate, format_percent
 
 QUICK = ["--num", "8", "--samples", "4", "--asked", "8", "--device", "cpu"]
 
@@ -159,7 +159,7 @@ def test_a_plot_survives_what_is_missing_and_what_is_far_off() -> None:
      (-0.02, "-2 %"), (0.3, "30 %"), (float("nan"), "unknown")],
 )  # fmt: skip
 def test_shares_are_written_with_the_digits_that_tell(value: float, said: str) -> None:
-    assert percent(value) == said
+    assert format_percent(value) == said
 
 
 def test_a_card_without_such_a_section_gets_the_results_at_its_end(evaluated: tuple[Result, Shown]) -> None:

@@ -7,24 +7,24 @@ import torch
 from scipy import stats
 
 from tintype.diffusion.noise import normal
-from tintype.metrics.intervals import bootstrap, difference, jackknife, mean, share, student
+from tintype.metrics.intervals import bootstrap, jackknife, mean, proportion, proportion_difference, student_t_quantile
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 5, 19, 191])
 def test_student_is_that_of_scipy(freedom: int) -> None:
-    assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-2)
+    assert student_t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-2)
 
 
 @pytest.mark.parametrize(("right", "num"), [(0, 10), (10, 10), (3, 10), (71, 100)])
 def test_share_is_wilsons(right: int, num: int) -> None:
-    found, expected = share(right, num), stats.binomtest(right, num).proportion_ci(method="wilson")
+    found, expected = proportion(right, num), stats.binomtest(right, num).proportion_ci(method="wilson")
     assert found.value == right / num
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_the_difference_of_two_shares_is_newcombes() -> None:
     """Newcombe (1998), table II, example (a): 56/70 and 48/80, 0.2000 [0.0524, 0.3339]."""
-    found = difference(share(56, 70), share(48, 80))
+    found = proportion_difference(proportion(56, 70), proportion(48, 80))
     assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
 
 
@@ -47,7 +47,8 @@ def test_a_bootstrap_finds_the_interval_of_a_ratio() -> None:
 def test_a_jackknife_of_a_mean_has_about_its_standard_error() -> None:
     draws = normal(3, 0, torch.arange(50), (200,))
     widths = [
-        (f.high - f.low) / 2 / student(9) for f in (jackknife(200, lambda c, d=d: float(d[c].mean())) for d in draws)
+        (f.high - f.low) / 2 / student_t_quantile(9)
+        for f in (jackknife(200, lambda c, d=d: float(d[c].mean())) for d in draws)
     ]
     assert sum(widths) / 50 == pytest.approx(1 / math.sqrt(200), rel=0.1)
 
@@ -55,4 +56,4 @@ def test_a_jackknife_of_a_mean_has_about_its_standard_error() -> None:
 def test_nothing_is_said_of_nothing() -> None:
     assert math.isnan(mean(torch.empty(0)).value)
     assert mean(torch.ones(1)).high == math.inf
-    assert (share(0, 0).low, share(0, 0).high) == (0.0, 1.0)
+    assert (proportion(0, 0).low, proportion(0, 0).high) == (0.0, 1.0)

@@ -10,17 +10,17 @@ from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_denoiser, finite_errors, gaussian_denoiser, mixture_denoiser
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import normal
-from tintype.metrics.intervals import mean, means
-from tintype.metrics.memorization import gauge
-from tintype.metrics.noise_error import Given, errors, noise_for
+from tintype.metrics.intervals import column_means, mean
+from tintype.metrics.memorization import memorization_ratio
+from tintype.metrics.noise_error import CaptionedDenoiser, evaluation_noise, noise_errors
 
 SHAPE = (3, 4, 4)
 SIGMAS = torch.tensor([0.05, 0.2, 0.5, 1.0, 3.0, 20.0])
 
 
-def measured(given: Given, x0: Tensor, seed: int = 0, first: int = 0) -> Tensor:
-    noise = noise_for(seed, torch.arange(first, first + len(x0)), SHAPE)
-    return finished(errors(given, x0, [""] * len(x0), noise, SIGMAS, batch=100))
+def measured(given: CaptionedDenoiser, x0: Tensor, seed: int = 0, first: int = 0) -> Tensor:
+    noise = evaluation_noise(seed, torch.arange(first, first + len(x0)), SHAPE)
+    return finished(noise_errors(given, x0, [""] * len(x0), noise, SIGMAS, batch=100))
 
 
 def blocks_of(points: Tensor, size: int):  # type: ignore[no-untyped-def]
@@ -28,7 +28,7 @@ def blocks_of(points: Tensor, size: int):  # type: ignore[no-untyped-def]
 
 
 def ideal(points: Tensor, chosen: slice, size: int = 64) -> Tensor:
-    noise = noise_for(0, torch.arange(len(points))[chosen], SHAPE)
+    noise = evaluation_noise(0, torch.arange(len(points))[chosen], SHAPE)
     return finished(finite_errors(blocks_of(points, size), points[chosen], noise, SIGMAS, [torch.zeros(len(points))]))[
         0
     ]
@@ -39,7 +39,7 @@ def test_the_error_on_gaussian_data_is_that_of_the_closed_form() -> None:
     variance = 0.3
     x0 = 0.2 + variance**0.5 * normal(7, 0, torch.arange(400), SHAPE)
     for seed in (0, 1):
-        found = means(measured(lambda captions: gaussian_denoiser(0.2, variance), x0, seed))
+        found = column_means(measured(lambda captions: gaussian_denoiser(0.2, variance), x0, seed))
         for sigma, estimate in zip(SIGMAS.tolist(), found, strict=True):
             exact = variance / (variance + sigma**2)
             assert abs(estimate.value - exact) < 1.5 * (estimate.high - estimate.low) / 2
@@ -52,7 +52,7 @@ def test_figures_repeat_exactly_and_another_seed_differs_within_the_intervals() 
     first, again, other = (measured(given, x0, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    assert all(a.low < b.high and b.low < a.high for a, b in zip(means(first), means(other), strict=True))
+    assert all(a.low < b.high and b.low < a.high for a, b in zip(column_means(first), column_means(other), strict=True))
 
 
 def test_predicting_nothing_is_an_error_of_one() -> None:
@@ -70,7 +70,7 @@ def test_the_streamed_ideal_is_that_of_the_ideal_denoiser(size: int) -> None:
 
 def test_a_prior_leaves_out_points_and_weighs_them() -> None:
     points = 0.5 * normal(3, 0, torch.arange(40), SHAPE)
-    noise = noise_for(0, torch.arange(4), SHAPE)
+    noise = evaluation_noise(0, torch.arange(4), SHAPE)
     few = torch.zeros(40)
     few[20:] = -torch.inf  # a set of half the size
     twice = torch.zeros(40)
@@ -100,9 +100,9 @@ def blobs(first: int, num: int) -> Tensor:
     return means_of[torch.arange(first, first + num) % 5] + 0.3 * normal(12, 0, torch.arange(first, first + num), SHAPE)
 
 
-def gauged(given: Given) -> tuple[list[float], bool]:
+def gauged(given: CaptionedDenoiser) -> tuple[list[float], bool]:
     training, held_out = blobs(0, 400), blobs(400, 400)
-    found = gauge(
+    found = memorization_ratio(
         measured(given, held_out, first=400), measured(given, training), ideal(training, slice(0, 400)), WEIGHTS, seed=0
     )
     return [one.value for one in found], all(one.low < 0 < one.high for one in found[:4])
@@ -126,16 +126,16 @@ def test_halfway_between_the_two_lies_halfway() -> None:
     training, held_out = blobs(0, 200), blobs(400, 200)
     true = mixture_denoiser(torch.full((5,), 0.2), normal(11, 0, torch.arange(5), SHAPE), torch.full((5,), 0.09))
     best = ideal(training, slice(0, 200))
-    given: Given = lambda captions: true  # noqa: E731
+    given: CaptionedDenoiser = lambda captions: true  # noqa: E731
     seen = measured(given, training)
-    found = gauge(measured(given, held_out, first=400), (seen + best) / 2, best, WEIGHTS, seed=0)
+    found = memorization_ratio(measured(given, held_out, first=400), (seen + best) / 2, best, WEIGHTS, seed=0)
     assert 0.4 < found[2].value < 0.6
     assert found[2].low < 0.5 < found[2].high
 
 
 def test_where_new_pictures_are_no_harder_there_is_no_gauge() -> None:
     same = torch.ones(30, 2, dtype=torch.float64)
-    found = gauge(same, same, same, torch.ones(2), seed=0)
+    found = memorization_ratio(same, same, same, torch.ones(2), seed=0)
     assert all(one.value != one.value for one in found)
 
 

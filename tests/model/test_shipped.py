@@ -14,18 +14,18 @@ from tintype.model import store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.start import sigmas_of
 from tintype.shapes.judge import check_picture
-from tintype.shapes.write import Scene, Thing
+from tintype.shapes.scenes import ObjectSpec, Scene
 
 ASKED = {
     "a red circle left of a blue square": Scene(
-        (Thing("red", "circle"), Thing("blue", "square")), 2, "left", background=None
+        (ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "left", background=None
     ),
     "a small green star above a purple cross": Scene(
-        (Thing("green", "star", "small"), Thing("purple", "cross")), 2, "above", background=None
+        (ObjectSpec("green", "star", "small"), ObjectSpec("purple", "cross")), 2, "above", background=None
     ),
-    "three pink triangles on a black background": Scene((Thing("pink", "triangle"),), 3, background="black"),
-    "two yellow squares on white": Scene((Thing("yellow", "square"),), 2, background="white"),
-    "a large cyan cross": Scene((Thing("cyan", "cross", "large"),)),
+    "three pink triangles on a black background": Scene((ObjectSpec("pink", "triangle"),), 3, background="black"),
+    "two yellow squares on white": Scene((ObjectSpec("yellow", "square"),), 2, background="white"),
+    "a large cyan cross": Scene((ObjectSpec("cyan", "cross", "large"),)),
 }
 
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
-from tintype.shapes.draw import OUTLINES, SIDE, Placed, render
-from tintype.shapes.judge import check_picture, look
-from tintype.shapes.scenes import BACKGROUNDS, COLORS, RELATIONS, SHAPES, SIZES, pick
-from tintype.shapes.write import Scene, Thing, draw, example, scene_of
+from tintype.shapes.draw import OUTLINES, SIDE, PlacedObject, draw, render
+from tintype.shapes.judge import check_picture, parse_picture
+from tintype.shapes.scenes import BACKGROUNDS, COLORS, RELATIONS, SHAPES, SIZES, ObjectSpec, Scene, pick, scene_at
+from tintype.shapes.write import example
 
 WHITE = BACKGROUNDS["white"]
-RED_CIRCLE = Scene((Thing("red", "circle"),))
+RED_CIRCLE = Scene((ObjectSpec("red", "circle"),))
 
 
 def rng_of(seed: int) -> np.random.Generator:
@@ -51,17 +51,17 @@ def test_drawn_pictures_are_found_right(size: int, blur: float, noise: float, le
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_what_is_in_a_picture_is_seen_where_it_is(size: int, background: str) -> None:
     placed = [
-        Placed(Thing("green", "star"), 9.3, 8.6, 6.4),
-        Placed(Thing("yellow", "cross"), 24.1, 10.2, 4.0),
-        Placed(Thing("blue", "triangle"), 15.7, 24.4, 5.2),
+        PlacedObject(ObjectSpec("green", "star"), 9.3, 8.6, 6.4),
+        PlacedObject(ObjectSpec("yellow", "cross"), 24.1, 10.2, 4.0),
+        PlacedObject(ObjectSpec("blue", "triangle"), 15.7, 24.4, 5.2),
     ]
-    view = look(render(placed, BACKGROUNDS[background], size))
+    view = parse_picture(render(placed, BACKGROUNDS[background], size))
     assert view.background == background
     assert view.clean
     assert len(view.objects) == 3
     for one in placed:
         seen = min(view.objects, key=lambda seen: math.dist((seen.x, seen.y), (one.x, one.y)))
-        assert (seen.color, seen.shape) == (one.thing.color, one.thing.shape)
+        assert (seen.color, seen.shape) == (one.spec.color, one.spec.shape)
         assert (seen.x, seen.y) == pytest.approx((one.x, one.y), abs=0.15)
         assert seen.radius == pytest.approx(one.radius, rel=0.05)
 
@@ -77,7 +77,7 @@ def test_a_verdict_speaks_only_of_what_is_said() -> None:
 
 
 def test_one_wording_of_a_picture_is_as_good_as_the_other() -> None:
-    one, other = Thing("red", "circle", "small"), Thing("blue", "square")
+    one, other = ObjectSpec("red", "circle", "small"), ObjectSpec("blue", "square")
     picture = draw(Scene((one, other), 2, "left"), 32, rng_of(0))
     assert check_picture(picture, Scene((other, one), 2, "right")).all
 
@@ -91,24 +91,24 @@ def other(rng: np.random.Generator, options: list[str], than: str) -> str:
 
 def contradictions(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str, Scene]]:
     """Scenes that differ from this one in a single said attribute, by the name of the attribute."""
-    for k, thing in enumerate(scene.things):
-        changes = [("colors", replace(thing, color=other(rng, list(COLORS), thing.color)))]
-        changes.append(("shapes", replace(thing, shape=other(rng, list(SHAPES), thing.shape))))
-        if thing.size and scene.kind == "single":
-            changes.append(("sizes", replace(thing, size=other(rng, list(SIZES), thing.size))))
+    for k, spec in enumerate(scene.specs):
+        changes = [("colors", replace(spec, color=other(rng, list(COLORS), spec.color)))]
+        changes.append(("shapes", replace(spec, shape=other(rng, list(SHAPES), spec.shape))))
+        if spec.size and scene.kind == "single":
+            changes.append(("sizes", replace(spec, size=other(rng, list(SIZES), spec.size))))
         for attribute, changed in changes:
-            things = (*scene.things[:k], changed, *scene.things[k + 1 :])
-            if len({(t.color, t.shape) for t in things}) == len(things):
-                yield attribute, replace(scene, things=things)
+            specs = (*scene.specs[:k], changed, *scene.specs[k + 1 :])
+            if len({(t.color, t.shape) for t in specs}) == len(specs):
+                yield attribute, replace(scene, specs=specs)
     if scene.background:
         yield "background", replace(scene, background=other(rng, list(BACKGROUNDS), scene.background))
     if scene.relation:
         for relation in RELATIONS:
             if relation != scene.relation:
                 yield "relation", replace(scene, relation=relation)
-        yield "relation", replace(scene, things=scene.things[::-1])
-        yield "count", Scene(scene.things[:1], background=scene.background)
-    elif scene.things[0].size != "large":
+        yield "relation", replace(scene, specs=scene.specs[::-1])
+        yield "count", Scene(scene.specs[:1], background=scene.background)
+    elif scene.specs[0].size != "large":
         yield "count", replace(scene, count=1 + scene.count % 3)
 
 
@@ -117,7 +117,7 @@ def test_a_picture_that_differs_in_one_thing_said_is_never_right(size: int) -> N
     rng = rng_of(size)
     met = set()
     for index in range(2000 // size):
-        scene = scene_of(8, index)
+        scene = scene_at(8, index)
         for attribute, different in contradictions(scene, rng):
             verdict = check_picture(draw(different, size, rng), scene)
             assert getattr(verdict, attribute) is False, (scene, different, verdict)
@@ -129,7 +129,7 @@ def test_a_picture_that_differs_in_one_thing_said_is_never_right(size: int) -> N
 def agree(one: Scene, another: Scene) -> bool:
     """Whether a single picture could show both scenes."""
 
-    def alike(a: Thing, b: Thing) -> bool:
+    def alike(a: ObjectSpec, b: ObjectSpec) -> bool:
         return (a.color, a.shape) == (b.color, b.shape) and (a.size == b.size or None in (a.size, b.size))
 
     if (one.kind, one.count) != (another.kind, another.count):
@@ -137,8 +137,8 @@ def agree(one: Scene, another: Scene) -> bool:
     if one.background and another.background and one.background != another.background:
         return False
     opposite = {"left": "right", "right": "left", "above": "below", "below": "above", None: None}
-    straight = one.relation == another.relation and all(map(alike, one.things, another.things))
-    turned = opposite[one.relation] == another.relation and all(map(alike, one.things, another.things[::-1]))
+    straight = one.relation == another.relation and all(map(alike, one.specs, another.specs))
+    turned = opposite[one.relation] == another.relation and all(map(alike, one.specs, another.specs[::-1]))
     return straight or turned
 
 
@@ -150,31 +150,35 @@ def test_a_picture_of_another_scene_is_never_right() -> None:
 
 
 def test_colors_on_the_wrong_things_are_wrong() -> None:
-    said = Scene((Thing("red", "circle"), Thing("blue", "square")), 2, "left")
+    said = Scene((ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "left")
     verdict = check_picture(
-        draw(Scene((Thing("blue", "circle"), Thing("red", "square")), 2, "left"), 32, rng_of(0)), said
+        draw(Scene((ObjectSpec("blue", "circle"), ObjectSpec("red", "square")), 2, "left"), 32, rng_of(0)), said
     )
     assert verdict.count
     assert not (verdict.colors and verdict.shapes)
 
 
 def test_two_things_alike_stand_in_no_relation() -> None:
-    said = Scene((Thing("red", "circle"), Thing("blue", "square")), 2, "left")
-    same = render([Placed(Thing("red", "circle"), 8, 16, 5), Placed(Thing("red", "circle"), 24, 16, 5)], WHITE, 32)
+    said = Scene((ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "left")
+    same = render(
+        [PlacedObject(ObjectSpec("red", "circle"), 8, 16, 5), PlacedObject(ObjectSpec("red", "circle"), 24, 16, 5)],
+        WHITE,
+        32,
+    )
     assert check_picture(same, said).relation is False
 
 
 def test_one_more_object_fails_the_count_alone() -> None:
     for index in range(12):
         shape = SHAPES[index % 5]
-        said = Scene((Thing("green", shape),))
-        extra = Placed(Thing("green", shape), 25, 25, 4)
-        verdict = check_picture(render([Placed(said.things[0], 10, 10, 5 + index / 4), extra], WHITE, 32), said)
+        said = Scene((ObjectSpec("green", shape),))
+        extra = PlacedObject(ObjectSpec("green", shape), 25, 25, 4)
+        verdict = check_picture(render([PlacedObject(said.specs[0], 10, 10, 5 + index / 4), extra], WHITE, 32), said)
         assert (verdict.count, verdict.shapes, verdict.colors) == (False, True, True)
 
 
 def test_specks_are_overlooked_up_to_a_sensible_size() -> None:
-    picture = render([Placed(Thing("red", "circle"), 12, 12, 5)], WHITE, 32)
+    picture = render([PlacedObject(ObjectSpec("red", "circle"), 12, 12, 5)], WHITE, 32)
     pen = ImageDraw.Draw(picture)
     for x, y in ((27, 5), (25, 20), (3, 28), (20, 28)):
         pen.point((x, y), fill=(40, 60, 90))
@@ -214,7 +218,7 @@ NEARLY = {
 @pytest.mark.parametrize("name", NEARLY)
 def test_what_is_nearly_a_shape_is_none(name: str, radius: float, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OUTLINES, name, tuple(NEARLY[name]))
-    view = look(render([Placed(Thing("blue", name), 15.6, 16.3, radius)], WHITE, size))
+    view = parse_picture(render([PlacedObject(ObjectSpec("blue", name), 15.6, 16.3, radius)], WHITE, size))
     assert [seen.shape for seen in view.objects] == [None]
     assert [seen.color for seen in view.objects] == ["blue"]
 
@@ -223,12 +227,12 @@ def test_what_is_nearly_a_shape_is_none(name: str, radius: float, size: int, mon
 def test_a_blob_is_not_a_star_or_a_cross(radius: float) -> None:
     rng = rng_of(int(10 * radius))
     for _ in range(12):
-        picture = render([Placed(Thing("blue", "circle"), 16, 16, radius)], WHITE, 32)
+        picture = render([PlacedObject(ObjectSpec("blue", "circle"), 16, 16, radius)], WHITE, 32)
         pen = ImageDraw.Draw(picture)
         for angle in math.tau * rng.random(3):  # bumps
             x, y, r = 16 + radius * math.cos(angle), 16 + radius * math.sin(angle), radius * 0.35
             pen.ellipse((x - r, y - r, x + r, y + r), fill=COLORS["blue"])
-        shape = look(picture.filter(ImageFilter.GaussianBlur(0.5))).objects[0].shape
+        shape = parse_picture(picture.filter(ImageFilter.GaussianBlur(0.5))).objects[0].shape
         assert shape in (None, "circle", "square", "triangle")
 
 
@@ -237,9 +241,11 @@ def test_a_blob_is_not_a_star_or_a_cross(radius: float) -> None:
 )
 @pytest.mark.parametrize("background", BACKGROUNDS.values())
 def test_an_object_of_two_colors_has_none(one: str, another: str, background: tuple[int, int, int]) -> None:
-    picture = render([Placed(Thing(one, "square"), 16, 16, 6)], background, 32)
-    picture.paste(render([Placed(Thing(another, "square"), 16, 16, 6)], background, 32).crop((16, 0, 32, 32)), (16, 0))
-    assert [seen.color for seen in look(picture).objects] in ([None], [None, None])
+    picture = render([PlacedObject(ObjectSpec(one, "square"), 16, 16, 6)], background, 32)
+    picture.paste(
+        render([PlacedObject(ObjectSpec(another, "square"), 16, 16, 6)], background, 32).crop((16, 0, 32, 32)), (16, 0)
+    )
+    assert [seen.color for seen in parse_picture(picture).objects] in ([None], [None, None])
 
 
 @pytest.mark.parametrize("color", [(128, 128, 128), (255, 255, 0), (0, 0, 0)])
@@ -254,9 +260,9 @@ def test_a_patch_of_the_color_around_it_is_no_object() -> None:
     pixels[:, 3:29, 3:29] = np.array(COLORS["pink"])[:, None, None]  # stands out where nothing darker is near
     pixels[:, 3:29:3, 3:29:3] = 0
     pixels[:, 13:20, 13:20] = np.array(COLORS["pink"])[:, None, None]
-    view = look(pixels)
+    view = parse_picture(pixels)
     assert [(seen.color, seen.shape, seen.radius) for seen in view.objects] == [(None, None, 0.0)]
-    assert not check_picture(pixels, Scene((Thing("pink", "square"),))).all
+    assert not check_picture(pixels, Scene((ObjectSpec("pink", "square"),))).all
 
 
 @settings(deadline=None, max_examples=25)
@@ -264,7 +270,7 @@ def test_a_patch_of_the_color_around_it_is_no_object() -> None:
 def test_static_is_never_right(seed: int, size: int, spread: int) -> None:
     static = np.random.default_rng(seed).integers(128 - spread, 128 + spread, (3, size, size)).astype(np.uint8)
     for index in range(3):
-        assert not check_picture(static, scene_of(0, index)).all
+        assert not check_picture(static, scene_at(0, index)).all
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tintype.shapes import write
-from tintype.shapes.draw import GAP, HALF_EXTENT, MARGIN, SIDE, Placed, place, render
-from tintype.shapes.scenes import BACKGROUNDS, COLORS, HELD_OUT_PAIRS, RELATIONS, SHAPES
-from tintype.shapes.write import Scene, Thing, caption_of, captions, example, is_held_out, scene_of, write_shapes
+from tintype.errors import DataError
+from tintype.shapes.captions import SIZE_WORDS, captioned_scenes, sample_caption
+from tintype.shapes.draw import GAP, HALF_EXTENT, MARGIN, SIDE, PlacedObject, place_objects, render
+from tintype.shapes.scenes import (
+    BACKGROUNDS,
+    COLORS,
+    HELD_OUT_PAIRS,
+    RELATIONS,
+    SHAPES,
+    ObjectSpec,
+    Scene,
+    has_held_out_combination,
+    scene_at,
+)
+from tintype.shapes.write import example, write_shapes
 
 WHITE = BACKGROUNDS["white"]
-RED_CIRCLE = Scene((Thing("red", "circle"),))
+RED_CIRCLE = Scene((ObjectSpec("red", "circle"),))
 seeds = st.integers(0, 2**63 - 1)
 indices = st.integers(0, 2**40)
 splits = st.sampled_from(["train", "held_out"])
@@ -33,7 +44,7 @@ def rng_of(seed: int) -> np.random.Generator:
 
 
 def test_the_world_of_a_seed_never_changes() -> None:
-    assert [caption for caption, _ in captions(4, seed=0)] == [
+    assert [caption for caption, _ in captioned_scenes(4, seed=0)] == [
         "a drawing of a cyan square, background: white",
         "a picture of a big cyan triangle with a green star below it",
         "a purple star on the left of a tiny purple square on a gray background",
@@ -72,21 +83,21 @@ def test_seeds_and_indices_give_different_worlds() -> None:
 
 
 def test_a_list_of_captions_agrees_with_the_examples() -> None:
-    for index, (caption, scene) in enumerate(captions(20, seed=3, split="held_out")):
+    for index, (caption, scene) in enumerate(captioned_scenes(20, seed=3, split="held_out")):
         assert (caption, scene) == example(3, index, "held_out", 16)[1:]
 
 
 @settings(deadline=None)
 @given(seeds, indices)
 def test_only_the_held_out_split_shows_what_is_held_out(seed: int, index: int) -> None:
-    assert not is_held_out(scene_of(seed, index, "train"))
-    assert is_held_out(scene_of(seed, index, "held_out"))
+    assert not has_held_out_combination(scene_at(seed, index, "train"))
+    assert has_held_out_combination(scene_at(seed, index, "held_out"))
 
 
 def test_one_pair_in_ten_is_held_out_and_training_shows_all_others() -> None:
     assert len(HELD_OUT_PAIRS) == len(COLORS) * len(SHAPES) // 10
-    scenes = [scene for _, scene in captions(2500, seed=0)]
-    pairs = {(thing.color, thing.shape) for scene in scenes for thing in scene.things}
+    scenes = [scene for _, scene in captioned_scenes(2500, seed=0)]
+    pairs = {(spec.color, spec.shape) for scene in scenes for spec in scene.specs}
     assert pairs == {(color, shape) for color in COLORS for shape in SHAPES} - HELD_OUT_PAIRS
     for attribute, wanted in (
         ("kind", {"single", "count", "relation"}),
@@ -101,15 +112,18 @@ def test_one_pair_in_ten_is_held_out_and_training_shows_all_others() -> None:
     ("relation", "held_out"), [("left", True), ("above", True), ("right", False), ("below", False)]
 )
 def test_an_arrangement_is_what_the_picture_shows_not_how_it_is_worded(relation: str, held_out: bool) -> None:
-    red, blue = Thing("red", "square"), Thing("blue", "square")  # red on the left of blue, or on top of it, is held out
+    red, blue = (
+        ObjectSpec("red", "square"),
+        ObjectSpec("blue", "square"),
+    )  # red on the left of blue, or on top of it, is held out
     opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}[relation]
-    assert is_held_out(Scene((red, blue), 2, relation)) is held_out
-    assert is_held_out(Scene((blue, red), 2, opposite)) is held_out
+    assert has_held_out_combination(Scene((red, blue), 2, relation)) is held_out
+    assert has_held_out_combination(Scene((blue, red), 2, opposite)) is held_out
 
 
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(ValueError, match="held_out"):
-        scene_of(0, 0, "test")
+        scene_at(0, 0, "test")
 
 
 # --- captions -------------------------------------------------------------------------------------------------------
@@ -118,19 +132,19 @@ def test_an_unknown_split_is_refused() -> None:
 @settings(deadline=None, max_examples=300)
 @given(seeds, indices, splits)
 def test_a_caption_says_the_scene_and_no_more(seed: int, index: int, split: str) -> None:
-    scene = scene_of(seed, index, split)
-    caption = caption_of(scene, rng_of(index))
+    scene = scene_at(seed, index, split)
+    caption = sample_caption(scene, rng_of(index))
     words = caption.replace(",", "").replace(":", "").split()
     singular = {"crosses": "cross"} | {f"{shape}s": shape for shape in SHAPES}
     for names, said in (
-        (COLORS, [thing.color for thing in scene.things]),
-        (SHAPES, [thing.shape for thing in scene.things]),
+        (COLORS, [spec.color for spec in scene.specs]),
+        (SHAPES, [spec.shape for spec in scene.specs]),
         (BACKGROUNDS, [scene.background] if scene.background else []),
     ):
         found = [singular.get(word, word) for word in words]
         assert sorted(word for word in found if word in names) == sorted(said)
-    for size, synonyms in write.SIZE_WORDS.items():
-        assert sum(word in synonyms for word in words) == sum(thing.size == size for thing in scene.things)
+    for size, synonyms in SIZE_WORDS.items():
+        assert sum(word in synonyms for word in words) == sum(spec.size == size for spec in scene.specs)
     assert "a orange" not in caption
     assert ("crosses" in words or any(f"{shape}s" in words for shape in SHAPES)) == (scene.kind == "count")
 
@@ -139,26 +153,29 @@ def test_a_caption_says_the_scene_and_no_more(seed: int, index: int, split: str)
     ("scene", "wanted"),
     [
         (RED_CIRCLE, {"a red circle", "red circle", "a picture of a red circle", "there is a red circle"}),
-        (Scene((Thing("orange", "star", "large"),)), {"a large orange star", "a big orange star", "big orange star"}),
-        (Scene((Thing("green", "cross"),), 2), {"two green crosses", "there are two green crosses"}),
-        (Scene((Thing("pink", "star"),), 3), {"three pink stars", "3 pink stars", "a group of three pink stars"}),
         (
-            Scene((Thing("red", "circle"), Thing("orange", "square")), 2, "left"),
+            Scene((ObjectSpec("orange", "star", "large"),)),
+            {"a large orange star", "a big orange star", "big orange star"},
+        ),
+        (Scene((ObjectSpec("green", "cross"),), 2), {"two green crosses", "there are two green crosses"}),
+        (Scene((ObjectSpec("pink", "star"),), 3), {"three pink stars", "3 pink stars", "a group of three pink stars"}),
+        (
+            Scene((ObjectSpec("red", "circle"), ObjectSpec("orange", "square")), 2, "left"),
             {"a red circle left of an orange square", "an orange square with a red circle to its left"},
         ),
         (
-            Scene((Thing("red", "circle"), Thing("blue", "square")), 2, "below"),
+            Scene((ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "below"),
             {"a red circle under a blue square", "a red circle beneath a blue square"},
         ),
         (
-            Scene((Thing("red", "circle"),), background="black"),
+            Scene((ObjectSpec("red", "circle"),), background="black"),
             {"a red circle on a black background", "a red circle, background: black", "red circle on black"},
         ),
     ],
 )
 def test_a_scene_has_many_wordings(scene: Scene, wanted: set[str]) -> None:
     rng = rng_of(1)
-    assert wanted <= {caption_of(scene, rng) for _ in range(600)}
+    assert wanted <= {sample_caption(scene, rng) for _ in range(600)}
 
 
 # --- drawing --------------------------------------------------------------------------------------------------------
@@ -167,11 +184,11 @@ def test_a_scene_has_many_wordings(scene: Scene, wanted: set[str]) -> None:
 @settings(deadline=None, max_examples=200)
 @given(seeds, indices, splits)
 def test_objects_are_inside_apart_and_plainly_related(seed: int, index: int, split: str) -> None:
-    scene = scene_of(seed, index, split)
-    placed = place(scene, rng_of(index))
-    assert [one.thing for one in placed] == list(scene.objects)
+    scene = scene_at(seed, index, split)
+    placed = place_objects(scene, rng_of(index))
+    assert [one.spec for one in placed] == list(scene.objects)
     half = [
-        (one.radius * HALF_EXTENT[one.thing.shape][0], one.radius * HALF_EXTENT[one.thing.shape][1]) for one in placed
+        (one.radius * HALF_EXTENT[one.spec.shape][0], one.radius * HALF_EXTENT[one.spec.shape][1]) for one in placed
     ]
     for one, (width, height) in zip(placed, half, strict=True):
         assert MARGIN + width <= one.x <= SIDE - MARGIN - width
@@ -189,7 +206,7 @@ def test_objects_are_inside_apart_and_plainly_related(seed: int, index: int, spl
 
 
 def test_a_picture_is_antialiased_and_shows_its_colors() -> None:
-    picture = np.asarray(render([Placed(Thing("red", "circle"), 16.0, 16.0, 6.0)], WHITE, 32)).astype(float)
+    picture = np.asarray(render([PlacedObject(ObjectSpec("red", "circle"), 16.0, 16.0, 6.0)], WHITE, 32)).astype(float)
     assert tuple(picture[16, 16]) == COLORS["red"]
     assert tuple(picture[0, 0]) == WHITE
     cover = (255 - picture[..., 1]) / (255 - COLORS["red"][1])
@@ -223,16 +240,16 @@ def test_the_folder_is_read_as_captioned_pictures(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
-    with pytest.raises(write.DataError, match="empty"):
+    with pytest.raises(DataError, match="empty"):
         write_shapes(tmp_path, 1)
-    with pytest.raises(write.DataError, match="empty"):
+    with pytest.raises(DataError, match="empty"):
         write_shapes(tmp_path / "holiday.jpg", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 def test_nothing_is_not_a_world(tmp_path: Path) -> None:
     for num, size in ((0, 64), (-1, 64), (1, 0)):
-        with pytest.raises(write.DataError, match="at least one"):
+        with pytest.raises(DataError, match="at least one"):
             write_shapes(tmp_path / "new", num, size=size)
     assert not (tmp_path / "new").exists()
 
@@ -246,6 +263,6 @@ def test_half_a_folder_is_not_taken_for_a_whole_one(tmp_path: Path, monkeypatch:
         save(picture, path, **options)
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(write.DataError, match="No space left"):
+    with pytest.raises(DataError, match="No space left"):
         write_shapes(tmp_path / "new", 9, size=16)
     assert not (tmp_path / "new" / "metadata.jsonl").exists()

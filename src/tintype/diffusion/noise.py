@@ -40,13 +40,25 @@ class Purpose(IntEnum):
     INIT = 9  # weights of a new network; index: parameter
     EVALUATE = 10  # noise of the held-out measure; index: sample
     SHAPES = 11  # drawn pictures; index: picture
-    MEASURED = 12  # which pictures an evaluation looks at; index: kind of picture
+    MEASURED = 12  # which pictures an evaluation measures; index: `EvalSubset`
     SHUFFLE = 13  # captions given to other pictures; index: 0
     RESAMPLE = 14  # pictures of a bootstrap; index: group
     PAIRED = 15  # captions that pictures are judged by to know what chance would do; index: 0
     SEGMENT = 16  # in distillation: whether a sample is at a level of the student, and which; index: position
     WEIGHT = 20  # which samples are shown once more or less; index: epoch
     BLOCK = 21  # order of archives in an epoch; index: epoch
+
+
+class EvalSubset(IntEnum):
+    """Random subsets of a data set that an evaluation draws: the index of a `Purpose.MEASURED` draw, never changed."""
+
+    TRAINING = 0  # training pictures, to measure errors on
+    UNSEEN = 1  # unseen pictures, to measure errors on
+    SAMPLED = 2  # training pictures, whose captions are sampled
+    CALIBRATION = 3  # unseen pictures, to calibrate the alarm for copies
+    TUNING = 4  # unseen pictures, whose captions guidance and steps are compared on
+    TUNING_REFERENCE = 5  # training pictures, that the samples of `TUNING` are compared with
+    CONTROL = 6  # unseen pictures, whose captions are sampled as a control for copies
 
 
 def uniform(seed: Index, purpose: int, index: Index, num: int, device: torch.device | str | None = None) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tintype.diffusion.noise import EvalSubset
 from tintype.evaluation.eval_data import Material, some_of
 from tintype.evaluation.features import Features
 from tintype.evaluation.neighbors import Blocks, Nearest, calibrate, nearest
@@ -16,12 +17,11 @@ from tintype.evaluation.progress import Progress, told
 from tintype.evaluation.quality import MIN_SAMPLES, Projection, corrected_frechet, precision_recall
 from tintype.evaluation.results import Copies, Neighbor, Quality, Settings
 from tintype.evaluation.samples import as_tensor
-from tintype.metrics.intervals import share
+from tintype.metrics.intervals import proportion
 
 FEWEST = 20  # pictures on either side, below which near and far mean nothing
 REFERENCE = 20_000  # training pictures that samples are compared with as a whole, at most
 SHOWN = 16  # samples shown beside their nearest training pictures
-CALIBRATED = 3  # kind of pictures, for `some_of`
 
 
 class Control(NamedTuple):
@@ -61,10 +61,10 @@ def near_copies(
     samples, side = as_tensor(pictures), pictures[0].width
     own = None
     calibrated_on = "held-out pictures"
-    known = some_of(unseen, settings.calibrated, settings.seed, CALIBRATED)
+    known = some_of(unseen, settings.calibrated, settings.seed, EvalSubset.CALIBRATION)
     if len(unseen) < FEWEST:
         places = torch.arange(len(seen))
-        chosen = some_of(places, settings.calibrated, settings.seed, CALIBRATED)
+        chosen = some_of(places, settings.calibrated, settings.seed, EvalSubset.CALIBRATION)
         known, own, calibrated_on = seen[chosen], chosen, "training pictures, each without itself"
         notes.append("the alarm for copies was calibrated on training pictures, since next to none are held out")
     described = Described(features(samples), *(yield from _features(material, features, side, known)))
@@ -127,10 +127,10 @@ def _judged(
     alarmed = alarm.raised(pixels.relative[:last], alike.relative[:last])
     raised, by_control = int(alarmed[:num].sum()), int(alarmed[num:].sum())
     copies = Copies(
-        share=share(raised, num),
+        share=proportion(raised, num),
         num_alarmed=raised,
         num=num,
-        honest=share(by_control, last - num) if last > num else None,
+        honest=proportion(by_control, last - num) if last > num else None,
         rate=alarm.rate,
         num_calibrated=alarm.num,
         calibrated_on=calibrated_on,
@@ -179,10 +179,10 @@ def as_a_whole(material: Material, described: Described | None, settings: Settin
         notes.append(f"quality and variety as a whole were not measured: {few}")
         return None
     everything = torch.arange(len(described.seen))
-    reference = described.seen[some_of(everything, REFERENCE, settings.seed, CALIBRATED)]
+    reference = described.seen[some_of(everything, REFERENCE, settings.seed, EvalSubset.CALIBRATION)]
     project = Projection(reference)
     samples, unseen, seen = (project(rows) for rows in (described.samples[:num], described.unseen[:num], reference))
-    order = some_of(torch.arange(len(seen)), num, settings.seed, CALIBRATED)
+    order = some_of(torch.arange(len(seen)), num, settings.seed, EvalSubset.CALIBRATION)
     precision, recall = precision_recall(samples, seen[order])
     precision_real, recall_real = precision_recall(unseen, seen[order])
     return Quality(

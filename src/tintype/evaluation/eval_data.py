@@ -21,7 +21,7 @@ from tintype.data.images.decode import Framing, framing
 from tintype.data.sources.exclude import Exclusions
 from tintype.data.sources.find import find_pairs, name_of
 from tintype.data.sources.pairs import Pair
-from tintype.diffusion.noise import Purpose, permutation
+from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.errors import ConfigError, DataError
 from tintype.metrics.memorization import BLOCK_VALUES
 from tintype.model.store import Model
@@ -70,11 +70,11 @@ class Material:
             yield self.squares(indices[start : start + step], side)
 
 
-def some_of(indices: Tensor, num: int, seed: int, kind: int) -> Tensor:
+def some_of(indices: Tensor, num: int, seed: int, subset: EvalSubset) -> Tensor:
     """`num` of the pictures, chosen by the seed, ascending; all where there are no more."""
     if len(indices) <= num:
         return indices
-    return indices[permutation(seed, Purpose.MEASURED, kind, len(indices))[:num]].sort().values
+    return indices[permutation(seed, Purpose.MEASURED, subset, len(indices))[:num]].sort().values
 
 
 def open_material(

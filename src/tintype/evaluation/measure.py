@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tintype._version import __version__
 from tintype.config import Config
+from tintype.diffusion.noise import EvalSubset
 from tintype.evaluation import caption_use as use
 from tintype.evaluation.caption_accuracy import asked_for, caption_accuracy
 from tintype.evaluation.copies import Control, as_a_whole, near_copies
@@ -34,15 +35,14 @@ from tintype.evaluation.results import (
 from tintype.evaluation.samples import developing, making
 from tintype.evaluation.shapes_accuracy import is_shapes
 from tintype.evaluation.tuning import choosing, judge_of
-from tintype.metrics.intervals import UNKNOWN, means
-from tintype.metrics.memorization import gauge, level_weights
-from tintype.metrics.noise_error import Given, noise_levels
+from tintype.metrics.intervals import UNKNOWN, column_means
+from tintype.metrics.memorization import level_weights, memorization_ratio
+from tintype.metrics.noise_error import CaptionedDenoiser, noise_levels
 from tintype.pipeline.pipeline import Pipeline
 
 MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3
 FEW = 20  # pictures, below which intervals are too wide to say much
 SHEET = 24  # samples that are shown
-SEEN, UNSEEN, SAMPLED, CALIBRATED, CHOSEN_FOR, COMPARED_WITH, CONTROL = range(7)  # kinds of pictures that are chosen
 
 
 @dataclass
@@ -68,8 +68,8 @@ def evaluating(
     notes = list(material.notes)
     sigmas = noise_levels(pipeline.config.noise)
     bench = Bench(given_by(pipeline), material, sigmas, settings.seed, pipeline.device)
-    seen = some_of(material.seen, settings.num, settings.seed, SEEN)
-    unseen = some_of(material.unseen, settings.num, settings.seed, UNSEEN)
+    seen = some_of(material.seen, settings.num, settings.seed, EvalSubset.TRAINING)
+    unseen = some_of(material.unseen, settings.num, settings.seed, EvalSubset.UNSEEN)
     _note_few(notes, material, settings.num)
     found = yield from _network(bench, seen, unseen)
     noise = _noise_errors(found, level_weights(pipeline.config.noise, sigmas), settings.seed)
@@ -102,7 +102,7 @@ def evaluating(
     )
 
 
-def given_by(pipeline: Pipeline) -> Given:
+def given_by(pipeline: Pipeline) -> CaptionedDenoiser:
     """The network of a pipeline, told captions."""
     return lambda captions: pipeline.denoiser.given(pipeline.encode(captions))
 
@@ -124,12 +124,12 @@ def _noise_errors(found: _Errors, weights: Tensor, seed: int) -> NoiseErrors:
     curve = [UNKNOWN] * len(weights)
     gauges = None
     if len(found.unseen) >= FEW and len(found.seen) >= FEW:
-        gauges = gauge(found.unseen, found.seen, found.ideal, weights, seed)
+        gauges = memorization_ratio(found.unseen, found.seen, found.ideal, weights, seed)
     return NoiseErrors(
-        unseen=means(found.unseen),
-        seen=means(found.seen),
-        ideal=means(found.ideal),
-        ideal_blind=means(found.ideal_blind),
+        unseen=column_means(found.unseen),
+        seen=column_means(found.seen),
+        ideal=column_means(found.ideal),
+        ideal_blind=column_means(found.ideal_blind),
         gauge=curve if gauges is None else gauges[:-1],
         gauge_overall=None if gauges is None else gauges[-1],
     )
@@ -181,7 +181,7 @@ def _samples(
     pool = material.seen if len(material.seen) else material.unseen
     chosen = pool[torch.arange(settings.samples) % len(pool)]
     if len(pool) > settings.samples:
-        chosen = some_of(pool, settings.samples, settings.seed, SAMPLED)
+        chosen = some_of(pool, settings.samples, settings.seed, EvalSubset.SAMPLED)
     captions = material.captions(chosen)
     steps = pipeline.request(captions[:1]).steps
     pictures = yield from told("making pictures", steps * len(captions), making(pipeline, captions, settings.seed))
@@ -208,7 +208,7 @@ def _control(pipeline: Pipeline, material: Material, settings: Settings) -> Gene
     """Pictures for captions of pictures held out, where there are enough to compare with copies."""
     if len(material.unseen) < FEW or not len(material.seen):
         return None
-    indices = some_of(material.unseen, settings.samples, settings.seed, CONTROL)
+    indices = some_of(material.unseen, settings.samples, settings.seed, EvalSubset.CONTROL)
     captions = material.captions(indices)
     total = pipeline.request(captions[:1]).steps * len(captions)
     pictures = yield from told("pictures for unseen captions", total, making(pipeline, captions, settings.seed))

@@ -12,9 +12,9 @@ from torch import Tensor
 from tintype.evaluation.caption_use import Probe
 from tintype.evaluation.eval_data import Material
 from tintype.evaluation.results import CaptionUse, WordUse
-from tintype.metrics.intervals import Estimate, mean, means
+from tintype.metrics.intervals import Estimate, column_means, mean
 from tintype.metrics.memorization import CODEC, ideal_errors
-from tintype.metrics.noise_error import Given, errors, noise_for
+from tintype.metrics.noise_error import CaptionedDenoiser, evaluation_noise, noise_errors
 
 BATCH = {"cpu": 32}
 
@@ -23,7 +23,7 @@ BATCH = {"cpu": 32}
 class Bench:
     """What errors are measured with: the same noise for every model and question."""
 
-    given: Given
+    given: CaptionedDenoiser
     material: Material
     sigmas: Tensor  # [K]
     seed: int
@@ -38,10 +38,12 @@ class Bench:
         for places in self.material.pack.by_shape(indices):
             own = indices[places]
             x0 = CODEC.encode(self.material.pictures(own))
-            noise = noise_for(self.seed, own, x0.shape[1:])
+            noise = evaluation_noise(self.seed, own, x0.shape[1:])
             texts = [captions[place] for place in places.tolist()]
             batch = BATCH.get(self.device.type, 256)
-            found[places] = yield from errors(self.given, x0, texts, noise, levels, batch=batch, device=self.device)
+            found[places] = yield from noise_errors(
+                self.given, x0, texts, noise, levels, batch=batch, device=self.device
+            )
         return found
 
     def ideal(self, indices: Tensor) -> Generator[int, None, tuple[Tensor, Tensor]]:
@@ -57,9 +59,9 @@ def caption_use(
     """Put together what errors [N, K] under the right, another and no caption say."""
     return CaptionUse(
         on_unseen=on_unseen,
-        right=means(right),
-        other=means(other),
-        empty=means(empty),
+        right=column_means(right),
+        other=column_means(other),
+        empty=column_means(empty),
         gain_over_other=[gain(a, b) for a, b in zip(right.unbind(1), other.unbind(1), strict=True)],
         gain_over_empty=[gain(a, b) for a, b in zip(right.unbind(1), empty.unbind(1), strict=True)],
         words=words,

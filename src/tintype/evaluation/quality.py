@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tintype.metrics.intervals import Estimate, jackknife, share
+from tintype.metrics.intervals import Estimate, jackknife, proportion
 
 DIMENSIONS = 32  # of the space that distances are taken in: far fewer than there are samples
 PARTS = (1, 2, 3, 4)  # into which samples are parted to see how the distance shrinks with their number
@@ -96,7 +96,7 @@ def precision_recall(samples: Tensor, real: Tensor) -> tuple[Estimate, Estimate]
     apart = torch.cdist(samples.double(), real.double())
     covered = (apart <= _reach(real)[None]).any(1)
     met = (apart <= _reach(samples)[:, None]).any(0)
-    return share(int(covered.sum()), len(covered)), share(int(met.sum()), len(met))
+    return proportion(int(covered.sum()), len(covered)), proportion(int(met.sum()), len(met))
 
 
 def _reach(features: Tensor) -> Tensor:

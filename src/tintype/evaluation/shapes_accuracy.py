@@ -11,10 +11,11 @@ from typing import NamedTuple
 from PIL import Image
 
 from tintype.diffusion.noise import Purpose, permutation
-from tintype.metrics.intervals import Estimate, share
+from tintype.metrics.intervals import Estimate, proportion
+from tintype.shapes.captions import captioned_scenes
+from tintype.shapes.draw import draw
 from tintype.shapes.judge import Verdict, check_picture
-from tintype.shapes.scenes import HELD_OUT_ARRANGEMENTS, HELD_OUT_PAIRS, Stream, rng_of
-from tintype.shapes.write import Scene, captions, draw
+from tintype.shapes.scenes import HELD_OUT_ARRANGEMENTS, HELD_OUT_PAIRS, RandomStream, Scene, make_rng
 
 SEED = 1_000_003  # of the captions asked for; far from any seed of training
 SPLITS = {"new": "train", "held out": "held_out"}
@@ -46,7 +47,7 @@ class Score:
 def asks(split: str, num: int, seen: Collection[str]) -> list[Ask]:
     """The first `num` different captions of a split, "train" or "held_out", that are not in `seen`."""
     found: dict[str, Ask] = {}
-    for index, (caption, scene) in enumerate(captions(8 * num + 200, SEED, split)):
+    for index, (caption, scene) in enumerate(captioned_scenes(8 * num + 200, SEED, split)):
         if caption not in seen and caption not in found and len(found) < num:
             found[caption] = Ask(index, caption, scene)
     return list(found.values())
@@ -61,7 +62,7 @@ def is_shapes(texts: Sequence[str]) -> bool:
 
 @cache
 def _vocabulary() -> frozenset[str]:
-    said = (caption for split in SPLITS.values() for caption, _ in captions(600, SEED, split))
+    said = (caption for split in SPLITS.values() for caption, _ in captioned_scenes(600, SEED, split))
     return frozenset(word for caption in said for word in _WORD.findall(caption))
 
 
@@ -70,10 +71,10 @@ def concept_distance(scene: Scene) -> int:
 
     0 for what training pictures show; the distance of Okawa et al. (2310.09336), counted in combinations.
     """
-    pairs = sum((thing.color, thing.shape) in HELD_OUT_PAIRS for thing in scene.things)
+    pairs = sum((spec.color, spec.shape) in HELD_OUT_PAIRS for spec in scene.specs)
     if scene.relation is None:
         return pairs
-    first, second = scene.things[0].color, scene.things[1].color
+    first, second = scene.specs[0].color, scene.specs[1].color
     arranged = (first, second) if scene.relation in ("left", "above") else (second, first)
     return pairs + (arranged in HELD_OUT_ARRANGEMENTS)
 
@@ -98,7 +99,7 @@ def score(verdicts: Sequence[Verdict], scenes: Sequence[Scene], attribute: str) 
         for verdict, scene in zip(verdicts, scenes, strict=True)
         if (value := right(verdict, scene, attribute)) is not None
     ]
-    return Score(share(sum(said), len(said)), len(said))
+    return Score(proportion(sum(said), len(said)), len(said))
 
 
 def scores(verdicts: Sequence[Verdict], scenes: Sequence[Scene]) -> dict[str, Score]:
@@ -121,7 +122,7 @@ def chance(asked: Sequence[Ask], size: int, seed: int) -> dict[str, Score]:
     order = permutation(seed, Purpose.PAIRED, 0, len(asked)).tolist()
     verdicts, scenes = [], []
     for own, other in zip(order, order[1:] + order[:1], strict=True):
-        picture = draw(asked[other].scene, size, rng_of(SEED, asked[other].number, Stream.PICTURE))
+        picture = draw(asked[other].scene, size, make_rng(SEED, asked[other].number, RandomStream.PICTURE))
         verdicts.append(check_picture(picture, asked[own].scene))
         scenes.append(asked[own].scene)
     return scores(verdicts, scenes)

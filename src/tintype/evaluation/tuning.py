@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.config import SampleConfig
+from tintype.diffusion.noise import EvalSubset
 from tintype.diffusion.samplers import SAMPLERS, num_evaluations
 from tintype.evaluation.caption_accuracy import asked_for
 from tintype.evaluation.eval_data import Material, some_of
@@ -20,14 +21,13 @@ from tintype.evaluation.quality import MIN_SAMPLES, Projection, corrected_freche
 from tintype.evaluation.results import Choice, Setting, Settings
 from tintype.evaluation.samples import as_tensor, making
 from tintype.evaluation.shapes_accuracy import Ask, is_shapes, judged, mean_right
-from tintype.metrics.intervals import Estimate, mean, share
+from tintype.metrics.intervals import Estimate, mean, proportion
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.start import sigmas_of
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 STEPS = (8, 12, 16, 24)
 REFERENCE = 20_000  # training pictures that pictures are compared with as a whole, at most
-CHOSEN_FOR, COMPARED_WITH = 4, 5  # kinds of pictures, for `some_of`
 
 
 class Judge(Protocol):
@@ -66,10 +66,10 @@ class CaptionJudge:
         return torch.tensor(rows, dtype=torch.float64)
 
     def figure(self, evidence: Tensor) -> Estimate:
-        return share(float(evidence[:, 0].sum()), len(evidence))  # all right in all is not beyond doubt
+        return proportion(float(evidence[:, 0].sum()), len(evidence))  # all right in all is not beyond doubt
 
     def all_right(self, evidence: Tensor) -> Estimate | None:
-        return share(int(evidence[:, 1].sum()), len(evidence))
+        return proportion(int(evidence[:, 1].sum()), len(evidence))
 
     def lead(self, first: Tensor, second: Tensor) -> Estimate:
         return mean(first[:, 0] - second[:, 0])
@@ -88,9 +88,9 @@ class LikenessJudge:
         pool = material.unseen if len(material.unseen) >= MIN_SAMPLES else material.seen
         chosen = pool[torch.arange(settings.samples) % len(pool)]
         if len(pool) > settings.samples:
-            chosen = some_of(pool, settings.samples, settings.seed, CHOSEN_FOR)
+            chosen = some_of(pool, settings.samples, settings.seed, EvalSubset.TUNING)
         self.captions: Sequence[str] = material.captions(chosen)
-        reference = some_of(material.seen, REFERENCE, settings.seed, COMPARED_WITH)
+        reference = some_of(material.seen, REFERENCE, settings.seed, EvalSubset.TUNING_REFERENCE)
         rows = torch.cat([features(block) for block in material.blocks(reference, side)])
         self._features, self._project = features, Projection(rows)
         self._real = self._project(rows)

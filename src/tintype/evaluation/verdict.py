@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from tintype.evaluation.results import Result
-from tintype.metrics.intervals import between, difference, number, percent
+from tintype.metrics.intervals import format_estimate, format_percent, format_proportion, proportion_difference
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
 FEW = 20  # pictures, below which a difference that is not clear means nothing
@@ -34,7 +34,7 @@ def _noise(result: Result) -> list[Line]:
     curve, of_what = (noise.unseen, "pictures it has never seen") if unseen else (noise.seen, "its training pictures")
     place = min(range(len(sigmas)), key=lambda level: abs(math.log(sigmas[level] / MIDDLE)))
     found = 1 - curve[place].value
-    text = f"It identifies {percent(found)} of the noise in {of_what} at sigma {sigmas[place]:.2g}."
+    text = f"It identifies {format_percent(found)} of the noise in {of_what} at sigma {sigmas[place]:.2g}."
     mark = GOOD if found > 0.95 else FAIR if found > 0.8 else BAD
     blind = [level for level, error in enumerate(curve) if error.low > 1]
     if blind:
@@ -62,7 +62,8 @@ def _heard(result: Result) -> list[Line]:
     strong = gains[best].value
     how = "It listens" if strong >= 0.2 else "It listens a little"
     text = (
-        f"{how}: the right caption takes {between(gains[best])} off the error that another picture's caption leaves, "
+        f"{how}: the right caption takes {format_proportion(gains[best])} off the error that another picture's "
+        f"caption leaves, "
         f"at sigma {result.sigmas[best]:.2g}; a difference is clear {span}."
     )
     words = [word for word in heard.words if word.effect.low > 0][:5]
@@ -85,26 +86,34 @@ def _copies(result: Result) -> list[Line]:
             GOOD: "It has not learned its training pictures by heart",
             PLAIN: "These are too few pictures to tell whether it knows its training pictures by heart",
         }[mark]
-        gauge = between(overall) if overall.value > 0 else f"not above 0, at most {percent(max(0.0, overall.high))}"
+        gauge = (
+            format_proportion(overall)
+            if overall.value > 0
+            else f"not above 0, at most {format_percent(max(0.0, overall.high))}"
+        )
         text = f"{how}: memorization gauge {gauge}, where 0 is not at all and 100 entirely."
         if begun:
             most = max(begun, key=lambda level: result.noise.gauge[level].value)
-            text += f" Most at sigma {result.sigmas[most]:.2g}: {between(result.noise.gauge[most])}."
+            text += f" Most at sigma {result.sigmas[most]:.2g}: {format_proportion(result.noise.gauge[most])}."
         lines.append(Line("memory", text, mark))
     copies = result.copies
     if copies is not None:
         many, how = copies.share.low > max(copies.rate, 0.01), "It copies"
         if not many:
             how = "No more near copies than chance"
-        elif copies.honest is not None and not difference(copies.share, copies.honest).low > 0:
+        elif copies.honest is not None and not proportion_difference(copies.share, copies.honest).low > 0:
             many, how = False, "No more near copies than following a caption brings"
         text = (
             f"{how}: {copies.num_alarmed} of {copies.num} "
-            f"samples, {between(copies.share)}, are near copies of a training picture; of {copies.calibrated_on}, "
-            f"{percent(copies.rate)} would count as such"
+            f"samples, {format_proportion(copies.share)}, are near copies of a training picture; of "
+            f"{copies.calibrated_on}, "
+            f"{format_percent(copies.rate)} would count as such"
         )
         if copies.honest is not None:
-            text += f", and of those it makes for unseen captions, next to their pictures, {between(copies.honest)}"
+            text += (
+                f", and of those it makes for unseen captions, next to their pictures, "
+                f"{format_proportion(copies.honest)}"
+            )
         text += "."
         lines.append(Line("copies", text, GOOD if not many else BAD if copies.share.low > 0.1 else FAIR))
     return lines
@@ -117,15 +126,16 @@ def _accuracy(result: Result) -> list[Line]:
     new, held_out, by_chance = (found.scores[name]["all"].right for name in ("new", "held out", "chance"))
     mark = GOOD if new.value >= 0.8 else FAIR if new.low > by_chance.high else BAD
     text = (
-        f"It draws all that a new caption says {between(new)} of the time, and {between(held_out)} where the "
-        f"combination is one it has never seen; chance would do {percent(by_chance.value)}."
+        f"It draws all that a new caption says {format_proportion(new)} of the time, and "
+        f"{format_proportion(held_out)} where the "
+        f"combination is one it has never seen; chance would do {format_percent(by_chance.value)}."
     )
     said = [
         (name, score.right.value) for name, score in found.scores["new"].items() if name != "all" and score.num >= 10
     ]
     if said and min(value for _, value in said) < 1:
         name, value = min(said, key=lambda one: one[1])
-        text += f" Hardest for it: {_called(name)}, {percent(value)}."
+        text += f" Hardest for it: {_called(name)}, {format_percent(value)}."
     return [Line("accuracy", text, mark)]
 
 
@@ -142,9 +152,11 @@ def _quality(result: Result) -> list[Line]:
     apart = quality.frechet.low > quality.frechet_real.high
     text = (
         f"As a whole its pictures {'differ from' if apart else 'are like'} real ones: Fréchet distance "
-        f"{number(quality.frechet)}, where unseen real ones have {number(quality.frechet_real)} and gray ones 1. "
-        f"{percent(quality.precision.value)} of them lie among real ones (of real ones "
-        f"{percent(quality.precision_real.value)}), and they cover {percent(quality.recall.value)} of the variety "
-        f"({percent(quality.recall_real.value)})."
+        f"{format_estimate(quality.frechet)}, where unseen real ones have {format_estimate(quality.frechet_real)} "
+        f"and gray ones 1. "
+        f"{format_percent(quality.precision.value)} of them lie among real ones (of real ones "
+        f"{format_percent(quality.precision_real.value)}), and they cover {format_percent(quality.recall.value)} of "
+        f"the variety "
+        f"({format_percent(quality.recall_real.value)})."
     )
     return [Line("quality", text, FAIR if apart else GOOD)]

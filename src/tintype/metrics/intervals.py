@@ -23,11 +23,6 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
-    @property
-    def clear(self) -> bool:
-        """Whether zero lies outside the interval."""
-        return self.low > 0 or self.high < 0
-
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
@@ -41,17 +36,17 @@ def mean(values: Tensor) -> Estimate:
     middle = float(values.mean())
     if num == 1:
         return Estimate(middle, -math.inf, math.inf)
-    half = student(num - 1) * float(values.std()) / math.sqrt(num)
+    half = student_t_quantile(num - 1) * float(values.std()) / math.sqrt(num)
     return Estimate(middle, middle - half, middle + half)
 
 
-def means(values: Tensor) -> list[Estimate]:
+def column_means(values: Tensor) -> list[Estimate]:
     """`mean` of each column of `values` [N, K]."""
     return [mean(column) for column in values.unbind(1)]
 
 
 @cache
-def student(freedom: int) -> float:
+def student_t_quantile(freedom: int) -> float:
     """97.5 % quantile of Student's t with `freedom` degrees of freedom (Abramowitz and Stegun 26.7.5).
 
     To 1 % at 3 degrees and better above; the two below are written out.
@@ -65,7 +60,7 @@ def student(freedom: int) -> float:
     return z + first + second + third
 
 
-def share(num_right: float, num: int) -> Estimate:
+def proportion(num_right: float, num: int) -> Estimate:
     """`num_right` of `num` with Wilson's interval (1927); of nothing, 0 to 1.
 
     Of parts that are right in part, their sum: then the interval is on the wide side.
@@ -79,8 +74,8 @@ def share(num_right: float, num: int) -> Estimate:
     return Estimate(part, min(low, part), max(high, part))  # rounding may not push the share out of its interval
 
 
-def difference(first: Estimate, second: Estimate) -> Estimate:
-    """How much larger one share is than another of other pictures (Newcombe 1998, method 10), from `share` of both."""
+def proportion_difference(first: Estimate, second: Estimate) -> Estimate:
+    """How much larger one proportion is than an independent other (Newcombe 1998, method 10)."""
     value = first.value - second.value
     low = value - math.hypot(first.value - first.low, second.high - second.value)
     high = value + math.hypot(first.high - first.value, second.value - second.low)
@@ -124,11 +119,11 @@ def jackknife(num: int, figure: Callable[[Tensor], float], num_groups: int = 10)
         return Estimate(value, -math.inf, math.inf)
     without = torch.tensor([figure(every[every % num_groups != group]) for group in range(num_groups)])
     error = math.sqrt((num_groups - 1) * float((without - without.mean()).square().mean()))
-    half = student(num_groups - 1) * error
+    half = student_t_quantile(num_groups - 1) * error
     return Estimate(value, value - half, value + half)
 
 
-def percent(value: float) -> str:
+def format_percent(value: float) -> str:
     """A share as people write it: 3 %, 0.4 %, 99.93 %; near the ends with the digits that tell."""
     if not math.isfinite(value):
         return "unknown"
@@ -139,12 +134,12 @@ def percent(value: float) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
-def between(estimate: Estimate) -> str:
+def format_proportion(estimate: Estimate) -> str:
     """A share with its interval: 41 % [32, 51]."""
-    low, high = (percent(end).removesuffix(" %") for end in (estimate.low, estimate.high))
-    return f"{percent(estimate.value)} [{low}, {high}]"
+    low, high = (format_percent(end).removesuffix(" %") for end in (estimate.low, estimate.high))
+    return f"{format_percent(estimate.value)} [{low}, {high}]"
 
 
-def number(estimate: Estimate) -> str:
+def format_estimate(estimate: Estimate) -> str:
     """A figure with its interval."""
     return f"{estimate.value:.2g} [{estimate.low:.2g}, {estimate.high:.2g}]"

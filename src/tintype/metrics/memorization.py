@@ -20,7 +20,7 @@ BLOCK_VALUES = 2**22  # numbers in a block of pictures: bounds memory
 CODEC = PixelCodec()
 
 
-def gauge(held_out: Tensor, training: Tensor, ideal: Tensor, weights: Tensor, seed: int) -> list[Estimate]:
+def memorization_ratio(held_out: Tensor, training: Tensor, ideal: Tensor, weights: Tensor, seed: int) -> list[Estimate]:
     """(held-out - training) / (held-out - ideal): 0 does no better on training pictures, 1 knows them by heart.
 
     held_out [N, K], training [M, K]: noise errors of the model; ideal [M, K]: of the ideal denoiser of the training set

@@ -13,7 +13,7 @@ from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.diffusion.parameterization import Denoise
 
-Given = Callable[[Sequence[str]], Denoise]  # captions, one a picture -> the denoiser that was told them
+CaptionedDenoiser = Callable[[Sequence[str]], Denoise]  # captions, one a picture -> the denoiser that was told them
 NUM_LEVELS = 16
 
 
@@ -23,14 +23,14 @@ def noise_levels(noise: NoiseConfig, num: int = NUM_LEVELS) -> Tensor:
     return torch.linspace(*ends, num, dtype=torch.float64).exp().float()
 
 
-def noise_for(seed: int, indices: Tensor, shape: Sequence[int]) -> Tensor:
+def evaluation_noise(seed: int, indices: Tensor, shape: Sequence[int]) -> Tensor:
     """The noise of the pictures `indices` [N], the same at every level and for every model: [N, *shape] float32."""
     return normal(seed, Purpose.EVALUATE, indices.cpu(), tuple(shape))
 
 
 @torch.no_grad()
-def errors(
-    given: Given,
+def noise_errors(
+    given: CaptionedDenoiser,
     x0: Tensor,
     captions: Sequence[str],
     noise: Tensor,

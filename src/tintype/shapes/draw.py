@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tintype.shapes.scenes import BACKGROUNDS, COLORS, RGB, Scene, Thing, pick
+from tintype.shapes.scenes import BACKGROUNDS, COLORS, RGB, ObjectSpec, Scene, pick
 
 Point = tuple[float, float]
 
 SIDE = 32.0  # of every picture, in the units of this file
 GAP = 2.0  # at least this much background between two objects
 MARGIN = 0.75  # and this much between an object and the picture's edge
-STRAY = 1.0  # how far chance moves an object from its anchor, across and down
+JITTER = 1.0  # how far chance moves an object from its anchor, across and down
 SUPERSAMPLE = 8  # pictures are drawn this much larger, then averaged down
 
 # Radius of an object by size word, alone and in company. Small ends well below 4.6 and large begins well above 5.85.
@@ -54,10 +54,10 @@ HALF_EXTENT: dict[str, Point] = {
 }
 
 
-class Placed(NamedTuple):
+class PlacedObject(NamedTuple):
     """One object as it is drawn: center and radius in 1/32 of the side."""
 
-    thing: Thing
+    spec: ObjectSpec
     x: float
     y: float
     radius: float
@@ -76,25 +76,25 @@ def _anchors(scene: Scene) -> list[Point]:
     return [(near, middle), (far, middle)] if scene.count == 2 else [(middle, middle)]
 
 
-def place(scene: Scene, rng: np.random.Generator) -> list[Placed]:
+def place_objects(scene: Scene, rng: np.random.Generator) -> list[PlacedObject]:
     """Places for the scene's objects: near their anchors, apart by `GAP`, relations clear of doubt, sizes as said."""
     radii = RADIUS_ALONE if scene.kind == "single" else RADIUS_IN_COMPANY
-    things = scene.objects
+    specs = scene.objects
     if scene.kind == "count":  # objects alike are equally large
-        low, high = radii[scene.things[0].size]
-        radius = np.full(len(things), low + (high - low) * rng.random())
+        low, high = radii[scene.specs[0].size]
+        radius = np.full(len(specs), low + (high - low) * rng.random())
     else:
-        radius = np.array([radii[thing.size][0] + np.ptp(radii[thing.size]) * rng.random() for thing in things])
-    half = radius[:, None] * np.array([HALF_EXTENT[thing.shape] for thing in things])
+        radius = np.array([radii[spec.size][0] + np.ptp(radii[spec.size]) * rng.random() for spec in specs])
+    half = radius[:, None] * np.array([HALF_EXTENT[spec.shape] for spec in specs])
     low_corner = half + MARGIN
     anchors = np.array(_anchors(scene))
     while True:  # each round has 256 tries; hardly a scene needs a second round
-        centers = anchors + STRAY * (2 * rng.random((256, len(things), 2)) - 1)
+        centers = anchors + JITTER * (2 * rng.random((256, len(specs), 2)) - 1)
         centers = np.clip(centers, low_corner, SIDE - low_corner)
         good = np.flatnonzero(_is_clear(centers, half, scene))
         if len(good):
-            places = zip(things, centers[good[0]].tolist(), radius.tolist(), strict=True)
-            return [Placed(thing, x, y, r) for thing, (x, y), r in places]
+            places = zip(specs, centers[good[0]].tolist(), radius.tolist(), strict=True)
+            return [PlacedObject(spec, x, y, r) for spec, (x, y), r in places]
 
 
 def _is_clear(centers: np.ndarray, half: np.ndarray, scene: Scene) -> np.ndarray:
@@ -116,16 +116,16 @@ def _is_clear(centers: np.ndarray, half: np.ndarray, scene: Scene) -> np.ndarray
 def draw(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
     """An antialiased RGB picture of the scene, `size` pixels square, everything unsaid drawn from `rng`."""
     background = scene.background or pick(rng, tuple(BACKGROUNDS))
-    return render(place(scene, rng), BACKGROUNDS[background], size)
+    return render(place_objects(scene, rng), BACKGROUNDS[background], size)
 
 
-def render(placed: Sequence[Placed], background: RGB, size: int) -> Image.Image:
+def render(placed: Sequence[PlacedObject], background: RGB, size: int) -> Image.Image:
     """Objects at their places on a plain background, as an RGB picture `size` pixels square."""
     scale = size * SUPERSAMPLE / SIDE
     canvas = Image.new("RGB", (size * SUPERSAMPLE, size * SUPERSAMPLE), background)
     pen = ImageDraw.Draw(canvas)
-    for thing, x, y, radius in placed:
-        pen.polygon(outline_at(thing.shape, x * scale, y * scale, radius * scale), fill=COLORS[thing.color])
+    for spec, x, y, radius in placed:
+        pen.polygon(outline_at(spec.shape, x * scale, y * scale, radius * scale), fill=COLORS[spec.color])
     return canvas.reduce(SUPERSAMPLE)
 
 

@@ -19,24 +19,24 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tintype.shapes.draw import OUTLINES, SIDE, SUPERSAMPLE, outline_at
-from tintype.shapes.scenes import BACKGROUNDS, COLORS, RGB, SHAPES, Scene, Thing
+from tintype.shapes.scenes import BACKGROUNDS, COLORS, RGB, SHAPES, ObjectSpec, Scene
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-LARGEST = 64  # pixels; the side to which larger pictures are averaged down before anyone looks
-STANDS_OUT = 36.0  # a pixel nearer than this to the background is background
+ANALYSIS_SIDE = 64  # pixels; the side to which larger pictures are averaged down before anyone looks
+MIN_CONTRAST = 36.0  # a pixel nearer than this to the background is background
 BACKGROUND_TOLERANCE = 38.0  # of a background's name; half of the way from white to cream
 COLOR_TOLERANCE = 75.0  # of an object's name
 OFF_COLOR = 55.0  # a pixel this far from every mixture of the patch's color and the background is of a third color
-MOST_OFF_COLOR = 0.15  # share of a patch that may be, before the patch has no one color
+MAX_OFF_COLOR = 0.15  # share of a patch that may be, before the patch has no one color
 SPECK = 6.0  # square units; a smaller patch is a speck, not an object: the smallest star has 25
 GRAIN = 2.0  # square units; a speck below this is grain, and overlooked
-ALL_SPECKS = 12.0  # square units of larger specks in one picture that may be overlooked
-MOST = 8  # patches that are looked at, the largest first
+MAX_SPECKS = 12.0  # square units of larger specks in one picture that may be overlooked
+MAX_OBJECTS = 8  # patches that are looked at, the largest first
 SOFTEN = (0.6, 0.95)  # Gaussians, in units: the first on the patch, either one on the template, as pictures may be soft
 STEEPEN = 1.5  # then cover is steepened about one half, so that noise on the ground and within counts for little
-LEAST_FIT = {"circle": 0.88, "square": 0.86, "triangle": 0.84, "star": 0.83, "cross": 0.82}  # as drawn: 0.92 or more
+MIN_FIT = {"circle": 0.88, "square": 0.86, "triangle": 0.84, "star": 0.83, "cross": 0.82}  # as drawn: 0.92 or more
 SMALL_BELOW = 4.7  # radius of a small object, in units
 LARGE_ABOVE = {"single": 6.5, "count": 5.9, "relation": 5.9}  # and of a large one, by the kind of the scene
 
@@ -58,7 +58,7 @@ class Verdict:
         return False not in (self.count, self.shapes, self.colors, self.sizes, self.relation, self.background)
 
 
-class Seen(NamedTuple):
+class DetectedObject(NamedTuple):
     """One object in a picture; color or shape None where it is none of the world's."""
 
     color: str | None
@@ -69,11 +69,11 @@ class Seen(NamedTuple):
     fit: float  # shared ground of patch and template over joint ground, at most 1
 
 
-class View(NamedTuple):
+class ParsedPicture(NamedTuple):
     """What there is in a picture, whatever should be."""
 
     background: str | None
-    objects: list[Seen]  # the largest first, at most `MOST`
+    objects: list[DetectedObject]  # the largest first, at most `MAX_OBJECTS`
     clean: bool  # no more specks than may be overlooked
 
 
@@ -82,30 +82,30 @@ def check_picture(picture: Image.Image | NDArray[np.uint8], scene: Scene) -> Ver
 
     ValueError for a picture that is not square, or below 16 pixels.
     """
-    view = look(picture)
+    view = parse_picture(picture)
     count = view.clean and len(view.objects) == scene.count
     background = None if scene.background is None else view.background == scene.background
     if scene.relation is None:
-        pairs = [(scene.things[0], seen) for seen in view.objects]
+        pairs = [(scene.specs[0], detected) for detected in view.objects]
         relation = None
     else:
-        ways = _best_ways(scene.things, view.objects)
-        pairs = ways[0] if ways else []
+        matches = _best_matches(scene.specs, view.objects)
+        pairs = matches[0] if matches else []
         # Things that cannot be told from one another stand in no relation, nor does a thing that is not there.
-        found = all(thing.color == seen.color or thing.shape == seen.shape for thing, seen in pairs)
-        relation = bool(ways) and found and all(_related(way, scene.relation) for way in ways)
-    sizes = [_size_is(thing.size, seen, scene.kind) for thing, seen in pairs if thing.size]
+        found = all(spec.color == detected.color or spec.shape == detected.shape for spec, detected in pairs)
+        relation = bool(matches) and found and all(_is_related(match, scene.relation) for match in matches)
+    sizes = [_has_size(spec.size, detected, scene.kind) for spec, detected in pairs if spec.size]
     return Verdict(
         count=count,
-        shapes=bool(pairs) and all(thing.shape == seen.shape for thing, seen in pairs),
-        colors=bool(pairs) and all(thing.color == seen.color for thing, seen in pairs),
-        sizes=bool(pairs) and all(sizes) if any(thing.size for thing in scene.things) else None,
+        shapes=bool(pairs) and all(spec.shape == detected.shape for spec, detected in pairs),
+        colors=bool(pairs) and all(spec.color == detected.color for spec, detected in pairs),
+        sizes=bool(pairs) and all(sizes) if any(spec.size for spec in scene.specs) else None,
         relation=relation,
         background=background,
     )
 
 
-def look(picture: Image.Image | NDArray[np.uint8]) -> View:
+def parse_picture(picture: Image.Image | NDArray[np.uint8]) -> ParsedPicture:
     """Find background and objects of a square picture (Pillow, or uint8 [3, S, S]); ValueError as `check_picture`."""
     pixels = _pixels(picture)
     unit = len(pixels) / SIDE
@@ -113,33 +113,40 @@ def look(picture: Image.Image | NDArray[np.uint8]) -> View:
     background = np.median(border, axis=0)
     contrast = np.linalg.norm(pixels - background, axis=-1)
     # Half covered or more: so the soft edges of two neighbors do not join them.
-    labels = _patches((contrast > STANDS_OUT) & (contrast > 0.5 * _spread(contrast, max(1, round(unit)))))
+    labels = _connected_patches((contrast > MIN_CONTRAST) & (contrast > 0.5 * _dilate(contrast, max(1, round(unit)))))
     areas = np.bincount(labels.ravel()) / unit**2
     areas[0] = 0.0  # the background's
-    clean = float(areas[(areas >= GRAIN) & (areas < SPECK)].sum()) <= ALL_SPECKS
+    clean = float(areas[(areas >= GRAIN) & (areas < SPECK)].sum()) <= MAX_SPECKS
     labels = np.where(areas[labels] < SPECK, 0, labels)
-    largest = [int(label) for label in np.argsort(-areas, kind="stable")[:MOST] if areas[label] >= SPECK]
-    objects = [_see(pixels, background, contrast, labels, label, unit) for label in largest]
-    return View(_nearest(background, BACKGROUNDS, BACKGROUND_TOLERANCE), objects, clean)
+    largest = [int(label) for label in np.argsort(-areas, kind="stable")[:MAX_OBJECTS] if areas[label] >= SPECK]
+    objects = [_detect(pixels, background, contrast, labels, label, unit) for label in largest]
+    return ParsedPicture(_nearest(background, BACKGROUNDS, BACKGROUND_TOLERANCE), objects, clean)
 
 
 # --- from a scene to a verdict --------------------------------------------------------------------------------------
 
 
-def _best_ways(things: tuple[Thing, ...], objects: list[Seen]) -> list[list[tuple[Thing, Seen]]]:
+def _best_matches(
+    specs: tuple[ObjectSpec, ...], objects: list[DetectedObject]
+) -> list[list[tuple[ObjectSpec, DetectedObject]]]:
     """The ways to take objects for the two things under which most colors and shapes are right, right sizes first."""
-    ways = [list(zip(things, some, strict=True)) for some in permutations(objects, len(things))]
-    right = [sum((thing.color == seen.color) + (thing.shape == seen.shape) for thing, seen in way) for way in ways]
-    best = [way for way, score in zip(ways, right, strict=True) if score == max(right)]
-    return sorted(best, key=lambda way: -sum(_size_is(t.size, seen, "relation") for t, seen in way if t.size))
+    matches = [list(zip(specs, some, strict=True)) for some in permutations(objects, len(specs))]
+    right = [
+        sum((spec.color == detected.color) + (spec.shape == detected.shape) for spec, detected in match)
+        for match in matches
+    ]
+    best = [match for match, score in zip(matches, right, strict=True) if score == max(right)]
+    return sorted(
+        best, key=lambda match: -sum(_has_size(t.size, detected, "relation") for t, detected in match if t.size)
+    )
 
 
-def _size_is(size: str | None, seen: Seen, kind: str) -> bool:
-    return seen.radius < SMALL_BELOW if size == "small" else seen.radius > LARGE_ABOVE[kind]
+def _has_size(size: str | None, detected: DetectedObject, kind: str) -> bool:
+    return detected.radius < SMALL_BELOW if size == "small" else detected.radius > LARGE_ABOVE[kind]
 
 
-def _related(way: list[tuple[Thing, Seen]], relation: str) -> bool:
-    (_, first), (_, second) = way
+def _is_related(match: list[tuple[ObjectSpec, DetectedObject]], relation: str) -> bool:
+    (_, first), (_, second) = match
     right, down = second.x - first.x, second.y - first.y
     along, across = (right, down) if relation in ("left", "right") else (down, right)
     return (along if relation in ("left", "above") else -along) > abs(across)
@@ -149,7 +156,7 @@ def _related(way: list[tuple[Thing, Seen]], relation: str) -> bool:
 
 
 def _pixels(picture: Image.Image | NDArray[np.uint8]) -> Floats:
-    """Float64 [S, S, 3] in 0..255, S at most `LARGEST`."""
+    """Float64 [S, S, 3] in 0..255, S at most `MAX_SIDE`."""
     if not isinstance(picture, Image.Image):
         if picture.ndim != 3 or picture.shape[0] != 3 or picture.dtype != np.uint8:
             raise ValueError(f"a picture must be uint8 [3, S, S], not {picture.dtype} {list(picture.shape)}")
@@ -157,12 +164,12 @@ def _pixels(picture: Image.Image | NDArray[np.uint8]) -> Floats:
     if picture.width != picture.height or picture.width < 16:
         raise ValueError(f"a picture must be square, 16 pixels or more, not {picture.width} x {picture.height}")
     picture = picture.convert("RGB")
-    if picture.width > LARGEST:
-        picture = picture.resize((LARGEST, LARGEST), Image.Resampling.BOX)
+    if picture.width > ANALYSIS_SIDE:
+        picture = picture.resize((ANALYSIS_SIDE, ANALYSIS_SIDE), Image.Resampling.BOX)
     return np.asarray(picture, dtype=np.float64)
 
 
-def _spread(values: NDArray[Any], reach: int) -> NDArray[Any]:
+def _dilate(values: NDArray[Any], reach: int) -> NDArray[Any]:
     """The maximum over a square of pixels that reaches `reach` to all sides."""
     for _ in range(reach):
         for _ in range(2):  # rows, then columns
@@ -173,7 +180,7 @@ def _spread(values: NDArray[Any], reach: int) -> NDArray[Any]:
     return values
 
 
-def _patches(mask: NDArray[np.bool_]) -> Labels:
+def _connected_patches(mask: NDArray[np.bool_]) -> Labels:
     """Number the patches of pixels that hang together by their sides: 1, 2, ... on the mask, 0 elsewhere."""
     side = mask.shape[1] + 2  # a frame of background saves asking where the picture ends
     new = np.pad(mask, 1).ravel().tolist()
@@ -200,23 +207,25 @@ def _nearest(color: Floats, names: Mapping[str, RGB], tolerance: float) -> str |
     return name if distances[name] <= tolerance else None
 
 
-def _see(pixels: Floats, background: Floats, contrast: Floats, labels: Labels, label: int, unit: float) -> Seen:
+def _detect(
+    pixels: Floats, background: Floats, contrast: Floats, labels: Labels, label: int, unit: float
+) -> DetectedObject:
     """Color, shape, place and size of one patch."""
     patch = labels == label
     inside = patch & (contrast >= 0.85 * np.quantile(contrast[patch], 0.8))
     color = np.median(pixels[inside], axis=0)
     pixel = max(1, round(unit))
-    around = _spread(patch, 4 * pixel) & ~_spread(labels > 0, 2 * pixel)
+    around = _dilate(patch, 4 * pixel) & ~_dilate(labels > 0, 2 * pixel)
     ground = np.median(pixels[around], axis=0) if around.sum() > 8 else background  # not quite even in soft pictures
     # How much of each pixel the object covers: least squares on the line from ground to color.
     line = color - ground
     if not line.any():  # a speckled ground, the patch a part of it that has no specks: no line, and nothing drawn
         rows, columns = np.nonzero(patch)
-        return Seen(None, None, (columns.mean() + 0.5) / unit, (rows.mean() + 0.5) / unit, 0.0, 0.0)
+        return DetectedObject(None, None, (columns.mean() + 0.5) / unit, (rows.mean() + 0.5) / unit, 0.0, 0.0)
     cover = (pixels - ground) @ line / (line @ line)
     off_line = np.linalg.norm(pixels - ground - cover[..., None] * line, axis=-1)
-    pure = float(np.mean(off_line[patch] > OFF_COLOR)) <= MOST_OFF_COLOR
-    mine = _spread(patch, 2 * pixel) & (patch | ~_spread((labels > 0) & ~patch, pixel))
+    pure = float(np.mean(off_line[patch] > OFF_COLOR)) <= MAX_OFF_COLOR
+    mine = _dilate(patch, 2 * pixel) & (patch | ~_dilate((labels > 0) & ~patch, pixel))
     # Only the ground around the patch is compared: a window with room for the templates.
     rows, columns = (np.flatnonzero(mine.any(axis=axis)) for axis in (1, 0))
     top, left = max(0, rows[0] - 3 * pixel), max(0, columns[0] - 3 * pixel)
@@ -225,9 +234,9 @@ def _see(pixels: Floats, background: Floats, contrast: Floats, labels: Labels, l
     fits = {shape: _fit(own, shape, unit) for shape in SHAPES}
     shape = max(fits, key=lambda name: fits[name].fit)
     fit, x, y, radius = fits[shape]
-    return Seen(
+    return DetectedObject(
         color=_nearest(color, COLORS, COLOR_TOLERANCE) if pure else None,
-        shape=shape if fit >= LEAST_FIT[shape] else None,
+        shape=shape if fit >= MIN_FIT[shape] else None,
         x=(x + float(left)) / unit,
         y=(y + float(top)) / unit,
         radius=radius / unit,
@@ -256,9 +265,9 @@ def _fit(cover: Floats, shape: str, unit: float) -> _Fit:
     outline = outline_at(shape, x * SUPERSAMPLE, y * SUPERSAMPLE, radius * SUPERSAMPLE)
     ImageDraw.Draw(canvas).polygon(outline, fill=255)
     template = np.asarray(canvas.reduce(SUPERSAMPLE), dtype=np.float64) / 255
-    seen = _soften(cover, SOFTEN[0] * unit)
+    detected = _soften(cover, SOFTEN[0] * unit)
     drawn = [_soften(template, amount * unit) for amount in SOFTEN]
-    fit = max(float(np.minimum(seen, one).sum() / np.maximum(seen, one).sum()) for one in drawn)
+    fit = max(float(np.minimum(detected, one).sum() / np.maximum(detected, one).sum()) for one in drawn)
     return _Fit(fit, x, y, radius)
 
 

@@ -48,7 +48,7 @@ HELD_OUT_ARRANGEMENTS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
+class ObjectSpec:
     """One described object, or several alike; size None where the caption says none."""
 
     color: str
@@ -60,7 +60,7 @@ class Thing:
 class Scene:
     """What a caption says: `count` objects alike, or things[0] `relation` things[1]; None where it says nothing."""
 
-    things: tuple[Thing, ...]
+    specs: tuple[ObjectSpec, ...]
     count: int = 1
     relation: str | None = None
     background: str | None = None
@@ -71,12 +71,12 @@ class Scene:
         return "relation" if self.relation else "single" if self.count == 1 else "count"
 
     @property
-    def objects(self) -> tuple[Thing, ...]:
+    def objects(self) -> tuple[ObjectSpec, ...]:
         """One entry per object in the picture."""
-        return self.things if self.relation else self.things * self.count
+        return self.specs if self.relation else self.specs * self.count
 
 
-class Stream(IntEnum):
+class RandomStream(IntEnum):
     """Independent random streams of one index; the numbers are fixed for ever."""
 
     TRAIN_SCENE = 0
@@ -85,7 +85,7 @@ class Stream(IntEnum):
     PICTURE = 3
 
 
-def rng_of(seed: int, index: int, stream: Stream) -> np.random.Generator:
+def make_rng(seed: int, index: int, stream: RandomStream) -> np.random.Generator:
     """The random numbers of one stream of one index; seed and index count modulo 2^64."""
     mask = 2**64 - 1
     key = np.array([seed & mask, index & mask], dtype=np.uint64)  # a list of large numbers would be rounded
@@ -97,53 +97,49 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.random() * len(options))]
 
 
-def check_split(split: str) -> None:
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-
-
-def is_held_out(scene: Scene) -> bool:
+def has_held_out_combination(scene: Scene) -> bool:
     """Whether the scene has a (color, shape) pair or a color arrangement that no training picture shows."""
-    if any((thing.color, thing.shape) in HELD_OUT_PAIRS for thing in scene.things):
+    if any((spec.color, spec.shape) in HELD_OUT_PAIRS for spec in scene.specs):
         return True
     if scene.relation is None:
         return False
-    first, second = scene.things[0].color, scene.things[1].color
+    first, second = scene.specs[0].color, scene.specs[1].color
     return ((first, second) if scene.relation in ("left", "above") else (second, first)) in HELD_OUT_ARRANGEMENTS
 
 
-def scene_of(seed: int, index: int, split: str = "train") -> Scene:
+def scene_at(seed: int, index: int, split: str = "train") -> Scene:
     """The scene at `index` of the world `seed`: never held out in split "train", always in "held_out".
 
     ValueError for another split.
     """
-    check_split(split)
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     held_out = split == "held_out"
-    rng = rng_of(seed, index, Stream.HELD_OUT_SCENE if held_out else Stream.TRAIN_SCENE)
+    rng = make_rng(seed, index, RandomStream.HELD_OUT_SCENE if held_out else RandomStream.TRAIN_SCENE)
     kind = pick(rng, _KINDS_DRAWN)
     while True:
-        scene = _any_scene(kind, rng)
-        if is_held_out(scene) == held_out:
+        scene = _random_scene(kind, rng)
+        if has_held_out_combination(scene) == held_out:
             return scene
 
 
-def _any_scene(kind: str, rng: np.random.Generator) -> Scene:
+def _random_scene(kind: str, rng: np.random.Generator) -> Scene:
     background = pick(rng, tuple(BACKGROUNDS)) if rng.random() < 0.5 else None
-    first, second = _any_thing(rng), _any_thing(rng)
+    first, second = _random_object(rng), _random_object(rng)
     if kind == "single":
         return Scene((first,), background=background)
     if kind == "count":
         count = 2 + int(rng.random() * 2)
         if count == 3 and first.size == "large":  # three large objects would touch
-            first = Thing(first.color, first.shape)
+            first = ObjectSpec(first.color, first.shape)
         return Scene((first,), count, background=background)
     while (second.color, second.shape) == (first.color, first.shape):
-        second = _any_thing(rng)
+        second = _random_object(rng)
     if first.size == second.size == "large":  # nor is there room for a clear relation of two
-        second = Thing(second.color, second.shape, "small")
+        second = ObjectSpec(second.color, second.shape, "small")
     return Scene((first, second), 2, pick(rng, RELATIONS), background)
 
 
-def _any_thing(rng: np.random.Generator) -> Thing:
+def _random_object(rng: np.random.Generator) -> ObjectSpec:
     size = pick(rng, SIZES) if rng.random() < 0.4 else None
-    return Thing(pick(rng, tuple(COLORS)), pick(rng, SHAPES), size)
+    return ObjectSpec(pick(rng, tuple(COLORS)), pick(rng, SHAPES), size)

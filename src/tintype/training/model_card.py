@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tintype.config import Config, DistillConfig
-from tintype.metrics.intervals import between
+from tintype.metrics.intervals import format_proportion
 from tintype.training.console import duration
 from tintype.training.core.validation_error import MAX_MEASURED, Seen
 from tintype.training.monitor.memorization_gauge import OVERALL
@@ -115,7 +115,7 @@ def _quality(seen: Seen, distill: DistillConfig) -> str:
 
 
 def _gauge(seen: Seen, name: str) -> str:
-    return between(seen.memorization[name]) if name in seen.memorization else "unknown"
+    return format_proportion(seen.memorization[name]) if name in seen.memorization else "unknown"
 
 
 def _or_dash(value: float | None, digits: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from tintype.evaluation.report.plot import Curve, plot
 from tintype.evaluation.report.tables import table, text
 from tintype.evaluation.results import Result
-from tintype.metrics.intervals import Estimate, between, percent
+from tintype.metrics.intervals import Estimate, format_percent, format_proportion
 
 SIGMA = "sigma, more noise"
 
@@ -138,7 +138,7 @@ def _words(result: Result, several: bool) -> str:
         [
             text(word.word),
             f'<span class=bar style="width:{max(0.0, 7 * word.effect.value / most):.2f}rem"></span>',
-            between(word.effect),
+            format_proportion(word.effect),
         ]
         for word in heard.words[:12]
     ]
@@ -159,11 +159,11 @@ def copying(results: Sequence[Result]) -> str:
         if copies is None:
             continue
         overall = result.noise.gauge_overall
-        gauge = "–" if overall is None else between(overall)
-        by_caption = "–" if copies.honest is None else between(copies.honest)
+        gauge = "–" if overall is None else format_proportion(overall)
+        by_caption = "–" if copies.honest is None else format_proportion(copies.honest)
         rows.append([
-            text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", between(copies.share),
-            percent(copies.rate), by_caption, f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
+            text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", format_proportion(copies.share),
+            format_percent(copies.rate), by_caption, f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
         ])  # fmt: skip
     if not rows:
         return ""
@@ -171,7 +171,8 @@ def copying(results: Sequence[Result]) -> str:
     on = next(result.copies for result in results if result.copies is not None)
     return (
         "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it lies nearer to a training picture, for "
-        f"where it lies, than all but {percent(on.rate)} of {on.num_calibrated:,} {text(on.calibrated_on)} do: the "
+        f"where it lies, than all but {format_percent(on.rate)} of {on.num_calibrated:,} {text(on.calibrated_on)} "
+        f"do: the "
         "share by chance. <em>By caption</em>: of samples for captions of pictures held out, where these are counted "
         "as trained on; so near does following a caption bring a model that does not copy. Distances are medians to "
         f"the nearest training picture, in levels of 255.</p>{table(head, rows)}</section>"

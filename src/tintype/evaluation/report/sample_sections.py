@@ -9,7 +9,7 @@ from tintype.evaluation.report.plot import Curve, plot
 from tintype.evaluation.report.tables import figure, table, text
 from tintype.evaluation.results import CaptionAccuracy, Choice, Result, Setting, Shown
 from tintype.evaluation.shapes_accuracy import ATTRIBUTES
-from tintype.metrics.intervals import UNKNOWN, Estimate, between, number
+from tintype.metrics.intervals import UNKNOWN, Estimate, format_estimate, format_proportion
 from tintype.training.monitor.memorization_gauge import OVERALL
 
 
@@ -30,7 +30,7 @@ def _accuracy(result: Result, found: CaptionAccuracy, several: bool) -> str:
     ]
     shares = table(["right in", *(text(column) for column in columns)], rows)
     distances = ", ".join(
-        f"{distance} new combination{'s' * (distance != 1)}: {between(one.right)} of {one.num}"
+        f"{distance} new combination{'s' * (distance != 1)}: {format_proportion(one.right)} of {one.num}"
         for distance, one in found.by_distance.items()
     )
     return (
@@ -42,7 +42,7 @@ def _accuracy(result: Result, found: CaptionAccuracy, several: bool) -> str:
 
 
 def _score(right: Estimate, num: int) -> str:
-    return f"{between(right)} <span class=soft>of {num}</span>" if num else "–"
+    return f"{format_proportion(right)} <span class=soft>of {num}</span>" if num else "–"
 
 
 def choices(results: Sequence[Result]) -> str:
@@ -88,8 +88,14 @@ def quality(results: Sequence[Result]) -> str:
         if own is None:
             continue
         name = text(result.about.name)
-        rows.append([name, number(own.frechet), between(own.precision), between(own.recall)])
-        real = number(own.frechet_real), between(own.precision_real), between(own.recall_real)
+        rows.append(
+            [name, format_estimate(own.frechet), format_proportion(own.precision), format_proportion(own.recall)]
+        )
+        real = (
+            format_estimate(own.frechet_real),
+            format_proportion(own.precision_real),
+            format_proportion(own.recall_real),
+        )
         rows.append([f"unseen real pictures ({own.num})", *real])
     if not rows:
         return ""

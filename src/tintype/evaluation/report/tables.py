@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tintype.data.sources.files import shown
 from tintype.evaluation.results import Choice, Setting
-from tintype.metrics.intervals import between, number
+from tintype.metrics.intervals import format_estimate, format_proportion
 
 
 def text(value: object) -> str:
@@ -37,7 +37,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int 
 
 def figure(choice: Choice, setting: Setting) -> str:
     """What a setting was judged by: a share where a program judges, else a distance."""
-    return number(setting.figure) if setting.all_right is None else between(setting.figure)
+    return format_estimate(setting.figure) if setting.all_right is None else format_proportion(setting.figure)
 
 
 def choice_lines(choice: Choice, steps: int, guidance: float) -> list[str]:

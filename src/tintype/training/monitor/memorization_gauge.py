@@ -10,9 +10,9 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.data.cache.dataset_cache import Pack
 from tintype.data.thread_pool import finished
-from tintype.diffusion.noise import Purpose, permutation
+from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.metrics.intervals import Estimate
-from tintype.metrics.memorization import gauge, ideal_errors, level_weights
+from tintype.metrics.memorization import ideal_errors, level_weights, memorization_ratio
 from tintype.training.core.batches import Samples
 from tintype.training.core.validation_error import LEVELS, MAX_MEASURED
 
@@ -21,7 +21,6 @@ FEW = 8  # pictures of each kind, below which nothing is said
 SHARE = 0.005  # of the time trained so far, that finding what is best by heart may take
 VALUES_A_SECOND = 2**24  # numbers of a training set gone through for it, on one CPU core
 MOST_VALUES = 2**28  # numbers of a training set for which it is found at all: 87,000 pictures of 32 x 32
-_TRAINING = 0  # kind of pictures chosen
 
 
 class Memory:
@@ -34,7 +33,7 @@ class Memory:
 
     def __init__(self, samples: Samples, config: Config) -> None:
         shown, _ = samples.split(config.train.held_out)
-        order = permutation(config.train.seed, Purpose.MEASURED, _TRAINING, len(shown))
+        order = permutation(config.train.seed, Purpose.MEASURED, EvalSubset.TRAINING, len(shown))
         self.pictures = shown[order[:MAX_MEASURED].sort().values]  # that are measured, [N]
         self._samples, self._shown, self._config = samples, shown, config
         self._ideal: Tensor | None = None
@@ -60,6 +59,6 @@ class Memory:
             return {}
         best = torch.zeros_like(training) if ideal is None else ideal
         weights = level_weights(self._config.noise, torch.tensor(LEVELS))
-        found = gauge(held_out, training, best, weights, self._config.train.seed)
+        found = memorization_ratio(held_out, training, best, weights, self._config.train.seed)
         names = [*(f"{level:g}" for level in LEVELS), OVERALL]
         return {name: one for name, one in zip(names, found, strict=True) if math.isfinite(one.value)}

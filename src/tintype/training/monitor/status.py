@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tintype.metrics.intervals import Estimate, between
+from tintype.metrics.intervals import Estimate, format_proportion
 from tintype.model import checkpoint
 from tintype.training.checkpoints.run_folder import LOG, is_at_work
 from tintype.training.console import duration
@@ -91,7 +91,10 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> str:
     if OVERALL not in gauges:
         return ""
     sides = [row.get(name, {}).get(_LEVEL) for name in ("noise_error", "noise_error_training")]
-    told = f"gauge {between(gauges[OVERALL])}: 0 % no better on training pictures than on new ones, 100 % by heart"
+    told = (
+        f"gauge {format_proportion(gauges[OVERALL])}: 0 % no better on training pictures than on new ones, 100 % by "
+        f"heart"
+    )
     if None not in sides:
         told += f"; at sigma {_LEVEL} errors of {sides[1]:.2g} and {sides[0]:.2g}"
     return told
