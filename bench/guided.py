@@ -71,7 +71,7 @@ class Bench:
 
 def loaded(model: str, guide: str | None, device: str | None) -> Pipeline:
     pipeline = Pipeline.load(model, device, guide)
-    pipeline.one_by_one = False
+    pipeline.batch_invariant = False
     return pipeline
 
 

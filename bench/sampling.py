@@ -119,7 +119,7 @@ def on_mixtures(options: argparse.Namespace) -> None:
 
 def loaded(options: argparse.Namespace) -> Pipeline:
     pipeline = Pipeline.load(options.model, options.device)
-    pipeline.one_by_one = False
+    pipeline.batch_invariant = False
     return pipeline
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tintype.cli.main import main
 from tintype.model import store
 from tintype.pipeline.pipeline import Pipeline
-from tintype.pipeline.start import sigmas_of
+from tintype.pipeline.start import request_sigmas
 from tintype.shapes.judge import check_picture
 from tintype.shapes.scenes import ObjectSpec, Scene
 
@@ -53,7 +53,7 @@ def test_another_caption_does_not_fit_the_picture(pipeline: Pipeline) -> None:
 def test_its_interval_saves_a_quarter_of_what_plain_guidance_asks(pipeline: Pipeline, steps: int) -> None:
     request = pipeline.request("a red circle", steps=steps, guidance=3.0)
     low, high = request.interval
-    levels = sigmas_of(request, pipeline.config.noise)[:-1]
+    levels = request_sigmas(request, pipeline.config.noise)[:-1]
     guided = int(((low <= levels) & (levels <= high)).sum())  # asked for twice: tests/test_pipeline.py counts
     assert steps + guided <= 0.75 * (2 * steps)
 

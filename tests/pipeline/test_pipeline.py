@@ -163,7 +163,7 @@ def test_a_long_request_is_worked_on_in_parts_without_a_difference(
 def test_sharing_a_batch_changes_nothing_but_rounding(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     request = pipeline.request(CAPTIONS)
     alone = finish(pipeline.run(request))
-    monkeypatch.setattr(pipeline, "one_by_one", False)
+    monkeypatch.setattr(pipeline, "batch_invariant", False)
     torch.testing.assert_close(finish(pipeline.run(request)), alone, rtol=0, atol=1e-3)
 
 
@@ -179,7 +179,7 @@ def test_a_picture_is_the_same_alone_and_in_a_batch_of_seven(
     seven = pipeline.generate(texts, seeds=3, sampler=sampler)
     alone = [pipeline.generate(t, seeds=3, indices=[i], sampler=sampler)[0] for i, t in enumerate(texts)]
     assert all(map(same, seven, alone))
-    monkeypatch.setattr(pipeline, "one_by_one", False)
+    monkeypatch.setattr(pipeline, "batch_invariant", False)
     for picture, other in zip(pipeline.generate(texts, seeds=3, sampler=sampler), alone, strict=True):
         assert int((levels(picture) - levels(other)).abs().max()) <= 1
 
@@ -214,16 +214,16 @@ def test_a_picture_is_the_same_among_strangers_at_other_steps(pipeline: Pipeline
 
 def test_who_answers_for_several_requests_gets_the_same_pictures(pipeline: Pipeline) -> None:
     request = pipeline.request(CAPTIONS[:2], guidance=3, sampler="ddpm")
-    coroutine, denoise, total, _ = pipeline.course(request, pipeline.denoiser.given)
-    query, asked = next(coroutine), 0
+    task = pipeline.sampling_task(request, pipeline.denoiser.given)
+    query, asked = next(task.coroutine), 0
     try:
         while True:
             asked += 1
             with torch.no_grad():
-                query = coroutine.send(denoise(*query))
+                query = task.coroutine.send(task.denoise(*query))
     except StopIteration as end:
         pictures = pipeline.pictures(end.value)
-    assert asked == total
+    assert asked == task.total
     for picture, other in zip(pictures, pipeline.generate(CAPTIONS[:2], guidance=3, sampler="ddpm"), strict=True):
         assert distance(picture, other) < 1
 
@@ -328,8 +328,8 @@ def test_each_text_is_read_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(pipeline.denoiser.encoder, "states", counted_states)
     monkeypatch.setattr(pipeline.denoiser.net, "text_keys", counted_keys)
-    for one_by_one in (True, False):
-        monkeypatch.setattr(pipeline, "one_by_one", one_by_one)
+    for batch_invariant in (True, False):
+        monkeypatch.setattr(pipeline, "batch_invariant", batch_invariant)
         read.clear()
         keys.clear()
         pipeline.generate(["a red circle"] * 3 + ["a star"], steps=5)

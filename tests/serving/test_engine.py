@@ -142,7 +142,7 @@ def test_what_waits_is_cancelled_at_once(held: Ready, engine_of: EngineOf) -> No
 def faulty(pipeline: Pipeline, denoiser: Held, fault: Any) -> Work:
     """A work that the fault is for: the only one with a picture at noise level 80 and this seed."""
     work = work_of(pipeline, "the culprit", seeds=666)
-    start = next(pipeline.course(work.task.request, denoiser.given).coroutine).x  # type: ignore[attr-defined]
+    start = next(pipeline.sampling_task(work.task.request, denoiser.given).coroutine).x  # type: ignore[attr-defined]
 
     def strike(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor | None:
         hit = [(row - start[0]).abs().max() < 1e-6 for row in x]

@@ -8,7 +8,7 @@ and sde.py; here are their names and the one driver.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -85,21 +85,32 @@ def steps_of(
     """
     total = num_evaluations(sampler, sigmas)
     coroutine = sampler(x, sigmas, randn)
-    return _drive(coroutine, next(coroutine), denoise, total)
+    return drive(coroutine, next(coroutine), denoise, total)
 
 
-def _drive(coroutine: Coroutine, query: Query, denoise: Denoise, total: int) -> Generator[Step, None, Tensor]:
-    index = 0
+def drive(
+    coroutine: Coroutine, query: Query, denoise: Denoise, total: int, index: Callable[[], int] | None = None
+) -> Generator[Step, None, Tensor]:
+    """Answer the queries of a coroutine, from its first one on, until it returns; returns what it returns.
+
+    Yields a Step per query. index: the step that the open query belongs to, where several queries make one step; then
+    only the last query of each step is yielded.
+    """
+    num_answered = 0
     while True:
+        position = num_answered if index is None else index()
         denoised = denoise(query.x, query.sigma).to(query.x.dtype)
         level = float(query.sigma[0]) if len(query.sigma) else math.nan
-        yield Step(index, total, level, query.x, denoised)
-        index += 1
+        step = Step(position, total, level, query.x, denoised)
         try:
             query = coroutine.send(denoised)
         except StopIteration as finished:
+            yield step
             picture: Tensor = finished.value
             return picture
+        num_answered += 1
+        if index is None or index() != position:
+            yield step
 
 
 def sample(sampler: Sampler, denoise: Denoise, x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Tensor:

@@ -64,7 +64,7 @@ def evaluating(
     """
     started = time.monotonic()
     features = features_of(settings.features)
-    pipeline.one_by_one = False  # pictures may share a batch: they are looked at, not made again
+    pipeline.batch_invariant = False  # pictures may share a batch: they are looked at, not made again
     notes = list(material.notes)
     sigmas = noise_levels(pipeline.config.noise)
     bench = Bench(given_by(pipeline), material, sigmas, settings.seed, pipeline.device)

@@ -23,7 +23,7 @@ from tintype.evaluation.samples import as_tensor, making
 from tintype.evaluation.shapes_accuracy import Ask, is_shapes, judged, mean_right
 from tintype.metrics.intervals import Estimate, mean, proportion
 from tintype.pipeline.pipeline import Pipeline
-from tintype.pipeline.start import sigmas_of
+from tintype.pipeline.start import request_sigmas
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 STEPS = (8, 12, 16, 24)
@@ -131,7 +131,7 @@ def tuning(
     pipeline: Pipeline, material: Material, settings: Settings, notes: list[str]
 ) -> Generator[Progress, None, Choice | None]:
     """Only choose guidance and steps, on more captions than a whole evaluation does."""
-    pipeline.one_by_one = False
+    pipeline.batch_invariant = False
     judge = judge_of(pipeline, material, settings, 2 * settings.asked, notes)
     return None if judge is None else (yield from choosing(pipeline, judge, settings.seed))
 
@@ -189,7 +189,7 @@ def fewest(tried: Sequence[Tried], judge: Judge) -> Setting:
 def evaluations(pipeline: Pipeline, steps: int, guidance: float) -> float:
     """How often the network is asked for one picture: twice where guidance acts."""
     request = pipeline.request(["x"], steps=steps, guidance=guidance)
-    sigmas = sigmas_of(request, pipeline.config.noise)
+    sigmas = request_sigmas(request, pipeline.config.noise)
     low, high = request.interval
     guided = sum(low <= sigma <= high for sigma in sigmas[:-1].tolist()) if guidance != 1 else 0
     per_step = num_evaluations(SAMPLERS[request.sampler], sigmas) / max(1, len(sigmas) - 1)

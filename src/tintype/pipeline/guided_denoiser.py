@@ -1,8 +1,9 @@
-"""What the network is asked for one request: captions, mixtures of two, guidance and mask, in the fewest calls."""
+"""The denoiser of a request: captions, mixtures of two captions, guidance and mask, in the fewest model calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,83 +15,89 @@ from tintype.model.denoiser import Denoiser
 from tintype.model.nets.dit import TextKeys, join
 from tintype.pipeline.request import Request
 
-Texts = Mapping[str, TextKeys]  # every text of a request, read
-Answers = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (x, sigma) -> denoised, once for each text told
-Asking = Callable[[Sequence[Sequence[str]]], Answers]  # texts, each for all pictures -> who answers for them
+Predictions = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (x, sigma) -> denoised, once for each list of captions
+ModelCall = Callable[[Sequence[Sequence[str]]], Predictions]  # lists of captions, each with one caption per picture
 
 
-def texts_of(request: Request) -> list[str]:
-    """Every text that a request needs to be read, each once."""
+def request_texts(request: Request) -> list[str]:
+    """Every text that the network needs for a request, without repeats."""
     guided = [request.negative] if any(scale != 1 for scale in request.guidance) else []
-    known = [] if request.invert is None else [request.invert]
-    return list(dict.fromkeys([*request.captions, *request.captions_to, *guided, *known]))
+    source = [] if request.invert is None else [request.invert]
+    return list(dict.fromkeys([*request.captions, *request.captions_to, *guided, *source]))
 
 
-def answering(asking: Asking, request: Request, reference: Denoise | None = None) -> Denoise:
-    """The denoiser of a request's pictures: with and without the caption at once, and without only in the interval.
+def guided_denoiser(call: ModelCall, request: Request, guide_call: ModelCall | None = None) -> Denoise:
+    """The denoiser of a request's pictures, with guidance.
 
-    Two captions of one picture are mixed as their answers are, by its share. reference: what to steer away from, in
-    place of the same network without the caption.
+    Within the guidance interval one model call predicts with and without the caption; outside it, with the caption
+    alone. Two captions of a picture are mixed by interpolating their predictions with the picture's mix weight.
+
+    guide_call: a weaker model. Guidance then steers away from its prediction for the same captions, in place of this
+    model's prediction without them.
     """
-    told = [request.captions, request.captions_to] if request.captions_to else [request.captions]
-    shares = torch.tensor(request.shares)
-    ask = asking(told)
+    captions = [request.captions, request.captions_to] if request.captions_to else [request.captions]
+    weights = torch.tensor(request.shares)
+    predict = call(captions)
 
-    def mixed(answers: Sequence[Tensor]) -> Tensor:
-        first, *other = answers
-        return torch.lerp(first, other[0], per_sample(shares.to(first.device), first)) if other else first
+    def mix(predictions: Sequence[Tensor]) -> Tensor:
+        first, *second = predictions
+        return torch.lerp(first, second[0], per_sample(weights.to(first.device), first)) if second else first
 
     def plain(x: Tensor, sigma: Tensor) -> Tensor:
-        return mixed(ask(x, sigma))
+        return mix(predict(x, sigma))
 
     if all(scale == 1 for scale in request.guidance):
         return plain
-    if reference is not None:
-        return guide(plain, reference, torch.tensor(request.guidance), request.interval)
-    ask_all = asking([*told, (request.negative,) * len(request)])
+    scales = torch.tensor(request.guidance)
+    if guide_call is not None:
+        weaker = guided_denoiser(guide_call, replace(request, guidance=(1.0,) * len(request)))
+        return guide(plain, weaker, scales, request.interval)
+    predict_both = call([*captions, (request.negative,) * len(request)])
 
     def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        *with_caption, reference = ask_all(x, sigma)
-        return mixed(with_caption), reference
+        *with_caption, reference = predict_both(x, sigma)
+        return mix(with_caption), reference
 
-    return guide_pair(plain, pair, torch.tensor(request.guidance), request.interval)
+    return guide_pair(plain, pair, scales, request.interval)
 
 
 def repaint(denoise: Denoise, original: Tensor, mask: Tensor) -> Denoise:
-    """Where mask [1, 1, H, W] is 0, answer `original`: there the noise comes off again, down to the last pixel."""
+    """Predict `original` where mask [1, 1, H, W] is 0, so that sampling ends there with exactly its pixels."""
     return lambda x, sigma: torch.where(mask == 0, original, torch.lerp(original, denoise(x, sigma), mask))
 
 
-def one_by_one(rows: Sequence[Denoise]) -> Denoise:
-    """The denoiser of several pictures from one of each, asked one after another."""
-    if len(rows) == 1:
-        return rows[0]
-    return lambda x, sigma: torch.cat([one(x[i : i + 1], sigma[i : i + 1]) for i, one in enumerate(rows)])
+def per_image(denoisers: Sequence[Denoise]) -> Denoise:
+    """The denoiser of a batch from one denoiser per picture, called one after another."""
+    if len(denoisers) == 1:
+        return denoisers[0]
+    return lambda x, sigma: torch.cat(
+        [denoise(x[i : i + 1], sigma[i : i + 1]) for i, denoise in enumerate(denoisers)],
+    )
 
 
-def in_one_call(denoiser: Denoiser, texts: Texts) -> Asking:
-    """Ask a network about all texts in one call."""
+def batched_call(denoiser: Denoiser, texts: Mapping[str, TextKeys]) -> ModelCall:
+    """A ModelCall that predicts for all lists of captions in one call of the network."""
 
-    def asking(told: Sequence[Sequence[str]]) -> Answers:
-        num = len(told)
-        keys = join([texts[text] for captions in told for text in captions])
+    def call(captions: Sequence[Sequence[str]]) -> Predictions:
+        num = len(captions)
+        keys = join([texts[text] for row in captions for text in row])
 
-        def ask(x: Tensor, sigma: Tensor) -> Sequence[Tensor]:
+        def predict(x: Tensor, sigma: Tensor) -> Sequence[Tensor]:
             with torch.no_grad():
                 if num == 1:
                     return [denoiser.denoise(x, sigma, keys)]
                 return denoiser.denoise(torch.cat([x] * num), torch.cat([sigma] * num), keys).chunk(num)
 
-        return ask
+        return predict
 
-    return asking
+    return call
 
 
-def one_after_another(given: Callable[[Sequence[str]], Denoise]) -> Asking:
-    """Ask about each text in a call of its own."""
+def sequential_calls(conditioned: Callable[[Sequence[str]], Denoise]) -> ModelCall:
+    """A ModelCall that calls a conditioned denoiser for each list of captions in turn."""
 
-    def asking(told: Sequence[Sequence[str]]) -> Answers:
-        each = [given(captions) for captions in told]
-        return lambda x, sigma: [denoise(x, sigma) for denoise in each]
+    def call(captions: Sequence[Sequence[str]]) -> Predictions:
+        denoisers = [conditioned(row) for row in captions]
+        return lambda x, sigma: [denoise(x, sigma) for denoise in denoisers]
 
-    return asking
+    return call

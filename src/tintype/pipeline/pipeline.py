@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Unpack
@@ -14,37 +13,39 @@ from torch import Tensor
 
 from tintype.config import Config
 from tintype.diffusion.noise import step_noise
-from tintype.diffusion.samplers import SAMPLERS, Coroutine, Denoise, Randn, Step, finish, num_evaluations, steps_of
+from tintype.diffusion.samplers import SAMPLERS, Denoise, Randn, Step, finish, num_evaluations
 from tintype.diffusion.sigmas import GRIDS
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.model import store
 from tintype.model.codec import PixelCodec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.dit import TextKeys
 from tintype.pipeline.guided_denoiser import (
-    Texts,
-    answering,
-    in_one_call,
-    one_after_another,
-    one_by_one,
+    ModelCall,
+    batched_call,
+    guided_denoiser,
+    per_image,
     repaint,
-    texts_of,
+    request_texts,
+    sequential_calls,
 )
 from tintype.pipeline.receipt import Receipt, clean, receipts_of
 from tintype.pipeline.request import Options, Request, make_request
-from tintype.pipeline.start import Again, noise_of, sigmas_of, start_of, steps_again
+from tintype.pipeline.round_trip import InversionRoundTrip
+from tintype.pipeline.sampling_task import SamplingTask
+from tintype.pipeline.start import initial_noise, initial_x, request_sigmas
 from tintype.pipeline.validators import side
 
 Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
 
 
-class Course(NamedTuple):
-    """How a request is worked on: a sampler that has not begun, and what turns the network's answers into its own."""
+class _Calls(NamedTuple):
+    """The networks behind a request's denoiser."""
 
-    coroutine: Coroutine  # asks, is answered, returns x0 [B, C, H, W]
-    denoise: Denoise  # what it asks
-    total: int  # steps
-    at: Callable[[], int] | None = None  # the step that is asked about; None: each question is one
+    model: ModelCall
+    guide: ModelCall | None
+    per_image: bool  # one model call per picture
 
 
 class Pipeline:
@@ -57,9 +58,10 @@ class Pipeline:
         guide: a weaker model, such as an early checkpoint. Guidance then steers away from what it makes of the caption,
             in place of what this model makes of no caption (autoguidance, 2406.02507).
 
-    `one_by_one`, set on CPUs, gives the network one picture at a time: matrix products choose their order of summing by
-    the size of the batch, and only so is a picture the same to the last bit alone and among others. Elsewhere pictures
-    share a batch and may differ by one level in a few pixels. Set it to choose otherwise.
+    Attributes:
+        batch_invariant: call the network with one picture at a time, so that a picture is the same to the last bit
+            alone and in a batch: matrix products choose their order of summation by the size of the batch. True on
+            CPUs. Where False, pictures share calls and may differ by one level of 255 in a few pixels. May be set.
     """
 
     def __init__(
@@ -74,12 +76,21 @@ class Pipeline:
         self.device = next(denoiser.parameters()).device
         self.config: Config = denoiser.config
         self.codec = PixelCodec()
-        self.one_by_one = self.device.type == "cpu"
+        self.batch_invariant = self.device.type == "cpu"
         self.name = name
         self.model_hash = model_hash
         self.guide = guide
         if guide is not None and guide.config.net.channels != self.config.net.channels:
             raise ConfigError(f"{guide.name} cannot guide {name}: it makes pictures of other channels")
+
+    @property
+    def one_by_one(self) -> bool:
+        """The older name of `batch_invariant`."""
+        return self.batch_invariant
+
+    @one_by_one.setter
+    def one_by_one(self, value: bool) -> None:
+        self.batch_invariant = value
 
     @classmethod
     def load(
@@ -159,45 +170,33 @@ class Pipeline:
         return max(1, min(256, pixels // (request.width * request.height)))
 
     def run(self, request: Request) -> Generator[Step, None, Tensor]:
-        """The one path to a picture: everything else calls this. Returns x0 [B, 3, H, W]."""
-        texts = self._read(texts_of(request))
-        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
-        channels, sigma = self.config.net.channels, sigmas[0].item()
-        x0 = None if request.init_image is None else self._encoded(request.init_image)
-        if request.invert is not None and x0 is not None:
-            again = self._again(request, x0)
-            return (yield from steps_again(again, self._denoise(again.known, texts), self._denoise(request, texts)))
-        x = start_of(noise_of(request, channels).to(self.device), sigma, x0)
-        return (yield from steps_of(sampler, self._denoise(request, texts), x, sigmas, self._randn(request)))
+        """Make the pictures of a request as one batch. Yields every Step, returns x0 [B, 3, H, W]."""
+        return (yield from self.sampling_task(request).steps())
 
-    def course(self, request: Request, given: Given) -> Course:
-        """The same path for who answers the questions of several requests at once: nothing is asked yet.
+    def sampling_task(self, request: Request, network: Given | None = None) -> SamplingTask:
+        """The one path to a picture: the sampler and the denoiser of a request, not started yet.
 
-        given: what to ask in place of this pipeline's network; a guide is not asked.
+        network: called in place of this pipeline's own network, as in `denoise`.
         """
-        x0 = None if request.init_image is None else self._encoded(request.init_image)
-        denoise, randn = self.denoise(request, given), self._randn(request)
+        x0 = None if request.init_image is None else self._encode_image(request.init_image)
+        calls = self._calls(request, network)
+        denoise, randn = self._guided(request, calls), self._randn(request)
         if request.invert is not None and x0 is not None:
-            again = self._again(request, x0)
-            ways = self.denoise(again.known, given), denoise
-            asked: Denoise = lambda x, sigma: ways[again.forth](x, sigma)  # noqa: E731
-            return Course(again.coroutine(), asked, again.total, lambda: again.index)
-        sampler, sigmas = SAMPLERS[request.sampler], sigmas_of(request, self.config.noise)
-        x = start_of(noise_of(request, self.config.net.channels).to(self.device), sigmas[0].item(), x0)
-        return Course(sampler(x, sigmas, randn), denoise, num_evaluations(sampler, sigmas))
+            trip = InversionRoundTrip(request, self.config.noise, x0, self._repaint_mask(request), randn)
+            source = self._guided(trip.source_request, calls)
+            answer: Denoise = lambda x, sigma: (source if trip.inverting else denoise)(x, sigma)  # noqa: E731
+            return SamplingTask(trip.coroutine(), answer, trip.total, lambda: trip.index)
+        sampler, sigmas = SAMPLERS[request.sampler], request_sigmas(request, self.config.noise)
+        noise = initial_noise(request, self.config.net.channels).to(self.device)
+        x = initial_x(noise, sigmas[0].item(), x0)
+        return SamplingTask(sampler(x, sigmas, randn), denoise, num_evaluations(sampler, sigmas))
 
-    def _again(self, request: Request, x0: Tensor) -> Again:
-        return Again(request, self.config.noise, x0, self._painted(request), self._randn(request))
+    def denoise(self, request: Request, network: Given | None = None) -> Denoise:
+        """The denoiser of a request, with guidance and mask; each text is encoded once, here.
 
-    def denoise(self, request: Request, given: Given | None = None) -> Denoise:
-        """The denoiser of a request, with guidance and mask applied; each text is read once, here.
-
-        given: what to ask in place of this pipeline's network, all pictures at once; a guide is not asked then.
+        network: called in place of this pipeline's own network, with all pictures at once; a guide is not used then.
         """
-        if given is None:
-            return self._denoise(request, self._read(texts_of(request)))
-        asking = one_after_another(cache(lambda captions: given(self.encode(captions))))
-        return self._masked(request, answering(asking, request))
+        return self._guided(request, self._calls(request, network))
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Conditioning:
@@ -221,23 +220,24 @@ class Pipeline:
         guide = None if self.guide is None else (self.guide.name, self.guide.model_hash)
         return receipts_of(request, (self.name, self.model_hash), guide)
 
-    def _denoise(self, request: Request, texts: Texts) -> Denoise:
-        parts = list(request.parts(1 if self.one_by_one else len(request)))
-        asking = in_one_call(self.denoiser, texts)
-        if self.guide is None or all(scale == 1 for scale in request.guidance):
-            return self._masked(request, one_by_one([answering(asking, part) for part in parts]))
-        weak = in_one_call(self.guide.denoiser, self.guide._read(texts))
-        plain = [replace(part, guidance=(1.0,) * len(part)) for part in parts]
-        guided = [answering(asking, part, answering(weak, own)) for part, own in zip(parts, plain, strict=True)]
-        return self._masked(request, one_by_one(guided))
+    def _calls(self, request: Request, network: Given | None) -> _Calls:
+        if network is not None:
+            return _Calls(sequential_calls(cache(lambda captions: network(self.encode(captions)))), None, False)
+        texts = self._caption_kv(request_texts(request))
+        guide_call = None
+        if self.guide is not None and any(scale != 1 for scale in request.guidance):
+            guide_call = batched_call(self.guide.denoiser, self.guide._caption_kv(texts))
+        return _Calls(batched_call(self.denoiser, texts), guide_call, self.batch_invariant)
 
-    def _masked(self, request: Request, denoise: Denoise) -> Denoise:
+    def _guided(self, request: Request, calls: _Calls) -> Denoise:
+        parts = request.parts(1 if calls.per_image else len(request))
+        denoise = per_image([guided_denoiser(calls.model, part, calls.guide) for part in parts])
         if request.init_image is None or request.mask is None:
             return denoise
-        return repaint(denoise, self._encoded(request.init_image), self._painted(request))
+        return repaint(denoise, self._encode_image(request.init_image), self._repaint_mask(request))
 
-    def _painted(self, request: Request) -> Tensor:
-        """How much of each pixel is made anew: [1, 1, H, W], or 1 for all."""
+    def _repaint_mask(self, request: Request) -> Tensor:
+        """How much of each pixel to repaint: [1, 1, H, W], or 1 for all."""
         return torch.ones(()) if request.mask is None else pixels_of(request.mask).to(self.device) / 255
 
     def _randn(self, request: Request) -> Randn:
@@ -246,14 +246,14 @@ class Pipeline:
         return lambda num_drawn: draws(num_drawn).to(self.device)
 
     @torch.no_grad()
-    def _read(self, texts: Iterable[str]) -> Texts:
-        """Every text as the network reads it, each once; one by one where pictures are made so."""
-        if self.one_by_one:
+    def _caption_kv(self, texts: Iterable[str]) -> dict[str, TextKeys]:
+        """The keys and values of each text; one text at a time where each picture has its own model call."""
+        if self.batch_invariant:
             return {text: self.denoiser.read(self.encode([text])) for text in texts}
         keys = self.denoiser.read(self.encode(list(texts)))
-        return {text: keys.row(place) for place, text in enumerate(texts)}
+        return {text: keys.row(index) for index, text in enumerate(texts)}
 
-    def _encoded(self, picture: Image.Image) -> Tensor:
+    def _encode_image(self, picture: Image.Image) -> Tensor:
         return self.codec.encode(pixels_of(picture).to(self.device))
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from tintype.diffusion.samplers import Query, Step
 from tintype.errors import TintypeError
-from tintype.pipeline.pipeline import Course, Pipeline
+from tintype.pipeline.pipeline import Pipeline
+from tintype.pipeline.sampling_task import SamplingTask
 from tintype.serving import logs
 from tintype.serving.engine.autobatch import is_memory_error
 from tintype.serving.engine.batcher import Answerer, Size
@@ -37,7 +38,7 @@ class _Open:
 
     work: Work
     exchange: Exchange
-    course: Course
+    sampling: SamplingTask
     query: Query
     questions: list[Question] = field(default_factory=list)
 
@@ -219,20 +220,20 @@ class Engine:
         self._metrics.queue_wait.observe(time.monotonic() - work.created)
         try:
             begun = work.task.begin(exchange.given)
-            query = next(begun.course.coroutine)
+            query = next(begun.sampling.coroutine)
         except Exception as error:
             self._fail_with(work, error)
             return
         work.num_cut = begun.num_cut
         mask = exchange.conds[0].mask
         work.text_tokens = int(mask.sum()) - len(mask)  # without the token that begins every caption
-        self._running.append(_Open(work, exchange, begun.course, query))
-        work.begin(begun.course.total)
+        self._running.append(_Open(work, exchange, begun.sampling, query))
+        work.begin(begun.sampling.total)
 
     def _advance(self, group: Group, opens: list[_Open]) -> None:
         started = time.perf_counter()
         for open_ in opens:
-            open_.questions = open_.exchange.ask(open_.course.denoise, open_.query)
+            open_.questions = open_.exchange.ask(open_.sampling.denoise, open_.query)
         answers = self._answerer.answer(*group, [open_.questions for open_ in opens])
         seconds = time.perf_counter() - started
         num = sum(len(question) for open_ in opens for question in open_.questions)
@@ -249,16 +250,16 @@ class Engine:
         """Give a coroutine its answer, and hear its next question or its result."""
         work, query = open_.work, open_.query
         try:
-            denoised = open_.exchange.tell(open_.course.denoise, query, answers)
+            denoised = open_.exchange.tell(open_.sampling.denoise, query, answers)
             if not bool(torch.isfinite(denoised).all()):
                 self._close(open_)
                 self._fail(work, "not_finite", "the model gave values that are not numbers; use another checkpoint")
                 return
-            index = work.index + 1 if open_.course.at is None else open_.course.at()
-            work.advance(Step(index, open_.course.total, float(query.sigma[0]), query.x, denoised))
+            index = work.index + 1 if open_.sampling.index is None else open_.sampling.index()
+            work.advance(Step(index, open_.sampling.total, float(query.sigma[0]), query.x, denoised))
             if work.index == 0 and work.first_shown:
                 self._metrics.first_preview.observe(work.first_shown - work.created)
-            open_.query = open_.course.coroutine.send(denoised)
+            open_.query = open_.sampling.coroutine.send(denoised)
         except StopIteration as finished:
             work.result = finished.value.cpu()
             self._close(open_)
@@ -269,7 +270,7 @@ class Engine:
 
     def _close(self, open_: _Open) -> None:
         self._running.remove(open_)
-        open_.course.coroutine.close()
+        open_.sampling.coroutine.close()
 
     def _fail_with(self, work: Work, error: Exception) -> None:
         if is_memory_error(error):

@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple, Protocol
 from torch import Tensor
 
 from tintype.diffusion.samplers import Step
-from tintype.pipeline.guided_denoiser import texts_of
-from tintype.pipeline.pipeline import Course, Given, Pipeline
+from tintype.pipeline.guided_denoiser import request_texts
+from tintype.pipeline.pipeline import Given, Pipeline
 from tintype.pipeline.request import Request
+from tintype.pipeline.sampling_task import SamplingTask
 from tintype.serving.settings import cost_of
 from tintype.view.contact_sheet import Frame, frame
 
@@ -30,7 +31,7 @@ ROUNDS = 6  # evaluations for each noise level on a way back to noise, about
 class Begun(NamedTuple):
     """A task that has been started."""
 
-    course: Course
+    sampling: SamplingTask
     num_cut: int  # texts that were too long for the model
 
 
@@ -80,8 +81,8 @@ class Making:
         return cost_of(len(self.request), pixels, evaluations, guided)
 
     def begin(self, given: Given) -> Begun:
-        num_cut = self.pipeline.num_cut(texts_of(self.request))
-        return Begun(self.pipeline.course(self.request, given), num_cut)
+        num_cut = self.pipeline.num_cut(request_texts(self.request))
+        return Begun(self.pipeline.sampling_task(self.request, given), num_cut)
 
 
 class Work:

@@ -17,7 +17,8 @@ from tintype.diffusion.samplers import Coroutine, Query
 from tintype.diffusion.sigmas import log_snr_sigmas
 from tintype.model.codec import pixels_of
 from tintype.pipeline.init_image import fitted
-from tintype.pipeline.pipeline import Course, Given, Pipeline
+from tintype.pipeline.pipeline import Given, Pipeline
+from tintype.pipeline.sampling_task import SamplingTask
 from tintype.serving.engine.job import Begun
 from tintype.serving.settings import cost_of
 from tintype.view.contact_sheet import frame
@@ -67,7 +68,7 @@ class Looking:
         shape = (self.levels, -1, -1, -1)
         x = add_noise(clear.expand(shape), noise.expand(shape), sigma)
         denoise = given(self.pipeline.encode([self.caption]).expand(self.levels))
-        return Begun(Course(_look(x, sigma), denoise, 1), self.pipeline.num_cut([self.caption]))
+        return Begun(SamplingTask(_look(x, sigma), denoise, 1), self.pipeline.num_cut([self.caption]))
 
 
 def _look(x: Tensor, sigma: Tensor) -> Coroutine:
