@@ -50,13 +50,13 @@ from tintype.config import DataConfig
 from tintype.data.cache import builder
 from tintype.data.cache.open_or_build import packing
 from tintype.data.thread_pool import finished
-from tintype.data.images.decode import framing
+from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 building.COMMIT_SECONDS = 0.1  # or a small set would be packed before there is anything to go on with
 sys.path.insert(0, sys.argv[3])  # of this file
 from data_epochs import Lengths
 options = DataConfig(crop="none")
-progress = packing(find_pairs(sys.argv[1], options)[0], framing(32, options), Path(sys.argv[2]), Lengths())
+progress = packing(find_pairs(sys.argv[1], options)[0], preprocess_for(32, options), Path(sys.argv[2]), Lengths())
 next(progress, None)
 print("begun", flush=True)
 finished(progress)
@@ -185,14 +185,14 @@ def once(args: argparse.Namespace) -> None:
     from tintype.training.run import TrainRequest, train
 
     decoded = 0
-    decode = decode_module.decode
+    decode = decode_module.decode_image
 
     def counting(content: bytes, at_least: int = 0, options: DataConfig | None = None) -> decode_module.Decoded:
         nonlocal decoded
         decoded += 1
         return decode(content, at_least, options)
 
-    decode_module.decode = counting  # type: ignore[assignment]
+    decode_module.decode_image = counting  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         out = Path(folder, "run")

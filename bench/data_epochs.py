@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tintype.config import DataConfig, TextConfig, small
 from tintype.data.cache.dataset_cache import Pack
 from tintype.data.cache.open_or_build import packing
-from tintype.data.images.decode import framing
+from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair
 from tintype.data.thread_pool import finished
@@ -61,7 +61,7 @@ class DecodedEachTime(Dataset[Tensor]):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Tensor:
-        picture = self._opened(io.BytesIO(self.pairs[index].place.read()))
+        picture = self._opened(io.BytesIO(self.pairs[index].source.read()))
         if callable(self.transform):
             transformed: Tensor = self.transform(picture)
             return transformed
@@ -109,7 +109,7 @@ def epochs(args: argparse.Namespace) -> None:
     """One process on one core, or as many workers that load as processes that pack, on as many cores."""
     pin(max(1, args.workers))
     pairs = list(find_pairs(args.data, OPTIONS)[0])
-    how = framing(args.resolution, replace(OPTIONS, crop="square"))
+    preprocess = preprocess_for(args.resolution, replace(OPTIONS, crop="square"))
     dataset = DecodedEachTime(pairs, args.resolution, torchvision_transform(args), args.over_white)
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=args.workers)
     decoding, first, later = [], [], []
@@ -119,7 +119,7 @@ def epochs(args: argparse.Namespace) -> None:
             for batch in loader:
                 assert batch.shape[-1] == args.resolution
             decoding.append(watch.lap())
-            made = finished(packing(pairs, how, Path(folder), Lengths()))
+            made = finished(packing(pairs, preprocess, Path(folder), Lengths()))
             read_epoch(made, 0)
             first.append(watch.lap())
             for epoch in range(LATER):
@@ -173,7 +173,9 @@ def reading(args: argparse.Namespace) -> None:
     )
     encoder = make_encoder(config.text, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        made = finished(packing(pairs, framing(args.resolution, config.data, config.net.patch), Path(folder), encoder))
+        made = finished(
+            packing(pairs, preprocess_for(args.resolution, config.data, config.net.patch), Path(folder), encoder)
+        )
         trainer = Trainer(Denoiser(config, tokenizer), made, config, torch.device("cpu"))
         steps = trainer.steps(10**9)
         next(steps)

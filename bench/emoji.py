@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.data.images.decode import examine_all, framing
+from tintype.data.images.decode import examine_all, preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair
 from tintype.metrics.intervals import proportion
@@ -84,7 +84,7 @@ def spread(places: Sequence[int], num: int) -> list[int]:
 
 def true_pictures(everything: Sequence[Emoji], side: int) -> Tensor:
     """[N, 3, side, side] in 0 to 255, over white."""
-    found = examine_all([one.pair.place for one in everything], framing(side))
+    found = examine_all([one.pair.source for one in everything], preprocess_for(side))
     return torch.stack([torch.from_numpy(one.pixels) for one in found]).float()
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from tintype.config import nano
 from tintype.data.cache.open_or_build import packing
-from tintype.data.images.decode import framing
+from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_errors
@@ -135,8 +135,8 @@ def gauge(options: argparse.Namespace) -> None:
     config = replace(config, text=replace(config.text, encoder="learned", vocabulary=vocabulary))
     denoiser = Denoiser(config, tokenizer)
     with tempfile.TemporaryDirectory() as scratch:
-        how = framing(options.size, config.data, config.net.patch)
-        copy = finished(packing(pairs, how, Path(options.cache or scratch), denoiser.encoder))
+        preprocess = preprocess_for(options.size, config.data, config.net.patch)
+        copy = finished(packing(pairs, preprocess, Path(options.cache or scratch), denoiser.encoder))
         trainer = Trainer(denoiser, copy, config, device, bf16=bf16_is_faster(device))
         memory = Memory(copy, config)
         seconds = {
@@ -156,10 +156,10 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 
 def alarm(options: argparse.Namespace) -> None:
     """Held-out pictures of a data set, parted in two at random again and again: one half calibrates, one is tried."""
-    how = framing(options.size, patch=8)
+    preprocess = preprocess_for(options.size, patch=8)
     pairs, _ = find_pairs(options.data)
     with tempfile.TemporaryDirectory() as scratch:
-        copy = finished(packing(pairs, how, Path(scratch), _Unread()))
+        copy = finished(packing(pairs, preprocess, Path(scratch), _Unread()))
         everything = torch.arange(copy.num_samples)
         square = everything[torch.from_numpy(copy.shape_of == copy.shapes.index((options.size, options.size)))]
         mixed = square[permutation(0, Purpose.MEASURED, 0, len(square))]

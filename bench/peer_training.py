@@ -27,7 +27,7 @@ from shapes_accuracy import measured, seen_captions
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tintype.data.images.resize import fit
+from tintype.data.images.resize import crop_and_resize
 from tintype.evaluation.shapes_accuracy import SEED, Ask, asks
 from tintype.model.codec import PixelCodec, pictures_of
 from tintype.model.nets.text import LearnedVocabulary
@@ -160,7 +160,9 @@ def drawn(recipe: Recipe, tokens: Tensor, steps: int, guidance: float) -> Iterat
 def noise_errors(recipe: Recipe, vocabulary: LearnedVocabulary) -> dict[str, float]:
     """Mean squared error of the predicted noise on pictures of another world, by noise level."""
     shown = [example(SEED, index) for index in range(MEASURED)]
-    x0 = PixelCodec().encode(torch.stack([torch.from_numpy(fit(one.picture, (SIDE, SIDE))) for one in shown]))
+    x0 = PixelCodec().encode(
+        torch.stack([torch.from_numpy(crop_and_resize(one.picture, (SIDE, SIDE))) for one in shown])
+    )
     tokens = padded(vocabulary.states([one.caption for one in shown]))
     torch.manual_seed(0)
     errors = {}

@@ -41,6 +41,6 @@ def test_a_script_takes_only_what_the_package_has(script):
 
 
 def test_names_that_are_gone_are_found():
-    assert is_there("tintype.data.images.resize", "fit")
+    assert is_there("tintype.data.images.resize", "crop_and_resize")
     assert is_there("tintype.data.images", "resize")
-    assert not is_there("tintype.data.images.decode", "fit")
+    assert not is_there("tintype.data.images.decode", "crop_and_resize")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.data.sources.captions import clean, decode_text, read_caption_file
+from tintype.data.sources.captions import clean_caption, decode_text, read_caption_file
 from tintype.data.sources.files import FileError
 from tintype.data.sources.metadata import read_metadata
 
@@ -21,15 +21,15 @@ from tintype.data.sources.metadata import read_metadata
     ],
 )
 def test_clean_known_answers(raw: str, want: str) -> None:
-    assert clean(raw) == want
+    assert clean_caption(raw) == want
 
 
 @given(st.text(alphabet=st.characters()))
 def test_clean_gives_one_encodable_line_and_is_idempotent(raw: str) -> None:
-    text = clean(raw)
+    text = clean_caption(raw)
     assert text.encode("utf-8").decode("utf-8") == text
     assert len(text.splitlines()) <= 1
-    assert clean(text) == text
+    assert clean_caption(text) == text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -12,7 +12,7 @@ import pytest
 from tintype.config import DataConfig
 from tintype.data.cache.decode_block import is_local
 from tintype.data.cache.open_or_build import packing
-from tintype.data.images.decode import framing
+from tintype.data.images.decode import preprocess_for
 from tintype.data.process_pool import can_fork, forked, one_at_a_time
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
@@ -129,15 +129,15 @@ def test_processes_and_threads_make_the_same_pack(
         draw(f"{i:02}.png", f"picture {i}", color=(i // 2, 7, 0, 200), size=size, mode="RGBA")
     (data / "07.png").write_bytes(b"rubbish")
     pairs, problems = find_pairs(data)
-    assert all(is_local(pair.place) for pair in pairs)
-    how = framing(32, DataConfig(crop="none", dedupe=True))
+    assert all(is_local(pair.source) for pair in pairs)
+    preprocess = preprocess_for(32, DataConfig(crop="none", dedupe=True))
     made = {}
     monkeypatch.setattr("tintype.data.cache.builder.FEWEST", 4)
     monkeypatch.setattr("tintype.data.cache.builder.TOGETHER", 4)
     for worth in (1, 10**9):  # processes, then threads
         monkeypatch.setattr("tintype.data.cache.builder.num_threads", lambda: 3)
         monkeypatch.setattr("tintype.data.cache.builder.WORTH_FORKING", worth)
-        pack = finished(packing(pairs, how, tmp_path / str(worth), Words(), problems))
+        pack = finished(packing(pairs, preprocess, tmp_path / str(worth), Words(), problems))
         made[worth] = {path.name: path.read_bytes() for path in pack.folder.iterdir()}, pack.problems
         assert "an exact copy of another picture" in {problem.reason for problem in pack.problems}
     assert made[1] == made[10**9]

@@ -37,7 +37,7 @@ def test_a_data_set_saved_in_a_folder(tmp_path: Path) -> None:
             "00000002": "its caption is empty",
             "00000003": "not a picture that can be read",
         }
-    assert find_pairs(folder)[0][1].place.read() == picture((1, 0, 0))
+    assert find_pairs(folder)[0][1].source.read() == picture((1, 0, 0))
     assert len(find_pairs(folder, DataConfig(no_caption="empty"))[0]) == 4
 
 

@@ -18,9 +18,9 @@ from tintype.errors import DataError
 
 def some(number: int) -> list[Pair]:
     archive = Archive("a.tar", b"state", 10**9)
-    places = (LocalFile("/data", "caf\u00e9\udcff.png", b"\x00" * 24), Member(archive, 512, 99))
+    files = (LocalFile("/data", "caf\u00e9\udcff.png", b"\x00" * 24), Member(archive, 512, 99))
     return [
-        Pair(f"{i:05}", Verified(places[i % 2], "ab" * 32) if i % 3 else places[i % 2], ("a", f"caption {i}"), 0.5 + i)
+        Pair(f"{i:05}", Verified(files[i % 2], "ab" * 32) if i % 3 else files[i % 2], ("a", f"caption {i}"), 0.5 + i)
         for i in range(number)
     ]
 
@@ -33,7 +33,7 @@ def test_pairs_come_back_as_they_were(monkeypatch: pytest.MonkeyPatch, spooled: 
     assert list(kept) == pairs
     assert [kept[i] for i in (299, 0, -1)] == [pairs[299], pairs[0], pairs[-1]]
     assert list(kept[5:100:7]) == pairs[5:100:7]
-    assert list(kept.chosen([7, 2])) == [pairs[7], pairs[2]]
+    assert list(kept.select([7, 2])) == [pairs[7], pairs[2]]
     kept.append(pairs[3])
     assert len(kept) == 301
     with pytest.raises(IndexError):

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from tintype.data.images.decode import PictureError, decode, examine, examine_all, framing, read_picture
-from tintype.data.images.perceptual_hash import reduced
-from tintype.data.images.resize import fit
+from tintype.data.images.decode import PictureError, decode_image, examine, examine_all, preprocess_for, read_picture
+from tintype.data.images.perceptual_hash import thumbnail
+from tintype.data.images.resize import crop_and_resize
 from tintype.data.sources.files import LocalFile
 
 RED = (200, 30, 40)
 
 
-def place(path: Path) -> LocalFile:
+def source(path: Path) -> LocalFile:
     return LocalFile(str(path.parent), path.name, b"")
 
 
@@ -36,14 +36,14 @@ def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes
 
 
 def pixel(content: bytes, x: int = 0, y: int = 0) -> tuple[int, ...]:
-    picture = decode(content)[0]
+    picture = decode_image(content)[0]
     assert picture.mode == "RGB"
     return picture.getpixel((x, y))
 
 
 def reason(content: bytes) -> str:
     with pytest.raises(PictureError) as caught:
-        decode(content)
+        decode_image(content)
     return str(caught.value)
 
 
@@ -58,7 +58,7 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "JPEG", "AVIF"])
 def test_usual_formats(format: str) -> None:
     options = {"lossless": True} if format == "WEBP" else {}
-    picture = decode(encoded(gradient(), format, **options))[0]
+    picture = decode_image(encoded(gradient(), format, **options))[0]
     error = np.abs(np.asarray(picture, dtype=int) - np.asarray(gradient(), dtype=int))
     assert picture.size == (48, 32)
     assert error.max() == 0 if format in ("PNG", "BMP", "TIFF", "WEBP") else error.mean() < 8
@@ -79,14 +79,14 @@ def test_truncated_jpeg(keep: float) -> None:
 
 def test_truncated_jpeg_is_noticed_at_a_fraction_of_its_size_too() -> None:
     content = encoded(gradient(800, 800), "JPEG")
-    assert decode(content, 32)[0].size[0] < 800
+    assert decode_image(content, 32)[0].size[0] < 800
     with pytest.raises(PictureError, match="cut short"):
-        decode(content[:-500], 32)
+        decode_image(content[:-500], 32)
 
 
 def test_png_without_its_end_is_used_with_a_note() -> None:
     content = encoded(gradient())
-    picture, notes, _ = decode(content[:-12])
+    picture, notes, _ = decode_image(content[:-12])
     assert picture.getpixel((9, 9)) == gradient().getpixel((9, 9))
     assert any("end of the file" in note for note in notes)
 
@@ -118,7 +118,7 @@ def test_what_is_not_a_picture_is_named(content: bytes, words: str) -> None:
 
 
 def test_cmyk_is_converted_with_a_note() -> None:
-    picture, notes, _ = decode(encoded(Image.new("CMYK", (40, 40), (0, 0, 0, 0)), "JPEG"))
+    picture, notes, _ = decode_image(encoded(Image.new("CMYK", (40, 40), (0, 0, 0, 0)), "JPEG"))
     assert min(picture.getpixel((5, 5))) > 250
     assert any("CMYK" in note for note in notes)
 
@@ -142,7 +142,7 @@ def test_a_profile_that_does_not_fit_is_ignored(profile: bytes) -> None:
 
 def test_sixteen_bit_gray_keeps_its_range() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-    values = np.asarray(decode(encoded(Image.fromarray(ramp)))[0])[..., 0]
+    values = np.asarray(decode_image(encoded(Image.fromarray(ramp)))[0])[..., 0]
     assert np.array_equal(values.ravel(), np.arange(256))
 
 
@@ -161,7 +161,7 @@ def test_32_bit_integers_are_refused() -> None:
 
 @pytest.mark.parametrize(("mode", "color", "want"), [("1", 1, 255), ("L", 90, 90), ("LA", (90, 255), 90)])
 def test_gray_becomes_rgb_with_a_note(mode: str, color: object, want: int) -> None:
-    picture, notes, _ = decode(encoded(Image.new(mode, (8, 8), color)))
+    picture, notes, _ = decode_image(encoded(Image.new(mode, (8, 8), color)))
     assert picture.getpixel((0, 0)) == (want,) * 3
     assert "without color" in notes
 
@@ -188,7 +188,7 @@ def test_palette_and_color_key_transparency() -> None:
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_of_many_pictures_the_first_is_used_with_a_note(format: str) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
-    picture, notes, _ = decode(encoded(frames[0], format, save_all=True, append_images=frames[1:]))
+    picture, notes, _ = decode_image(encoded(frames[0], format, save_all=True, append_images=frames[1:]))
     red, _, blue = picture.getpixel((4, 4))
     assert red > 240 > 15 > blue
     assert any("first" in note for note in notes)
@@ -205,7 +205,7 @@ def test_exif_orientation(format: str) -> None:
     ):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        picture = decode(encoded(upright.transpose(undone), format, exif=exif))[0]
+        picture = decode_image(encoded(upright.transpose(undone), format, exif=exif))[0]
         assert picture.size == (32, 16)
         assert picture.getpixel((4, 8))[1] < 60 < 200 < picture.getpixel((28, 8))[1]
 
@@ -216,7 +216,7 @@ def test_damaged_exif_does_no_harm(exif: bytes | int) -> None:
         tags = Image.Exif()
         tags[0x0112] = exif
         exif = tags.tobytes()
-    assert decode(encoded(gradient(), "JPEG", exif=exif))[0].size == (48, 32)
+    assert decode_image(encoded(gradient(), "JPEG", exif=exif))[0].size == (48, 32)
 
 
 @pytest.mark.parametrize("side", [8_001, 10_000, 20_000, 2**31 - 1])
@@ -228,7 +228,7 @@ def test_a_png_with_huge_compressed_text_is_refused_or_read() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("a", "x" * 20_000_000, zip=True)
     try:
-        assert decode(encoded(gradient(), pnginfo=info))[0].size == (48, 32)
+        assert decode_image(encoded(gradient(), pnginfo=info))[0].size == (48, 32)
     except PictureError:
         pass
 
@@ -260,7 +260,7 @@ def test_fit_takes_the_centre_square(size: tuple[int, int]) -> None:
     picture = Image.new("RGB", size, "blue")
     left, top = (size[0] - 64) // 2, (size[1] - 64) // 2
     picture.paste("red", (left, top, left + 64, top + 64))
-    pixels = fit(picture, (32, 32))
+    pixels = crop_and_resize(picture, (32, 32))
     assert pixels.shape == (3, 32, 32)
     assert pixels.dtype == np.uint8
     assert pixels[0, 2:-2, 2:-2].min() > 250
@@ -269,9 +269,9 @@ def test_fit_takes_the_centre_square(size: tuple[int, int]) -> None:
 
 def test_fit_is_antialiased_and_exact_at_its_own_size() -> None:
     board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
-    assert np.abs(fit(board, (16, 16)).astype(int) - 127).max() <= 3
+    assert np.abs(crop_and_resize(board, (16, 16)).astype(int) - 127).max() <= 3
     own = gradient(32, 32)
-    assert np.array_equal(fit(own, (32, 32)), pixels_of(own))
+    assert np.array_equal(crop_and_resize(own, (32, 32)), pixels_of(own))
 
 
 @pytest.mark.parametrize("size", [(128, 128), (50, 37), (24, 24), (150, 40)])
@@ -279,27 +279,27 @@ def test_fit_gives_the_values_of_pillow(size: tuple[int, int]) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
     shape = (32, round(32 * size[0] / size[1]))
     want = pixels_of(noise.resize(shape[::-1], Image.Resampling.BICUBIC)).astype(int)
-    assert np.abs(fit(noise, shape) - want).max() <= 2
+    assert np.abs(crop_and_resize(noise, shape) - want).max() <= 2
 
 
 def test_large_pictures_are_reduced_to_about_the_same() -> None:
     scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     scene = scene.resize((1000, 1000), Image.Resampling.BICUBIC)
     want = pixels_of(scene.resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
-    assert np.abs(fit(scene, (64, 64)) - want).max() <= 6
+    assert np.abs(crop_and_resize(scene, (64, 64)) - want).max() <= 6
 
 
 def test_what_is_seen_does_not_depend_on_what_is_read_with_it(tmp_path: Path) -> None:
-    places = []
+    sources = []
     random = np.random.default_rng(1)
     for number in range(12):
         size = (40 + number % 3 * 13, 40)
         path = tmp_path / f"{number}.png"
         Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
-        places.append(place(path))
+        sources.append(source(path))
     (tmp_path / "3.png").write_bytes(b"rubbish")
-    together = examine_all(places, framing(32))
-    for one, other in zip(together, [examine(own, framing(32)) for own in places], strict=True):
+    together = examine_all(sources, preprocess_for(32))
+    for one, other in zip(together, [examine(own, preprocess_for(32)) for own in sources], strict=True):
         assert one[:4] == other[:4]
         assert np.array_equal(one.pixels, other.pixels)
 
@@ -311,32 +311,32 @@ def test_what_is_seen_does_not_depend_on_what_is_read_with_it(tmp_path: Path) ->
 def test_too_small_and_too_long_are_left_out(tmp_path: Path, size: tuple[int, int], words: str) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", size).save(path)
-    assert words in examine(place(path), framing(32)).reason
+    assert words in examine(source(path), preprocess_for(32)).reason
 
 
 def test_examine_never_raises_and_hashes_what_it_could_read(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"rubbish")
-    seen = examine(place(path), framing(32))
+    seen = examine(source(path), preprocess_for(32))
     assert seen.pixels is None
     assert len(seen.sha256) == 64
     assert seen.reason
-    assert examine(place(tmp_path / "gone.png"), framing(32)).sha256 == ""
+    assert examine(source(tmp_path / "gone.png"), preprocess_for(32)).sha256 == ""
 
 
 def test_only_what_is_too_large_for_the_memory_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = []
+    sources = []
     for number, side in enumerate((40, 90, 41)):
         path = tmp_path / f"{number}.png"
         Image.new("RGB", (side, side), "red").save(path)
-        places.append(place(path))
+        sources.append(source(path))
 
     def scarce(picture: Image.Image) -> np.ndarray:
         if picture.width > 80:
             raise MemoryError
-        return reduced(picture)
+        return thumbnail(picture)
 
-    monkeypatch.setattr("tintype.data.images.decode.reduced", scarce)
-    seen = examine_all(places, framing(32))
+    monkeypatch.setattr("tintype.data.images.decode.thumbnail", scarce)
+    seen = examine_all(sources, preprocess_for(32))
     assert [one.reason for one in seen] == ["", "too large for the memory of this machine", ""]
     assert [one.pixels is not None for one in seen] == [True, False, True]

@@ -3,7 +3,7 @@ import warnings
 
 import pytest
 
-from tintype.data.images.pillow_warnings import quiet
+from tintype.data.images.pillow_warnings import pillow_warnings_ignored
 
 
 def warn_as_pillow() -> None:
@@ -12,9 +12,9 @@ def warn_as_pillow() -> None:
 
 def test_warnings_of_pillow_are_ignored_inside_and_nowhere_else() -> None:
     before = list(warnings.filters)
-    with quiet:
+    with pillow_warnings_ignored:
         warn_as_pillow()
-        with quiet:
+        with pillow_warnings_ignored:
             warn_as_pillow()
         warn_as_pillow()
         with pytest.warns(UserWarning, match="other"):
@@ -30,13 +30,13 @@ def test_threads_that_leave_in_another_order_restore_the_filters() -> None:
     entered = threading.Event()
 
     def stay() -> None:
-        with quiet:
+        with pillow_warnings_ignored:
             entered.set()
             left.wait(10)
             warn_as_pillow()
 
     thread = threading.Thread(target=stay)
-    with quiet:
+    with pillow_warnings_ignored:
         thread.start()
         entered.wait(10)
     left.set()

@@ -18,7 +18,7 @@ from tintype.data.images.facts import FACTS
 from tintype.data.sources import row_file
 from tintype.data.sources.files import LocalFile
 from tintype.data.sources.pairs import Pair
-from tintype.data.sources.row_file import RowFile, by_key, parts_of
+from tintype.data.sources.row_file import RowFile, chunks, sorted_by_key
 from tintype.errors import DataError
 
 
@@ -67,7 +67,7 @@ def test_rows_are_sorted_by_their_keys_and_what_agrees_is_never_parted(values: l
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_file, "PART", 16)
         patch.setattr(row_file, "_PROBED", 3)
-        parts = list(by_key(table, keyed, bits))
+        parts = list(sorted_by_key(table, keyed, bits))
     joined = np.concatenate(parts)
     assert joined["place"].tolist() == np.argsort(table, kind="stable").tolist()
     heads = [set((part["key"] >> np.uint64(64 - bits)).tolist()) for part in parts]
@@ -84,8 +84,8 @@ def test_a_file_of_rows_reads_like_an_array(monkeypatch: pytest.MonkeyPatch) -> 
     assert table[48:80].tolist() == [148, 149]
     assert len(table[9:9]) == 0
     monkeypatch.setattr(row_file, "PART", 7)
-    assert np.concatenate([part for _, part in parts_of(table)]).tolist() == values.tolist()
-    assert [start for start, _ in parts_of(table)] == list(range(0, 50, 7))
+    assert np.concatenate([part for _, part in chunks(table)]).tolist() == values.tolist()
+    assert [start for start, _ in chunks(table)] == list(range(0, 50, 7))
 
 
 def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

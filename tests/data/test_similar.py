@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from tintype.data.images.aspect_buckets import FULL, SPACING, nearest, shapes_for
+from tintype.data.images.aspect_buckets import FULL, SPACING, bucket_shapes, nearest_bucket
 from tintype.data.images.facts import FACTS
-from tintype.data.images.perceptual_hash import alike, look_of
+from tintype.data.images.perceptual_hash import near_duplicates, perceptual_hash
 
 
 def scene(seed: int, size: int = 96) -> Image.Image:
@@ -22,8 +22,8 @@ def scene(seed: int, size: int = 96) -> Image.Image:
 
 
 def groups(pictures: list[Image.Image]) -> list[list[int]]:
-    looks, thumbs = zip(*map(look_of, pictures), strict=True)
-    return alike(seen(looks, np.frombuffer(b"".join(thumbs), dtype=np.uint8).reshape(-1, 48)))
+    looks, thumbs = zip(*map(perceptual_hash, pictures), strict=True)
+    return near_duplicates(seen(looks, np.frombuffer(b"".join(thumbs), dtype=np.uint8).reshape(-1, 48)))
 
 
 def seen(looks: Sequence[int], thumbs: NDArray[np.uint8]) -> NDArray[Any]:
@@ -50,7 +50,7 @@ def test_another_color_is_another_picture() -> None:
 
 
 def test_flat_pictures_have_no_look() -> None:
-    assert look_of(Image.new("RGB", (40, 40), "red"))[0] == 0
+    assert perceptual_hash(Image.new("RGB", (40, 40), "red"))[0] == 0
     assert groups([Image.new("RGB", (40, 40), "red")] * 3) == []
 
 
@@ -59,7 +59,7 @@ def test_many_of_one_look_are_one_group() -> None:
 
 
 def test_nothing_is_like_nothing() -> None:
-    assert alike(np.zeros(0, dtype=FACTS)) == []
+    assert near_duplicates(np.zeros(0, dtype=FACTS)) == []
 
 
 @settings(deadline=None, max_examples=50)
@@ -68,14 +68,14 @@ def test_hashes_up_to_four_bits_apart_are_found(base: int, flips: set[int]) -> N
     other = base
     for bit in flips:
         other ^= 1 << bit
-    found = alike(seen([base, other], np.zeros((2, 48), dtype=np.uint8)))
+    found = near_duplicates(seen([base, other], np.zeros((2, 48), dtype=np.uint8)))
     assert found == ([[0, 1]] if len(flips) <= 4 and other else [])
 
 
 @settings(deadline=None)
 @given(side=st.integers(1, 24), patch=st.sampled_from([2, 4, 8]), max_aspect=st.floats(1, 8))
 def test_shapes_have_about_as_many_tokens_as_the_square(side: int, patch: int, max_aspect: float) -> None:
-    shapes = shapes_for(side * patch, patch, max_aspect)
+    shapes = bucket_shapes(side * patch, patch, max_aspect)
     assert (side * patch, side * patch) in shapes
     assert sorted((width, height) for height, width in shapes) == sorted(shapes)
     for height, width in shapes:
@@ -90,4 +90,4 @@ def test_shapes_have_about_as_many_tokens_as_the_square(side: int, patch: int, m
     ("size", "shape"), [((100, 100), (64, 64)), ((200, 100), (40, 88)), ((100, 160), (80, 48)), ((5, 1), (32, 128))]
 )
 def test_a_picture_goes_to_the_shape_nearest_to_its_own(size: tuple[int, int], shape: tuple[int, int]) -> None:
-    assert nearest(size, shapes_for(64, 8, 4.0)) == shape
+    assert nearest_bucket(size, bucket_shapes(64, 8, 4.0)) == shape

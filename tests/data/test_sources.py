@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.data.sources.find import Problem, find_pairs
 from tintype.errors import DataError
 
@@ -207,7 +207,7 @@ def test_undecodable_file_names_survive(draw, data: Path) -> None:
         pytest.skip("this system has no such names")
     (data / os.fsdecode(b"\xff\xfe.txt")).write_text("odd")
     assert captions(data)[name] == ("odd",)
-    assert shown(name).isascii()
+    assert printable(name).isascii()
 
 
 def message(data: Path) -> str:

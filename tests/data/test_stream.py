@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tintype.data.cache.open_or_build import cataloging, packing
 from tintype.data.cache.stream import ReadAhead, Stream
-from tintype.data.images.decode import framing
+from tintype.data.images.decode import preprocess_for
 from tintype.data.order import Order, block_numbers, share_of
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
@@ -44,17 +44,17 @@ def shards(tmp_path: Path) -> Path:
 
 def streamed(data: Path, cache: Path) -> Stream:
     pairs, problems = find_pairs(data)
-    progress = cataloging(pairs, framing(16), cache, Words(), problems)
+    progress = cataloging(pairs, preprocess_for(16), cache, Words(), problems)
     while True:
         try:
             next(progress)
         except StopIteration as end:
-            return Stream(end.value.folder, pairs, framing(16), Words(), end.value.problems)
+            return Stream(end.value.folder, pairs, preprocess_for(16), Words(), end.value.problems)
 
 
 def test_a_stream_gives_what_a_pack_gives(shards: Path, tmp_path: Path) -> None:
     stream = streamed(shards, tmp_path / "cache")
-    packed = finished(packing(find_pairs(shards)[0], framing(16), tmp_path / "cache", Words()))
+    packed = finished(packing(find_pairs(shards)[0], preprocess_for(16), tmp_path / "cache", Words()))
     assert stream.fingerprint == packed.fingerprint
     assert stream.keys == packed.keys
     everything = torch.arange(15)

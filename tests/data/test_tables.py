@@ -33,9 +33,9 @@ def test_pictures_inside_a_table(tmp_path: Path) -> None:
     assert problems == []
     assert [pair.key for pair in pairs] == [f"train.parquet/{i:08d}" for i in range(5)]
     assert pairs[0].captions == ("a", "b")
-    assert [pair.place.read() for pair in pairs] == [picture(color) for color in colors]
-    assert pairs[4].place.read() == pairs[4].place.read()
-    assert len({pair.place.state for pair in pairs}) == 5
+    assert [pair.source.read() for pair in pairs] == [picture(color) for color in colors]
+    assert pairs[4].source.read() == pairs[4].source.read()
+    assert len({pair.source.fingerprint for pair in pairs}) == 5
     report = check(tmp_path)
     assert len(report.pairs) == 5
 

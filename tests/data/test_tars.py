@@ -11,7 +11,7 @@ from PIL import Image
 from tintype.config import DataConfig
 from tintype.data.check.run import check
 from tintype.data.sources.files import FileError
-from tintype.data.sources.find import find_pairs, name_of
+from tintype.data.sources.find import dataset_name, find_pairs
 from tintype.data.sources.remote import Archive, expand
 from tintype.errors import DataError, MissingExtraError
 
@@ -154,11 +154,11 @@ def test_what_is_no_tar_is_an_error(tmp_path: Path, content: bytes) -> None:
 def test_a_tar_that_changes_after_it_was_listed_is_noticed(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", {"0.png": picture(), "0.txt": b"x"})
     (pair,) = find_pairs(path)[0]
-    before = pair.place.state
+    before = pair.source.fingerprint
     tar(path, {"0.txt": b"longer than it was", "0.png": picture("blue")})
     with pytest.raises(DataError, match="changed"):
-        pair.place.read()
-    assert find_pairs(path)[0][0].place.state != before
+        pair.source.read()
+    assert find_pairs(path)[0][0].source.fingerprint != before
 
 
 def test_tars_inside_a_folder_and_by_pattern(draw, data: Path) -> None:
@@ -181,7 +181,7 @@ def test_tars_at_a_url(tmp_path: Path) -> None:
         pairs, problems = find_pairs(url)
         assert [pair.key for pair in pairs] == ["train-0.tar/0.png", "train-1.tar/0.png"]
         assert problems == []
-        assert pairs[1].place.read() == picture((9, 8, 7))
+        assert pairs[1].source.read() == picture((9, 8, 7))
         assert len(check(url).pairs) == 2
     files.pipe("/bucket/train-1.tar", path.read_bytes()[:600])
     assert "cut short" in reasons("memory://bucket")["train-1.tar/0.png"]
@@ -272,4 +272,4 @@ def test_a_list_of_nothing(tmp_path: Path) -> None:
     [("/a/b c/", "b c"), ("s3://bucket/train-{0..9}.tar", "train-{0..9}.tar"), ("hf:me/cats", "cats")],
 )
 def test_names_for_people(data: str, name: str) -> None:
-    assert name_of(data) == name
+    assert dataset_name(data) == name

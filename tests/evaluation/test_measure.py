@@ -13,7 +13,7 @@ import torch
 from tests.evaluation.conftest import SMALL, opened
 
 from tintype.data.cache.open_or_build import packing
-from tintype.data.images.decode import framing
+from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError
@@ -118,9 +118,9 @@ def test_a_run_is_evaluated_on_the_training_copy_it_keeps(cautious: Path, drawin
     run = tmp_path / "run"
     shutil.copytree(cautious, run)
     pipeline = Pipeline.load(run, "cpu")
-    how = framing(16, pipeline.config.data, pipeline.config.net.patch)
+    preprocess = preprocess_for(16, pipeline.config.data, pipeline.config.net.patch)
     pairs, _ = find_pairs(drawings, pipeline.config.data)
-    made = finished(packing(pairs, how, run / "pack", pipeline.denoiser.encoder))
+    made = finished(packing(pairs, preprocess, run / "pack", pipeline.denoiser.encoder))
     (run / "data.json").write_text(json.dumps(made.data_json()), encoding="utf-8")
     _, alone = opened(run, None, tmp_path / "unused")
     _, given = opened(run, drawings, tmp_path / "unused")

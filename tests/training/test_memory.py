@@ -18,7 +18,7 @@ from torch import Tensor
 from tintype.config import PRESETS, Config
 from tintype.data.cache.dataset_cache import Pack
 from tintype.data.cache.open_or_build import packing
-from tintype.data.images.decode import framing
+from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_denoiser
@@ -48,7 +48,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     folder = tmp_path_factory.mktemp("data")
     write_shapes(folder / "drawings", 100, seed=1, size=8)
     pairs, _ = find_pairs(folder / "drawings")
-    return finished(packing(pairs, framing(8, patch=4), folder / "pack", Unread()))
+    return finished(packing(pairs, preprocess_for(8, patch=4), folder / "pack", Unread()))
 
 
 def held_out(config: Config) -> Config:

@@ -17,9 +17,9 @@ from tintype.data.cache.builder import Progress, StatesEncoder
 from tintype.data.cache.dataset_cache import Pack
 from tintype.data.cache.fingerprints import stamp_of
 from tintype.data.cache.open_or_build import packing
-from tintype.data.images.decode import Framing, framing
+from tintype.data.images.decode import Preprocess, preprocess_for
 from tintype.data.sources.exclude import Exclusions
-from tintype.data.sources.find import find_pairs, name_of
+from tintype.data.sources.find import dataset_name, find_pairs
 from tintype.data.sources.pairs import Pair
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.errors import ConfigError, DataError
@@ -96,10 +96,10 @@ def open_material(
         name = place.resolve().name
     else:
         pairs, problems = find_pairs(data, config.data)
-        how = framing(config.net.resolution, config.data, config.net.patch)
-        folder, reader = _where(place / PACKS, pairs, how, encoder, scratch)
-        pack = yield from packing(pairs, how, folder, reader, problems)
-        name = name_of(data)
+        preprocess = preprocess_for(config.net.resolution, config.data, config.net.patch)
+        folder, reader = _where(place / PACKS, pairs, preprocess, encoder, scratch)
+        pack = yield from packing(pairs, preprocess, folder, reader, problems)
+        name = dataset_name(data)
     return _parted(name, pack, config.train.held_out, record)
 
 
@@ -142,10 +142,10 @@ def _own_pack(folder: Path, record: dict[str, Any] | None) -> Pack | None:
 
 
 def _where(
-    own: Path, pairs: Sequence[Pair], how: Framing, encoder: StatesEncoder, scratch: Path
+    own: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: StatesEncoder, scratch: Path
 ) -> tuple[Path, StatesEncoder]:
     """Where the copy of the data is or shall be, and what reads its captions."""
-    stamp = stamp_of(pairs, how, encoder.identity, Exclusions())[:16]
+    stamp = stamp_of(pairs, preprocess, encoder.identity, Exclusions())[:16]
     for folder in (own, scratch):
         if (folder / f"stamp-pack-{stamp}.json").is_file():
             return folder, encoder

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.data.sources.find import name_of
+from tintype.data.sources.find import dataset_name
 from tintype.model.store import WEIGHTS
 from tintype.training.checkpoints.run_folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
 from tintype.training.console import say
@@ -141,7 +141,7 @@ def _train(
         log.event(0, "planned", {"asked_seconds": 60 * request.minutes, "seconds": round(budget.seconds, 3)})
     board = Board(run) if request.tensorboard and world.is_main else None
     with interruption:
-        name = name_of(request.data)
+        name = dataset_name(request.data)
         session = Session(run, config, ready, trainer, console, data=name, world=world, board=board)
         yield from session.steps(interruption)
     if budget is not None:

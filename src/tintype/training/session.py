@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
 from tintype.model import checkpoint
 from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Saver, read_parts
@@ -166,7 +166,7 @@ class Session:
         if lost:
             self._num_unreadable += len(lost)
             self._log.event(report.images_seen, "unreadable", {"pictures": lost})
-            self._say(f"{', '.join(map(shown, lost))} can no longer be read; others are shown instead")
+            self._say(f"{', '.join(map(printable, lost))} can no longer be read; others are shown instead")
         if self._world.is_main and (report.skipped or self._spikes.is_spike(report)):
             what = "skipped" if report.skipped else "spike"
             names = self._names(report)
@@ -174,7 +174,7 @@ class Session:
             said = (
                 "a step had no finite gradient and was skipped" if report.skipped else f"the loss was {report.loss:.3g}"
             )
-            self._say(f"{said}, at {report.images_seen:,} images; see {', '.join(map(shown, names))}")
+            self._say(f"{said}, at {report.images_seen:,} images; see {', '.join(map(printable, names))}")
 
     def _names(self, report: StepReport) -> list[str]:
         """Keys of the pictures that a step lost most on."""

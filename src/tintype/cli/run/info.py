@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.errors import CheckpointError, DataError
 from tintype.pipeline.receipt import Receipt, read, read_texts
 
@@ -47,7 +47,10 @@ def picture_lines(path: Path) -> list[str]:
     """The receipt of a picture, or the text that another program left in it. Raises DataError."""
     texts = read_texts(path)
     if "tintype" not in texts and "parameters" in texts:
-        return [f"{path}: not made by Tintype; another program says:", *map(shown, texts["parameters"].splitlines())]
+        return [
+            f"{path}: not made by Tintype; another program says:",
+            *map(printable, texts["parameters"].splitlines()),
+        ]
     receipt = read(path)
     lines = [
         ("caption", receipt.caption),
@@ -137,7 +140,7 @@ def _num_weights(path: Path) -> int:
 
 
 def _aligned(rows: list[tuple[str, str]]) -> list[str]:
-    return [f"  {name:<12} {shown(' '.join(value.split()))}" for name, value in rows if value]
+    return [f"  {name:<12} {printable(' '.join(value.split()))}" for name, value in rows if value]
 
 
 def _count_in(path: Path, name: str) -> int:

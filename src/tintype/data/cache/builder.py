@@ -23,11 +23,11 @@ from tintype.data.cache.fingerprints import fingerprint_of
 from tintype.data.cache.growing_array import GrowingArray
 from tintype.data.cache.index import ABOUT, FACTS_FILE, FORMAT, Catalog
 from tintype.data.cache.journal import Journal, Progressed
-from tintype.data.images.decode import Framing
-from tintype.data.images.facts import FACTS, in_hex
+from tintype.data.images.decode import Preprocess
+from tintype.data.images.facts import FACTS, hex_digests
 from tintype.data.process_pool import can_fork, forked
 from tintype.data.sources.exclude import REASON, Exclusions
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair
 from tintype.data.thread_pool import in_parts, num_threads
 from tintype.errors import DataError
@@ -65,7 +65,7 @@ class Builder:
         kind: type[Catalog],
         work: Path,
         pairs: Sequence[Pair],
-        how: Framing,
+        preprocess: Preprocess,
         encoder: StatesEncoder,
         exclusions: Exclusions,
     ) -> None:
@@ -74,7 +74,7 @@ class Builder:
         self._work = work
         self._journal_path = work.with_name(f"{work.name}.jsonl")
         self._pairs = pairs
-        self._how = how
+        self._preprocess = preprocess
         self._encoder = encoder
         self._exclusions = exclusions
         self._committed = time.monotonic()  # when what is done was last brought to the disk
@@ -94,7 +94,7 @@ class Builder:
             self._states = stack.enter_context(GrowingArray(self._work / STATES_FILE, sum(so_far.lengths)))
             self._pictures: dict[int, GrowingArray] = {}
             for number in sorted(set(so_far.shape_of)) if self._stored else ():
-                path = self._work / pictures_file(self._how.shapes[number])
+                path = self._work / pictures_file(self._preprocess.shapes[number])
                 keep = so_far.shape_of.count(number)
                 self._pictures[number] = stack.enter_context(GrowingArray(path, keep))
             self._files = stack.pop_all()
@@ -104,7 +104,7 @@ class Builder:
         so_far = self._journal.so_far
         with self._files:
             if self._stored and so_far.done < len(self._pairs):
-                _require_room(folder, self._work, self._pairs, self._how, self._encoder)
+                _require_room(folder, self._work, self._pairs, self._preprocess, self._encoder)
             try:
                 yield from self._read_pictures()
                 if self._stored:
@@ -115,7 +115,7 @@ class Builder:
                 raise
         if not so_far.used:
             self._remove()
-            first = f": {shown(so_far.problems[0][0])}: {so_far.problems[0][1]}" if so_far.problems else ""
+            first = f": {printable(so_far.problems[0][0])}: {so_far.problems[0][1]}" if so_far.problems else ""
             raise DataError(f"none of the {len(self._pairs)} captioned pictures can be used{first}")
         fingerprint = self._write_about(so_far)
         digest = hashlib.sha256(json.dumps([FORMAT, fingerprint]).encode()).hexdigest()
@@ -130,8 +130,8 @@ class Builder:
 
     def _read_pictures(self) -> Iterator[Progress]:
         so_far, pairs = self._journal.so_far, self._pairs
-        seen_before = set(in_hex(self._stored_facts()["sha256"]))
-        size = min(TOGETHER, max(FEWEST, PART_PIXELS // self._how.resolution**2))
+        seen_before = set(hex_digests(self._stored_facts()["sha256"]))
+        size = min(TOGETHER, max(FEWEST, PART_PIXELS // self._preprocess.resolution**2))
         parts = [range(start, min(start + size, len(pairs))) for start in range(so_far.done, len(pairs), size)]
         for numbers, block in zip(parts, self._blocks(parts), strict=True):
             self._take(numbers, block, seen_before)
@@ -143,27 +143,27 @@ class Builder:
         """What becomes of the pictures of each part: by as many processes, or else threads, as there are cores."""
 
         def examined(numbers: range) -> Block:
-            return examine_block([self._pairs[i].place for i in numbers], self._how, self._stored)
+            return examine_block([self._pairs[i].source for i in numbers], self._preprocess, self._stored)
 
         processes, left = num_threads(), self._pairs[self._journal.so_far.done :]
-        if processes > 1 and len(left) >= WORTH_FORKING and can_fork() and all(is_local(pair.place) for pair in left):
+        if processes > 1 and len(left) >= WORTH_FORKING and can_fork() and all(is_local(pair.source) for pair in left):
             return forked(examined, parts, processes)
         return in_parts(examined, parts)
 
     def _take(self, numbers: range, block: Block, seen_before: set[str]) -> None:
         so_far = self._journal.so_far
         keep = np.ones(len(numbers), dtype=np.bool_)
-        judged = any(block.reasons) or self._how.options.dedupe or self._exclusions.sha256
+        judged = any(block.reasons) or self._preprocess.options.dedupe or self._exclusions.sha256
         for place, (number, sha256) in enumerate(zip(numbers, block.sha256, strict=True)) if judged else ():
             reason = block.reasons[place]
             if sha256 in self._exclusions.sha256:
                 reason = REASON
-            elif self._how.options.dedupe and sha256 in seen_before:
+            elif self._preprocess.options.dedupe and sha256 in seen_before:
                 reason = "an exact copy of another picture"
             if reason:
                 so_far.problems.append((self._pairs[number].key, reason))
                 keep[place] = False
-            elif self._how.options.dedupe:
+            elif self._preprocess.options.dedupe:
                 seen_before.add(sha256)
         if not keep.any():
             return
@@ -178,7 +178,7 @@ class Builder:
 
     def _pictures_of(self, shape: int) -> GrowingArray:
         if shape not in self._pictures:
-            path = self._work / pictures_file(self._how.shapes[shape])
+            path = self._work / pictures_file(self._preprocess.shapes[shape])
             self._pictures[shape] = self._files.enter_context(GrowingArray(path))
         return self._pictures[shape]
 
@@ -205,7 +205,7 @@ class Builder:
 
     def _stored_facts(self) -> NDArray[Any]:
         """Of the pictures that were taken before, if their hashes matter."""
-        if not self._how.options.dedupe or not self._journal.so_far.used:
+        if not self._preprocess.options.dedupe or not self._journal.so_far.used:
             return np.zeros(0, dtype=FACTS)
         rows = np.fromfile(self._work / FACTS_FILE, dtype=np.uint8)
         return rows[-len(self._journal.so_far.used) * FACTS.itemsize :].view(FACTS)
@@ -217,20 +217,20 @@ class Builder:
     def _write_about(self, so_far: Progressed) -> str:
         """Write pack.json and return the fingerprint."""
         used = [self._pairs[number] for number in so_far.used]
-        hashes = in_hex(np.load(self._work / FACTS_FILE, mmap_mode="r")["sha256"])
+        hashes = hex_digests(np.load(self._work / FACTS_FILE, mmap_mode="r")["sha256"])
         shapes = sorted(set(so_far.shape_of))
         weights = [pair.weight for pair in used]
         even = all(weight == weights[0] for weight in weights)
         unique = self._unique()
         index = {caption: i for i, caption in enumerate(unique)}
-        pictures = [pictures_file(self._how.shapes[shape]) for shape in shapes]
+        pictures = [pictures_file(self._preprocess.shapes[shape]) for shape in shapes]
         names = [FACTS_FILE, STATES_FILE, *pictures] if self._stored else [FACTS_FILE]
         about: dict[str, Any] = {
             "format": FORMAT,
-            "resolution": self._how.resolution,
+            "resolution": self._preprocess.resolution,
             "encoder": self._encoder.identity,
-            "fingerprint": fingerprint_of(used, hashes, self._how, shapes, self._encoder.identity, even),
-            "shapes": [self._how.shapes[shape] for shape in shapes],
+            "fingerprint": fingerprint_of(used, hashes, self._preprocess, shapes, self._encoder.identity, even),
+            "shapes": [self._preprocess.shapes[shape] for shape in shapes],
             "shape_of": [shapes.index(shape) for shape in so_far.shape_of],
             "weights": None if even else weights,
             "keys": [pair.key for pair in used],
@@ -244,18 +244,20 @@ class Builder:
         return str(about["fingerprint"])
 
 
-def _require_room(folder: Path, work: Path, pairs: Sequence[Pair], how: Framing, encoder: StatesEncoder) -> None:
+def _require_room(
+    folder: Path, work: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: StatesEncoder
+) -> None:
     """Raise DataError, before anything is read, if the disk cannot hold what is about to be written."""
     unique = list(dict.fromkeys(caption for pair in pairs for caption in pair.captions))
     probed = unique[:: max(1, len(unique) // _PROBED)] if len(unique) > CAPTION_BATCH else []
     states = _storable(torch.cat(encoder.states(probed))).nbytes / len(probed) if probed else 0
-    picture = 3 * max(rows * columns for rows, columns in how.shapes) + FACTS.itemsize
+    picture = 3 * max(rows * columns for rows, columns in preprocess.shapes) + FACTS.itemsize
     needed = round(len(pairs) * picture + len(unique) * states)
     free = shutil.disk_usage(folder).free + sum(path.stat().st_size for path in work.iterdir())
     if needed > free:
         raise DataError(
-            f"the training copy needs about {_gigabytes(needed)} and {shown(str(folder))} has {_gigabytes(free)} free: "
-            "make room, give --cache a folder on another disk, lower --resolution, or --stream without a copy"
+            f"the training copy needs about {_gigabytes(needed)} and {printable(str(folder))} has {_gigabytes(free)} "
+            "free: make room, give --cache a folder on another disk, lower --resolution, or --stream without a copy"
         )
 
 

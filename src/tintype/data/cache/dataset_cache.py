@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tintype.data.cache.index import ABOUT, Catalog, open_array
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Problem
 from tintype.errors import DataError
 
@@ -75,5 +75,7 @@ class Pack(Catalog):
         if not np.isfinite(states).all():
             with suppress(OSError):
                 (self.folder / ABOUT).unlink()  # a pack without it is made again
-            raise DataError(f"the training copy in {shown(str(self.folder))} is damaged: start again to make it anew")
+            raise DataError(
+                f"the training copy in {printable(str(self.folder))} is damaged: start again to make it anew"
+            )
         return torch.from_numpy(states)

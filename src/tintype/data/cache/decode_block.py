@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tintype.data.images.decode import Framing, examine_all
-from tintype.data.images.facts import FACTS, packed_facts, unpacked
-from tintype.data.sources.files import LocalFile, Place, Verified
+from tintype.data.images.decode import Preprocess, examine_all
+from tintype.data.images.facts import FACTS, facts_array, facts_row
+from tintype.data.sources.files import ImageSource, LocalFile, Verified
 from tintype.data.sources.webdataset import Member
 
 _NO_FACTS = bytes(FACTS.itemsize)
@@ -22,17 +22,17 @@ class Block(NamedTuple):
     sha256: list[str]  # of each file; "" if it could not be read
     reasons: list[str]  # why each cannot be used; "" if it can
     facts: NDArray[Any]  # [N] of dtype FACTS; zeros where a picture cannot be used
-    shapes: NDArray[np.int64]  # [N] which of the shapes of the framing each has; -1 where it cannot be used
+    shapes: NDArray[np.int64]  # [N] index of its shape in `Preprocess.shapes`; -1 where it cannot be used
     notes: list[tuple[str, ...]]  # what was done to each
     pixels: dict[int, NDArray[np.uint8]]  # by shape, of those that can be used: [n, 3, height, width]
 
 
-def examine_block(places: Sequence[Place], how: Framing, pixels: bool) -> Block:
+def examine_block(sources: Sequence[ImageSource], preprocess: Preprocess, pixels: bool) -> Block:
     """Read, hash, decode and, with `pixels`, fit some pictures."""
-    seen = examine_all(places, how, pixels)
+    seen = examine_all(sources, preprocess, pixels)
     reasons = [one.reason if one.facts is None else "" for one in seen]
-    facts = unpacked(b"".join(_NO_FACTS if one.facts is None else packed_facts(one.facts) for one in seen))
-    shapes = [-1 if one.facts is None else how.shapes.index(one.shape) for one in seen]
+    facts = facts_array(b"".join(_NO_FACTS if one.facts is None else facts_row(one.facts) for one in seen))
+    shapes = [-1 if one.facts is None else preprocess.shapes.index(one.shape) for one in seen]
     by_shape: dict[int, list[NDArray[np.uint8]]] = {}
     for one, shape in zip(seen, shapes, strict=True):
         if one.pixels is not None and shape >= 0:
@@ -47,11 +47,11 @@ def examine_block(places: Sequence[Place], how: Framing, pixels: bool) -> Block:
     )
 
 
-def is_local(place: Place) -> bool:
+def is_local(source: ImageSource) -> bool:
     """Whether a forked process can read it: a file of its own or in a local tar file, opened for each read.
 
     Connections to servers, and libraries that read tables with threads of their own, do not outlive a fork.
     """
-    if isinstance(place, Verified):
-        return is_local(place.inner)
-    return isinstance(place, LocalFile) or (isinstance(place, Member) and place.archive.files is None)
+    if isinstance(source, Verified):
+        return is_local(source.inner)
+    return isinstance(source, LocalFile) or (isinstance(source, Member) and source.archive.files is None)

@@ -8,32 +8,39 @@ from collections.abc import Sequence
 from typing import Any
 
 from tintype.data.cache.index import FORMAT
-from tintype.data.images.decode import Framing
+from tintype.data.images.decode import Preprocess
 from tintype.data.sources.exclude import Exclusions
 from tintype.data.sources.pairs import Pair
 
 
-def stamp_of(pairs: Sequence[Pair], how: Framing, identity: str, exclusions: Exclusions) -> str:
+def stamp_of(pairs: Sequence[Pair], preprocess: Preprocess, identity: str, exclusions: Exclusions) -> str:
     """Hash what tells whether a pack is up to date, without reading a picture."""
-    digest = hashlib.sha256(repr([FORMAT, how, identity]).encode() + exclusions.state)
+    # Caches on disk were stamped when the class was named Framing.
+    head = repr([FORMAT, preprocess, identity]).replace("Preprocess(", "Framing(", 1)
+    digest = hashlib.sha256(head.encode() + exclusions.fingerprint)
     for pair in pairs:
-        digest.update(f"[{_text(pair.key)}, {_texts(pair.captions)}, {pair.weight}]".encode() + pair.place.state)
+        digest.update(f"[{_text(pair.key)}, {_texts(pair.captions)}, {pair.weight}]".encode() + pair.source.fingerprint)
     return digest.hexdigest()
 
 
 def fingerprint_of(
-    pairs: Sequence[Pair], hashes: Sequence[str], how: Framing, shapes: Sequence[int], identity: str, even: bool
+    pairs: Sequence[Pair],
+    hashes: Sequence[str],
+    preprocess: Preprocess,
+    shapes: Sequence[int],
+    identity: str,
+    even: bool,
 ) -> str:
     """Hash what is trained on, by content: the same on another machine and after a copy of the data.
 
     What is as it was in the first version, when there were only squares over white, goes in as it did then.
     """
-    head: list[Any] = [1, how.resolution, identity]
-    used = [how.shapes[shape] for shape in shapes]
-    if used != [(how.resolution, how.resolution)]:
-        head.append({"shapes": how.shapes})
-    if how.options.alpha_color != "white":
-        head.append({"alpha_color": how.options.alpha_color})
+    head: list[Any] = [1, preprocess.resolution, identity]
+    used = [preprocess.shapes[shape] for shape in shapes]
+    if used != [(preprocess.resolution, preprocess.resolution)]:
+        head.append({"shapes": preprocess.shapes})
+    if preprocess.options.alpha_color != "white":
+        head.append({"alpha_color": preprocess.options.alpha_color})
     digest = hashlib.sha256(json.dumps(head).encode())
     for pair, sha256 in zip(pairs, hashes, strict=True):
         weight = "" if even else f", {pair.weight}"

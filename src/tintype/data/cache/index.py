@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tintype.data.check.report import Report
 from tintype.data.check.summary import Tokens, survey
-from tintype.data.images.facts import FACTS, in_hex
+from tintype.data.images.facts import FACTS, hex_digests
 from tintype.data.order import Order
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.split import is_held_out, name_hash
 from tintype.errors import DataError
@@ -64,7 +64,7 @@ class Catalog:
     @property
     def sha256(self) -> list[str]:
         """Of each picture file."""
-        return in_hex(self.facts["sha256"])
+        return hex_digests(self.facts["sha256"])
 
     def order(self, seed: int, indices: Tensor) -> Order:
         """The order in which a run of `seed` shows the samples `indices`; it counts them from 0."""
@@ -120,9 +120,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise DataError(f"there is no finished training copy in {shown(str(folder))}") from None
+        raise DataError(f"there is no finished training copy in {printable(str(folder))}") from None
     if about.get("format") != FORMAT:
-        raise DataError(f"the training copy in {shown(str(folder))} is of another version: delete it")
+        raise DataError(f"the training copy in {printable(str(folder))} is of another version: delete it")
     return about
 
 
@@ -134,5 +134,5 @@ def open_array(folder: Path, name: str, sizes: dict[str, int]) -> NDArray[Any]:
             raise ValueError("its size has changed")
         array: NDArray[Any] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except (OSError, ValueError, KeyError):
-        raise DataError(f"the training copy is damaged: delete {shown(str(folder))} and start again") from None
+        raise DataError(f"the training copy is damaged: delete {printable(str(folder))} and start again") from None
     return array

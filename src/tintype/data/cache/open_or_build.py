@@ -18,9 +18,9 @@ from tintype.data.cache.builder import Builder, Progress, StatesEncoder
 from tintype.data.cache.dataset_cache import Pack
 from tintype.data.cache.fingerprints import stamp_of
 from tintype.data.cache.index import Catalog
-from tintype.data.images.decode import Framing
+from tintype.data.images.decode import Preprocess
 from tintype.data.sources.exclude import Exclusions
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import DataError
 
@@ -31,7 +31,7 @@ _DAY = 86_400
 def making(
     kind: type[C],
     pairs: Sequence[Pair],
-    how: Framing,
+    preprocess: Preprocess,
     folder: Path,
     encoder: StatesEncoder,
     problems: Sequence[Problem] = (),
@@ -48,7 +48,7 @@ def making(
     """
     pairs = list(pairs)  # gone through several times
     exclusions = exclusions or Exclusions()
-    stamp = f"{kind.__name__.lower()}-{stamp_of(pairs, how, encoder.identity, exclusions)[:16]}"
+    stamp = f"{kind.__name__.lower()}-{stamp_of(pairs, preprocess, encoder.identity, exclusions)[:16]}"
     try:
         found = _finished(kind, folder, stamp, problems)
         if found is not None:
@@ -66,13 +66,13 @@ def making(
             if found is None:
                 _sweep(folder)
                 work.mkdir(exist_ok=True)
-                yield from Builder(kind, work, pairs, how, encoder, exclusions).build(folder, stamp)
+                yield from Builder(kind, work, pairs, preprocess, encoder, exclusions).build(folder, stamp)
                 found = _finished(kind, folder, stamp, problems)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise DataError(f"the training copy cannot be written to {shown(str(folder))}: {why}") from error
+        raise DataError(f"the training copy cannot be written to {printable(str(folder))}: {why}") from error
     if found is None:
-        raise DataError(f"the training copy in {shown(str(folder))} is gone again: something else deletes it")
+        raise DataError(f"the training copy in {printable(str(folder))} is gone again: something else deletes it")
     return found
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from tintype.data.cache.builder import StatesEncoder
 from tintype.data.cache.index import Catalog
-from tintype.data.images.decode import Framing, examine
+from tintype.data.images.decode import Preprocess, examine
 from tintype.data.order import Order, block_numbers
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.webdataset import Member
 from tintype.errors import DataError
@@ -35,15 +35,15 @@ class Stream(Catalog):
         self,
         folder: Path,
         pairs: Sequence[Pair],
-        how: Framing,
+        preprocess: Preprocess,
         encoder: StatesEncoder,
         problems: Sequence[Problem] = (),
     ) -> None:
-        """Open the catalog in `folder`, made of `pairs` by the same `how`. Raises DataError if it is damaged."""
+        """Open the catalog in `folder`, made of `pairs` by the same `preprocess`. Raises DataError if it is damaged."""
         super().__init__(folder, problems)
-        places = {pair.key: pair.place for pair in pairs}
-        self._places = [places[key] for key in self.keys]
-        self._how = how
+        sources = {pair.key: pair.source for pair in pairs}
+        self._sources = [sources[key] for key in self.keys]
+        self._preprocess = preprocess
         self._encoder = encoder
         self._encoding = threading.Lock()  # tokenizers may not be used by two threads at once
         self.num_replaced = 0
@@ -51,8 +51,8 @@ class Stream(Catalog):
     def order(self, seed: int, indices: Tensor) -> Order:
         """The order of a run: samples of one archive are shown near each other, so that few are read at a time."""
         weights = None if self.weights is None else self.weights[indices]
-        places = [self._places[index] for index in indices.tolist()]
-        blocks = block_numbers([place.archive.path if isinstance(place, Member) else "" for place in places])
+        sources = [self._sources[index] for index in indices.tolist()]
+        blocks = block_numbers([source.archive.path if isinstance(source, Member) else "" for source in sources])
         return Order(seed, len(indices), weights, blocks if int(blocks.max()) else None)
 
     def pictures(self, indices: Tensor) -> Tensor:
@@ -75,12 +75,12 @@ class Stream(Catalog):
             other = (index + step) % self.num_samples
             if self.shape_of[other] != self.shape_of[index]:
                 continue
-            seen = examine(self._places[other], self._how)
+            seen = examine(self._sources[other], self._preprocess)
             if seen.pixels is not None and seen.shape == shape:
                 self.num_replaced += step > 0
                 return torch.from_numpy(seen.pixels)
             self.unreadable[self.keys[other]] = None
-        raise DataError(f"{shown(self.keys[index])} and the pictures after it can no longer be read: {seen.reason}")
+        raise DataError(f"{printable(self.keys[index])} and the pictures after it can no longer be read: {seen.reason}")
 
 
 class ReadAhead(Generic[R]):

@@ -7,8 +7,8 @@ import html
 import io
 
 from tintype.data.check.report import Report, counted, worth_a_look
-from tintype.data.images.decode import decode
-from tintype.data.sources.files import FileError, Place, shown
+from tintype.data.images.decode import decode_image
+from tintype.data.sources.files import FileError, ImageSource, printable
 
 SIDE = 112  # pixels, of a thumbnail
 MOST = 12  # thumbnails of a kind
@@ -48,7 +48,7 @@ def to_html(report: Report) -> str:
     wanted = {key for _, pictures in worth for key, _ in pictures}
     captions = {pair.key: pair.captions[0] for pair in report.pairs if pair.key in wanted}
     for title, pictures in worth:
-        figures = "".join(_figure(key, place, captions.get(key, "")) for key, place in pictures)
+        figures = "".join(_figure(key, source, captions.get(key, "")) for key, source in pictures)
         parts.append(f"<h2>{_text(title[:1].upper() + title[1:])}</h2><div>{figures}</div>")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -58,16 +58,16 @@ def to_html(report: Report) -> str:
     )
 
 
-def _figure(key: str, place: Place | None, caption: str) -> str:
-    thumbnail = _thumbnail(place) if place is not None else ""
+def _figure(key: str, source: ImageSource | None, caption: str) -> str:
+    thumbnail = _thumbnail(source) if source is not None else ""
     picture = f'<img alt="" src="data:image/png;base64,{thumbnail}">' if thumbnail else "cannot be read"
     words = f"<br>{_text(caption[:120])}" if caption else ""
     return f"<figure><div>{picture}</div><figcaption>{_text(key)}{words}</figcaption></figure>"
 
 
-def _thumbnail(place: Place) -> str:
+def _thumbnail(source: ImageSource) -> str:
     try:
-        picture = decode(place.read(), SIDE).picture
+        picture = decode_image(source.read(), SIDE).picture
     except (FileError, MemoryError):
         return ""
     picture.thumbnail((SIDE, SIDE))
@@ -77,4 +77,4 @@ def _thumbnail(place: Place) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(shown(text))
+    return html.escape(printable(text))

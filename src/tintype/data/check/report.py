@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
 
 EXAMPLES = 3  # of files, per reason
@@ -67,7 +67,7 @@ class Report:
         num_captions = sum(len(pair.captions) for pair in self.pairs)
         verdict = f"{counted(len(self.pairs), 'picture')} with {counted(num_captions, 'caption')} can be trained on"
         left_out = f"; {self.num_left_out} left out" if self.num_left_out else ""
-        return f"{shown(self.data)}: {verdict if self.ok else 'nothing can be trained on'}{left_out}"
+        return f"{printable(self.data)}: {verdict if self.ok else 'nothing can be trained on'}{left_out}"
 
     def lines(self) -> list[str]:
         """The verdict, the problems by reason with first examples, and the notes, as plain lines."""
@@ -82,7 +82,7 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 def examples(paths: Sequence[str]) -> str:
     """The first few paths, fit to print."""
-    return ", ".join(shown(path) for path in paths[:EXAMPLES]) + (", ..." if len(paths) > EXAMPLES else "")
+    return ", ".join(printable(path) for path in paths[:EXAMPLES]) + (", ..." if len(paths) > EXAMPLES else "")
 
 
 def show(report: Report, console: Console) -> None:
@@ -133,7 +133,7 @@ def _bar(share: float, blocks: bool) -> str:
 
 def to_text(report: Report) -> str:
     """The lines for the terminal, followed by every problem."""
-    lines = [*report.lines(), "", *(f"{shown(p.path)}: {p.reason}" for p in report.problems)]
+    lines = [*report.lines(), "", *(f"{printable(p.path)}: {p.reason}" for p in report.problems)]
     return "\n".join(lines) + "\n"
 
 
@@ -155,7 +155,7 @@ def to_json(report: Report) -> str:
 
 
 def worth_a_look(report: Report, most: int) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """The pictures to show, at most `most` of a kind: what is the matter, and (key, place) of each."""
+    """The pictures to show, at most `most` of a kind: what is the matter, and (key, source) of each."""
     shown_of = (
         ("exact copies", report.duplicates),
         ("look alike", report.alike),
@@ -163,12 +163,12 @@ def worth_a_look(report: Report, most: int) -> Iterator[tuple[str, list[tuple[st
     )
     chosen = {title: [key for group in groups for key in group][:most] for title, groups in shown_of}
     wanted = {key for keys in chosen.values() for key in keys}
-    places = {pair.key: pair.place for pair in report.pairs if pair.key in wanted} if wanted else {}
+    sources = {pair.key: pair.source for pair in report.pairs if pair.key in wanted} if wanted else {}
     for left_out, reason, problems in report.groups():
         if left_out:
-            yield f"left out: {reason}", [(p.path, p.place) for p in problems[:most]]
+            yield f"left out: {reason}", [(p.path, p.source) for p in problems[:most]]
     for title, keys in chosen.items():
         if keys:
-            yield title, [(key, places.get(key)) for key in keys]
+            yield title, [(key, sources.get(key)) for key in keys]
     for title, indices in report.extremes:
-        yield title, [(report.pairs[index].key, report.pairs[index].place) for index in indices[:most]]
+        yield title, [(report.pairs[index].key, report.pairs[index].source) for index in indices[:most]]

@@ -11,12 +11,12 @@ from pathlib import Path
 from tintype.config import DataConfig, TextConfig
 from tintype.data.check.report import Report
 from tintype.data.check.summary import Tokens, survey
-from tintype.data.images.decode import examine_all, framing
-from tintype.data.images.facts import FACTS, packed_facts
+from tintype.data.images.decode import examine_all, preprocess_for
+from tintype.data.images.facts import FACTS, facts_row
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Pair, Problem
-from tintype.data.sources.row_file import RowFile, parts_of
+from tintype.data.sources.row_file import RowFile, chunks
 from tintype.data.thread_pool import finished, in_order
 from tintype.model.nets.tokens import token_lengths
 
@@ -39,21 +39,21 @@ def checking(
     With `text`, captions are measured against the limit of that encoder. Raises DataError if there is not one pair.
     """
     options = options or DataConfig(crop="none")
-    how = framing(resolution, options)
+    preprocess = preprocess_for(resolution, options)
     pairs, problems = find_pairs(data, options)
     usable = RowFile("<i8")  # places in `pairs`
     facts = RowFile(FACTS)
     tally: Counter[str] = Counter()
-    seen_all = in_order(lambda some: examine_all([pair.place for pair in some], how, pixels=False), pairs)
+    seen_all = in_order(lambda some: examine_all([pair.source for pair in some], preprocess, pixels=False), pairs)
     for done, (pair, seen) in enumerate(zip(pairs, seen_all, strict=True), start=1):
         if seen.facts is None:
-            problems.append(Problem(pair.key, seen.reason, place=pair.place))
+            problems.append(Problem(pair.key, seen.reason, source=pair.source))
         else:
             usable.append(struct.pack("<q", done - 1))
-            facts.append(packed_facts(seen.facts))
+            facts.append(facts_row(seen.facts))
             tally.update(seen.facts.notes)
         yield done, len(pairs)
-    found = PairList.of(pairs).chosen(place for _, part in parts_of(usable) for place in part.tolist())
+    found = PairList.of(pairs).select(place for _, part in chunks(usable) for place in part.tolist())
     tokens = Tokens(text.encoder, text.max_tokens, _lengths(found, text)) if text is not None and found else None
     return survey(str(data), found, facts, problems, tally, tokens)
 

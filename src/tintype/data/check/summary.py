@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tintype.data.check.report import Histogram, Report, counted
-from tintype.data.images.facts import copies, in_hex
-from tintype.data.images.perceptual_hash import alike
-from tintype.data.sources.files import shown
+from tintype.data.images.facts import exact_duplicates, hex_digests
+from tintype.data.images.perceptual_hash import near_duplicates
+from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
-from tintype.data.sources.row_file import RowFile, Rows, by_key, parts_of
+from tintype.data.sources.row_file import RowFile, Rows, chunks, sorted_by_key
 from tintype.data.split import is_held_out
 
 HELD_OUT = 0.03  # share that a run holds out unless its configuration says otherwise
@@ -55,8 +55,8 @@ def survey(
     tally: what was done to how many pictures. Everything is gone through some at a time, so that memory grows with what
     is found only: with problems, copies and look-alikes.
     """
-    duplicates = copies(facts)
-    groups = alike(facts, [other for group in duplicates for other in group[1:]])  # copies are counted once
+    duplicates = exact_duplicates(facts)
+    groups = near_duplicates(facts, [other for group in duplicates for other in group[1:]])  # copies are counted once
     leaks = _leaks(groups, facts, held_out)
     notes = [
         *_on_number(pairs, problems),
@@ -81,7 +81,7 @@ def _leaks(groups: Sequence[Sequence[int]], facts: Rows, share: float) -> list[t
     """Look-alikes of which a run would train on one and hold out the other."""
     found = []
     for group in groups:
-        held = [i for i in group if is_held_out(in_hex(facts[i : i + 1]["sha256"])[0], share)]
+        held = [i for i in group if is_held_out(hex_digests(facts[i : i + 1]["sha256"])[0], share)]
         trained = sorted(set(group) - set(held))
         if held and trained:
             found.append((trained[0], held[0]))
@@ -113,7 +113,7 @@ def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
     repeated, times, first = _repeated(hashes)
     if repeated > MANY_SHARED * len(hashes):
         shared = next(islice((caption for pair in pairs for caption in pair.captions), first, None))
-        example = f"{shown(shared)!r}: {times}"
+        example = f"{printable(shared)!r}: {times}"
         yield f"{counted(repeated, 'caption')} of {len(hashes)} stand at several pictures ({example})"
     if directions:
         yield f"{counted(directions, 'caption')} with left or right: such pictures must not be mirrored in training"
@@ -136,7 +136,7 @@ def _repeated(hashes: RowFile) -> tuple[int, int, int]:
         return rows
 
     repeated = most = first = 0
-    for rows in by_key(hashes, keyed):
+    for rows in sorted_by_key(hashes, keyed):
         _, starts, times = np.unique(rows["key"], return_index=True, return_counts=True)
         repeated += int(times[times > 1].sum())
         if len(times) and times.max() > most:
@@ -151,7 +151,7 @@ def _on_copies(
     leaks: Sequence[tuple[int, int]],
 ) -> Iterable[str]:
     def example(group: Sequence[int]) -> str:
-        return " = ".join(shown(pairs[i].key) for i in group[:2])
+        return " = ".join(printable(pairs[i].key) for i in group[:2])
 
     if duplicates:
         extra = sum(len(group) - 1 for group in duplicates)
@@ -173,7 +173,7 @@ def _histograms(facts: Rows, tokens: Tokens | None) -> Iterable[Histogram]:
     shapes = np.zeros(len(_ASPECTS), dtype=np.int64)
     bounds = [bound for bound, _ in _ASPECTS[:-1]]
     least, most = 2**32, 0
-    for _, part in parts_of(facts):
+    for _, part in chunks(facts):
         short = np.minimum(part["width"], part["height"])
         least, most = min(least, int(short.min())), max(most, int(short.max()))
         sides += np.bincount(np.digitize(short, _SIDES), minlength=len(sides))
@@ -212,7 +212,7 @@ def _extremes(pairs: Sequence[Pair], facts: Rows) -> Iterable[tuple[str, tuple[i
     if not len(facts):
         return
     smallest, longest = _Least(), _Least()
-    for start, part in parts_of(facts):
+    for start, part in chunks(facts):
         short = np.minimum(part["width"], part["height"]).astype(np.float64)
         smallest.add(start, short)
         longest.add(start, -np.maximum(part["width"], part["height"]) / short)

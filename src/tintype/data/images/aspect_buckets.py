@@ -8,7 +8,7 @@ SPACING = 0.15  # between the logarithms of their proportions, about
 FULL = 0.85  # a shape has at least this share of the tokens of the square
 
 
-def shapes_for(resolution: int, patch: int, max_aspect: float) -> tuple[tuple[int, int], ...]:
+def bucket_shapes(resolution: int, patch: int, max_aspect: float) -> tuple[tuple[int, int], ...]:
     """Shapes (height, width) in pixels, multiples of `patch`, from tall to wide, the square among them.
 
     Each has at most the (resolution / patch)^2 tokens of the square, and at least 85 % of them (NovelAI 2022, "Aspect
@@ -29,7 +29,7 @@ def shapes_for(resolution: int, patch: int, max_aspect: float) -> tuple[tuple[in
     return tuple(sorted(((rows * patch, columns * patch) for rows, columns in both), key=lambda s: (s[1] / s[0], s)))
 
 
-def nearest(size: tuple[int, int], shapes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+def nearest_bucket(size: tuple[int, int], shapes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
     """The shape (height, width) whose proportions are nearest to those of a picture of `size` (width, height)."""
     if len(shapes) == 1:
         return shapes[0]

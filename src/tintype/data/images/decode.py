@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from tintype.config import DataConfig
-from tintype.data.images.aspect_buckets import nearest, shapes_for
+from tintype.data.images.aspect_buckets import bucket_shapes, nearest_bucket
 from tintype.data.images.colors import PictureError as PictureError
 from tintype.data.images.colors import background, to_rgb
-from tintype.data.images.perceptual_hash import NOTHING, looks_of, reduced
-from tintype.data.images.pillow_warnings import quiet
-from tintype.data.images.resize import fit_all
+from tintype.data.images.perceptual_hash import NOTHING, perceptual_hashes, thumbnail
+from tintype.data.images.pillow_warnings import pillow_warnings_ignored
+from tintype.data.images.resize import crop_and_resize_all
 from tintype.data.process_pool import one_at_a_time
 from tintype.data.sources.file_types import HEIF
-from tintype.data.sources.files import FileError, Place, read_file
+from tintype.data.sources.files import FileError, ImageSource, read_file
 
 # Pillow opens MPO, the JPEG with several pictures that cameras write, as JPEG.
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -61,7 +61,7 @@ _SIGNS: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-class Framing(NamedTuple):
+class Preprocess(NamedTuple):
     """What becomes of a decoded picture: what it is cut and scaled to, and by which rules it is left out."""
 
     resolution: int  # pixels; the side of a square, and about the square root of the area of other shapes
@@ -69,14 +69,14 @@ class Framing(NamedTuple):
     options: DataConfig
 
 
-class Facts(NamedTuple):
+class ImageFacts(NamedTuple):
     """What is kept of a picture besides its pixels."""
 
     sha256: str  # of the file
     width: int  # pixels, upright
     height: int
-    look: int  # perceptual hash, 64 bits; 0 if the picture has no structure
-    thumb: bytes  # 4 x 4 RGB
+    phash: int  # perceptual hash, 64 bits; 0 for a picture without structure
+    color_grid: bytes  # the picture at 4 x 4 RGB
     notes: tuple[str, ...]  # what was done to it that its owner may want to know
 
 
@@ -93,37 +93,37 @@ class Examined(NamedTuple):
 
     sha256: str  # of the file; "" if it could not be read
     reason: str = ""  # why it cannot be used
-    facts: Facts | None = None  # None if it cannot be used
+    facts: ImageFacts | None = None  # None if it cannot be used
     shape: tuple[int, int] = (0, 0)  # (height, width) that it is to be given
     pixels: NDArray[np.uint8] | None = None  # [3, *shape], if asked for
 
 
-def framing(resolution: int, options: DataConfig | None = None, patch: int = 8) -> Framing:
+def preprocess_for(resolution: int, options: DataConfig | None = None, patch: int = 8) -> Preprocess:
     """How pictures are cut and scaled for training at `resolution` with tokens of `patch` pixels a side."""
     options = options or DataConfig()
     background(options.alpha_color)
-    shapes = shapes_for(resolution, patch, options.max_aspect) if options.crop == "none" else ()
-    return Framing(resolution, shapes or ((resolution, resolution),), options)
+    shapes = bucket_shapes(resolution, patch, options.max_aspect) if options.crop == "none" else ()
+    return Preprocess(resolution, shapes or ((resolution, resolution),), options)
 
 
-def examine(place: Place, how: Framing, pixels: bool = True) -> Examined:
+def examine(source: ImageSource, preprocess: Preprocess, pixels: bool = True) -> Examined:
     """Read, hash, decode and, with `pixels`, fit one picture; never raises for what is wrong with the file."""
-    return examine_all([place], how, pixels)[0]
+    return examine_all([source], preprocess, pixels)[0]
 
 
-def examine_all(places: Sequence[Place], how: Framing, pixels: bool = True) -> list[Examined]:
+def examine_all(sources: Sequence[ImageSource], preprocess: Preprocess, pixels: bool = True) -> list[Examined]:
     """What `examine` gives for each of some pictures, in less time than one by one.
 
     They are decoded one after another, then scaled and looked at together, some at a time: code that has just run for
     one picture is quicker with the next, and one call for many costs less than many.
     """
-    enough = max(how.resolution, *map(max, how.shapes))
+    enough = max(preprocess.resolution, *map(max, preprocess.shapes))
     some: list[_Opened] = []
     held: list[_Opened] = []  # of these, what is decoded and not yet scaled
     num_pixels = 0
-    with quiet:
-        for place in places:
-            opened = _opened(place, how, enough)
+    with pillow_warnings_ignored:
+        for source in sources:
+            opened = _opened(source, preprocess, enough)
             some.append(opened)
             if opened.picture is not None:
                 held.append(opened)
@@ -132,8 +132,8 @@ def examine_all(places: Sequence[Place], how: Framing, pixels: bool = True) -> l
                 _scale(held, pixels)
                 held, num_pixels = [], 0
         _scale(held, pixels)
-    looks = looks_of([opened.small for opened in some])
-    return [_examined(opened, *look) for opened, look in zip(some, looks, strict=True)]
+    hashes = perceptual_hashes([opened.thumbnail for opened in some])
+    return [_examined(opened, *hashed) for opened, hashed in zip(some, hashes, strict=True)]
 
 
 @dataclass(slots=True)
@@ -146,19 +146,19 @@ class _Opened:
     shape: tuple[int, int] = (0, 0)
     size: tuple[int, int] = (0, 0)
     notes: tuple[str, ...] = ()
-    small: NDArray[np.uint8] = field(default_factory=lambda: NOTHING)  # reduced, to show its look
+    thumbnail: NDArray[np.uint8] = field(default_factory=lambda: NOTHING)  # for its hash
     pixels: NDArray[np.uint8] | None = None
 
 
-def _opened(place: Place, how: Framing, enough: int) -> _Opened:
+def _opened(source: ImageSource, preprocess: Preprocess, enough: int) -> _Opened:
     """Read, hash and decode one picture, and choose its shape."""
     sha256 = ""
     try:
-        content = place.read()
+        content = source.read()
         sha256 = hashlib.sha256(content).hexdigest()
-        picture, notes, size = decode(content, enough, how.options)
-        shape = nearest(picture.size, how.shapes)
-        _require_size(picture.size, shape, how.options)
+        picture, notes, size = decode_image(content, enough, preprocess.options)
+        shape = nearest_bucket(picture.size, preprocess.shapes)
+        _require_size(picture.size, shape, preprocess.options)
         return _Opened(sha256, "", picture, shape, size, notes)
     except FileError as error:
         return _Opened(sha256, str(error))
@@ -171,11 +171,11 @@ def _scale(held: Sequence[_Opened], pixels: bool) -> None:
     pictures = [opened.picture for opened in held if opened.picture is not None]
     try:
         for opened, picture in zip(held, pictures, strict=True):
-            opened.small = reduced(picture)
+            opened.thumbnail = thumbnail(picture)
         if pixels:
-            fitted = fit_all(pictures, [opened.shape for opened in held], [opened.small for opened in held])
-            for opened, own in zip(held, fitted, strict=True):
-                opened.pixels = own
+            shapes, thumbnails = [opened.shape for opened in held], [opened.thumbnail for opened in held]
+            for opened, array in zip(held, crop_and_resize_all(pictures, shapes, thumbnails), strict=True):
+                opened.pixels = array
     except MemoryError:
         if len(held) == 1:
             held[0].reason = TOO_LARGE
@@ -186,25 +186,25 @@ def _scale(held: Sequence[_Opened], pixels: bool) -> None:
         opened.picture = None
 
 
-def _examined(opened: _Opened, look: int, thumb: bytes) -> Examined:
+def _examined(opened: _Opened, phash: int, color_grid: bytes) -> Examined:
     if opened.reason:
         return Examined(opened.sha256, opened.reason)
     notes = opened.notes
-    if "without color" not in notes and _is_gray(opened.small, thumb):
+    if "without color" not in notes and _is_gray(opened.thumbnail, color_grid):
         notes = (*notes, "without color")
-    facts = Facts(opened.sha256, *opened.size, look, thumb, notes)
+    facts = ImageFacts(opened.sha256, *opened.size, phash, color_grid, notes)
     return Examined(opened.sha256, "", facts, opened.shape, opened.pixels)
 
 
 def read_picture(path: Path) -> Image.Image:
     """Read a picture file as upright sRGB, mode RGB, transparency over white. Raises PictureError."""
     try:
-        return decode(read_file(path))[0]
+        return decode_image(read_file(path))[0]
     except FileError as error:
         raise PictureError(str(error)) from None
 
 
-def decode(content: bytes, at_least: int = 0, options: DataConfig | None = None) -> Decoded:
+def decode_image(content: bytes, at_least: int = 0, options: DataConfig | None = None) -> Decoded:
     """Decode the bytes of a picture file to upright sRGB. Raises PictureError.
 
     `at_least`: a shorter side in pixels that is enough; large JPEGs are then decoded at a fraction of their size.
@@ -242,7 +242,7 @@ def _open(content: bytes) -> Image.Image:
     if not content:
         raise PictureError("the file is empty")
     try:
-        with quiet:
+        with pillow_warnings_ignored:
             return Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise PictureError(f"more than {MAX_PIXELS // 10**6} megapixels") from None
@@ -279,11 +279,12 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _is_gray(small: NDArray[np.uint8], thumb: bytes) -> bool:
-    if any(abs(thumb[i] - thumb[i + 1]) > GRAY or abs(thumb[i] - thumb[i + 2]) > GRAY for i in range(0, len(thumb), 3)):
-        return False  # most pictures: told from 16 pixels
-    red, green, blue = small.astype(np.int16).transpose(2, 0, 1)
-    return bool(np.abs(red - green).max() <= GRAY and np.abs(blue - green).max() <= GRAY)
+def _is_gray(thumbnail: NDArray[np.uint8], color_grid: bytes) -> bool:
+    for red, green, blue in zip(*(color_grid[channel::3] for channel in range(3)), strict=True):
+        if abs(red - green) > GRAY or abs(red - blue) > GRAY:
+            return False  # 16 pixels settle it for most pictures
+    channels = thumbnail.astype(np.int16).transpose(2, 0, 1)
+    return bool(np.abs(channels[0] - channels[1]).max() <= GRAY and np.abs(channels[2] - channels[1]).max() <= GRAY)
 
 
 def _require_size(size: tuple[int, int], shape: tuple[int, int], options: DataConfig) -> None:

@@ -8,33 +8,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tintype.data.images.decode import Facts
-from tintype.data.sources.row_file import Rows, by_key
+from tintype.data.images.decode import ImageFacts
+from tintype.data.sources.row_file import Rows, sorted_by_key
 
+# Field names are those in facts.npy of existing caches: `look` is the perceptual hash, `thumb` the color grid.
 FACTS = np.dtype(
     [("sha256", "u1", (32,)), ("width", "<u4"), ("height", "<u4"), ("look", "<u8"), ("thumb", "u1", (48,))]
 )
 _HASHES = np.dtype([("key", "<u8"), ("place", "<i8"), ("sha256", "u1", (32,))])
 
 
-def packed_facts(facts: Facts) -> bytes:
+def facts_row(facts: ImageFacts) -> bytes:
     """One row of dtype FACTS."""
-    rest = struct.pack("<IIQ", facts.width, facts.height, facts.look)
-    return bytes.fromhex(facts.sha256) + rest + facts.thumb
+    rest = struct.pack("<IIQ", facts.width, facts.height, facts.phash)
+    return bytes.fromhex(facts.sha256) + rest + facts.color_grid
 
 
-def unpacked(rows: bytes | bytearray) -> NDArray[Any]:
-    """Rows of `packed_facts`, end to end, as an array of dtype FACTS."""
+def facts_array(rows: bytes | bytearray) -> NDArray[Any]:
+    """Rows of `facts_row`, end to end, as an array of dtype FACTS."""
     return np.frombuffer(rows, dtype=FACTS)
 
 
-def in_hex(sha256: NDArray[np.uint8]) -> list[str]:
+def hex_digests(sha256: NDArray[np.uint8]) -> list[str]:
     """Hashes [N, 32] as text."""
     text = sha256.tobytes().hex()
     return [text[start : start + 64] for start in range(0, len(text), 64)]
 
 
-def copies(facts: Rows) -> list[list[int]]:
+def exact_duplicates(facts: Rows) -> list[list[int]]:
     """Groups of two or more equal files, by their places in `facts`, ascending."""
 
     def keyed(start: int, part: NDArray[Any]) -> NDArray[Any]:
@@ -45,7 +46,7 @@ def copies(facts: Rows) -> list[list[int]]:
         return rows
 
     groups: dict[bytes, list[int]] = {}
-    for rows in by_key(facts, keyed):
+    for rows in sorted_by_key(facts, keyed):
         same = np.flatnonzero(rows["key"][1:] == rows["key"][:-1])
         for i in sorted({int(one) + step for one in same for step in (0, 1)}):
             groups.setdefault(rows["sha256"][i].tobytes(), []).append(int(rows["place"][i]))

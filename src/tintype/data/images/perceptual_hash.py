@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tintype.data.sources.row_file import Rows, by_key
+from tintype.data.sources.row_file import Rows, sorted_by_key
 
 SIDE = 32  # pixels, at least, of the shorter side that a picture is reduced to for its hash
 KEPT = 8  # lowest frequencies each way: 64 bits
@@ -26,22 +26,22 @@ _LOOKS = np.dtype([("key", "<u8"), ("place", "<i8"), ("thumb", "u1", (48,))])
 NOTHING = np.zeros((1, 1, 3), dtype=np.uint8)  # in place of a reduced picture
 
 
-def reduced(picture: Image.Image) -> NDArray[np.uint8]:
+def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
     """A picture in mode RGB at 32 pixels a side or a little more, each the mean of those it stands for: [h, w, 3]."""
     factors = (max(1, picture.width // SIDE), max(1, picture.height // SIDE))
     small = picture if factors == (1, 1) else picture.reduce(factors)
     return np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(small.height, small.width, 3)
 
 
-def look_of(picture: Image.Image) -> tuple[int, bytes]:
-    """The look of one picture in mode RGB: see `looks_of`."""
-    return looks_of([reduced(picture)])[0]
+def perceptual_hash(picture: Image.Image) -> tuple[int, bytes]:
+    """The look of one picture in mode RGB: see `perceptual_hashes`."""
+    return perceptual_hashes([thumbnail(picture)])[0]
 
 
-def looks_of(smalls: Sequence[NDArray[np.uint8]]) -> list[tuple[int, bytes]]:
+def perceptual_hashes(smalls: Sequence[NDArray[np.uint8]]) -> list[tuple[int, bytes]]:
     """A 64-bit perceptual hash (signs of low DCT frequencies around their median; Zauner 2010) and 4 x 4 RGB bytes.
 
-    smalls: pictures from `reduced`. The hash of a picture without structure is 0.
+    smalls: pictures from `thumbnail`. The hash of a picture without structure is 0.
     """
     found: list[tuple[int, bytes]] = [(0, b"")] * len(smalls)
     by_size: dict[tuple[int, ...], list[int]] = {}
@@ -86,7 +86,7 @@ def _parts(length: int) -> NDArray[np.float32]:
     return np.asarray(np.maximum(shared, 0) * THUMB / length, dtype=np.float32)
 
 
-def alike(seen: Rows, skipped: Sequence[int] = ()) -> list[list[int]]:
+def near_duplicates(seen: Rows, skipped: Sequence[int] = ()) -> list[list[int]]:
     """Groups of two or more that look alike, as places in `seen`, ascending.
 
     seen: rows with the fields look and thumb. Hashes of 0, and the places `skipped`, are passed over. Where more than
@@ -108,7 +108,7 @@ def alike(seen: Rows, skipped: Sequence[int] = ()) -> list[list[int]]:
             rows["place"], rows["thumb"] = places[there], part["thumb"][there]
             return rows
 
-        for rows in by_key(seen, keyed, width):
+        for rows in sorted_by_key(seen, keyed, width):
             values, places = rows["key"] >> down, rows["place"]
             for shift in range(1, min(_REACH, len(rows) - 1) + 1):
                 same = np.flatnonzero(values[shift:] == values[:-shift])

@@ -7,7 +7,7 @@ import warnings
 from types import TracebackType
 
 
-class _Quiet:
+class _Ignored:
     """A `with` block, in any number of threads at once, in which warnings of Pillow are ignored.
 
     `warnings.catch_warnings` changes the whole process, so that threads must not leave it in another order than they
@@ -36,4 +36,4 @@ class _Quiet:
                 self._before.__exit__(kind, error, trace)
 
 
-quiet = _Quiet()
+pillow_warnings_ignored = _Ignored()

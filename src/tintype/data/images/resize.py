@@ -11,20 +11,20 @@ from PIL import Image
 FAIR = 3  # times larger than asked for: what is scaled down by more goes through plain means of pixels first
 
 
-def fit(picture: Image.Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
+def crop_and_resize(picture: Image.Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Cut the middle of a picture to the proportions of `shape` and resize it to that, antialiased: uint8 [3, *shape].
 
     Bicubic, by torch: the values of Pillow (one level apart in one of a thousand) in a fraction of the time.
     """
-    return fit_all([picture], [shape])[0]
+    return crop_and_resize_all([picture], [shape])[0]
 
 
-def fit_all(
+def crop_and_resize_all(
     pictures: Sequence[Image.Image],
     shapes: Sequence[tuple[int, int]],
     known: Sequence[NDArray[np.uint8]] = (),
 ) -> list[NDArray[np.uint8]]:
-    """What `fit` gives for each of some pictures in mode RGB, in less time than one by one.
+    """What `crop_and_resize` gives for each of some pictures in mode RGB, in less time than one by one.
 
     known: arrays [h, w, 3]; one as large as its picture holds the same pixels, which need not be taken from it again.
     """

@@ -23,7 +23,7 @@ _UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = re.compile("[\ufeff\ud800-\udfff]")
 
 
-def clean(caption: str) -> str:
+def clean_caption(caption: str) -> str:
     """Bring a caption to NFC on one line, without control characters, byte-order marks and lone surrogates."""
     text = _UNWANTED.sub(" ", _INVISIBLE.sub("", caption))
     return " ".join(unicodedata.normalize("NFC", text).split())
@@ -44,9 +44,9 @@ def decode_text(content: bytes, encoding: str = "utf-8") -> str:
         raise FileError("its text is not UTF-8: save it as UTF-8, or give --caption-encoding") from None
 
 
-def captions_of(text: str) -> tuple[str, ...]:
+def parse_captions(text: str) -> tuple[str, ...]:
     """The captions in a text: each line that is not empty is a caption of its own. Raises FileError if none is."""
-    lines = [clean(line) for line in text.splitlines()]
+    lines = [clean_caption(line) for line in text.splitlines()]
     captions = tuple(dict.fromkeys(line for line in lines if line))
     if not captions:
         raise FileError(EMPTY)
@@ -55,10 +55,10 @@ def captions_of(text: str) -> tuple[str, ...]:
 
 def read_caption_file(path: Path | str, encoding: str = "utf-8") -> tuple[str, ...]:
     """Read the captions of one picture, one a line. Raises FileError."""
-    return captions_of(decode_text(read_file(path, MAX_CAPTION_BYTES), encoding))
+    return parse_captions(decode_text(read_file(path, MAX_CAPTION_BYTES), encoding))
 
 
-def captions_in(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
+def row_captions(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
     """The captions that a record has under text, caption or prompt: one, or a list; else () and the reason."""
     field = next((field for field in CAPTION_FIELDS if values.get(field) is not None), None)
     if field is None:
@@ -67,5 +67,5 @@ def captions_in(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
     texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
         return (), f"its {field} is not text"
-    captions = tuple(dict.fromkeys(caption for caption in map(clean, texts) if caption))
+    captions = tuple(dict.fromkeys(caption for caption in map(clean_caption, texts) if caption))
     return captions, "" if captions else EMPTY

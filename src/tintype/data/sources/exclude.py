@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tintype.data.sources.captions import decode_text
-from tintype.data.sources.files import FileError, read_file, shown
+from tintype.data.sources.files import FileError, printable, read_file
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import DataError
 
@@ -26,7 +26,7 @@ class Exclusions:
     sha256: frozenset[str] = frozenset()
 
     @property
-    def state(self) -> bytes:
+    def fingerprint(self) -> bytes:
         """Differs for different hashes. (Keys are gone before a pack is made.)"""
         return hashlib.sha256("\n".join(sorted(self.sha256)).encode()).digest() if self.sha256 else b""
 
@@ -49,7 +49,7 @@ def read_exclusions(path: Path) -> Exclusions:
     try:
         lines = decode_text(read_file(path)).splitlines()
     except FileError as error:
-        raise DataError(f"{shown(str(path))}: {error}") from None
+        raise DataError(f"{printable(str(path))}: {error}") from None
     keys, hashes = set(), set()
     for line in map(str.strip, lines):
         entry = _entry(line)

@@ -17,7 +17,7 @@ _FOREIGN = frozenset(
 )
 
 
-def foreign(suffix: str) -> str:
+def unsupported(suffix: str) -> str:
     """Why pictures with this suffix cannot be read; "" for all other suffixes."""
     if suffix not in _FOREIGN or suffix in PICTURE_SUFFIXES:
         return ""

@@ -22,25 +22,25 @@ class FileError(DataError):
     """One file cannot be used; the message is the reason, without the file's name."""
 
 
-class Place(Protocol):
-    """Where the bytes of one picture lie."""
+class ImageSource(Protocol):
+    """One picture file: on disk, in an archive or in a table."""
 
     @property
-    def state(self) -> bytes:
-        """What was known of it when it was listed: it differs once the content has changed."""
+    def fingerprint(self) -> bytes:
+        """Its state when it was listed; it changes with the content."""
 
     def read(self) -> bytes:
-        """Read it whole. Raises FileError."""
+        """Read the whole file. Raises FileError."""
 
-    def saved(self) -> tuple[Origin, list[Any]]:
-        """What it shares with other places, and what is its own, fit for JSON: `origin.place(own)` is equal to it."""
+    def serialize(self) -> tuple[SourceRoot, list[Any]]:
+        """Return the root and JSON values such that `root.deserialize(values)` equals this source."""
 
 
-class Origin(Protocol):
-    """What many places have in common: a folder, an archive, a table. It can be hashed."""
+class SourceRoot(Protocol):
+    """The folder, archive or table that many sources share. Hashable."""
 
-    def place(self, own: list[Any]) -> Place:
-        """The place that gave `own` when it was saved."""
+    def deserialize(self, values: list[Any]) -> ImageSource:
+        """Return the source that `serialize` turned into `values`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +49,36 @@ class LocalFile:
 
     root: str
     key: str  # path below the root, with forward slashes
-    state: bytes
+    fingerprint: bytes
 
     @property
     def path(self) -> Path:
         return Path(self.root, self.key)
 
     def read(self) -> bytes:
-        return read_file(os.path.join(self.root, self.key), state=self.state)
+        return read_file(os.path.join(self.root, self.key), fingerprint=self.fingerprint)
 
-    def saved(self) -> tuple[Origin, list[Any]]:
-        return _Root(self.root), [self.key, self.state.hex()]
+    def serialize(self) -> tuple[SourceRoot, list[Any]]:
+        return _Root(self.root), [self.key, self.fingerprint.hex()]
 
 
 class _Root(NamedTuple):
     folder: str
 
-    def place(self, own: list[Any]) -> Place:
-        return LocalFile(self.folder, own[0], bytes.fromhex(own[1]))
+    def deserialize(self, values: list[Any]) -> ImageSource:
+        return LocalFile(self.folder, values[0], bytes.fromhex(values[1]))
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A place whose content was given a sha256: any other content is refused."""
+    """A source with a known sha256; `read` refuses any other content."""
 
-    inner: Place
+    inner: ImageSource
     sha256: str  # hexadecimal, lower case
 
     @property
-    def state(self) -> bytes:
-        return self.inner.state + self.sha256.encode()
+    def fingerprint(self) -> bytes:
+        return self.inner.fingerprint + self.sha256.encode()
 
     def read(self) -> bytes:
         content = self.inner.read()
@@ -86,16 +86,16 @@ class Verified:
             raise FileError("its sha256 is not the one in the metadata: it was changed or damaged")
         return content
 
-    def saved(self) -> tuple[Origin, list[Any]]:
-        origin, own = self.inner.saved()
-        return _VerifiedOrigin(origin), [self.sha256, own]
+    def serialize(self) -> tuple[SourceRoot, list[Any]]:
+        root, values = self.inner.serialize()
+        return _VerifiedRoot(root), [self.sha256, values]
 
 
-class _VerifiedOrigin(NamedTuple):
-    inner: Origin
+class _VerifiedRoot(NamedTuple):
+    inner: SourceRoot
 
-    def place(self, own: list[Any]) -> Place:
-        return Verified(self.inner.place(own[1]), own[0])
+    def deserialize(self, values: list[Any]) -> ImageSource:
+        return Verified(self.inner.deserialize(values[1]), values[0])
 
 
 class Folder(NamedTuple):
@@ -115,14 +115,14 @@ class Folder(NamedTuple):
             dangling = isinstance(error, FileNotFoundError) and os.path.islink(path)
             return Entry(key, LocalFile(self.root, key, b""), "a link that leads nowhere" if dangling else _why(error))
         reason = "" if stat.S_ISREG(info.st_mode) else "not a regular file"
-        return Entry(key, LocalFile(self.root, key, state_of(info)), reason)
+        return Entry(key, LocalFile(self.root, key, stat_fingerprint(info)), reason)
 
 
 class Entry(NamedTuple):
     """A file in a folder."""
 
     key: str  # path relative to the root, with forward slashes
-    place: LocalFile
+    source: LocalFile
     reason: str  # why it cannot be read; "" for a regular file
 
 
@@ -171,27 +171,27 @@ def _listed(folder: str) -> tuple[list[str], list[str], list[str]]:
     return files, folders, links
 
 
-def state_of(info: os.stat_result) -> bytes:
+def stat_fingerprint(info: os.stat_result) -> bytes:
     """Size and times of a file: what changes when its content does."""
     return struct.pack("<3q", info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def read_file(path: Path | str, max_bytes: int = MAX_BYTES, state: bytes = b"") -> bytes:
+def read_file(path: Path | str, max_bytes: int = MAX_BYTES, fingerprint: bytes = b"") -> bytes:
     """Read one regular file whole. Raises FileError; pipes and devices are never opened.
 
-    `state`: of the file when it was listed; one that has changed since is refused.
+    `fingerprint`: of the file when it was listed; one that has changed since is refused.
     """
     for attempt in (1, 2):
         try:
-            return _read(path, max_bytes, state)
+            return _read(path, max_bytes, fingerprint)
         except OSError as error:
             if error.errno != errno.EIO or attempt == 2:  # network folders sometimes fail once
                 raise FileError(_why(error)) from None
     raise AssertionError("unreachable")
 
 
-def _read(path: Path | str, max_bytes: int, state: bytes) -> bytes:
-    if not state and not stat.S_ISREG(os.stat(path).st_mode):
+def _read(path: Path | str, max_bytes: int, fingerprint: bytes) -> bytes:
+    if not fingerprint and not stat.S_ISREG(os.stat(path).st_mode):
         raise FileError("not a regular file")
     # Should the file have been swapped for a pipe, O_NONBLOCK keeps open() from waiting.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -201,12 +201,12 @@ def _read(path: Path | str, max_bytes: int, state: bytes) -> bytes:
             raise FileError("not a regular file")
         if info.st_size > max_bytes:
             raise FileError(f"larger than {max_bytes / 2**20:g} MB")
-        if state and state != state_of(info):
+        if fingerprint and fingerprint != stat_fingerprint(info):
             raise FileError("it has changed since it was listed")
         return file.read()
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """Make a file name or caption safe to print: control characters and undecodable bytes become escapes."""
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return escaped.encode("utf-8", "backslashreplace").decode("utf-8")

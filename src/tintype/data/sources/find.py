@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from tintype.config import DataConfig
 from tintype.data.sources.captions import decode_text
 from tintype.data.sources.file_types import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
-from tintype.data.sources.files import FileError, read_file, shown
+from tintype.data.sources.files import FileError, printable, read_file
 from tintype.data.sources.folder import list_folder
 from tintype.data.sources.hub import is_saved, list_hub
 from tintype.data.sources.metadata import METADATA_NAMES
@@ -31,7 +31,7 @@ from tintype.data.sources.remote import Archive, expand, is_url, local_archive, 
 from tintype.data.sources.webdataset import list_tar
 from tintype.errors import DataError
 
-__all__ = ["Pair", "Problem", "find_pairs", "name_of"]
+__all__ = ["Pair", "Problem", "find_pairs", "dataset_name"]
 
 MAX_LIST_BYTES = 2**24
 _WEIGHT = re.compile(r"\s+weight=(\S+)$")
@@ -46,12 +46,12 @@ def find_pairs(data: str | Path, options: DataConfig | None = None) -> tuple[Seq
     listing = _listing(str(data), options or DataConfig())
     if not listing.pairs:
         first = next((p for p in listing.problems if p.left_out), None)
-        why = f": {shown(first.path)}: {first.reason}" if first is not None else ""
-        raise DataError(f"{shown(str(data))} holds no captioned pictures{why}")
+        why = f": {printable(first.path)}: {first.reason}" if first is not None else ""
+        raise DataError(f"{printable(str(data))} holds no captioned pictures{why}")
     return listing.pairs, list(listing.problems)
 
 
-def name_of(data: str | Path) -> str:
+def dataset_name(data: str | Path) -> str:
     """A short name for people: the last part of a path or URL."""
     text = str(data).rstrip("/\\")
     if is_url(text) or text.startswith("hf:"):
@@ -68,7 +68,7 @@ def _listing(data: str, options: DataConfig, in_list: bool = False) -> Listing:
     if not _exists(path) and (glob.has_magic(data) or "{" in data):
         return _of_archives(_matching(str(path)), options)
     if not _exists(path):
-        raise DataError(f"there is no folder {shown(data)}: give the folder that holds the pictures")
+        raise DataError(f"there is no folder {printable(data)}: give the folder that holds the pictures")
     if path.is_dir():
         return list_hub(data, options) if is_saved(path) else list_folder(path, options)
     return _of_file(path, options, in_list)
@@ -83,13 +83,13 @@ def _exists(path: Path) -> bool:
 
 
 def _of_file(path: Path, options: DataConfig, in_list: bool) -> Listing:
-    name, lower = shown(str(path)), path.name.lower()
+    name, lower = printable(str(path)), path.name.lower()
     if lower.endswith(ARCHIVE_SUFFIXES):
         return list_tar(local_archive(path), path.name, options)
     if lower.endswith(COMPRESSED_SUFFIXES):
         raise DataError(f"{name} is compressed: unpack it and give the .tar file or the folder")
     if path.name in METADATA_NAMES:
-        raise DataError(f"{name} is a file: give the folder it lies in, {shown(str(path.parent))}")
+        raise DataError(f"{name} is a file: give the folder it lies in, {printable(str(path.parent))}")
     if lower.endswith(".parquet"):
         return list_table(path, path.name, options)
     if path.suffix.lower() in PICTURE_SUFFIXES:
@@ -117,13 +117,13 @@ def _of_list(path: Path, options: DataConfig) -> Listing:
     try:
         lines = decode_text(read_file(path, MAX_LIST_BYTES)).splitlines()
     except FileError as error:
-        raise DataError(f"{shown(str(path))}: {error}") from None
+        raise DataError(f"{printable(str(path))}: {error}") from None
     numbered = ((number, line.strip()) for number, line in enumerate(lines, start=1))
     sources = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not sources:
-        raise DataError(f"{shown(str(path))} lists nothing: write a folder or .tar file on each line")
+        raise DataError(f"{printable(str(path))} lists nothing: write a folder or .tar file on each line")
     parsed = [_source(path, number, line) for number, line in sources]
-    names = _distinct([name_of(source) for source, _ in parsed])
+    names = _distinct([dataset_name(source) for source, _ in parsed])
     return _joined(
         _listed(f"{path.name}:{number}", name, source, weight, options)
         for (number, _), (source, weight), name in zip(sources, parsed, names, strict=True)
@@ -152,7 +152,9 @@ def _source(path: Path, number: int, line: str) -> tuple[str, float]:
         except ValueError:
             weight = math.nan
         if not 0 < weight <= 1e6:
-            raise DataError(f"{shown(str(path))}:{number}: weight must be a number above 0, not {shown(found[1])}")
+            raise DataError(
+                f"{printable(str(path))}:{number}: weight must be a number above 0, not {printable(found[1])}"
+            )
     if is_url(line) or line.startswith("hf:"):
         return line, weight
     return str(path.parent / line), weight

@@ -15,9 +15,9 @@ from tintype.data.sources.file_types import (
     COMPRESSED_SUFFIXES,
     PICTURE_SUFFIXES,
     TABLE_SUFFIXES,
-    foreign,
+    unsupported,
 )
-from tintype.data.sources.files import Entry, FileError, Folder, LocalFile, Place, Verified, shown, walk
+from tintype.data.sources.files import Entry, FileError, Folder, ImageSource, LocalFile, Verified, printable, walk
 from tintype.data.sources.metadata import METADATA_NAMES, Metadata, nfc
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems, substitute
@@ -62,8 +62,8 @@ class _Found:
         self.kinds: Counter[str] = Counter()  # how many files of a kind
         self.first: dict[str, str] = {}  # the first key of a kind
 
-    def problem(self, path: str, reason: str, left_out: bool = True, place: Place | None = None) -> None:
-        self.problems.append(Problem(path, reason, left_out, place))
+    def problem(self, path: str, reason: str, left_out: bool = True, source: ImageSource | None = None) -> None:
+        self.problems.append(Problem(path, reason, left_out, source))
 
     def count(self, kind: str, key: str) -> None:
         self.kinds[kind] += 1
@@ -106,7 +106,7 @@ class _InFolder:
 
     def _take(self, entry: Entry) -> None:
         found, suffix = self._found, posixpath.splitext(entry.key)[1].lower()
-        if reason := foreign(suffix):
+        if reason := unsupported(suffix):
             found.count("foreign", entry.key)
             found.problem(entry.key, reason)
         elif entry.reason:
@@ -118,7 +118,7 @@ class _InFolder:
             self._bundle(entry)
         elif entry.key.lower().endswith(COMPRESSED_SUFFIXES):
             found.count("file", entry.key)
-            found.problem(entry.key, UNPACK, place=entry.place)
+            found.problem(entry.key, UNPACK, source=entry.source)
         else:
             found.count("table" if suffix in TABLE_SUFFIXES else "file", entry.key)
 
@@ -127,11 +127,11 @@ class _InFolder:
         found = self._found
         found.count("bundle", entry.key)
         if entry.key.lower().endswith(ARCHIVE_SUFFIXES):
-            archive = Archive(str(entry.place.path), entry.place.state, entry.place.path.stat().st_size)
+            archive = Archive(str(entry.source.path), entry.source.fingerprint, entry.source.path.stat().st_size)
             listing = list_tar(archive, entry.key, found.options)
         else:
             try:
-                listing = list_table(entry.place.path, entry.key, found.options)
+                listing = list_table(entry.source.path, entry.key, found.options)
             except MissingExtraError as error:
                 listing = Listing((), (Problem(entry.key, str(error)),))
         found.pairs.extend(listing.pairs)
@@ -152,16 +152,16 @@ class _InFolder:
             if beside:
                 why = "the metadata has a row for its picture, which is used instead"
                 found.problem(self._folder.prefix + beside[0], why, False)
-            place = Verified(entry.place, row.sha256) if row.sha256 else entry.place
-            found.pairs.append(Pair(key, place, row.captions))
+            source = Verified(entry.source, row.sha256) if row.sha256 else entry.source
+            found.pairs.append(Pair(key, source, row.captions))
             return
         for other in beside[1:2]:
             why = "another caption file for the same picture is used instead"
             found.problem(self._folder.prefix + other, why, False)
         if beside or not found.metadata.was_listed(key):
-            self._captioned(key, entry.place, beside[0] if beside else "")
+            self._captioned(key, entry.source, beside[0] if beside else "")
 
-    def _captioned(self, key: str, place: LocalFile, sidecar: str) -> None:
+    def _captioned(self, key: str, source: LocalFile, sidecar: str) -> None:
         """Add a picture with the captions in a file beside it, or with what is to be used without."""
         found, where, reason = self._found, key, NO_CAPTION
         captions: tuple[str, ...] = ()
@@ -171,17 +171,17 @@ class _InFolder:
             try:
                 if text.reason:
                     raise FileError(text.reason)
-                name = os.path.join(text.place.root, text.key)  # a Path would intern each of its parts
+                name = os.path.join(text.source.root, text.key)  # a Path would intern each of its parts
                 captions = read_caption_file(name, found.options.caption_encoding)
             except FileError as error:
                 reason = str(error)
         captions = captions or substitute(found.options.no_caption, key, reason)
         if captions:
-            found.pairs.append(Pair(key, place, captions))
+            found.pairs.append(Pair(key, source, captions))
         elif sidecar:
             found.problem(where, f"as the caption of a picture: {reason}")
         else:
-            found.problem(where, reason, place=place)
+            found.problem(where, reason, source=source)
 
     def _note_look_alikes(self) -> None:
         first: dict[str, str] = {}
@@ -195,15 +195,15 @@ class _InFolder:
 
 
 def _nothing_found(data: Path, found: _Found) -> str:
-    name, kinds, first_of = shown(str(data)), found.kinds, found.first
+    name, kinds, first_of = printable(str(data)), found.kinds, found.first
     broken = next((p for p in sorted_problems(found.problems) if p.reason != NO_CAPTION), None)
-    first = f"; first problem: {shown(broken.path)}: {broken.reason}" if broken is not None else ""
+    first = f"; first problem: {printable(broken.path)}: {broken.reason}" if broken is not None else ""
     if kinds["picture"]:
         path = PurePosixPath(first_of["picture"])
-        picture, stem = shown(path.name), shown(path.stem)
+        picture, stem = printable(path.name), printable(path.stem)
         which = "the only picture" if kinds["picture"] == 1 else f"none of the {kinds['picture']} pictures"
         has = "has no caption" if kinds["picture"] == 1 else "has a caption"
-        table = f"; {shown(first_of['table'])} is not read: is it one of these two?" if kinds["table"] else ""
+        table = f"; {printable(first_of['table'])} is not read: is it one of these two?" if kinds["table"] else ""
         return (
             f"{which} in {name} {has}: looked for {stem}.txt, {stem}.caption, and a row with file_name and text "
             f"for {picture} in metadata.jsonl or metadata.csv{table}{first}"

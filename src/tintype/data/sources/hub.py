@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, captions_in
-from tintype.data.sources.files import FileError, Origin, Place, shown
+from tintype.data.sources.captions import CAPTION_FIELDS, row_captions
+from tintype.data.sources.files import FileError, ImageSource, SourceRoot, printable
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, substitute
 from tintype.data.sources.parquet import PICTURE_COLUMNS
@@ -21,10 +21,10 @@ class Column:
 
     data: Any  # a datasets.Dataset whose column of pictures is not decoded
     name: str
-    state: bytes
+    fingerprint: bytes
 
-    def place(self, own: list[Any]) -> Place:
-        return Row(self, own[0])
+    def deserialize(self, values: list[Any]) -> ImageSource:
+        return Row(self, values[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Row:
     index: int
 
     @property
-    def state(self) -> bytes:
-        return self.column.state + b"|%d" % self.index
+    def fingerprint(self) -> bytes:
+        return self.column.fingerprint + b"|%d" % self.index
 
     def read(self) -> bytes:
         """Raises FileError."""
@@ -47,7 +47,7 @@ class Row:
             raise FileError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from None
         return bytes(content)
 
-    def saved(self) -> tuple[Origin, list[Any]]:
+    def serialize(self) -> tuple[SourceRoot, list[Any]]:
         return self.column, [self.index]
 
 
@@ -77,7 +77,7 @@ def list_hub(name: str, options: DataConfig) -> Listing:
     except DataError:
         raise
     except Exception as error:  # of the network, of the name, of the files
-        raise DataError(f"the data set {shown(name)} cannot be loaded: {' '.join(str(error).split())}") from None
+        raise DataError(f"the data set {printable(name)} cannot be loaded: {' '.join(str(error).split())}") from None
     return _listing(data, name, options)
 
 
@@ -90,7 +90,9 @@ def _split_of(data: dict[str, Any], name: str, split: str) -> Any:
     if split not in data:
         first = next(iter(data), "train")
         has = ", ".join(data)
-        raise DataError(f"the data set {shown(name)} has no split {shown(split)}; it has: {has} (hf:FOLDER:{first})")
+        raise DataError(
+            f"the data set {printable(name)} has no split {printable(split)}; it has: {has} (hf:FOLDER:{first})"
+        )
     return data[split]
 
 
@@ -101,14 +103,14 @@ def _listing(data: Any, name: str, options: DataConfig) -> Listing:
     texts = [own for own in CAPTION_FIELDS if own in data.column_names]
     if not column or not texts:
         has = ", ".join(data.column_names[:6])
-        raise DataError(f"the data set {shown(name)} needs the columns image and text; it has: {has}")
+        raise DataError(f"the data set {printable(name)} needs the columns image and text; it has: {has}")
     data = data.cast_column(column, datasets.Image(decode=False))
     state = "|".join(str(Path(file["filename"]).stat().st_mtime_ns) for file in data.cache_files).encode()
     pictures = Column(data, column, state)
     pairs, problems = PairList(), []
     for index, values in enumerate(data.select_columns(texts)):
         key = f"{index:08d}"
-        captions, reason = captions_in(values)
+        captions, reason = row_captions(values)
         captions = captions or substitute(options.no_caption, key, reason)
         if captions:
             pairs.append(Pair(key, Row(pictures, index), captions))

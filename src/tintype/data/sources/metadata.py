@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, captions_in, decode_text
+from tintype.data.sources.captions import CAPTION_FIELDS, decode_text, row_captions
 from tintype.data.sources.files import FileError, read_file
 from tintype.data.sources.pairs import Problem, substitute
 from tintype.data.sources.parquet import metadata_rows
@@ -155,6 +155,6 @@ def row_of(number: int, values: dict[str, object]) -> Row:
     name = values.get("file_name")
     if not isinstance(name, str) or not name.strip():
         return Row(number, "", (), "the row has no file_name")
-    captions, reason = captions_in(values)
+    captions, reason = row_captions(values)
     sha256 = values.get("sha256")
     return Row(number, name, captions, reason, sha256.strip().lower() if isinstance(sha256, str) else "")

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import overload
 
-from tintype.data.sources.files import Origin
+from tintype.data.sources.files import SourceRoot
 from tintype.data.sources.pairs import Pair
-from tintype.data.sources.row_file import RowFile, full, parts_of
+from tintype.data.sources.row_file import RowFile, chunks, full
 
 SPOOLED = 2**18  # bytes; what is larger goes to the disk
 _START = struct.Struct("<q")
@@ -59,7 +59,7 @@ class PairList(Sequence[Pair]):
             start = int(starts[number : number + 1][0])
             yield self._rows.read(start).key, start
 
-    def chosen(self, indices: Iterable[int]) -> PairList:
+    def select(self, indices: Iterable[int]) -> PairList:
         """Some of the pairs, in another list of the same file. It is not meant to be added to."""
         part = PairList()
         part._rows = self._rows
@@ -75,12 +75,12 @@ class PairList(Sequence[Pair]):
     def __getitem__(self, index: slice) -> PairList: ...
     def __getitem__(self, index: int | slice) -> Pair | PairList:
         if isinstance(index, slice):
-            return self.chosen(range(*index.indices(len(self))))
+            return self.select(range(*index.indices(len(self))))
         number = range(len(self))[index]
         return self._rows.read(int(self._starts[number : number + 1][0]))
 
     def __iter__(self) -> Iterator[Pair]:
-        return (self._rows.read(start) for _, part in parts_of(self._starts) for start in part.tolist())
+        return (self._rows.read(start) for _, part in chunks(self._starts) for start in part.tolist())
 
 
 def _row_file(starts: Iterable[int]) -> RowFile:
@@ -91,23 +91,23 @@ def _row_file(starts: Iterable[int]) -> RowFile:
 
 
 class _Rows:
-    """The file: a line of JSON for each pair. What many places share is kept in memory, once."""
+    """The file: a line of JSON for each pair. Roots that many sources share are kept in memory, once."""
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(SPOOLED, prefix="tintype-")  # closed with this object
         weakref.finalize(self, self._file.close)
         self._lock = threading.Lock()
         self._end = 0
-        self._numbers: dict[Origin, int] = {}
-        self._origins: list[Origin] = []
+        self._numbers: dict[SourceRoot, int] = {}
+        self._roots: list[SourceRoot] = []
 
     def write(self, pair: Pair) -> int:
         """Add a row; where it begins."""
-        origin, place = pair.place.saved()
-        number = self._numbers.setdefault(origin, len(self._origins))
-        if number == len(self._origins):
-            self._origins.append(origin)
-        row = json.dumps([pair.key, pair.captions, pair.weight, number, place]).encode() + b"\n"
+        root, values = pair.source.serialize()
+        number = self._numbers.setdefault(root, len(self._roots))
+        if number == len(self._roots):
+            self._roots.append(root)
+        row = json.dumps([pair.key, pair.captions, pair.weight, number, values]).encode() + b"\n"
         with self._lock:
             start = self._end
             try:
@@ -122,5 +122,5 @@ class _Rows:
         with self._lock:
             self._file.seek(start)
             line = self._file.readline()
-        key, captions, weight, number, place = json.loads(line)
-        return Pair(key, self._origins[number].place(place), tuple(captions), weight)
+        key, captions, weight, number, values = json.loads(line)
+        return Pair(key, self._roots[number].deserialize(values), tuple(captions), weight)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from tintype.data.sources.captions import EMPTY, NO_CAPTION, clean
-from tintype.data.sources.files import Place
+from tintype.data.sources.captions import EMPTY, NO_CAPTION, clean_caption
+from tintype.data.sources.files import ImageSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Pair:
     """A picture and its captions."""
 
     key: str  # path relative to the data, with forward slashes; unique
-    place: Place
+    source: ImageSource
     captions: tuple[str, ...]  # at least one
     weight: float = 1.0  # how often it is shown, relative to the others
 
@@ -27,7 +27,7 @@ class Problem:
     path: str  # relative to the data; FILE:LINE for a line of a metadata file
     reason: str
     left_out: bool = True  # False: it is used, but the user should know
-    place: Place | None = field(default=None, compare=False, repr=False)  # of the picture, if it is one
+    source: ImageSource | None = field(default=None, compare=False, repr=False)  # of the picture, if it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def substitute(policy: str, key: str, reason: str) -> tuple[str, ...]:
         return ()
     if policy == "empty":
         return ("",)
-    return (clean(PurePosixPath(key).name.split(".")[0].replace("_", " ").replace("-", " ")),)
+    return (clean_caption(PurePosixPath(key).name.split(".")[0].replace("_", " ").replace("-", " ")),)
 
 
 def sorted_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, captions_in
-from tintype.data.sources.files import MAX_BYTES, FileError, Origin, Place, state_of
+from tintype.data.sources.captions import CAPTION_FIELDS, row_captions
+from tintype.data.sources.files import MAX_BYTES, FileError, ImageSource, SourceRoot, stat_fingerprint
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, substitute
 from tintype.errors import MissingExtraError
@@ -24,7 +24,7 @@ class Table:
     """A Parquet file with pictures in one of its columns, read a row group at a time. Raises FileError."""
 
     def __init__(self, path: Path) -> None:
-        self.state = state_of(path.stat())
+        self.fingerprint = stat_fingerprint(path.stat())
         self._file = _open(path)
         names = self._file.schema_arrow.names
         self.column = next((name for name in PICTURE_COLUMNS if name in names), "")
@@ -42,9 +42,9 @@ class Table:
                     yield group, row, values
                     row += 1
 
-    def place(self, own: list[Any]) -> Place:
-        """The picture in row `own[1]` of row group `own[0]`."""
-        return Cell(self, own[0], own[1])
+    def deserialize(self, values: list[Any]) -> ImageSource:
+        """The picture in row `values[1]` of row group `values[0]`."""
+        return Cell(self, values[0], values[1])
 
     def read(self, group: int, row: int) -> bytes:
         """The bytes of one picture. Raises FileError."""
@@ -73,13 +73,13 @@ class Cell:
     row: int
 
     @property
-    def state(self) -> bytes:
-        return self.table.state + struct.pack("<2q", self.group, self.row)
+    def fingerprint(self) -> bytes:
+        return self.table.fingerprint + struct.pack("<2q", self.group, self.row)
 
     def read(self) -> bytes:
         return self.table.read(self.group, self.row)
 
-    def saved(self) -> tuple[Origin, list[Any]]:
+    def serialize(self) -> tuple[SourceRoot, list[Any]]:
         return self.table, [self.group, self.row]
 
 
@@ -93,7 +93,7 @@ def list_table(path: Path, name: str, options: DataConfig) -> Listing:
         pairs, problems = PairList(), []
         for number, (group, row, values) in enumerate(table.captions()):
             key = f"{name}/{number:08d}"
-            captions, reason = captions_in(values)
+            captions, reason = row_captions(values)
             captions = captions or substitute(options.no_caption, key, reason)
             if captions:
                 pairs.append(Pair(key, Cell(table, group, row), captions))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from tintype.data.sources.files import FileError, shown, state_of
+from tintype.data.sources.files import FileError, printable, stat_fingerprint
 from tintype.errors import DataError, MissingExtraError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -27,7 +27,7 @@ class Archive:
     """A file in which pictures lie: local if `files` is None, else at `path` of that fsspec file system."""
 
     path: str
-    state: bytes
+    fingerprint: bytes
     size: int  # bytes
     files: Any = None
 
@@ -39,7 +39,7 @@ class Archive:
                 yield cast(IO[bytes], file)
             return
         with open(self.path, "rb") as file:
-            if state_of(os.fstat(file.fileno())) != self.state:
+            if stat_fingerprint(os.fstat(file.fileno())) != self.fingerprint:
                 raise FileError("it has changed since it was listed")
             yield file
 
@@ -73,10 +73,10 @@ def local_archive(path: Path) -> Archive:
     try:
         info = os.stat(path)
     except OSError as error:
-        raise DataError(f"{shown(str(path))} cannot be read: {error.strerror}") from None
+        raise DataError(f"{printable(str(path))} cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(info.st_mode):
-        raise DataError(f"{shown(str(path))} is not a regular file")
-    return Archive(str(path), state_of(info), info.st_size)
+        raise DataError(f"{printable(str(path))} is not a regular file")
+    return Archive(str(path), stat_fingerprint(info), info.st_size)
 
 
 def remote_archives(url: str) -> list[tuple[str, Archive]]:
@@ -96,12 +96,12 @@ def remote_archives(url: str) -> list[tuple[str, Archive]]:
                 state = f"{files.ukey(name)}".encode()
                 found.append((posixpath.basename(name), Archive(name, state, int(info["size"]), files)))
         except FileNotFoundError:
-            raise DataError(f"{shown(single)} cannot be read: there is no such file") from None
+            raise DataError(f"{printable(single)} cannot be read: there is no such file") from None
         except Exception as error:  # each file system raises its own
             why = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{shown(single)} cannot be read: {why}") from None
+            raise DataError(f"{printable(single)} cannot be read: {why}") from None
     if not found:
-        raise DataError(f"{shown(url)} holds no .tar files")
+        raise DataError(f"{printable(url)} holds no .tar files")
     return found
 
 
@@ -114,7 +114,7 @@ def _file_system(url: str) -> tuple[Any, str]:
         scheme = url.partition("://")[0]
         raise MissingExtraError(f"for {scheme} URLs ({error})", f"fsspec[{scheme}]") from None
     except ValueError as error:
-        raise DataError(f"{shown(url)} cannot be read: {error}") from None
+        raise DataError(f"{printable(url)} cannot be read: {error}") from None
     return files, path
 
 
@@ -127,7 +127,7 @@ def expand(pattern: str) -> list[str]:
     if numbers is not None:
         first, last = int(numbers[1]), int(numbers[2])
         if abs(last - first) >= MAX_EXPANDED:
-            raise DataError(f"{shown(found[0])} stands for too many files")
+            raise DataError(f"{printable(found[0])} stands for too many files")
         step = 1 if last >= first else -1
         parts = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + step, step)]
     else:

@@ -76,13 +76,15 @@ def full(error: OSError) -> DataError:
     return DataError(f"the temporary folder cannot hold the list of pictures: {error.strerror}")
 
 
-def parts_of(rows: Rows) -> Iterator[tuple[int, NDArray[Any]]]:
+def chunks(rows: Rows) -> Iterator[tuple[int, NDArray[Any]]]:
     """All rows, some at a time, each time with the number of the first."""
     for start in range(0, len(rows), PART):
         yield start, rows[start : start + PART]
 
 
-def by_key(rows: Rows, keyed: Callable[[int, NDArray[Any]], NDArray[Any]], bits: int = 64) -> Iterator[NDArray[Any]]:
+def sorted_by_key(
+    rows: Rows, keyed: Callable[[int, NDArray[Any]], NDArray[Any]], bits: int = 64
+) -> Iterator[NDArray[Any]]:
     """What `keyed` makes of all rows, in the order of its field `key`, some at a time.
 
     keyed: from the number of the first of some rows, and these, to an array with a field `key`, uint64. It is called
@@ -97,12 +99,12 @@ def by_key(rows: Rows, keyed: Callable[[int, NDArray[Any]], NDArray[Any]], bits:
         return
     shift = np.uint64(64 - bits)
     # Copied, since a view would keep the whole part in memory.
-    probed = np.sort(np.concatenate([keyed(*part)["key"][::_PROBED].copy() for part in parts_of(rows)]) >> shift)
+    probed = np.sort(np.concatenate([keyed(*part)["key"][::_PROBED].copy() for part in chunks(rows)]) >> shift)
     num = min(_MOST_BUCKETS, -(-len(rows) // PART))
     borders = np.unique(probed[[len(probed) * i // num for i in range(1, num)]]) if len(probed) else probed
     with ExitStack() as stack:
         files = [stack.enter_context(TemporaryFile(prefix="tintype-", buffering=0)) for _ in range(len(borders) + 1)]
-        for part in parts_of(rows):
+        for part in chunks(rows):
             found = keyed(*part)
             numbers = np.searchsorted(borders, found["key"] >> shift, side="right")
             try:

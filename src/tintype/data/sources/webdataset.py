@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import MAX_CAPTION_BYTES, NO_CAPTION, captions_in, captions_of, decode_text
-from tintype.data.sources.file_types import CAPTION_SUFFIXES, PICTURE_SUFFIXES, foreign
-from tintype.data.sources.files import MAX_BYTES, FileError, Origin, Place
+from tintype.data.sources.captions import MAX_CAPTION_BYTES, NO_CAPTION, decode_text, parse_captions, row_captions
+from tintype.data.sources.file_types import CAPTION_SUFFIXES, PICTURE_SUFFIXES, unsupported
+from tintype.data.sources.files import MAX_BYTES, FileError, ImageSource, SourceRoot
 from tintype.data.sources.pairs import Listing, Pair, Problem, substitute
 from tintype.data.sources.remote import Archive
 
@@ -34,21 +34,21 @@ class Member:
     size: int
 
     @property
-    def state(self) -> bytes:
-        return self.archive.state + struct.pack("<2q", self.offset, self.size)
+    def fingerprint(self) -> bytes:
+        return self.archive.fingerprint + struct.pack("<2q", self.offset, self.size)
 
     def read(self) -> bytes:
         return self.archive.read(self.offset, self.size)
 
-    def saved(self) -> tuple[Origin, list[Any]]:
+    def serialize(self) -> tuple[SourceRoot, list[Any]]:
         return _Members(self.archive), [self.offset, self.size]
 
 
 class _Members(NamedTuple):
     archive: Archive
 
-    def place(self, own: list[Any]) -> Place:
-        return Member(self.archive, own[0], own[1])
+    def deserialize(self, values: list[Any]) -> ImageSource:
+        return Member(self.archive, values[0], values[1])
 
 
 class _Part(NamedTuple):
@@ -83,9 +83,9 @@ def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
         picture = sample.first(PICTURE_SUFFIXES)
         if picture is None:
             part = next(iter(sample.parts.values()))
-            strange = next((found for found in sample.parts if foreign(found)), "")
+            strange = next((found for found in sample.parts if unsupported(found)), "")
             if strange:
-                note(sample.parts[strange].name, foreign(strange))
+                note(sample.parts[strange].name, unsupported(strange))
             elif any(suffix in sample.parts for suffix in CAPTION_SUFFIXES):
                 note(part.name, "there is no picture of this name", False)
             continue
@@ -99,8 +99,8 @@ def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
         if reason:
             note(where, reason)
         else:
-            place = Member(archive, picture.offset, picture.size)
-            pairs.append(Pair(f"{name}/{picture.name}", place, captions))
+            source = Member(archive, picture.offset, picture.size)
+            pairs.append(Pair(f"{name}/{picture.name}", source, captions))
     return Listing(tuple(pairs), tuple(problems), num_pictures)
 
 
@@ -113,7 +113,7 @@ def _captions(sample: _Sample, picture: str, options: DataConfig) -> tuple[tuple
             where = part.name
             if part.reason:
                 raise FileError(part.reason)
-            return captions_of(decode_text(part.content, options.caption_encoding)), "", ""
+            return parse_captions(decode_text(part.content, options.caption_encoding)), "", ""
         if ".json" in sample.parts:
             part = sample.parts[".json"]
             where = part.name
@@ -135,7 +135,7 @@ def _from_json(part: _Part) -> tuple[tuple[str, ...], str]:
         raise FileError("it is not JSON") from None
     if not isinstance(values, dict):
         raise FileError("it is not a JSON object")
-    return captions_in(values)
+    return row_captions(values)
 
 
 def _samples(archive: Archive, note: Callable[..., None]) -> dict[str, _Sample]:
@@ -175,7 +175,7 @@ def _members(tar: tarfile.TarFile, file: IO[bytes], end: int, note: Callable[...
         tar.members = []  # type: ignore[attr-defined]  # they would be kept for ever
         suffix = posixpath.splitext(member.name)[1].lower()
         is_text = suffix in CAPTION_SUFFIXES or suffix in _OTHERS
-        if not is_text and suffix not in PICTURE_SUFFIXES and not foreign(suffix):
+        if not is_text and suffix not in PICTURE_SUFFIXES and not unsupported(suffix):
             continue
         reason, content = "", b""
         limit = MAX_CAPTION_BYTES if is_text else MAX_BYTES

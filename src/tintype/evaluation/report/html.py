@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.evaluation.report import network_sections, sample_sections
 from tintype.evaluation.report.tables import text
 from tintype.evaluation.results import Result, Shown
@@ -63,7 +63,7 @@ def picture(image: Image.Image, alt: str) -> str:
     """A picture inside the page."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return f'<img alt="{html.escape(shown(alt), quote=True)}" src="{_data(buffer.getvalue())}">'
+    return f'<img alt="{html.escape(printable(alt), quote=True)}" src="{_data(buffer.getvalue())}">'
 
 
 def _data(png: bytes) -> str:

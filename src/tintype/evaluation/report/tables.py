@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from tintype.data.sources.files import shown
+from tintype.data.sources.files import printable
 from tintype.evaluation.results import Choice, Setting
 from tintype.metrics.intervals import format_estimate, format_proportion
 
 
 def text(value: object) -> str:
     """Anything as text that is safe to stand on a page."""
-    return html.escape(shown(str(value)))
+    return html.escape(printable(str(value)))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 1) -> str:

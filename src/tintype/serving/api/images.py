@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.data.images.decode import PictureError, decode
+from tintype.data.images.decode import PictureError, decode_image
 from tintype.errors import DataError
 from tintype.pipeline.receipt import Receipt, to_png
 from tintype.serving.api.errors import Fault, invalid
@@ -43,7 +43,7 @@ def read(content: bytes, param: str) -> Image.Image:
     """Decode a picture, mode RGB. Raises Fault."""
     _require_small(content, param)
     try:
-        return decode(content)[0]
+        return decode_image(content)[0]
     except PictureError as error:
         raise invalid(f"{param} cannot be used: {error}", param, "invalid_image") from None
 

@@ -17,7 +17,7 @@ from tintype.data.cache.dataset_cache import Pack
 from tintype.data.cache.open_or_build import cataloging, packing
 from tintype.data.cache.stream import Stream
 from tintype.data.check.report import Report
-from tintype.data.images.decode import framing
+from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.exclude import Exclusions, read_exclusions
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair, Problem
@@ -193,16 +193,16 @@ class _Making:
 
     def pack(self, console: Console) -> Pack:
         """Make or open the training copy."""
-        how = framing(self.config.net.resolution, self.config.data, self.config.net.patch)
-        progress = packing(self.pairs, how, self.folder, self.encoder, self.problems, self.exclusions)
+        preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.patch)
+        progress = packing(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
         return _told(progress, console)
 
     def stream(self, console: Console) -> Stream:
         """Check every picture, unless that was done before, and leave it where it lies."""
-        how = framing(self.config.net.resolution, self.config.data, self.config.net.patch)
-        progress = cataloging(self.pairs, how, self.folder, self.encoder, self.problems, self.exclusions)
+        preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.patch)
+        progress = cataloging(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
         catalog = _told(progress, console)
-        return Stream(catalog.folder, self.pairs, how, self.encoder, catalog.problems)
+        return Stream(catalog.folder, self.pairs, preprocess, self.encoder, catalog.problems)
 
 
 def _told(progress: Generator[Progress, None, T], console: Console) -> T:
