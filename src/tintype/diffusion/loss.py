@@ -7,6 +7,7 @@ mean((denoised - x0)^2); 2303.00848 relates them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -36,6 +37,23 @@ def _edm(sigma: Tensor, sigma_data: float) -> Tensor:
 
 
 WEIGHTS: dict[str, Weight] = {"noise": _noise, "velocity": _velocity, "image": _image, "edm": _edm}
+
+
+class LossWeight(Protocol):
+    """Weigh the error of each noise level: a function of sigma alone.
+
+        def min_snr(sigma: torch.Tensor) -> torch.Tensor:  # Hang et al. 2023, arXiv 2303.09556, for prediction of x0
+            return (1 / sigma**2).clamp(max=5)
+
+        for report in tintype.train("photos", "run", loss_weight=min_snr): ...
+
+    sigma: [B] float32 > 0. Returns the weights [B] of mean((denoised - x0)^2), whatever the network predicts. They
+    take the place of `noise.weight` and `noise.weight_fade` in the configuration.
+
+    Raises ConfigError before the first step for weights of another shape, or that are not finite.
+    """
+
+    def __call__(self, sigma: Tensor, /) -> Tensor: ...
 
 
 def loss_weight(name: str, sigma: Tensor, sigma_data: float, fade: float = 0.0) -> Tensor:

@@ -9,7 +9,7 @@ predicted noise is (x - denoised) / sigma whatever the network says.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +26,28 @@ class Scalings(NamedTuple):
     c_out: Tensor
     c_in: Tensor
     c_noise: Tensor
+
+
+class Prediction(Protocol):
+    """What a network predicts, as the four scalars of EDM (Karras et al. 2022, arXiv 2206.00364, eq. 7).
+
+        denoised = c_skip * x + c_out * net(c_in * x, c_noise),    x = x0 + sigma * noise
+
+        def v_prediction(sigma: torch.Tensor, sigma_data: float) -> tintype.Scalings:
+            total = sigma**2 + 1
+            return tintype.Scalings(1 / total, -sigma / total.sqrt(), total.rsqrt(), sigma.log() / 4)
+
+        for report in tintype.train("photos", "run", prediction=v_prediction): ...
+        pipeline = tintype.Pipeline.load("run", prediction=v_prediction)
+
+    sigma: [B] float32 > 0. sigma_data: standard deviation of x0, `config.noise.sigma_data`. Returns `Scalings` of
+    tensors [B]. The target of the network follows: (x0 - c_skip * x) / c_out. The loss weight does not: it is chosen
+    by itself and always weighs mean((denoised - x0)^2).
+
+    Raises ConfigError before the first step for scalars of another shape, or that are not finite.
+    """
+
+    def __call__(self, sigma: Tensor, sigma_data: float, /) -> Scalings: ...
 
 
 def _noise(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:

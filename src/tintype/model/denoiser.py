@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from typing import cast
 
 from torch import Tensor, nn
 
 from tintype.config import Config
-from tintype.diffusion.parameterization import Denoise, scalings
+from tintype.diffusion.parameterization import Denoise, Prediction, scalings
 from tintype.model.nets.conditioning import Conditioning
 from tintype.model.nets.dit import DiffusionTransformer, TextKeys
 from tintype.model.nets.text import TextEncoder, TextTower, make_encoder
@@ -20,13 +21,23 @@ class Denoiser(nn.Module):
     Args:
         config: the whole configuration of the model.
         tokenizer: JSON of the learned vocabulary, for text "learned" only.
+        net: a network in place of the one that the configuration describes.
+        prediction: what the network predicts, in place of `noise.prediction`.
     """
 
-    def __init__(self, config: Config, tokenizer: str | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tokenizer: str | None = None,
+        *,
+        net: nn.Module | None = None,
+        prediction: Prediction | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.net = DiffusionTransformer(config.net)
+        self.net = DiffusionTransformer(config.net) if net is None else cast(DiffusionTransformer, net)
+        self.prediction = prediction or partial(scalings, config.noise.prediction)
         self.text = TextTower(config.net, config.text)
 
     @cached_property
@@ -58,8 +69,7 @@ class Denoiser(nn.Module):
 
     def denoise(self, x: Tensor, sigma: Tensor, text: TextKeys) -> Tensor:
         """`forward` for captions that were read before."""
-        noise = self.config.noise
-        row = scalings(noise.prediction, sigma, noise.sigma_data)
+        row = self.prediction(sigma, self.config.noise.sigma_data)
         c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (row.c_skip, row.c_out, row.c_in))
         output = self.net((c_in * x).float(), row.c_noise, text)
         denoised: Tensor = c_skip * x + c_out * output.float()

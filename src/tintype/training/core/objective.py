@@ -6,14 +6,15 @@ One module, so that an engine that spreads training over processes wraps text an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from tintype.config import Config
+from tintype.config import Config, NoiseConfig
 from tintype.data.order import flip_at
-from tintype.diffusion.loss import diffusion_loss, loss_weight
+from tintype.diffusion.loss import LossWeight, diffusion_loss, loss_weight
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.model.codec import PixelCodec
 from tintype.model.denoiser import Denoiser
@@ -46,15 +47,24 @@ class Objective(nn.Module):
     Args:
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe.
         target: what the denoiser is taught to say; None: the clean picture.
+        weight: of each noise level in the loss; None: as configured.
     """
 
     def __init__(
-        self, denoiser: Denoiser, config: Config, device: torch.device, *, bf16: bool, target: Target | None = None
+        self,
+        denoiser: Denoiser,
+        config: Config,
+        device: torch.device,
+        *,
+        bf16: bool,
+        target: Target | None = None,
+        weight: LossWeight | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.target: Target = target or CleanPicture(config)
         self._config = config
+        self._weight = weight or partial(_configured_weight, config.noise)
         self._device = device
         self._bf16 = bf16
         # Draws need float64, which not every device has; they are the same on all.
@@ -78,7 +88,7 @@ class Objective(nn.Module):
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
 
     def _losses(self, part: Part) -> Tensor:
-        config, pictures = self._config.noise, part.pictures
+        pictures = part.pictures
         seed = self._config.train.seed
         if self._config.train.flip:
             mirrored = flip_at(seed, part.positions)[:, None, None, None]
@@ -86,8 +96,12 @@ class Objective(nn.Module):
         x0 = self.x0(pictures)
         noise = self.normal(Purpose.NOISE, part.positions, tuple(x0.shape[1:]))
         sigma = self.target.sigmas(part.positions.to(self._drawn_on)).to(self._device)
-        weight = loss_weight(config.weight, sigma, config.sigma_data, config.weight_fade)
+        weight = self._weight(sigma)
         with self.precision():
             target = self.target(x0, add_noise(x0, noise, sigma), sigma, part.states)
             cond: Conditioning = self.denoiser.condition(part.states)
             return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight, target)
+
+
+def _configured_weight(noise: NoiseConfig, sigma: Tensor) -> Tensor:
+    return loss_weight(noise.weight, sigma, noise.sigma_data, noise.weight_fade)

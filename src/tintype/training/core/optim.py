@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tintype.config import TrainConfig
-from tintype.errors import CheckpointError
+from tintype.errors import CheckpointError, ConfigError
 from tintype.training.core.muon import Muon
+from tintype.training.core.own_optimizer import OptimizerFactory, OwnOptimizer
 from tintype.training.parallel.world import World, held_like
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
@@ -65,12 +66,22 @@ def parts_of(name: str) -> int:
 
 
 def make_optimizers(
-    model: nn.Module, config: TrainConfig, *, world: World | None = None, bf16: bool = False
-) -> Optimizers:
+    model: nn.Module,
+    config: TrainConfig,
+    *,
+    world: World | None = None,
+    bf16: bool = False,
+    factory: OptimizerFactory | None = None,
+) -> Optimizers | OwnOptimizer:
     """Muon over convolutions and attention, AdamW (arXiv 1711.05101) over the other trainable weights.
 
-    Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster.
+    Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster. factory: makes the one
+    optimizer that takes the place of both. Raises ConfigError.
     """
+    if factory is not None:
+        if world is not None and world.is_sharded:
+            raise ConfigError("an optimizer passed in cannot step a model that is sharded; leave out shard")
+        return OwnOptimizer(model, factory, config)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     muon: dict[int, list[Tensor]] = {}  # by how many matrices each is
     for name, weight in trained.items():
@@ -108,8 +119,10 @@ def lr_at(images_seen: float, config: TrainConfig) -> float:
     return config.lr * max(0.0, min(1.0, start, end))
 
 
-def optimizer_state(optimizers: Optimizers, model: nn.Module) -> dict[str, Tensor]:
+def optimizer_state(optimizers: Optimizers | OwnOptimizer, model: nn.Module) -> dict[str, Tensor]:
     """Flat tensors `exp_avg/NAME`, `momentum_buffer/NAME` and so on, by the names of the weights."""
+    if isinstance(optimizers, OwnOptimizer):
+        return optimizers.state()
     state: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
         for part in optimizers.parts:
@@ -118,11 +131,16 @@ def optimizer_state(optimizers: Optimizers, model: nn.Module) -> dict[str, Tenso
     return state
 
 
-def load_optimizer_state(optimizers: Optimizers, model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+def load_optimizer_state(
+    optimizers: Optimizers | OwnOptimizer, model: nn.Module, state: Mapping[str, Tensor]
+) -> list[str]:
     """Restore `optimizer_state` exactly. Raises CheckpointError if it belongs to another model.
 
     Returns the names of weights that the other optimizer stepped when this was saved: their moments begin anew.
     """
+    if isinstance(optimizers, OwnOptimizer):
+        optimizers.load_state(state)
+        return []
     left = set(state)
     anew = []
     for name, weight in model.named_parameters():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -38,15 +38,22 @@ class Target(Protocol):
 
 
 class CleanPicture:
-    """The picture under the noise: ordinary training."""
+    """The picture under the noise: ordinary training.
+
+    Args:
+        sigmas: positions [B] -> noise levels [B]; None: those of the configuration.
+    """
 
     levels = LEVELS
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, sigmas: Callable[[Tensor], Tensor] | None = None) -> None:
+        self._sigmas = sigmas
         self._seed = config.train.seed
         self._noise = config.noise
 
     def sigmas(self, positions: Tensor) -> Tensor:
+        if self._sigmas is not None:
+            return self._sigmas(positions)
         return _training_sigmas(self._seed, positions, self._noise)
 
     def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, states: Sequence[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,11 +20,12 @@ from tintype.data.order import share_of
 from tintype.errors import ConfigError, NotFiniteError
 from tintype.model.denoiser import Denoiser
 from tintype.training.core.batches import Reader, Samples
+from tintype.training.core.components import Components
 from tintype.training.core.device import is_out_of_memory
 from tintype.training.core.ema import PowerEma
 from tintype.training.core.objective import Objective, Part, micro_batches
 from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
-from tintype.training.core.target import Target
+from tintype.training.core.target import CleanPicture, Target
 from tintype.training.core.validation_error import CAPTIONS, MAX_MEASURED, Captions, Seen, by_level, noise_errors
 from tintype.training.core.weights import load_weights
 from tintype.training.parallel.world import World, quiet, whole
@@ -53,6 +55,9 @@ class Trainer:
         ahead: batches that are read while others are computed, for samples that take time to read.
         world: the processes that train together; each computes its share of every batch.
         target: what the denoiser is taught to say; None: the clean picture.
+        components: its loss weight and optimizer take the place of those that are configured.
+
+    Raises ConfigError for a batch or an optimizer that cannot be used.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Trainer:
         ahead: int = 0,
         world: World | None = None,
         target: Target | None = None,
+        components: Components | None = None,
     ) -> None:
         self._world = world or World()
         if config.train.batch_size < self._world.size:
@@ -82,11 +88,18 @@ class Trainer:
         self._read = Reader(samples, self._shown, config.train, ahead)
         self._device = device
         self._trained = self._to_share_out() if self._world.is_sharded else self.denoiser
-        self._objective = Objective(self._trained, config, device, bf16=bf16, target=target)
+        components = components or Components()
+        target = target or CleanPicture(config, components.noise_levels)
+        make_objective = partial(
+            Objective, config=config, device=device, bf16=bf16, target=target, weight=components.loss_weight
+        )
+        self._objective = make_objective(self._trained)
         self._module = self._world.spread(self._objective, device)
-        self._looked_at = Objective(self.denoiser, config, device, bf16=bf16, target=target)
+        self._looked_at = make_objective(self.denoiser)
         self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
-        self._optimizers = make_optimizers(self._trained, config.train, world=self._world, bf16=bf16)
+        self._optimizers = make_optimizers(
+            self._trained, config.train, world=self._world, bf16=bf16, factory=components.optimizer
+        )
         self._ema = PowerEma(self._trained, config.train.ema_width)
         self._long_ema = PowerEma(self._trained, config.train.ema_width_long)
         # Alone, a step that does not fit is tried again; of a model that is shared out, no process can try one alone.

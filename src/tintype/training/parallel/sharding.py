@@ -22,7 +22,7 @@ from tintype.model.nets.text import TextBlock
 def twin_of(denoiser: Denoiser) -> Denoiser:
     """A second denoiser with the weights of the first, in the same memory until it is shared out."""
     with torch.device("meta"):
-        twin = Denoiser(denoiser.config, denoiser.tokenizer)
+        twin = Denoiser(denoiser.config, denoiser.tokenizer, prediction=denoiser.prediction)
     twin.load_state_dict(denoiser.state_dict(), assign=True)
     return twin
 

@@ -1,0 +1,39 @@
+"""Models with parts from Python: a network or a prediction that no configuration names, recorded by qualified name."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tintype.errors import CheckpointError
+
+COMPONENTS = "components.json"  # beside config.json, only where there are such parts
+OF_MODEL = ("net", "prediction")  # those that a model needs to make pictures; the others matter in training only
+
+
+def qualified_name(value: object) -> str:
+    """The module and name of a function or class, or those of an object's class; `__main__` is named by its file."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    owner = value if hasattr(value, "__qualname__") else type(value)
+    module = str(getattr(owner, "__module__", ""))
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name if spec is not None else Path(file).stem if file else module
+    return f"{module}.{owner.__qualname__}"
+
+
+def require_components(model: str, recorded: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Raise CheckpointError if a model or run was made with other parts than those given now; both: part -> name."""
+    for part in sorted({*recorded, *given}):
+        before, now = recorded.get(part), given.get(part)
+        if before == now:
+            continue
+        if now is None:
+            raise CheckpointError(f"{model} was trained with {part}={before}; pass that object as {part}=")
+        if before is None:
+            raise CheckpointError(f"{model} was trained without an object for {part}; leave out {part}={now}")
+        raise CheckpointError(f"{model} was trained with {part}={before}, not {now}; pass that object as {part}=")
