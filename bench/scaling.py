@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from train_speed import MadeUp
+from train_speed import SyntheticData
 
 from tintype.config import PRESETS
 from tintype.model.denoiser import Denoiser
@@ -34,7 +34,7 @@ def main() -> None:
     for name in options.presets.split(","):
         preset = PRESETS[name]()
         config = replace(preset, train=replace(preset.train, batch_size=BATCH))
-        samples = MadeUp(config)
+        samples = SyntheticData(config)
         trainer = Trainer(Denoiser(config), samples, config, torch.device("cpu"))
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             trainer._gradient(torch.arange(BATCH))  # without the optimizer, whose work does not grow with the batch

@@ -41,7 +41,7 @@ KEEP_MEMORY = {
 }
 
 
-class MadeUp:
+class SyntheticData:
     """Random pictures and text states of the shapes that a pack gives: 8 to 16 tokens a caption."""
 
     def __init__(self, config: Config) -> None:
@@ -93,7 +93,7 @@ def step_flops(trainer: Trainer) -> int:
 
 def measure(config: Config, device: torch.device, rounds: int, bf16: bool) -> dict[str, float]:
     torch.manual_seed(0)
-    trainer = Trainer(Denoiser(config), MadeUp(config), config, device, bf16=bf16)
+    trainer = Trainer(Denoiser(config), SyntheticData(config), config, device, bf16=bf16)
     flops = step_flops(trainer)
     steps = trainer.steps(until=sys.maxsize)
     a, b = torch.randn(2, SIDE, SIDE, device=device).unbind()

@@ -30,13 +30,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from train_speed import MadeUp
+from train_speed import SyntheticData
 
 from tintype.config import PRESETS
 from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
 from tintype.shapes.write import write_shapes
-from tintype.training.checkpoints.checkpointer import Saver
+from tintype.training.checkpoints.checkpointer import Checkpointer
 from tintype.training.checkpoints.run_folder import LOG
 from tintype.training.core.batches import Reader
 from tintype.training.core.device import keep_memory
@@ -44,7 +44,7 @@ from tintype.training.core.ema import PowerEma
 from tintype.training.core.optim import Optimizers
 from tintype.training.core.trainer import Trainer
 from tintype.training.monitor.log import Display, Log, read_log
-from tintype.training.parallel.world import joined, quiet
+from tintype.training.parallel.world import init_processes, no_sync_unless_last
 from tintype.training.run import TrainRequest, train
 from tintype.training.session import Session
 
@@ -97,7 +97,7 @@ def nano_trainer(batch_size: int | None = None, **more: Any) -> Trainer:
     torch.manual_seed(0)
     config = PRESETS["nano"]()
     config = replace(config, train=replace(config.train, batch_size=batch_size or config.train.batch_size))
-    return Trainer(Denoiser(config), MadeUp(config), config, torch.device("cpu"), **more)
+    return Trainer(Denoiser(config), SyntheticData(config), config, torch.device("cpu"), **more)
 
 
 def seconds_of(num_steps: int, steps: Any) -> float:
@@ -114,7 +114,7 @@ def saves(rounds: int) -> dict[str, float]:
     seconds_of(3, steps)
     plain, saving, held_up, writing = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
-        saver = Saver(Path(folder), trainer.config.train)
+        saver = Checkpointer(Path(folder), trainer.config.train)
         for number in range(rounds):
             plain.append(seconds_of(STEPS, steps))
             start = time.perf_counter()
@@ -146,16 +146,16 @@ def worker(batch_size: int | None, bf16: bool) -> None:
     spent: dict[str, float] = defaultdict(float)
     timed(spent, "optimizer", Optimizers, "step")
     timed(spent, "optimizer", PowerEma, "update")
-    with joined(torch.device("cpu")) as world:
+    with init_processes(torch.device("cpu")) as world:
         trainer = nano_trainer(batch_size, world=world, bf16=bf16)
         steps = trainer.steps(2**62)
         seconds_of(3, steps)
         print("ready", flush=True)
         for line in sys.stdin:
             spent.clear()
-            world.wait()
+            world.barrier()
             used = time.process_time()
-            with quiet(trainer._module, line.strip() == "apart"):
+            with no_sync_unless_last(trainer._module, line.strip() != "apart"):
                 seconds = seconds_of(TURN, steps)
             row = {"seconds": seconds, "cpu": time.process_time() - used, "optimizer": spent["optimizer"]}
             print(json.dumps(row), flush=True)

@@ -196,7 +196,7 @@ def test_a_circle_is_found() -> None:
         ("diffusion/loss.py", "from tintype.errors import ConfigError"),
         ("diffusion/loss.py", "import numpy"),
         ("pipeline/receipt.py", "from tintype.training.run import train"),
-        ("training/core/trainer.py", "from tintype.training.checkpoints.checkpointer import Saver"),
+        ("training/core/trainer.py", "from tintype.training.checkpoints.checkpointer import Checkpointer"),
         ("data/sources/find.py", "from tintype.data.cache import index"),
         ("cli/main.py", "from tintype import Pipeline"),
         ("attic.py", ""),

@@ -25,7 +25,7 @@ from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
 from tintype.pipeline.receipt import read
 from tintype.shapes.write import write_shapes
-from tintype.training.setup.request import DataRequest
+from tintype.training.setup.request import DataOptions
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -321,7 +321,8 @@ def test_every_train_option_reaches_the_request(run: Run, monkeypatch: pytest.Mo
     assert (request.from_model, request.resume, request.text, request.device) == ("tiny", "never", "learned", "cpu")
     run("train", "data", "--out", "run", "--steps", "3", "--preset", "small", "--dry-run")
     assert (asked[1].steps, asked[1].preset, asked[1].dry_run, asked[1].minutes) == (3, "small", True, None)
-    assert (asked[1].taking, asked[1].exclude, asked[1].cache, asked[1].stream) == (DataRequest(), None, None, False)
+    assert asked[1].data_options == DataOptions()
+    assert (asked[1].exclude, asked[1].cache, asked[1].stream) == (None, None, False)
     monkeypatch.setenv("TINTYPE_CACHE", "kept")
     run(
         *("train", "s3://bucket/a.tar", "--out", "run", "--crop", "square", "--min-size", "9", "--max-aspect", "2"),
@@ -330,7 +331,7 @@ def test_every_train_option_reaches_the_request(run: Run, monkeypatch: pytest.Mo
     )
     assert (asked[2].data, asked[2].exclude, asked[2].cache) == ("s3://bucket/a.tar", Path("not.txt"), Path("kept"))
     assert asked[2].stream
-    assert asked[2].taking == DataRequest(
+    assert asked[2].data_options == DataOptions(
         crop="square",
         min_size=9,
         max_aspect=2.0,

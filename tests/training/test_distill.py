@@ -27,7 +27,7 @@ from tintype.model.store import find, read_config, weights_hash
 from tintype.pipeline.pipeline import Pipeline
 from tintype.training.core.target import SHARE_OF_LEVELS, TeacherFlow, student_levels
 from tintype.training.core.trainer import StepReport, Trainer
-from tintype.training.core.validation_error import Seen
+from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.model_card import model_card
 from tintype.training.run import Terminated, TrainRequest, train
 from tintype.training.session import Session
@@ -156,7 +156,8 @@ def test_the_command_leaves_a_model_that_makes_pictures_in_its_few_steps(
 def test_a_card_says_what_its_errors_are_measured_against(tiny: Config) -> None:
     facts = {
         "data": "d", "num_shown": 9, "num_held_out": 1, "num_left_out": 0, "fingerprint": "f", "num_weights": 5,
-        "images_seen": 8, "seconds": 1.0, "ema_width": 0.05, "seen": Seen(8, {"true": {80.0: 1.4e-5}}), "caption": "c",
+        "images_seen": 8, "seconds": 1.0, "ema_width": 0.05,
+        "seen": ValidationMetrics(8, {"true": {80.0: 1.4e-5}}), "caption": "c",
     }  # fmt: skip
     card = model_card("m", student(tiny, 1), **facts)  # type: ignore[arg-type]
     assert "the noise that leads to where the teacher's flow ends" in card

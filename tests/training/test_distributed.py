@@ -21,7 +21,7 @@ import torch
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
 from tintype.training.monitor.log import read_log
-from tintype.training.parallel.world import World, joined
+from tintype.training.parallel.world import World, init_processes
 
 # One process imports torch, then forks those that train: each with the environment that torchrun would give it.
 FORK = """
@@ -31,7 +31,7 @@ import torch
 from dataclasses import replace
 from conftest import TINY, DrawnSamples
 from tintype.model.denoiser import Denoiser
-from tintype.training.parallel.world import joined
+from tintype.training.parallel.world import init_processes
 from tintype.training.core.trainer import Trainer
 
 def tell(found):
@@ -43,13 +43,13 @@ def work(rank, size, port, micro_batch):
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.manual_seed(0)
     config = replace(TINY, train=replace(TINY.train, batch_size=8, micro_batch=micro_batch))
-    with joined(torch.device("cpu")) as world:
+    with init_processes(torch.device("cpu")) as world:
         trainer = Trainer(Denoiser(config), DrawnSamples(), config, torch.device("cpu"), world=world)
         reports = list(trainer.steps(4 * 8))
         total = [float(tensor.double().sum()) for tensor in trainer.tensors()["weights"].values()]
-        told = world.told(f"grün {{rank}}" if world.is_main else "")
-        agreed = world.agreed([rank == size - 1, False])
-        world.wait()
+        told = world.broadcast(f"grün {{rank}}" if world.is_main else "")
+        agreed = world.any([rank == size - 1, False])
+        world.barrier()
         rows = [(report.loss, report.grad_norm) for report in reports]
         tell(dict(rank=rank, size=size, rows=rows, total=total, told=told, agreed=agreed))
 
@@ -59,7 +59,7 @@ def die(rank, size, port):
     from tintype.errors import TrainingError
     os.environ |= dict(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     try:
-        with joined(torch.device("cpu")) as world:
+        with init_processes(torch.device("cpu")) as world:
             trainer = Trainer(Denoiser(TINY), DrawnSamples(), TINY, torch.device("cpu"), world=world)
             for report in trainer.steps(10**9):
                 if rank == 1 and report.images_seen == 8:
@@ -131,12 +131,12 @@ def test_one_two_and_three_processes_give_the_same_losses(found: list[dict[str, 
 
 
 def test_alone_there_is_nothing_to_agree_on() -> None:
-    with joined(torch.device("cpu")) as world:
+    with init_processes(torch.device("cpu")) as world:
         assert (world.rank, world.size, world.is_main) == (0, 1, True)
-        assert world.agreed([True, False]) == [True, False]
-        assert world.told("x") == "x"
-        assert world.least(3) == 3
-        world.wait()
+        assert world.any([True, False]) == [True, False]
+        assert world.broadcast("x") == "x"
+        assert world.min(3) == 3
+        world.barrier()
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(make_trainer: Any) -> None:

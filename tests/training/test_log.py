@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tintype.training.core.trainer import StepReport
-from tintype.training.core.validation_error import Seen
+from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.monitor import log as module
 from tintype.training.monitor.log import Display, Log, read_log, say, trim_log
 
@@ -26,7 +26,7 @@ def test_rows_hold_means_over_the_steps_since_the_row_before(tmp_path: Path) -> 
     log.step(report(16, 1.0), 8, 2.0)
     log.step(report(24, math.nan, skipped=True), 8, 2.0)
     log.step(report(32, 2.0), 8, 1.0)
-    log.write(Seen(32, {"true": {0.1: 0.25, 3.0: math.nan}, "empty": {0.1: 0.5}}))
+    log.write(ValidationMetrics(32, {"true": {0.1: 0.25, 3.0: math.nan}, "empty": {0.1: 0.5}}))
     first, second = read_log(tmp_path / "log.jsonl")
     assert (first["images_seen"], first["loss"], first["images_per_second"]) == (8, 4.0, 4.0)
     assert (second["images_seen"], second["loss"], second["images_per_second"]) == (32, 1.5, 4.8)

@@ -47,7 +47,7 @@ def test_a_stack_is_done_matrix_by_matrix() -> None:
 
 def test_the_parts_of_a_stacked_matrix_are_made_orthogonal_each_on_its_own() -> None:
     matrices = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0))
-    made = orthogonalized(matrices, parts=3)
+    made = orthogonalized(matrices, num_stacked=3)
     assert made.shape == matrices.shape
     for number in range(3):
         rows = slice(4 * number, 4 * number + 4)
@@ -59,7 +59,7 @@ def test_a_weak_part_of_a_stacked_weight_moves_as_far_as_the_others(sizes: tuple
     torch.manual_seed(0)
     weight = nn.Parameter(torch.zeros(48, 16))
     weight.grad = torch.cat([size * torch.randn(16, 16) for size in sizes])
-    Muon([{"params": [weight], "parts": 3}], lr=0.01, weight_decay=0.0).step()
+    Muon([{"params": [weight], "num_stacked": 3}], lr=0.01, weight_decay=0.0).step()
     for part in weight.detach().chunk(3):
         assert float(part.square().mean().sqrt()) == pytest.approx(0.01 * ADAM_RMS, rel=0.3)
 
@@ -67,7 +67,7 @@ def test_a_weak_part_of_a_stacked_weight_moves_as_far_as_the_others(sizes: tuple
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_process_without_a_matrix_of_its_own_computes_none(bf16: bool) -> None:
     for parts in (1, 3):
-        assert orthogonalized(torch.zeros(0, 6, 4), parts=parts, bf16=bf16).shape == (0, 6, 4)
+        assert orthogonalized(torch.zeros(0, 6, 4), num_stacked=parts, bf16=bf16).shape == (0, 6, 4)
 
 
 def test_no_gradient_at_all_is_no_update() -> None:

@@ -48,7 +48,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, bad: range) -> list[int]:
     seen: list[int] = []
     original = objective.Objective._losses
 
-    def losses(self: objective.Objective, part: objective.Part) -> Tensor:
+    def losses(self: objective.Objective, part: objective.ShapeBatch) -> Tensor:
         seen.extend(part.positions.tolist())
         mask = torch.tensor([position in bad for position in part.positions.tolist()])
         return original(self, part) * torch.where(mask, math.nan, 1.0)
@@ -158,7 +158,7 @@ def test_the_worst_are_those_that_are_not_finite_then_the_largest() -> None:
 def test_a_spike_is_logged_with_its_pictures(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     original = objective.Objective._losses
 
-    def losses(self: objective.Objective, part: objective.Part) -> Tensor:
+    def losses(self: objective.Objective, part: objective.ShapeBatch) -> Tensor:
         mask = torch.tensor([position == 150 for position in part.positions.tolist()])
         return original(self, part) * torch.where(mask, 1e5, 1.0)
 

@@ -60,7 +60,7 @@ def test_muon_steps_convolutions_and_attention_adamw_the_rest() -> None:
     text = TextConfig(encoder="learned", vocabulary=300, state_width=32)
     model = Denoiser(Config(net=net, text=text))
     optimizers = make_optimizers(model, CONFIG)
-    stepped = {name for name, weight in model.named_parameters() if isinstance(optimizers.of(weight), Muon)}
+    stepped = {name for name, weight in model.named_parameters() if isinstance(optimizers.optimizer_for(weight), Muon)}
     attention = {
         *("net.blocks.0.attention.qkv.weight", "net.blocks.0.attention.out.weight", "net.blocks.0.text.weight"),
         *("text.blocks.0.attention.qkv.weight", "text.blocks.0.attention.out.weight"),
@@ -72,7 +72,7 @@ def test_muon_steps_convolutions_and_attention_adamw_the_rest() -> None:
     }
     assert stepped == attention | {f"{name}.weight" for name in convolutions}
     (muon,) = (part for part in optimizers.parts if isinstance(part, Muon))
-    parts = {weight: group["parts"] for group in muon.param_groups for weight in group["params"]}
+    parts = {weight: group["num_stacked"] for group in muon.param_groups for weight in group["params"]}
     stacked = {name: parts[weight] for name, weight in model.named_parameters() if parts.get(weight, 1) > 1}
     assert stacked == {
         "net.blocks.0.attention.qkv.weight": 3,  # queries, keys, values

@@ -90,7 +90,7 @@ def test_the_largest_preset_that_can_learn_in_time_is_chosen(
 ) -> None:
     weights = {"base": 40_000_000, "small": 17_000_000, "nano": 5_000_000}
     monkeypatch.setattr(auto_preset, "_measured", lambda config, device, bf16: (rate, weights[config.preset]))
-    found = auto_preset.suited("base", 600.0, 64, torch.device("cpu"), bf16=False)
+    found = auto_preset.auto_preset("base", 600.0, 64, torch.device("cpu"), bf16=False)
     assert (found.preset, found.net.resolution) == (preset, 64)
 
 

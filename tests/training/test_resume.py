@@ -18,7 +18,7 @@ from tintype.config import Config
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
-from tintype.training.core.objective import Part, micro_batches
+from tintype.training.core.objective import ShapeBatch, micro_batches
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.core.weights import snapshot
 from tintype.training.run import TrainRequest, train
@@ -75,15 +75,17 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(make_trainer: Make, 
 
 
 def test_micro_batches_hold_each_sample_once_and_one_shape() -> None:
-    def part(start: int, num: int, side: int) -> Part:
+    def part(start: int, num: int, side: int) -> ShapeBatch:
         states = [torch.full((1,), index) for index in range(start, start + num)]
-        return Part(torch.arange(start, start + num), torch.zeros(num, 3, side, side), states)
+        return ShapeBatch(torch.arange(start, start + num), torch.zeros(num, 3, side, side), states)
 
     parts = [part(0, 5, 8), part(5, 2, 4)]
-    pieces = [piece for (piece,) in micro_batches(parts, 2)]
-    assert [piece.positions.tolist() for piece in pieces] == [[0, 1], [2, 3], [4], [5, 6]]
-    assert all(len(piece.states) == len(piece.pictures) == len(piece.positions) for piece in pieces)
-    assert all(int(state) == int(p) for piece in pieces for state, p in zip(piece.states, piece.positions, strict=True))
+    batches = [batch for (batch,) in micro_batches(parts, 2)]
+    assert [batch.positions.tolist() for batch in batches] == [[0, 1], [2, 3], [4], [5, 6]]
+    assert all(len(batch.states) == len(batch.pictures) == len(batch.positions) for batch in batches)
+    assert all(
+        int(state) == int(p) for batch in batches for state, p in zip(batch.states, batch.positions, strict=True)
+    )
     assert micro_batches(parts, 0) == [parts]
 
 
@@ -96,7 +98,7 @@ def test_when_memory_runs_out_micro_batches_are_halved(
     straight, trainer = make_trainer(), make_trainer()
     forward = type(trainer._objective).forward
 
-    def small(self: object, parts: list[Part]) -> Tensor:
+    def small(self: object, parts: list[ShapeBatch]) -> Tensor:
         if sum(len(part.positions) for part in parts) > 1:
             raise torch.OutOfMemoryError(said) if "CUDA" in said else RuntimeError(said)
         return forward(self, parts)  # type: ignore[arg-type]
@@ -107,7 +109,7 @@ def test_when_memory_runs_out_micro_batches_are_halved(
     assert trainer.micro_batch == 1
     assert trainer.num_skipped == 0
 
-    def never(self: object, parts: list[Part]) -> Tensor:
+    def never(self: object, parts: list[ShapeBatch]) -> Tensor:
         raise torch.OutOfMemoryError(said)
 
     monkeypatch.setattr(type(trainer._objective), "forward", never)
@@ -120,7 +122,7 @@ def test_an_error_that_is_not_about_memory_is_not_tried_again(
 ) -> None:
     trainer = make_trainer()
 
-    def broken(self: object, parts: list[Part]) -> Tensor:
+    def broken(self: object, parts: list[ShapeBatch]) -> Tensor:
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(type(trainer._objective), "forward", broken)

@@ -21,7 +21,7 @@ from tintype.model import checkpoint
 from tintype.training.core.trainer import StepReport
 from tintype.training.run import Terminated, TrainRequest, train
 from tintype.training.session import Session
-from tintype.training.setup.request import DataRequest
+from tintype.training.setup.request import DataOptions
 from tintype.training.signals import Interruption
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
@@ -101,7 +101,7 @@ def test_pictures_of_several_shapes_train_and_go_on_exactly(
     for number in range(4):
         Image.new("RGB", (40, 10), (9 * number, 0, 0)).save(tmp_path / "pictures" / f"wide{number}.png")
         (tmp_path / "pictures" / f"wide{number}.txt").write_text(f"wide number {number}")
-    free = replace(request_, taking=DataRequest(crop="none"))
+    free = replace(request_, data_options=DataOptions(crop="none"))
     run(free)
     assert {path.name for path in (free.out / "pack").glob("pack-*/pictures*")} == {
         "pictures-8x8.npy",
@@ -110,11 +110,11 @@ def test_pictures_of_several_shapes_train_and_go_on_exactly(
     assert all(bool(tensor.isfinite().all()) for tensor in weights(free.out))
     stopped = replace(free, out=tmp_path / "stopped")
     stop_once(monkeypatch, stopped, 12)
-    run(replace(stopped, taking=DataRequest()))  # what is not asked for stays as it was
+    run(replace(stopped, data_options=DataOptions()))  # what is not asked for stays as it was
     assert same_end(free.out, stopped.out)
     assert Config.from_json((stopped.out / "config.json").read_text()).data.crop == "none"
     with pytest.raises(CheckpointError, match=r"data\.crop"):
-        run(replace(stopped, taking=DataRequest(crop="square")))
+        run(replace(stopped, data_options=DataOptions(crop="square")))
 
 
 def test_runs_share_a_copy_in_a_cache(request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,20 +150,20 @@ def test_a_list_with_weights_is_shown_accordingly(request_: TrainRequest, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("taking", "error"),
+    ("data_options", "error"),
     [
-        (DataRequest(crop="round"), ConfigError),
-        (DataRequest(alpha_color="sky"), ConfigError),
-        (DataRequest(no_caption="invent"), ConfigError),
-        (DataRequest(animations="all"), ConfigError),
-        (DataRequest(caption_encoding="morse"), ConfigError),
-        (DataRequest(max_aspect=0.5), ConfigError),
-        (DataRequest(min_size=500), DataError),
+        (DataOptions(crop="round"), ConfigError),
+        (DataOptions(alpha_color="sky"), ConfigError),
+        (DataOptions(no_caption="invent"), ConfigError),
+        (DataOptions(animations="all"), ConfigError),
+        (DataOptions(caption_encoding="morse"), ConfigError),
+        (DataOptions(max_aspect=0.5), ConfigError),
+        (DataOptions(min_size=500), DataError),
     ],
 )
 def test_data_that_cannot_be_taken_in_so_leave_nothing_to_go_on_with(
-    request_: TrainRequest, taking: DataRequest, error: type[Exception]
+    request_: TrainRequest, data_options: DataOptions, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        run(replace(request_, taking=taking))
+        run(replace(request_, data_options=data_options))
     assert not (request_.out / "config.json").exists()

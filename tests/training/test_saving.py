@@ -17,28 +17,28 @@ from torch import Tensor
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError, NotFiniteError
 from tintype.model import checkpoint
-from tintype.training.checkpoints.checkpointer import Saver, worth_keeping
+from tintype.training.checkpoints.checkpointer import Checkpointer, worth_keeping
 
 
 def parts(value: float, size: int = 5) -> dict[str, dict[str, Tensor]]:
     return {"model": {"a": torch.full((size,), value)}}
 
 
-def save(saver: Saver, run: Path, step: int, value: float = 1.0, error: float | None = None) -> Path:
+def save(saver: Checkpointer, run: Path, step: int, value: float = 1.0, error: float | None = None) -> Path:
     place = checkpoint.step_folder(run, step)
     saver.save(place, parts(value), {"state.json": json.dumps({"images_seen": 10 * step, "held_out_error": error})})
     return place
 
 
 @pytest.fixture
-def saver(tmp_path: Path) -> Iterator[Saver]:
-    saver = Saver(tmp_path, TrainConfig(keep_last=2))
+def saver(tmp_path: Path) -> Iterator[Checkpointer]:
+    saver = Checkpointer(tmp_path, TrainConfig(keep_last=2))
     yield saver
     saver.close()
 
 
 def test_what_changes_after_the_call_is_not_what_is_written(
-    tmp_path: Path, saver: Saver, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, saver: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going, original = threading.Event(), checkpoint.save_parts
 
@@ -59,7 +59,7 @@ def test_what_changes_after_the_call_is_not_what_is_written(
     assert (tmp_path / "latest").read_text().strip() == "checkpoints/step-00000001"
 
 
-def test_a_save_leaves_no_thread_behind(tmp_path: Path, saver: Saver) -> None:
+def test_a_save_leaves_no_thread_behind(tmp_path: Path, saver: Checkpointer) -> None:
     """One that stays keeps threads of OpenMP, which slow the training down."""
     before = set(threading.enumerate())
     save(saver, tmp_path, 1)
@@ -70,7 +70,7 @@ def test_a_save_leaves_no_thread_behind(tmp_path: Path, saver: Saver) -> None:
 
 
 def test_the_newest_the_best_and_one_every_so_often_stay(tmp_path: Path) -> None:
-    saver = Saver(tmp_path, TrainConfig(keep_last=2, keep_every=30))
+    saver = Checkpointer(tmp_path, TrainConfig(keep_last=2, keep_every=30))
     for step, error in enumerate([0.9, 0.2, None, 0.5, 0.4, 0.6, 0.7, 0.8], start=1):
         save(saver, tmp_path, step, error=error)
         saver.wait()
@@ -84,7 +84,7 @@ def test_the_newest_the_best_and_one_every_so_often_stay(tmp_path: Path) -> None
 
 
 def test_nothing_is_deleted_before_the_new_one_is_seen_to_be_whole(
-    tmp_path: Path, saver: Saver, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, saver: Checkpointer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (1, 2):
         save(saver, tmp_path, step)
@@ -101,7 +101,7 @@ def test_nothing_is_deleted_before_the_new_one_is_seen_to_be_whole(
     assert (tmp_path / "latest").read_text().strip() == "checkpoints/step-00000002"
 
 
-def test_numbers_that_are_not_finite_are_told_and_nothing_is_written(tmp_path: Path, saver: Saver) -> None:
+def test_numbers_that_are_not_finite_are_told_and_nothing_is_written(tmp_path: Path, saver: Checkpointer) -> None:
     save(saver, tmp_path, 1)
     save(saver, tmp_path, 2, value=float("nan"))
     with pytest.raises(NotFiniteError):
@@ -122,7 +122,7 @@ def full_disk(size: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits of Unix")
-def test_a_disk_that_really_refuses_is_an_error_and_the_old_one_stays(tmp_path: Path, saver: Saver) -> None:
+def test_a_disk_that_really_refuses_is_an_error_and_the_old_one_stays(tmp_path: Path, saver: Checkpointer) -> None:
     good = save(saver, tmp_path, 1)
     saver.wait()
     with full_disk(2000):

@@ -31,9 +31,9 @@ from conftest import TINY, DrawnSamples
 from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
 from tintype.errors import CheckpointError, NotFiniteError
-from tintype.training.parallel.world import joined, own_part, whole
+from tintype.training.parallel.world import full_tensor, init_processes, local_shard
 from tintype.training.checkpoints.run_folder import load_state
-from tintype.training.checkpoints.checkpointer import Saver, read_parts
+from tintype.training.checkpoints.checkpointer import Checkpointer, read_parts
 from tintype.training.core.trainer import Trainer
 
 HERE = Path({folder!r})
@@ -60,7 +60,7 @@ def refusals(saver, trainer, rank):
     except CheckpointError as error:
         said.append(str(error))
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    weight = own_part(trainer.weights()["text.start"])
+    weight = local_shard(trainer.weights()["text.start"])
     kept = weight.clone()
     if rank == 1:
         weight[0] = float("nan")
@@ -76,12 +76,12 @@ def work(name, rank, size, port, micro_batch, start, sharded):
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.manual_seed(0 if start is None else 1)  # other weights at first: all must be replaced
     config = replace(TINY, train=replace(TINY.train, batch_size=8, micro_batch=micro_batch, held_out=0.1))
-    with joined(torch.device("cpu"), shard=sharded) as world:
+    with init_processes(torch.device("cpu"), shard=sharded) as world:
         trainer = Trainer(Denoiser(config), DrawnSamples(), config, torch.device("cpu"), world=world)
         if start is not None:
             place = checkpoint.step_folder(HERE / start, 2)
             trainer.load(read_parts(place, trainer.weights(), world), load_state(place))
-        saver = Saver(HERE / name, config.train, world)
+        saver = Checkpointer(HERE / name, config.train, world)
         rows, said = [], []
         for report in trainer.steps(5 * 8):
             rows.append((report.loss, report.grad_norm))
@@ -89,12 +89,12 @@ def work(name, rank, size, port, micro_batch, start, sharded):
                 save(saver, trainer, 2)
                 said = refusals(saver, trainer, rank) if sharded else []
         saver.close()
-        held = sum(own_part(weight).numel() for weight in trainer.weights().values())
-        parts = {{part: {{key: float(whole(t).double().sum()) for key, t in own.items()}}
+        held = sum(local_shard(weight).numel() for weight in trainer.weights().values())
+        parts = {{part: {{key: float(full_tensor(t).double().sum()) for key, t in own.items()}}
             for part, own in trainer.tensors().items()}}
         with trainer.averaged():
             made = picture(trainer) if world.is_main else []
-        found = dict(name=name, rank=rank, rows=rows, held=held, parts=parts, made=made, said=said)
+        found = dict(name=name, rank=rank, rows=rows, held=held, num_stacked=parts, made=made, said=said)
         (HERE / f"{{name}}-{{rank}}.json").write_text(json.dumps(found))
 
 for name, size, port, micro_batch, start, sharded in {runs!r}:

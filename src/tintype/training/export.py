@@ -9,7 +9,7 @@ from tintype.config import Config
 from tintype.model import checkpoint
 from tintype.model.store import EVALUATION, WEIGHTS
 from tintype.training.core.trainer import Trainer
-from tintype.training.core.validation_error import Seen
+from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.model_card import model_card
 from tintype.training.monitor.log import measurements
 from tintype.training.monitor.sample_grid import choose_captions
@@ -19,12 +19,12 @@ from tintype.training.setup.prepare import Prepared
 CARD = "README.md"
 
 
-def leave_model(
+def export_model(
     run: Path,
     config: Config,
     ready: Prepared,
     trainer: Trainer,
-    found: tuple[Seen, Seen],
+    found: tuple[ValidationMetrics, ValidationMetrics],
     seconds: float,
     data: str,
     world: World,
@@ -35,7 +35,7 @@ def leave_model(
     lower. All processes call it; the first one, which alone has seen them, writes.
     """
     usual, longer = (seen.score for seen in found)
-    is_longer = world.agreed([usual is not None and longer is not None and longer < usual])[0]
+    is_longer = world.any([usual is not None and longer is not None and longer < usual])[0]
     with trainer.averaged(long=is_longer):
         if world.is_main:
             seen = found[is_longer]
@@ -49,7 +49,7 @@ def _write(
     trainer: Trainer,
     *,
     is_longer: bool,
-    seen: Seen,
+    seen: ValidationMetrics,
     seconds: float,
     data: str,
 ) -> None:

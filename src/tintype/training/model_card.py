@@ -5,7 +5,7 @@ from __future__ import annotations
 from tintype.config import Config, DistillConfig
 from tintype.metrics.intervals import format_proportion
 from tintype.training.console import duration
-from tintype.training.core.validation_error import MAX_MEASURED, Seen
+from tintype.training.core.validation_error import MAX_MEASURED, ValidationMetrics
 from tintype.training.monitor.memorization_gauge import OVERALL
 
 
@@ -22,7 +22,7 @@ def model_card(
     images_seen: int,
     seconds: float,
     ema_width: float,
-    seen: Seen,
+    seen: ValidationMetrics,
     caption: str,
 ) -> str:
     """The model card as Markdown.
@@ -88,7 +88,7 @@ def _distilled(distill: DistillConfig) -> str:
     )
 
 
-def _quality(seen: Seen, distill: DistillConfig) -> str:
+def _quality(seen: ValidationMetrics, distill: DistillConfig) -> str:
     """How well it did: errors by noise level, and whether it has begun to learn its pictures by heart."""
     errors, training = seen.noise_error, seen.errors.get("training", {})
     if not errors:
@@ -114,7 +114,7 @@ def _quality(seen: Seen, distill: DistillConfig) -> str:
     )
 
 
-def _gauge(seen: Seen, name: str) -> str:
+def _gauge(seen: ValidationMetrics, name: str) -> str:
     return format_proportion(seen.memorization[name]) if name in seen.memorization else "unknown"
 
 

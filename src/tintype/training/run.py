@@ -22,11 +22,11 @@ from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
 from tintype.training.core.trainer import StepReport
 from tintype.training.monitor.log import Log, trim_log
-from tintype.training.monitor.tensorboard import Board
-from tintype.training.parallel.world import World, joined, local_device
+from tintype.training.monitor.tensorboard import TensorBoardWriter
+from tintype.training.parallel.world import World, init_processes, local_device
 from tintype.training.session import Session
 from tintype.training.setup import plan
-from tintype.training.setup.auto_preset import SIZES, suited
+from tintype.training.setup.auto_preset import SIZES, auto_preset
 from tintype.training.setup.prepare import Prepared, prepare
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import preset_for, with_images
@@ -53,7 +53,7 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
     device = choose_device(local_device(request.device))
     keep_memory()
     with ExitStack() as stack:
-        world = stack.enter_context(joined(device, shard=request.shard))
+        world = stack.enter_context(init_processes(device, shard=request.shard))
         console = console if world.is_main else Console(quiet=True)
         if request.dry_run:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tintype-")))
@@ -90,9 +90,9 @@ def _with_preset(request: TrainRequest, device: torch.device, world: World, cons
     if world.is_main:
         say(console, "measuring which preset suits the time")
         seconds = 60 * request.minutes * world.size
-        found = suited(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device))
+        found = auto_preset(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device))
         chosen = {"preset": found.preset, "batch_size": request.batch_size or found.train.batch_size}
-    told = json.loads(world.told(json.dumps(chosen)))
+    told = json.loads(world.broadcast(json.dumps(chosen)))
     return replace(request, preset=told["preset"], batch_size=told["batch_size"])
 
 
@@ -101,14 +101,14 @@ def _prepared(
 ) -> tuple[Stored | None, Prepared]:
     """What the run goes on from and needs: found out by the first process, then read by the others."""
     if not world.is_main:
-        world.wait()
+        world.barrier()
     stored = find_stored(request.out, request.resume)
     for damaged in stored.damaged if stored is not None else ():
         say(console, f"warning: {damaged} is damaged; going on from an older checkpoint")
     ready = prepare(request, run, stored, device, console)
     if world.is_main:
-        world.wait()
-    decided = json.loads(world.told(json.dumps({"bf16": ready.bf16, "checkpoint": str(ready.checkpoint or "")})))
+        world.barrier()
+    decided = json.loads(world.broadcast(json.dumps({"bf16": ready.bf16, "checkpoint": str(ready.checkpoint or "")})))
     place = Path(decided["checkpoint"]) if decided["checkpoint"] else None
     return stored, replace(ready, bf16=decided["bf16"], checkpoint=place)
 
@@ -129,8 +129,9 @@ def _train(
         return
     if trainer.images_seen:
         say(console, f"going on at {trainer.images_seen:,} of {config.train.images:,} images")
-        if trainer.begun_anew:
-            say(console, f"note: the optimizer of {len(trainer.begun_anew)} weights is another one now and begins anew")
+        if trainer.reset_moments:
+            num = len(trainer.reset_moments)
+            say(console, f"note: {num} weights have another optimizer now; their moments start from zero")
     else:
         _say_cut(config, ready, console)
     if world.is_main:
@@ -139,7 +140,7 @@ def _train(
     log = Log(run / LOG)
     if budget is not None and request.minutes is not None:
         log.event(0, "planned", {"asked_seconds": 60 * request.minutes, "seconds": round(budget.seconds, 3)})
-    board = Board(run) if request.tensorboard and world.is_main else None
+    board = TensorBoardWriter(run) if request.tensorboard and world.is_main else None
     with interruption:
         name = dataset_name(request.data)
         session = Session(run, config, ready, trainer, console, data=name, world=world, board=board)
@@ -177,7 +178,7 @@ def _planned(
         _say_plan(config, ready, speed, world, console)
         if speed is not None:
             end = time.monotonic() - started + plan.expected_seconds(config.train.images, speed, config.train)
-    return Config.from_json(world.told(config.to_json())), end
+    return Config.from_json(world.broadcast(config.to_json())), end
 
 
 def _speed(request: TrainRequest, run: Path, ready: Prepared, world: World, console: Console) -> plan.Speed:

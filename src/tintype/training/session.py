@@ -16,16 +16,16 @@ from tintype.config import Config
 from tintype.data.sources.files import printable
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
 from tintype.model import checkpoint
-from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Saver, read_parts
+from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer, read_parts
 from tintype.training.checkpoints.run_folder import CONFIG, LOG, STATE, TOKENIZER, load_state
 from tintype.training.console import say
 from tintype.training.core.trainer import StepReport, Trainer
-from tintype.training.core.validation_error import Seen
-from tintype.training.export import leave_model
+from tintype.training.core.validation_error import ValidationMetrics
+from tintype.training.export import export_model
 from tintype.training.monitor.log import Display, Log
 from tintype.training.monitor.spikes import Spikes, worst
-from tintype.training.monitor.tensorboard import Board
-from tintype.training.monitor.validate import Look
+from tintype.training.monitor.tensorboard import TensorBoardWriter
+from tintype.training.monitor.validate import Validator
 from tintype.training.parallel.world import World
 from tintype.training.setup.prepare import Prepared
 from tintype.training.signals import Interruption
@@ -54,7 +54,7 @@ class Session:
         *,
         data: str,
         world: World | None = None,
-        board: Board | None = None,
+        board: TensorBoardWriter | None = None,
     ) -> None:
         self._run = run
         self._config = config
@@ -65,9 +65,9 @@ class Session:
         self._world = world or World()
         self._seconds = float(ready.state.get("seconds", 0.0))
         self._log = Log(run / LOG, board)
-        self._look = Look(run, config, ready, trainer)
-        self._saver = Saver(run, config.train, self._world)
-        self._seen = Seen()
+        self._look = Validator(run, config, ready, trainer)
+        self._saver = Checkpointer(run, config.train, self._world)
+        self._seen = ValidationMetrics()
         self._spikes = Spikes()
         self._micro_batch = trainer.micro_batch
         self._num_returns = self._num_unreadable = 0
@@ -94,17 +94,17 @@ class Session:
         finally:
             self._saver.close()
 
-    def sample(self) -> Seen:
+    def sample(self) -> ValidationMetrics:
         """Write a grid of samples and measure the held-out error. All processes call it; the first one looks."""
         with self._trainer.averaged():
-            return self._look() if self._world.is_main else Seen()
+            return self._look() if self._world.is_main else ValidationMetrics()
 
     def save(self) -> None:
         """Begin to save a checkpoint. Raises what went wrong in the one before: CheckpointError, NotFiniteError."""
         self._saved_at = time.monotonic()
         if self._world.is_sharded:
             self._settle()  # all of them save or none
-            self._world.wait()
+            self._world.barrier()
         elif not self._world.is_main:
             return
         place = checkpoint.step_folder(self._run, self._trainer.images_seen // self._config.train.batch_size)
@@ -148,7 +148,7 @@ class Session:
         save = not ended and not report.skipped and since >= (_NEAR if look else 1.0)
         main = self._world.is_main
         wishes = [interruption.received is not None, main and look, main and save, self._is_broken()]
-        stop, look, save, broken = self._world.agreed(wishes)
+        stop, look, save, broken = self._world.any(wishes)
         if stop:
             self._stop(interruption)
         if broken:
@@ -210,13 +210,13 @@ class Session:
         self._settle()
         self.save()
         self._saver.wait()
-        self._world.wait()
+        self._world.barrier()
 
     def _go_back(self, error: NotFiniteError) -> None:
         """Go back to the newest whole checkpoint and pass over what was shown since. Raises TrainingError in vain."""
         self._settle()
         newest = checkpoint.latest(self._run) if self._world.is_main else None
-        told = self._world.told(str(newest or ""))
+        told = self._world.broadcast(str(newest or ""))
         self._num_returns += 1
         seen = self._trainer.images_seen
         if not told or self._num_returns > MAX_RETURNS:
@@ -243,7 +243,7 @@ class Session:
             self._say(f"warning: {error}; training goes on")
 
     def _try_to_look(self, interruption: Interruption) -> None:
-        self._seen = Seen()
+        self._seen = ValidationMetrics()
         with self._trainer.averaged():
             if self._world.is_main:
                 try:
@@ -251,16 +251,16 @@ class Session:
                 except (TintypeError, OSError) as error:
                     self._say(f"warning: no samples: {error}")
                 self._log.write(self._seen)
-        self._world.wait()
+        self._world.barrier()
         self._looked_at = time.monotonic()
 
     def _finish(self, interruption: Interruption) -> None:
         self._try_to_look(interruption)
         self._save_and_wait()
         with self._trainer.averaged(long=True):
-            longer = self._look.measured(self._seconds, ["true"]) if self._world.is_main else Seen()
-        self._world.wait()
-        leave_model(
+            longer = self._look.measured(self._seconds, ["true"]) if self._world.is_main else ValidationMetrics()
+        self._world.barrier()
+        export_model(
             self._run,
             self._config,
             self._ready,
@@ -270,9 +270,9 @@ class Session:
             self._data,
             self._world,
         )
-        self._world.wait()
+        self._world.barrier()
 
-    def _measured_at(self, images_seen: int) -> Seen | None:
+    def _measured_at(self, images_seen: int) -> ValidationMetrics | None:
         """The errors that were measured when so many images had been seen, if any were."""
         return self._seen if self._seen.images_seen == images_seen else None
 

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 def request_of(args: argparse.Namespace) -> TrainRequest:
     """What `length_options` and `run_options` say."""
-    from tintype.training.setup.request import DataRequest, TrainRequest
+    from tintype.training.setup.request import DataOptions, TrainRequest
 
     return TrainRequest(
         data=args.data,
@@ -95,7 +95,7 @@ def request_of(args: argparse.Namespace) -> TrainRequest:
         tensorboard=args.tensorboard,
         dry_run=args.dry_run,
         shard=args.shard,
-        taking=DataRequest(
+        data_options=DataOptions(
             crop=args.crop,
             alpha_color=args.alpha_color,
             min_size=args.min_size,

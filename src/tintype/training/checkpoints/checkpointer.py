@@ -15,12 +15,12 @@ from tintype.errors import NotFiniteError
 from tintype.model import checkpoint
 from tintype.training.checkpoints.run_folder import STATE
 from tintype.training.core.weights import Parts, snapshot
-from tintype.training.parallel.world import World, own_part, whole
+from tintype.training.parallel.world import World, full_tensor, local_shard
 
 HELD_OUT_ERROR = "held_out_error"  # in the state of a checkpoint: one number, or none
 
 
-class Saver:
+class Checkpointer:
     """Saves the checkpoints of a run, one at a time.
 
     What goes wrong while writing is raised by the next call of `check`, `save` or `wait`: CheckpointError if the disk
@@ -72,13 +72,13 @@ class Saver:
         copy = snapshot({part: tensors for part, tensors in parts.items() if part != "model"})
         try:
             for part, tensors in parts.items():
-                checkpoint.require_finite(part, {name: own_part(tensor) for name, tensor in tensors.items()})
+                checkpoint.require_finite(part, {name: local_shard(tensor) for name, tensor in tensors.items()})
             error = None
         except NotFiniteError as found:
             error = found
-        if self._world.agreed([error is not None])[0]:
+        if self._world.any([error is not None])[0]:
             raise error or NotFiniteError("another process has weights that are not finite, so nothing was saved")
-        gathered = ((name, whole(tensor)) for name, tensor in parts["model"].items())
+        gathered = ((name, full_tensor(tensor)) for name, tensor in parts["model"].items())
         copy["model"] = {name: tensor.cpu() for name, tensor in gathered if self._world.is_main}
         return copy
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from tintype.config import TrainConfig
 from tintype.data.cache.stream import ReadAhead
 from tintype.data.order import Order, caption_at, dropped_at
-from tintype.training.core.objective import Part
+from tintype.training.core.objective import ShapeBatch
 
 
 class Samples(Protocol):
@@ -41,9 +41,9 @@ class Reader:
         self._shown = shown
         self._config = config
         self._order = samples.order(config.seed, shown)
-        self._read: Callable[[Tensor, int | None], list[Part]] = ReadAhead(self.parts, ahead)
+        self._read: Callable[[Tensor, int | None], list[ShapeBatch]] = ReadAhead(self.parts, ahead)
 
-    def __call__(self, positions: Tensor, step: int) -> list[Part]:
+    def __call__(self, positions: Tensor, step: int) -> list[ShapeBatch]:
         """`parts` of `positions` [B]; those of the next batch will be asked for `step` further on."""
         return self._read(positions, step)
 
@@ -51,7 +51,7 @@ class Reader:
         """The samples at `positions` [B]: indices int64 [B]."""
         return self._shown[self._order.at(positions)]
 
-    def parts(self, positions: Tensor) -> list[Part]:
+    def parts(self, positions: Tensor) -> list[ShapeBatch]:
         """Read what is shown at `positions` [B], parted by shape."""
         indices = self.at(positions)
         choice = caption_at(self._config.seed, positions)
@@ -60,7 +60,7 @@ class Reader:
         for places in self._samples.by_shape(indices):
             states = self._samples.states(indices[places], choice[places])
             shown = [state[:0] if drop else state for state, drop in zip(states, dropped[places], strict=True)]
-            parts.append(Part(positions[places], self._samples.pictures(indices[places]), shown))
+            parts.append(ShapeBatch(positions[places], self._samples.pictures(indices[places]), shown))
         return parts
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tintype.errors import CheckpointError
-from tintype.training.parallel.world import held_like, own_part
+from tintype.training.parallel.world import local_shard, shard_like
 
 
 def gamma_of(width: float) -> float:
@@ -46,8 +46,8 @@ class PowerEma:
     def update(self, images_seen: int, num_images: int) -> None:
         """Take in the weights as they are after the step that showed `num_images` and ended at `images_seen`."""
         share = 1.0 - beta_at(images_seen, num_images, self._gamma)
-        averages = [own_part(average) for average in self._averages.values()]
-        torch._foreach_lerp_(averages, [own_part(weight) for weight in self._weights.values()], share)
+        averages = [local_shard(average) for average in self._averages.values()]
+        torch._foreach_lerp_(averages, [local_shard(weight) for weight in self._weights.values()], share)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -72,4 +72,4 @@ class PowerEma:
         for name, average in self._averages.items():
             if name not in state or state[name].shape != average.shape:
                 raise CheckpointError(f"the averaged weights lack {name}; use another checkpoint")
-            own_part(average).copy_(own_part(held_like(state[name], average)))
+            local_shard(average).copy_(local_shard(shard_like(state[name], average)))

@@ -21,15 +21,15 @@ _ROUNDS = 5
 ADAM_RMS = 0.2  # root mean square of a typical AdamW update, in units of the learning rate
 
 
-def orthogonalized(matrices: Tensor, *, parts: int = 1, bf16: bool = False) -> Tensor:
+def orthogonalized(matrices: Tensor, *, num_stacked: int = 1, bf16: bool = False) -> Tensor:
     """Matrices [..., m, n] with all their singular values brought near 1 (0.7 to 1.2), by Newton-Schulz rounds.
 
-    parts: of how many matrices of m / parts rows each is a stack; they are made orthogonal each on its own.
+    num_stacked: of how many matrices of m / num_stacked rows each is a stack; they are made orthogonal each on its own.
     bf16: compute in bfloat16, whose rounding the rounds even out (Jordan); the result is left in it, to be sent.
     """
-    if parts > 1:
+    if num_stacked > 1:
         *stack, rows, columns = matrices.shape
-        each = orthogonalized(matrices.reshape(*stack, parts, rows // parts, columns), bf16=bf16)
+        each = orthogonalized(matrices.reshape(*stack, num_stacked, rows // num_stacked, columns), bf16=bf16)
         return each.reshape(*stack, rows, columns)
     a, b, c = _QUINTIC
     tall = matrices.shape[-2] > matrices.shape[-1]
@@ -50,8 +50,8 @@ class Muon(torch.optim.Optimizer):
     Weights of the same shape are stepped together. State: `momentum_buffer`, one tensor a weight.
 
     Args:
-        groups: weights, or groups of them; the `parts` of a group says how many matrices each of its weights is a stack
-            of, as queries, keys and values are in one layer.
+        groups: weights, or groups of them with `num_stacked`: how many matrices are stacked in each weight, as queries,
+            keys and values are in one layer.
         world: the processes that train together; each computes the updates of its share of the matrices.
         bf16: make updates orthogonal in bfloat16; weights and momentum stay as they are.
     """
@@ -68,7 +68,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         self._world = world or World()
         self._bf16 = bf16
-        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "parts": 1})
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "num_stacked": 1})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -83,7 +83,7 @@ class Muon(torch.optim.Optimizer):
                 number += 1
 
     def _step_alike(self, weights: list[Tensor], number: int, group: dict[str, Any]) -> None:
-        lr, momentum, parts = group["lr"], group["momentum"], group["parts"]
+        lr, momentum, num_stacked = group["lr"], group["momentum"], group["num_stacked"]
         directions = []
         for weight in weights:
             grad = cast(Tensor, weight.grad)
@@ -92,8 +92,8 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
             directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
-        each = partial(orthogonalized, parts=parts, bf16=self._bf16)
-        updates = self._world.by_matrix(each, torch.stack(directions), number)
-        size = ADAM_RMS * max(updates.shape[-2] // parts, updates.shape[-1]) ** 0.5
+        each = partial(orthogonalized, num_stacked=num_stacked, bf16=self._bf16)
+        updates = self._world.distribute_matrices(each, torch.stack(directions), number)
+        size = ADAM_RMS * max(updates.shape[-2] // num_stacked, updates.shape[-1]) ** 0.5
         for weight, update in zip(weights, updates, strict=True):
             weight.mul_(1 - lr * group["weight_decay"]).sub_(update.view_as(weight), alpha=lr * size)

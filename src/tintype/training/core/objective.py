@@ -22,23 +22,23 @@ from tintype.model.nets.conditioning import Conditioning
 from tintype.training.core.target import CleanPicture, Target
 
 
-class Part(NamedTuple):
+class ShapeBatch(NamedTuple):
     """Samples of one shape."""
 
     positions: Tensor  # [B] in the run
     pictures: Tensor  # [B, 3, H, W] uint8
     states: Sequence[Tensor]  # of their captions; none where the caption is dropped
 
-    def piece(self, start: int, end: int) -> Part:
+    def slice(self, start: int, end: int) -> ShapeBatch:
         """The samples from `start` to `end`."""
-        return Part(self.positions[start:end], self.pictures[start:end], self.states[start:end])
+        return ShapeBatch(self.positions[start:end], self.pictures[start:end], self.states[start:end])
 
 
-def micro_batches(parts: Sequence[Part], most: int) -> list[list[Part]]:
+def micro_batches(parts: Sequence[ShapeBatch], most: int) -> list[list[ShapeBatch]]:
     """What is computed at once: everything if `most` is 0, else at most that many samples, of one shape."""
     if most == 0:
         return [list(parts)]
-    return [[part.piece(start, start + most)] for part in parts for start in range(0, len(part.positions), most)]
+    return [[part.slice(start, start + most)] for part in parts for start in range(0, len(part.positions), most)]
 
 
 class Objective(nn.Module):
@@ -71,7 +71,7 @@ class Objective(nn.Module):
         self._drawn_on = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         self._codec = PixelCodec()
 
-    def forward(self, parts: Sequence[Part]) -> Tensor:
+    def forward(self, parts: Sequence[ShapeBatch]) -> Tensor:
         """Weighted errors of all samples of all `parts`, one part after another: [B]."""
         return torch.cat([self._losses(part) for part in parts])
 
@@ -87,19 +87,19 @@ class Objective(nn.Module):
         """A `with` block in which the network computes as in training."""
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16)
 
-    def _losses(self, part: Part) -> Tensor:
-        pictures = part.pictures
+    def _losses(self, batch: ShapeBatch) -> Tensor:
+        pictures = batch.pictures
         seed = self._config.train.seed
         if self._config.train.flip:
-            mirrored = flip_at(seed, part.positions)[:, None, None, None]
+            mirrored = flip_at(seed, batch.positions)[:, None, None, None]
             pictures = torch.where(mirrored, pictures.flip(-1), pictures)
         x0 = self.x0(pictures)
-        noise = self.normal(Purpose.NOISE, part.positions, tuple(x0.shape[1:]))
-        sigma = self.target.sigmas(part.positions.to(self._drawn_on)).to(self._device)
+        noise = self.normal(Purpose.NOISE, batch.positions, tuple(x0.shape[1:]))
+        sigma = self.target.sigmas(batch.positions.to(self._drawn_on)).to(self._device)
         weight = self._weight(sigma)
         with self.precision():
-            target = self.target(x0, add_noise(x0, noise, sigma), sigma, part.states)
-            cond: Conditioning = self.denoiser.condition(part.states)
+            target = self.target(x0, add_noise(x0, noise, sigma), sigma, batch.states)
+            cond: Conditioning = self.denoiser.condition(batch.states)
             return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight, target)
 
 

@@ -11,11 +11,11 @@ from tintype.config import TrainConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.training.core.muon import Muon
 from tintype.training.core.own_optimizer import OptimizerFactory, OwnOptimizer
-from tintype.training.parallel.world import World, held_like
+from tintype.training.parallel.world import World, shard_like
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
 _LEAST_CHANNELS = 16  # fewer make a matrix too small to be worth Muon
-_MUON_RATE = 2.5  # learning rate of Muon's weights, in units of that of the other weights
+_MUON_LR_SCALE = 2.5  # learning rate of Muon's weights, in units of that of the other weights
 _ATTENTION = {
     "attention.qkv.weight": 3,
     "attention.out.weight": 1,
@@ -32,7 +32,7 @@ class Optimizers:
     def set_lr(self, lr: float) -> None:
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = lr * group["rate"]
+                group["lr"] = lr * group["lr_scale"]
 
     def zero_grad(self) -> None:
         for part in self.parts:
@@ -42,7 +42,7 @@ class Optimizers:
         for part in self.parts:
             part.step()
 
-    def of(self, weight: Tensor) -> torch.optim.Optimizer:
+    def optimizer_for(self, weight: Tensor) -> torch.optim.Optimizer:
         """The one that steps `weight`. Raises KeyError if it is not trained."""
         for part in self.parts:
             if any(weight is own for group in part.param_groups for own in group["params"]):
@@ -60,7 +60,7 @@ def is_muon(name: str, weight: Tensor) -> bool:
     return convolution or (weight.ndim == 2 and name.endswith(tuple(_ATTENTION)))
 
 
-def parts_of(name: str) -> int:
+def num_stacked(name: str) -> int:
     """How many matrices lie stacked in the weight of this name: queries, keys and values are learned apart."""
     return next((parts for end, parts in _ATTENTION.items() if name.endswith(end)), 1)
 
@@ -86,24 +86,24 @@ def make_optimizers(
     muon: dict[int, list[Tensor]] = {}  # by how many matrices each is
     for name, weight in trained.items():
         if is_muon(name, weight):
-            muon.setdefault(parts_of(name), []).append(weight)
+            muon.setdefault(num_stacked(name), []).append(weight)
     others = [weight for name, weight in trained.items() if not is_muon(name, weight)]
     groups = [
-        {"params": [weight for weight in others if weight.ndim >= 2], "weight_decay": config.weight_decay, "rate": 1.0},
-        {"params": [weight for weight in others if weight.ndim < 2], "weight_decay": 0.0, "rate": 1.0},
+        {"params": [weight for weight in others if weight.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in others if weight.ndim < 2], "weight_decay": 0.0},
     ]
     parts: list[torch.optim.Optimizer] = []
     if others:
         parts.append(
             torch.optim.AdamW(
-                [group for group in groups if group["params"]],
+                [{**group, "lr_scale": 1.0} for group in groups if group["params"]],
                 lr=config.lr,
                 betas=(config.beta1, config.beta2),
                 fused=all(weight.device.type in ("cpu", "cuda", "mps") for weight in others),
             )
         )
     if muon:
-        hidden = [{"params": weights, "parts": parts, "rate": _MUON_RATE} for parts, weights in muon.items()]
+        hidden = [{"params": weights, "num_stacked": num, "lr_scale": _MUON_LR_SCALE} for num, weights in muon.items()]
         parts.append(Muon(hidden, config.lr, config.weight_decay, world=world, bf16=bf16))
     return Optimizers(parts)
 
@@ -152,8 +152,8 @@ def load_optimizer_state(
         if own not in _MOMENTS or not shaped:
             raise CheckpointError(f"the optimizer state of {name} does not fit this model; use another checkpoint")
         if own == _MOMENTS[is_muon(name, weight)]:
-            optimizers.of(weight).state[weight] = {
-                moment: (value if moment == "step" else held_like(value, weight)).clone().to(weight.device)
+            optimizers.optimizer_for(weight).state[weight] = {
+                moment: (value if moment == "step" else shard_like(value, weight)).clone().to(weight.device)
                 for moment, value in moments.items()
             }
         else:

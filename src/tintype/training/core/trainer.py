@@ -23,12 +23,19 @@ from tintype.training.core.batches import Reader, Samples
 from tintype.training.core.components import Components
 from tintype.training.core.device import is_out_of_memory
 from tintype.training.core.ema import PowerEma
-from tintype.training.core.objective import Objective, Part, micro_batches
+from tintype.training.core.objective import Objective, ShapeBatch, micro_batches
 from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
 from tintype.training.core.target import CleanPicture, Target
-from tintype.training.core.validation_error import CAPTIONS, MAX_MEASURED, Captions, Seen, by_level, noise_errors
+from tintype.training.core.validation_error import (
+    CAPTIONS,
+    MAX_MEASURED,
+    Captions,
+    ValidationMetrics,
+    by_level,
+    noise_errors,
+)
 from tintype.training.core.weights import load_weights
-from tintype.training.parallel.world import World, quiet, whole
+from tintype.training.parallel.world import World, full_tensor, no_sync_unless_last
 
 MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
 
@@ -43,7 +50,7 @@ class StepReport:
     lr: float
     skipped: bool  # the loss or gradient was not finite, so the weights were left alone
     losses: Tensor = field(default_factory=lambda: torch.zeros(0), compare=False, repr=False)  # [B], by position
-    validation: Seen | None = field(default=None, compare=False)  # what was measured after this step, if anything was
+    validation: ValidationMetrics | None = field(default=None, compare=False)  # measured after this step
 
 
 class Trainer:
@@ -82,7 +89,7 @@ class Trainer:
         self.images_seen = 0
         self.num_skipped = 0
         self._skipped_in_a_row = 0
-        self.begun_anew: list[str] = []  # weights whose moments were those of another optimizer when they were loaded
+        self.reset_moments: list[str] = []  # names of weights that another optimizer stepped before
         self._samples = samples
         self._shown, self._held_out = samples.split(config.train.held_out)
         self._read = Reader(samples, self._shown, config.train, ahead)
@@ -94,7 +101,7 @@ class Trainer:
             Objective, config=config, device=device, bf16=bf16, target=target, weight=components.loss_weight
         )
         self._objective = make_objective(self._trained)
-        self._module = self._world.spread(self._objective, device)
+        self._module = self._world.wrap(self._objective, device)
         self._looked_at = make_objective(self.denoiser)
         self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
         self._optimizers = make_optimizers(
@@ -194,7 +201,7 @@ class Trainer:
         load_weights(self._trained, tensors["weights"])
         self._ema.load_state_dict(tensors["model"])
         self._long_ema.load_state_dict(tensors.get("model_long", tensors["model"]))
-        self.begun_anew = load_optimizer_state(self._optimizers, self._trained, tensors["optimizer"])
+        self.reset_moments = load_optimizer_state(self._optimizers, self._trained, tensors["optimizer"])
         self.images_seen = counts["images_seen"]
         self.num_skipped = counts["num_skipped"]
         self._skipped_in_a_row = counts["skipped_in_a_row"]
@@ -211,7 +218,7 @@ class Trainer:
         self._optimizers.set_lr(lr)
         losses = self._gradient(torch.arange(self.images_seen, self.images_seen + train.batch_size))
         norm = torch.nn.utils.clip_grad_norm_(self._weights, train.clip_norm, foreach=True)
-        loss, grad_norm = float(losses.mean()), float(whole(norm))
+        loss, grad_norm = float(losses.mean()), float(full_tensor(norm))
         finite = math.isfinite(loss) and math.isfinite(grad_norm)
         self.images_seen += train.batch_size
         if finite:
@@ -231,9 +238,9 @@ class Trainer:
         """
         parts = self._read(share_of(positions, self._world.rank, self._world.size), len(positions))
         if not self._fits:  # between processes a part of a step cannot be repeated: find out before the first
-            while self._backward(parts, len(positions), apart=True) is None:
+            while self._backward(parts, len(positions), dry_run=True) is None:
                 self._halve(parts)
-            least = self._world.least(self.micro_batch or len(positions))
+            least = self._world.min(self.micro_batch or len(positions))
             self.micro_batch = 0 if least == len(positions) else least
             self._fits = True
         while (found := self._backward(parts, len(positions))) is None:
@@ -242,45 +249,45 @@ class Trainer:
         losses[torch.cat([part.positions for part in parts]) - positions[0]] = found.float().cpu()
         return self._world.sum_(losses)
 
-    def _backward(self, parts: Sequence[Part], num: int, *, apart: bool = False) -> Tensor | None:
+    def _backward(self, parts: Sequence[ShapeBatch], num: int, *, dry_run: bool = False) -> Tensor | None:
         """Gradient of the sum of losses / `num`, in micro-batches. Returns the losses, or None for want of memory.
 
-        apart: leave out the other processes, and the last micro-batches: only to see whether memory suffices.
+        dry_run: leave out the other processes, and the last micro-batches: only to see whether memory suffices.
         """
         self._optimizers.zero_grad()
-        pieces = self._pieces(parts)
-        num_company = self._world.most(len(pieces)) - len(pieces) if self._world.is_sharded else 0
-        module = self._objective if apart else self._module
+        batches = self._micro_batches(parts)
+        num_padding_batches = self._world.max(len(batches)) - len(batches) if self._world.is_sharded else 0
+        module = self._objective if dry_run else self._module
         found = []
         try:
-            for number, piece in enumerate(pieces):
-                with quiet(module, number < len(pieces) - 1):
-                    losses = module(piece)
+            for number, micro_batch in enumerate(batches):
+                with no_sync_unless_last(module, number == len(batches) - 1):
+                    losses = module(micro_batch)
                     # The sum over processes will be divided by their number.
                     torch.autograd.backward(losses.sum() / (num / self._world.size))
                 found.append(losses.detach())
-            for _ in range(num_company):  # other processes have more to compute, and need the weights of this one
-                torch.autograd.backward(0.0 * module([pieces[0][0].piece(0, 1)]).sum())
+            for _ in range(num_padding_batches):  # others compute more, and need these weights
+                torch.autograd.backward(0.0 * module([batches[0][0].slice(0, 1)]).sum())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             if self._world.is_sharded:  # the others are in the middle of the same step
                 raise ConfigError("memory ran out; train with a smaller --micro-batch, or more processes") from None
-            if self._world.size > 1 and not apart:
+            if self._world.size > 1 and not dry_run:
                 raise
             return None
         return torch.cat(found)
 
-    def _pieces(self, parts: Sequence[Part]) -> list[list[Part]]:
+    def _micro_batches(self, parts: Sequence[ShapeBatch]) -> list[list[ShapeBatch]]:
         """What is computed at once. A model that is shared out computes one part at a time."""
         most = max(len(part.positions) for part in parts) if self._world.is_sharded else 0
         return micro_batches(parts, self.micro_batch or most)
 
     def _to_share_out(self) -> Denoiser:
         """The denoiser whose weights will be shared out; `self.denoiser` stays whole, in the first process's memory."""
-        from tintype.training.parallel.sharding import twin_of
+        from tintype.training.parallel.sharding import meta_copy
 
-        twin = twin_of(self.denoiser)
+        twin = meta_copy(self.denoiser)
         if not self._world.is_main:
             self.denoiser.to("meta")
         return twin
@@ -290,7 +297,7 @@ class Trainer:
         """Inside, `denoiser` has the averages of all processes; it is whole in the first one only."""
         weights = dict(self.denoiser.named_parameters())
         for name, average in ema.state_dict().items():
-            found = whole(average)
+            found = full_tensor(average)
             if self._world.is_main:
                 weights[name].detach().copy_(found)
         if self._world.is_main:
@@ -301,7 +308,7 @@ class Trainer:
             if self._world.is_main:
                 self.denoiser.to("cpu")
 
-    def _halve(self, parts: Sequence[Part]) -> None:
+    def _halve(self, parts: Sequence[ShapeBatch]) -> None:
         """Halve the micro-batch. Raises ConfigError if it is a single picture already."""
         at_once = self.micro_batch or sum(len(part.positions) for part in parts)
         self.micro_batch = at_once // 2

@@ -23,7 +23,7 @@ CAPTIONS: tuple[Captions, ...] = ("true", "shuffled", "empty")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ValidationMetrics:
     """What a look has found."""
 
     images_seen: int = -1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tintype.errors import CheckpointError
 from tintype.model.denoiser import Denoiser
-from tintype.training.parallel.world import held_like, own_part
+from tintype.training.parallel.world import local_shard, shard_like
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 
@@ -26,7 +26,7 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
                 f"the weights do not fit this model: {name} has shape {tuple(weights[name].shape)}, "
                 f"not {tuple(weight.shape)}"
             )
-        own_part(weight).copy_(own_part(held_like(weights[name], weight)))
+        local_shard(weight).copy_(local_shard(shard_like(weights[name], weight)))
 
 
 def snapshot(parts: Parts) -> dict[str, dict[str, Tensor]]:

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from tintype.model.checkpoint import write_text
 from tintype.training.console import LINE_SECONDS, duration, say
 from tintype.training.core.trainer import StepReport
-from tintype.training.core.validation_error import Seen
-from tintype.training.monitor.tensorboard import Board
+from tintype.training.core.validation_error import ValidationMetrics
+from tintype.training.monitor.tensorboard import TensorBoardWriter
 
 ROW_SECONDS = 10.0  # between rows of the log
 SMOOTHING = 0.97  # share of the shown loss that one step leaves
@@ -34,7 +34,7 @@ class Log:
     Losses are means over the steps since the row before. What cannot be written is dropped: a log never stops a run.
     """
 
-    def __init__(self, path: Path, board: Board | None = None) -> None:
+    def __init__(self, path: Path, board: TensorBoardWriter | None = None) -> None:
         self._path = path
         self._board = board
         self._losses: list[float] = []
@@ -53,7 +53,7 @@ class Log:
         if time.monotonic() - self._last_row >= ROW_SECONDS:
             self.write()
 
-    def write(self, seen: Seen | None = None) -> None:
+    def write(self, seen: ValidationMetrics | None = None) -> None:
         """Write a row now, with what a look has found if given."""
         if self._report is None:
             return
@@ -87,7 +87,7 @@ class Log:
             pass
 
 
-def measurements(seen: Seen) -> dict[str, Any]:
+def measurements(seen: ValidationMetrics) -> dict[str, Any]:
     """Noise errors by noise level and the memorization gauge, as JSON: under the names that a row of the log has."""
     content: dict[str, Any] = {}
     for captions, errors in seen.errors.items():

@@ -12,7 +12,7 @@ FOLDER = "tensorboard"
 _PLOTTED = ("loss", "lr", "grad_norm", "images_per_second")
 
 
-class Board:
+class TensorBoardWriter:
     """Writes curves over images seen to RUN/tensorboard. Raises MissingExtraError without its package."""
 
     def __init__(self, run: Path) -> None:

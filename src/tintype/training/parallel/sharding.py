@@ -19,15 +19,15 @@ from tintype.model.nets.dit import Block
 from tintype.model.nets.text import TextBlock
 
 
-def twin_of(denoiser: Denoiser) -> Denoiser:
-    """A second denoiser with the weights of the first, in the same memory until it is shared out."""
+def meta_copy(denoiser: Denoiser) -> Denoiser:
+    """A second denoiser, built on the meta device, that shares the weights of the first until it is sharded."""
     with torch.device("meta"):
         twin = Denoiser(denoiser.config, denoiser.tokenizer, prediction=denoiser.prediction)
     twin.load_state_dict(denoiser.state_dict(), assign=True)
     return twin
 
 
-def share_out(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+def fully_shard_(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Part the weights of `module` over the processes of `mesh`, in place: block by block, then all that is left."""
     blocks = [part for part in module.modules() if isinstance(part, Block)]
     fully_shard(cast("list[nn.Module]", [block.text for block in blocks]), mesh=mesh)  # read before their blocks are
@@ -36,13 +36,13 @@ def share_out(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     return cast(nn.Module, fully_shard(module, mesh=mesh))
 
 
-def shared_like(whole: Tensor, weight: Tensor) -> Tensor:
+def distribute_like(whole: Tensor, weight: Tensor) -> Tensor:
     """This process's part of `whole`, which all processes have, shared out as `weight` is. Sends nothing."""
     assert isinstance(weight, DTensor)
     return distribute_tensor(whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
 
 
-def by_matrix(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
+def distribute_matrices(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
     """`function` of matrices [N, m, n], each on its own, where processes share every matrix.
 
     Each process computes its share of whole matrices, and then has its part of every result.

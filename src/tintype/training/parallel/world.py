@@ -63,7 +63,7 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def least(self, value: int) -> int:
+    def min(self, value: int) -> int:
         """The smallest `value` of all processes."""
         if self.size == 1:
             return value
@@ -71,44 +71,45 @@ class World:
         dist.all_reduce(found, dist.ReduceOp.MIN)
         return int(found)
 
-    def most(self, value: int) -> int:
+    def max(self, value: int) -> int:
         """The largest `value` of all processes."""
-        return -self.least(-value)
+        return -self.min(-value)
 
-    def agreed(self, wishes: Sequence[bool]) -> list[bool]:
+    def any(self, wishes: Sequence[bool]) -> list[bool]:
         """Each wish that at least one process has."""
         if self.size == 1:
             return list(wishes)
         return (self.sum_(torch.tensor(wishes, dtype=torch.int64)) > 0).tolist()
 
-    def by_matrix(self, function: Callable[[Tensor], Tensor], matrices: Tensor, turn: int = 0) -> Tensor:
+    def distribute_matrices(
+        self, function: Callable[[Tensor], Tensor], matrices: Tensor, call_index: int = 0
+    ) -> Tensor:
         """`function` of matrices [N, m, n], each on its own: every process computes its share, and all get all results.
 
-        turn: a number of the call, by which who is first alternates, so that what is over goes round. If matrices are
-        shared out, so are the results.
+        call_index: call counter; rotates which rank gets the remainder. Results are sharded if `matrices` are.
         """
         if self.size == 1:
             return function(matrices)
         if self.is_sharded:
-            from tintype.training.parallel.sharding import by_matrix
+            from tintype.training.parallel.sharding import distribute_matrices
 
-            return by_matrix(function, matrices)
+            return distribute_matrices(function, matrices)
         num = -(-len(matrices) // self.size)
-        place = (self.rank + turn) % self.size
+        place = (self.rank + call_index) % self.size
         own = matrices[place * num : (place + 1) * num]
         answer = function(own)  # of no matrix for who has none, which still tells its type
         found = answer.new_zeros(num, *matrices.shape[1:])
         found[: len(own)] = answer
         results = [torch.empty_like(found) for _ in range(self.size)]
         dist.all_gather(results, found)
-        return torch.cat([results[(number - turn) % self.size] for number in range(self.size)])[: len(matrices)]
+        return torch.cat([results[(number - call_index) % self.size] for number in range(self.size)])[: len(matrices)]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every process is here, however long the first one takes."""
         if self._waiting is not None:
             dist.all_reduce(torch.zeros(1), group=self._waiting)
 
-    def told(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         """What the first process passes as `text`, in all of them; the others wait for it."""
         if self._waiting is None:
             return text
@@ -121,7 +122,7 @@ class World:
         dist.broadcast(letters, 0, group=self._waiting)
         return bytes(letters.tolist()).decode()
 
-    def spread(self, module: nn.Module, device: torch.device) -> nn.Module:
+    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module to call in steps, whose gradients are the mean over all processes. All must hold equal weights.
 
         Afterwards the weights of `module` are on `device`, or the part of them that this process holds is.
@@ -129,42 +130,42 @@ class World:
         if self.is_sharded:
             from torch.distributed.device_mesh import init_device_mesh
 
-            from tintype.training.parallel.sharding import share_out
+            from tintype.training.parallel.sharding import fully_shard_
 
-            return share_out(module, init_device_mesh(device.type, (self.size,)))
+            return fully_shard_(module, init_device_mesh(device.type, (self.size,)))
         module.to(device)
         if self.size == 1:
             return module
         return DistributedDataParallel(module, gradient_as_bucket_view=True, bucket_cap_mb=BUCKET_MIB)
 
 
-def is_shared(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     """Whether a tensor is shared out over processes: a DTensor, whose import takes seconds."""
     return hasattr(tensor, "to_local")
 
 
-def own_part(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor: all of it, unless it is shared out. The same memory."""
     return cast(Tensor, tensor.to_local()) if hasattr(tensor, "to_local") else tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, gathered from all processes if it is shared out."""
     return cast(Tensor, tensor.full_tensor()) if hasattr(tensor, "full_tensor") else tensor
 
 
-def held_like(tensor: Tensor, weight: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, weight: Tensor) -> Tensor:
     """`tensor` as `weight` is held: whole, or this process's part of it."""
-    if not is_shared(weight) or is_shared(tensor):
+    if not is_sharded(weight) or is_sharded(tensor):
         return tensor
-    from tintype.training.parallel.sharding import shared_like
+    from tintype.training.parallel.sharding import distribute_like
 
-    return shared_like(tensor, weight)
+    return distribute_like(tensor, weight)
 
 
-def quiet(module: nn.Module, more_comes: bool) -> AbstractContextManager[None]:
-    """A `with` block for a part of a batch: if more comes, its gradients stay in this process until then."""
-    if more_comes and isinstance(module, DistributedDataParallel):
+def no_sync_unless_last(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """A `with` block for one micro-batch: only the last one sends the gradients to the other processes."""
+    if not is_last and isinstance(module, DistributedDataParallel):
         return cast("AbstractContextManager[None]", module.no_sync())
     return nullcontext()
 
@@ -182,7 +183,7 @@ def local_device(name: str | None) -> str | None:
 
 
 @contextmanager
-def joined(device: torch.device, *, shard: bool = False) -> Iterator[World]:
+def init_processes(device: torch.device, *, shard: bool = False) -> Iterator[World]:
     """Find the other processes of a run that torchrun started; without it, there are none.
 
     shard: have them share out the model. Inside, an error in what they say to each other is a TrainingError. Raises

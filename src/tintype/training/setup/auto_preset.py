@@ -24,7 +24,7 @@ _TRIED = {"cpu": 16}  # pictures, at most, in a step that is tried in both preci
 _TOKENS = 16  # of a caption
 
 
-class MadeUp:
+class SyntheticData:
     """Random pictures and text states."""
 
     def __init__(self, config: Config) -> None:
@@ -48,7 +48,7 @@ class MadeUp:
         return torch.arange(2**16), torch.arange(0)
 
 
-def suited(largest: str, seconds: float, resolution: int | None, device: torch.device, *, bf16: bool) -> Config:
+def auto_preset(largest: str, seconds: float, resolution: int | None, device: torch.device, *, bf16: bool) -> Config:
     """The largest preset, up to `largest`, that can be shown enough images in `seconds`, and a batch that suits it."""
     for name in reversed(SIZES[: SIZES.index(largest) + 1]):
         config = PRESETS[name]() if resolution is None else PRESETS[name](resolution)
@@ -75,7 +75,7 @@ def bf16_steps_are_faster(config: Config, device: torch.device) -> bool:
     try:
         for bf16 in (False, True):
             with torch.random.fork_rng(devices=[]):
-                trainer = Trainer(Denoiser(config), MadeUp(config), config, device, bf16=bf16)
+                trainer = Trainer(Denoiser(config), SyntheticData(config), config, device, bf16=bf16)
             steps.append(trainer.steps(2**62))
         float32, bfloat16 = _alternating(steps, clock)
     finally:
@@ -106,7 +106,7 @@ def _measured(config: Config, device: torch.device, bf16: bool) -> tuple[float, 
     """Images per second, and the number of weights."""
     config = replace(config, text=TextConfig())
     denoiser = Denoiser(config)
-    trainer = Trainer(denoiser, MadeUp(config), config, device, bf16=bf16)
+    trainer = Trainer(denoiser, SyntheticData(config), config, device, bf16=bf16)
     steps = trainer.steps(2**62)
     next(steps)
     start, before = time.perf_counter(), trainer.images_seen

@@ -29,7 +29,7 @@ class Speed:
     """What was measured on this machine, for this model and data."""
 
     images_per_second: float
-    look_seconds: float  # a grid of samples and the held-out errors
+    validation_seconds: float  # a grid of samples and the held-out errors
     save_seconds: float  # what a checkpoint holds training up
     last_save_seconds: float = 0.0  # until the last checkpoint is on the disk
     checkpoint_bytes: int = 0
@@ -50,12 +50,12 @@ def measure(trainer: Trainer, minutes: float, look: Callable[[], object], world:
     start = time.perf_counter()
     before = trainer.images_seen
     num_steps = 0
-    while world.agreed([num_steps < 2 or (world.is_main and time.perf_counter() - start < limit)])[0]:
+    while world.any([num_steps < 2 or (world.is_main and time.perf_counter() - start < limit)])[0]:
         next(steps)
         num_steps += 1
     stepped = time.perf_counter()
     look()
-    world.wait()
+    world.barrier()
     looked = time.perf_counter()
     parts = trainer.tensors()
     copy = snapshot(parts)
@@ -63,7 +63,7 @@ def measure(trainer: Trainer, minutes: float, look: Callable[[], object], world:
     size = sum(tensor.nbytes for part in copy.values() for tensor in part.values())
     return Speed(
         images_per_second=(trainer.images_seen - before) / (stepped - start),
-        look_seconds=looked - stepped,
+        validation_seconds=looked - stepped,
         save_seconds=copied - looked,
         last_save_seconds=size / SAVE_BYTES_PER_SECOND,
         checkpoint_bytes=size,
@@ -100,7 +100,7 @@ def expected_seconds(images: int, speed: Speed, train: TrainConfig) -> float:
 def _pauses(seconds: float, speed: Speed, train: TrainConfig) -> float:
     looks = 1 + seconds // (train.sample_minutes * _MINUTE)
     saves = 1 + seconds // (train.save_minutes * _MINUTE)
-    return looks * speed.look_seconds + saves * speed.save_seconds + speed.last_save_seconds
+    return looks * speed.validation_seconds + saves * speed.save_seconds + speed.last_save_seconds
 
 
 def plan_lines(config: Config, num_shown: int, speed: Speed | None, data_bytes: int, num_processes: int) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DataRequest:
+class DataOptions:
     """How pictures and captions are taken in, as in config.DataConfig. None means: not asked for."""
 
     crop: str | None = None
@@ -58,7 +58,7 @@ class TrainRequest:
     tensorboard: bool = False  # also write curves for TensorBoard
     dry_run: bool = False  # print the plan and stop
     shard: bool = False  # have the processes that train together share the model out
-    taking: DataRequest = field(default_factory=DataRequest)
+    data_options: DataOptions = field(default_factory=DataOptions)
     exclude: Path | None = None  # a list of keys and hashes that must not be trained on
     cache: Path | None = None  # where training copies are kept, for several runs; None: in the run folder
     stream: bool = False  # decode pictures whenever they are shown, without a training copy

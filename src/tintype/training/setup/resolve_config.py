@@ -11,7 +11,7 @@ import torch
 
 from tintype.config import PRESETS, Config, DataConfig, TextConfig, check_data
 from tintype.errors import CheckpointError, ConfigError
-from tintype.training.setup.request import DataRequest, TrainRequest
+from tintype.training.setup.request import DataOptions, TrainRequest
 
 T = TypeVar("T")
 MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less
@@ -50,11 +50,11 @@ def settings_of(request: TrainRequest, device: torch.device, base: Config | None
     )
     if request.steps is not None:
         train = replace(train, images=request.steps * train.batch_size)
-    config = replace(config, train=train, data=data_config(request.taking, config.data))
+    config = replace(config, train=train, data=data_config(request.data_options, config.data))
     return with_images(config, train.images)
 
 
-def data_config(request: DataRequest, otherwise: DataConfig) -> DataConfig:
+def data_config(request: DataOptions, otherwise: DataConfig) -> DataConfig:
     """How data are taken in: as asked, and the rest as in `otherwise`. Raises ConfigError."""
     asked = {
         entry.name: value
