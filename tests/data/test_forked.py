@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tintype.config import DataConfig
-from tintype.data.cache.decode_block import is_local
 from tintype.data.cache.open_or_build import packing
 from tintype.data.images.decode import preprocess_for
 from tintype.data.process_pool import can_fork, forked, one_at_a_time
@@ -129,7 +128,7 @@ def test_processes_and_threads_make_the_same_pack(
         draw(f"{i:02}.png", f"picture {i}", color=(i // 2, 7, 0, 200), size=size, mode="RGBA")
     (data / "07.png").write_bytes(b"rubbish")
     pairs, problems = find_pairs(data)
-    assert all(is_local(pair.source) for pair in pairs)
+    assert all(pair.source.fork_safe for pair in pairs)
     preprocess = preprocess_for(32, DataConfig(crop="none", dedupe=True))
     made = {}
     monkeypatch.setattr("tintype.data.cache.builder.FEWEST", 4)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tintype.data.cache.dataset_cache import STATES_FILE, Pack, pictures_file
-from tintype.data.cache.decode_block import Block, examine_block, is_local
+from tintype.data.cache.decode_block import Block, examine_block
 from tintype.data.cache.fingerprints import fingerprint_of
 from tintype.data.cache.growing_array import GrowingArray
 from tintype.data.cache.index import ABOUT, FACTS_FILE, FORMAT, Catalog
@@ -146,7 +146,7 @@ class Builder:
             return examine_block([self._pairs[i].source for i in numbers], self._preprocess, self._stored)
 
         processes, left = num_threads(), self._pairs[self._journal.so_far.done :]
-        if processes > 1 and len(left) >= WORTH_FORKING and can_fork() and all(is_local(pair.source) for pair in left):
+        if processes > 1 and len(left) >= WORTH_FORKING and can_fork() and all(pair.source.fork_safe for pair in left):
             return forked(examined, parts, processes)
         return in_parts(examined, parts)
 

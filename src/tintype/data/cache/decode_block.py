@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from tintype.data.images.decode import Preprocess, examine_all
 from tintype.data.images.facts import FACTS, facts_array, facts_row
-from tintype.data.sources.files import ImageSource, LocalFile, Verified
-from tintype.data.sources.webdataset import Member
+from tintype.data.sources.files import ImageSource
 
 _NO_FACTS = bytes(FACTS.itemsize)
 
@@ -45,13 +44,3 @@ def examine_block(sources: Sequence[ImageSource], preprocess: Preprocess, pixels
         [() if one.facts is None else one.facts.notes for one in seen],
         {shape: np.stack(some) for shape, some in by_shape.items()},
     )
-
-
-def is_local(source: ImageSource) -> bool:
-    """Whether a forked process can read it: a file of its own or in a local tar file, opened for each read.
-
-    Connections to servers, and libraries that read tables with threads of their own, do not outlive a fork.
-    """
-    if isinstance(source, Verified):
-        return is_local(source.inner)
-    return isinstance(source, LocalFile) or (isinstance(source, Member) and source.archive.files is None)

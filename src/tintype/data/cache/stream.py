@@ -17,7 +17,6 @@ from tintype.data.images.decode import Preprocess, examine
 from tintype.data.order import Order, block_numbers
 from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
-from tintype.data.sources.webdataset import Member
 from tintype.errors import DataError
 
 R = TypeVar("R")
@@ -52,7 +51,7 @@ class Stream(Catalog):
         """The order of a run: samples of one archive are shown near each other, so that few are read at a time."""
         weights = None if self.weights is None else self.weights[indices]
         sources = [self._sources[index] for index in indices.tolist()]
-        blocks = block_numbers([source.archive.path if isinstance(source, Member) else "" for source in sources])
+        blocks = block_numbers([source.archive_path for source in sources])
         return Order(seed, len(indices), weights, blocks if int(blocks.max()) else None)
 
     def pictures(self, indices: Tensor) -> Tensor:

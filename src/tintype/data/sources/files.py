@@ -29,6 +29,14 @@ class ImageSource(Protocol):
     def fingerprint(self) -> bytes:
         """Its state when it was listed; it changes with the content."""
 
+    @property
+    def archive_path(self) -> str:
+        """The archive that it lies in, whose pictures are best read one after another; "" without one."""
+
+    @property
+    def fork_safe(self) -> bool:
+        """Whether a forked process can read it. Connections to servers and libraries with threads die in a fork."""
+
     def read(self) -> bytes:
         """Read the whole file. Raises FileError."""
 
@@ -55,6 +63,14 @@ class LocalFile:
     def path(self) -> Path:
         return Path(self.root, self.key)
 
+    @property
+    def archive_path(self) -> str:
+        return ""
+
+    @property
+    def fork_safe(self) -> bool:
+        return True  # opened for each read
+
     def read(self) -> bytes:
         return read_file(os.path.join(self.root, self.key), fingerprint=self.fingerprint)
 
@@ -79,6 +95,14 @@ class Verified:
     @property
     def fingerprint(self) -> bytes:
         return self.inner.fingerprint + self.sha256.encode()
+
+    @property
+    def archive_path(self) -> str:
+        return self.inner.archive_path
+
+    @property
+    def fork_safe(self) -> bool:
+        return self.inner.fork_safe
 
     def read(self) -> bytes:
         content = self.inner.read()

@@ -38,6 +38,14 @@ class Row:
     def fingerprint(self) -> bytes:
         return self.column.fingerprint + b"|%d" % self.index
 
+    @property
+    def archive_path(self) -> str:
+        return ""
+
+    @property
+    def fork_safe(self) -> bool:
+        return False
+
     def read(self) -> bytes:
         """Raises FileError."""
         try:

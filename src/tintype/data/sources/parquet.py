@@ -76,6 +76,14 @@ class Cell:
     def fingerprint(self) -> bytes:
         return self.table.fingerprint + struct.pack("<2q", self.group, self.row)
 
+    @property
+    def archive_path(self) -> str:
+        return ""  # the order of a stream never depended on tables
+
+    @property
+    def fork_safe(self) -> bool:
+        return False
+
     def read(self) -> bytes:
         return self.table.read(self.group, self.row)
 

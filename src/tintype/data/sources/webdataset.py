@@ -37,6 +37,14 @@ class Member:
     def fingerprint(self) -> bytes:
         return self.archive.fingerprint + struct.pack("<2q", self.offset, self.size)
 
+    @property
+    def archive_path(self) -> str:
+        return self.archive.path
+
+    @property
+    def fork_safe(self) -> bool:
+        return self.archive.files is None  # a local file, opened for each read
+
     def read(self) -> bytes:
         return self.archive.read(self.offset, self.size)
 
