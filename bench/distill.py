@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tintype.diffusion.samplers import finish
-from tintype.evaluation.shapes_accuracy import SPLITS, asks
+from tintype.evaluation.shapes_accuracy import SPLITS, caption_tasks
 from tintype.pipeline.pipeline import Pipeline
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 
     student, teacher = (Pipeline.load(name, options.device) for name in (options.student, options.teacher))
     if options.captions is None:
-        captions = [ask.caption for ask in asks(SPLITS["new"], options.num, ())]
+        captions = [ask.caption for ask in caption_tasks(SPLITS["new"], options.num, ())]
     else:
         captions = options.captions.read_text(encoding="utf-8").splitlines()[: options.num]
     own, few = teacher.config.sample, student.config.sample

@@ -30,11 +30,11 @@ from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.noise import Purpose, normal, permutation
-from tintype.evaluation.eval_data import open_material
+from tintype.evaluation.eval_data import open_eval_data
 from tintype.evaluation.features import scattering
-from tintype.evaluation.measure import evaluating
-from tintype.evaluation.neighbors import Nearest, calibrate, nearest
-from tintype.evaluation.results import Result, Settings, to_json
+from tintype.evaluation.measure import evaluate
+from tintype.evaluation.neighbors import Nearest, calibrate_alarm, find_nearest
+from tintype.evaluation.results import EvalResult, EvalSettings, to_json
 from tintype.metrics.noise_error import noise_levels
 from tintype.model import store
 from tintype.model.denoiser import Denoiser
@@ -89,19 +89,19 @@ def _products(blocks: Callable[[], Iterator[Tensor]], x0: Tensor, noise: Tensor,
     return seconds
 
 
-def _evaluated(options: argparse.Namespace, settings: Settings) -> Result:
+def _evaluated(options: argparse.Namespace, settings: EvalSettings) -> EvalResult:
     place, pipeline = store.find(options.model), Pipeline.load(options.model, options.device)
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(options.cache or scratch)
-        work = open_material(place, pipeline.config, pipeline.denoiser.encoder, options.data, cache)
-        result, _ = finished(evaluating(pipeline, finished(work), 0, settings))
+        work = open_eval_data(place, pipeline.config, pipeline.denoiser.encoder, options.data, cache)
+        result, _ = finished(evaluate(pipeline, finished(work), 0, settings))
     return result
 
 
 def whole(options: argparse.Namespace) -> None:
     """Seconds and peak memory of an evaluation with default settings."""
     start, cpu = time.perf_counter(), time.process_time()
-    result = _evaluated(options, Settings())
+    result = _evaluated(options, EvalSettings())
     _say(
         seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu, threads=torch.get_num_threads(),
         peak_mb=_peak(), training_pictures=result.about.num_seen,
@@ -110,10 +110,10 @@ def whole(options: argparse.Namespace) -> None:
 
 def seeds(options: argparse.Namespace) -> None:
     """Two seeds, the first twice: figures that repeat exactly, and intervals that overlap."""
-    settings = Settings(num=options.num, samples=options.samples, asked=8)
+    settings = EvalSettings(num=options.num, samples=options.samples, asked=8)
     first, again, other = (_evaluated(options, replace(settings, seed=seed)) for seed in (0, 0, 1))
 
-    def figures(result: Result) -> str:
+    def figures(result: EvalResult) -> str:
         return to_json(replace(result, seconds=0.0, about=replace(result.about, time="")))
 
     pairs = [
@@ -177,7 +177,7 @@ def alarm(options: argparse.Namespace) -> None:
     for turn in range(options.rounds):
         order = permutation(turn, Purpose.MEASURED, 1, len(held))
         one, other = order[: len(held) // 2], order[len(held) // 2 :]
-        set_to = calibrate(near.relative[one], alike.relative[one])
+        set_to = calibrate_alarm(near.relative[one], alike.relative[one])
         rates.append(float(set_to.raised(near.relative[other], alike.relative[other]).double().mean()))
         found.append(float(set_to.raised(exact[0].relative, exact[1].relative).double().mean()))
         nearly.append(float(set_to.raised(close[0].relative, close[1].relative).double().mean()))
@@ -195,7 +195,7 @@ class _Unread:
 
 
 def _search(queries: Tensor, points: Tensor) -> Nearest:
-    return finished(nearest(queries, lambda: iter(torch.split(points, 2048))))
+    return finished(find_nearest(queries, lambda: iter(torch.split(points, 2048))))
 
 
 def _peak() -> int:

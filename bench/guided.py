@@ -18,7 +18,7 @@ from shapes_accuracy import from_model, seen_captions
 from tintype.cli.options import interval
 from tintype.evaluation.features import scattering
 from tintype.evaluation.quality import Projection, corrected_frechet
-from tintype.evaluation.shapes_accuracy import SEED, SPLITS, asks, judged, score
+from tintype.evaluation.shapes_accuracy import SEED, SPLITS, attribute_score, caption_tasks, judge_pictures
 from tintype.model.codec import pixels_of
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.write import example
@@ -32,7 +32,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         seen = seen_captions(None, options.seen_num, 0)
-        self.asked = {split: asks(held_out, options.num, seen) for split, held_out in SPLITS.items()}
+        self.asked = {split: caption_tasks(held_out, options.num, seen) for split, held_out in SPLITS.items()}
         drawn = [
             example(SEED, ask.number, SPLITS[split], options.size).picture
             for split, part in self.asked.items()
@@ -53,7 +53,7 @@ class Bench:
         for part in self.asked.values():
             pictures = list(make(part))
             made += pictures
-            found = score(judged(pictures, part), [ask.scene for ask in part], "all").right
+            found = attribute_score(judge_pictures(pictures, part), [ask.scene for ask in part], "all").right
             cells.append(f"{found.value:8.1%} [{found.low:.1%}, {found.high:.1%}]")
         for hook in hooks:
             hook.remove()

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tintype.data.images.resize import crop_and_resize
-from tintype.evaluation.shapes_accuracy import SEED, Ask, asks
+from tintype.evaluation.shapes_accuracy import SEED, CaptionTask, caption_tasks
 from tintype.model.codec import PixelCodec, pictures_of
 from tintype.model.nets.text import LearnedVocabulary
 from tintype.shapes.write import example
@@ -184,7 +184,7 @@ def judge(run: Path, known: set[str], num: int, steps: int, guidances: list[floa
     recipe, vocabulary = load(run)
 
     def shares(guidance: float) -> dict[str, dict]:
-        def make(asked: list[Ask]) -> Iterator[Image.Image]:
+        def make(asked: list[CaptionTask]) -> Iterator[Image.Image]:
             return drawn(recipe, padded(vocabulary.states([ask.caption for ask in asked])), steps, guidance)
 
         return measured(make, num, known)
@@ -197,7 +197,7 @@ def judge(run: Path, known: set[str], num: int, steps: int, guidances: list[floa
 def write_sheet(run: Path, known: set[str], steps: int, guidance: float, path: Path) -> None:
     """Pictures of the first new captions, which are printed row by row."""
     recipe, vocabulary = load(run)
-    texts = [ask.caption for ask in asks("train", ROWS * COLUMNS, known)]
+    texts = [ask.caption for ask in caption_tasks("train", ROWS * COLUMNS, known)]
     sheet = Image.new("RGB", (COLUMNS * CELL, ROWS * CELL))
     for place, picture in enumerate(drawn(recipe, padded(vocabulary.states(texts)), steps, guidance)):
         at = (place % COLUMNS * CELL, place // COLUMNS * CELL)

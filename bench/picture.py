@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 
-from tintype.evaluation.shapes_accuracy import SPLITS, asks
+from tintype.evaluation.shapes_accuracy import SPLITS, caption_tasks
 from tintype.pipeline.pipeline import Pipeline
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
-    captions = [ask.caption for ask in asks(SPLITS["new"], options.num + 1, set())]
+    captions = [ask.caption for ask in caption_tasks(SPLITS["new"], options.num + 1, set())]
     pipelines = [Pipeline.load(one.model) for one in options.settings]
     asked = [0] * len(pipelines)
     taken: list[list[float]] = [[] for _ in pipelines]

@@ -20,14 +20,14 @@ import torch
 from PIL import Image
 
 from tintype.cli.options import interval
-from tintype.evaluation.shapes_accuracy import SEED, SPLITS, Ask, asks, judged, score
+from tintype.evaluation.shapes_accuracy import SEED, SPLITS, CaptionTask, attribute_score, caption_tasks, judge_pictures
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.captions import captioned_scenes
 from tintype.shapes.judge import Verdict
 from tintype.shapes.scenes import KINDS, Scene
 from tintype.shapes.write import example
 
-Make = Callable[[list[Ask]], Iterator[Image.Image]]
+Make = Callable[[list[CaptionTask]], Iterator[Image.Image]]
 ATTRIBUTES = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
 
 
@@ -44,7 +44,7 @@ def from_model(
 ) -> Make:
     """A function from what is asked to pictures: picture i is drawn from seed i."""
 
-    def make(asked: list[Ask]) -> Iterator[Image.Image]:
+    def make(asked: list[CaptionTask]) -> Iterator[Image.Image]:
         for start in range(0, len(asked), batch):
             part = asked[start : start + batch]
             seeds = list(range(start, start + len(part)))
@@ -58,7 +58,7 @@ def shares(verdicts: list[Verdict], scenes: list[Scene]) -> dict[str, dict[str, 
     """Per attribute: how many captions speak of it, the share of pictures that show it, and the interval."""
     table = {}
     for attribute in ATTRIBUTES:
-        found = score(verdicts, scenes, attribute)
+        found = attribute_score(verdicts, scenes, attribute)
         share, low, high = found.right
         table[attribute] = {"num": found.num, "share": share if found.num else 0.0, "low": low, "high": high}
     return table
@@ -68,12 +68,12 @@ def measured(make: Make | None, num: int, seen: set[str], size: int = 32) -> dic
     """`shares` of both sets of `num` captions, with "all" of each kind; without `make`, of pictures the world drew."""
     result: dict[str, dict] = {}
     for split in SPLITS:
-        asked = asks(SPLITS[split], num, seen)
+        asked = caption_tasks(SPLITS[split], num, seen)
         if make is None:
             pictures = (example(SEED, ask.number, SPLITS[split], size).picture for ask in asked)
         else:
             pictures = make(asked)
-        scenes, verdicts = [ask.scene for ask in asked], judged(pictures, asked)
+        scenes, verdicts = [ask.scene for ask in asked], judge_pictures(pictures, asked)
         result[split] = shares(verdicts, scenes)
         for kind in KINDS:
             own = [place for place, scene in enumerate(scenes) if scene.kind == kind]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tintype.data.thread_pool import finished
-from tintype.evaluation.eval_data import Material, open_material
-from tintype.evaluation.measure import evaluating
-from tintype.evaluation.results import Result, Settings, Shown
+from tintype.evaluation.eval_data import EvalData, open_eval_data
+from tintype.evaluation.measure import evaluate
+from tintype.evaluation.results import EvalResult, EvalSettings, ReportData
 from tintype.model.store import find
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.write import write_shapes
 
-SMALL = Settings(num=24, samples=64, asked=8)
+SMALL = EvalSettings(num=24, samples=64, asked=8)
 
 
 @pytest.fixture(scope="session")
@@ -44,15 +44,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def opened(model: Path, data: Path | None, cache: Path) -> tuple[Pipeline, Material]:
+def opened(model: Path, data: Path | None, cache: Path) -> tuple[Pipeline, EvalData]:
     pipeline = Pipeline.load(model, "cpu")
     encoder = pipeline.denoiser.encoder
     given = None if data is None else str(data)
-    return pipeline, finished(open_material(find(model), pipeline.config, encoder, given, cache))
+    return pipeline, finished(open_eval_data(find(model), pipeline.config, encoder, given, cache))
 
 
 @pytest.fixture(scope="session")
-def evaluated(cautious: Path, drawings: Path, cache: Path) -> tuple[Result, Shown]:
+def evaluated(cautious: Path, drawings: Path, cache: Path) -> tuple[EvalResult, ReportData]:
     """One evaluation, for whoever wants to look at it."""
     pipeline, material = opened(cautious, drawings, cache)
-    return finished(evaluating(pipeline, material, 1000, SMALL))
+    return finished(evaluate(pipeline, material, 1000, SMALL))

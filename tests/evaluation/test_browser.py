@@ -13,13 +13,13 @@ import pytest
 from tests.conftest import SIZES
 
 from tintype.evaluation.report.html import to_html
-from tintype.evaluation.results import Result, Shown
+from tintype.evaluation.results import EvalResult, ReportData
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def reports(evaluated: tuple[Result, Shown], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def reports(evaluated: tuple[EvalResult, ReportData], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
     pages = {"one": to_html([evaluated]), "two": to_html([evaluated, evaluated])}
     for name, page in pages.items():

@@ -13,8 +13,8 @@ from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import gaussian_denoiser
 from tintype.diffusion.noise import normal
 from tintype.diffusion.parameterization import Denoise
-from tintype.evaluation.caption_use import Probe, probes, shuffled, without
-from tintype.evaluation.network_errors import gain, word_use
+from tintype.evaluation.caption_use import WordProbe, remove_word, shuffle_captions, word_probes
+from tintype.evaluation.network_errors import relative_reduction, word_effects
 from tintype.metrics.noise_error import evaluation_noise, noise_errors
 
 SHAPE, SIGMAS = (3, 4, 4), torch.tensor([0.3, 3.0])
@@ -40,29 +40,29 @@ def measured(model, captions: Sequence[str]):  # type: ignore[no-untyped-def]
 
 
 def test_a_model_that_ignores_captions_gains_exactly_nothing() -> None:
-    right, other, empty = (measured(deaf, c) for c in (CAPTIONS, shuffled(CAPTIONS, 0), [""] * 400))
+    right, other, empty = (measured(deaf, c) for c in (CAPTIONS, shuffle_captions(CAPTIONS, 0), [""] * 400))
     for worse in (other, empty):
         for level in range(2):
-            found = gain(right[:, level], worse[:, level])
+            found = relative_reduction(right[:, level], worse[:, level])
             assert found.value == found.low == found.high == 0.0
 
 
 def test_a_model_that_listens_gains_what_the_closed_form_says() -> None:
     """At sigma 3: error 0.04 / 9.04 with the caption, and with the other one the square of 1.6 * 9 / 9.04 on top."""
-    other_captions = shuffled(CAPTIONS, 0)
+    other_captions = shuffle_captions(CAPTIONS, 0)
     assert all(a != b for a, b in zip(CAPTIONS, other_captions, strict=True))
     right, other = measured(listening, CAPTIONS), measured(listening, other_captions)
     for level, sigma in enumerate(SIGMAS.tolist()):
         variance = sigma**2
         with_it = 0.04 / (0.04 + variance)
         on_top = (1.6 * variance / (0.04 + variance)) ** 2 / variance
-        found = gain(right[:, level], other[:, level])
+        found = relative_reduction(right[:, level], other[:, level])
         assert found.value == pytest.approx(1 - with_it / (with_it + on_top), abs=0.02)
         assert found.low <= found.value <= found.high
 
 
 def test_the_word_that_matters_is_found() -> None:
-    asked = probes(CAPTIONS, max_words=10, max_pictures=20)
+    asked = word_probes(CAPTIONS, max_words=10, max_pictures=20)
     assert {probe.word for probe in asked} == {"left", "right"}  # every caption says the others
     picked = [CAPTIONS[probe.picture] for probe in asked]
     assert all(probe.word in caption.split() for probe, caption in zip(asked, picked, strict=True))
@@ -71,15 +71,15 @@ def test_the_word_that_matters_is_found() -> None:
     for probe in asked:
         cut[probe.picture] = probe.without
     rows = measured(listening, cut)[[probe.picture for probe in asked]]
-    found = word_use(asked, right, rows)
+    found = word_effects(asked, right, rows)
     assert all(use.effect.low > 1 and use.num == 20 for use in found)
-    unheard = word_use(asked, right, right[[probe.picture for probe in asked]])
+    unheard = word_effects(asked, right, right[[probe.picture for probe in asked]])
     assert all(use.effect.value == 0 for use in unheard)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=2, max_size=40), st.integers(0, 5))
 def test_shuffled_captions_are_the_same_ones_at_other_pictures(captions: list[str], seed: int) -> None:
-    found = shuffled(captions, seed)
+    found = shuffle_captions(captions, seed)
     assert sorted(found) == sorted(captions)
     most = max(captions.count(caption) for caption in captions)
     if 2 * most <= len(captions):
@@ -97,9 +97,9 @@ def test_shuffled_captions_are_the_same_ones_at_other_pictures(captions: list[st
     ],
 )
 def test_a_word_is_left_out_and_nothing_else(caption: str, word: str, rest: str) -> None:
-    assert without(caption, word) == rest
+    assert remove_word(caption, word) == rest
 
 
 def test_rare_words_are_not_probed() -> None:
-    assert probes(["a cat"] * 5 + ["a dog"] * 5, 10, 10) == []
-    assert probes(["a cat"] * 6 + ["a dog"] * 4, 10, 2) == [Probe("cat", 0, "a"), Probe("cat", 1, "a")]
+    assert word_probes(["a cat"] * 5 + ["a dog"] * 5, 10, 10) == []
+    assert word_probes(["a cat"] * 6 + ["a dog"] * 4, 10, 2) == [WordProbe("cat", 0, "a"), WordProbe("cat", 1, "a")]

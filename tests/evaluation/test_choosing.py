@@ -15,11 +15,11 @@ from tintype.cli.main import main
 from tintype.config import Config, DistillConfig
 from tintype.data.thread_pool import finished
 from tintype.evaluation.features import scattering
-from tintype.evaluation.results import Choice, Setting
-from tintype.evaluation.tuning import LikenessJudge, Tried, best, choosing, fewest, tuning
+from tintype.evaluation.results import SamplingSetting, TuningResult
+from tintype.evaluation.tuning import FrechetCriterion, Trial, best_trial, compare_settings, fewest_steps, tune
 from tintype.metrics.intervals import UNKNOWN, Estimate, mean
 
-PLAIN = Setting(steps=4, guidance=1.0, figure=UNKNOWN, all_right=None, evaluations=1.0)
+PLAIN = SamplingSetting(steps=4, guidance=1.0, figure=UNKNOWN, all_right=None, evaluations=1.0)
 
 
 class Known:
@@ -52,7 +52,7 @@ KNOWN = [0.1, 0.4, 0.3, 0.2, 0.6, 0.7, 0.7, 0.7]
 @pytest.mark.slow
 def test_the_best_guidance_and_the_fewest_steps_as_good_are_taken(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, _ = opened(cautious, drawings, cache)
-    found = finished(choosing(pipeline, Known(), seed=0))
+    found = finished(compare_settings(pipeline, Known(), seed=0))
     assert (found.chosen.steps, found.chosen.guidance) == (12, 2.0)
     tried = [(one.guidance, one.steps) for one in found.settings]
     assert tried == [(1, 4), (2, 4), (2, 8), (2, 12), (2, 16), (2, 24), (3, 4), (5, 4)]
@@ -64,21 +64,21 @@ def test_without_a_checker_the_setting_nearest_to_real_pictures_is_best(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
     _, material = opened(cautious, drawings, cache)
-    judge = LikenessJudge(material, scattering, 16, replace(SMALL, samples=80))
+    judge = FrechetCriterion(material, scattering, 16, replace(SMALL, samples=80))
     assert len(judge.captions) == 80
     real = material.squares(material.unseen, 16)
     real = real.repeat(2, 1, 1, 1)[:80]
     washed = ((real.float() - 128) * 0.5 + 128).to(torch.uint8)
 
-    def tried(steps: int, pictures: torch.Tensor) -> Tried:
+    def tried(steps: int, pictures: torch.Tensor) -> Trial:
         images = [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
         evidence = judge.evidence(images)
-        return Tried(replace(PLAIN, steps=steps, figure=judge.figure(evidence)), evidence)
+        return Trial(replace(PLAIN, steps=steps, figure=judge.figure(evidence)), evidence)
 
     several = [tried(8, washed), tried(12, real), tried(16, real)]
     assert several[1].setting.figure.value < several[0].setting.figure.value
-    assert best(several, judge).setting.steps == 12
-    assert fewest(several, judge).steps == 12
+    assert best_trial(several, judge).setting.steps == 12
+    assert fewest_steps(several, judge).steps == 12
 
 
 @pytest.mark.slow
@@ -88,15 +88,15 @@ def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
     pipeline, material = opened(cautious, drawings, cache)
     material.pack.unique = [f"photograph {number}" for number in range(len(material.pack.unique))]
     notes: list[str] = []
-    found = finished(tuning(pipeline, material, SMALL, notes))
-    assert isinstance(found, Choice)
+    found = finished(tune(pipeline, material, SMALL, notes))
+    assert isinstance(found, TuningResult)
     assert found.criterion.startswith("Fréchet distance")
     assert found.chosen in found.settings
     assert notes == []
-    assert finished(tuning(pipeline, material, replace(SMALL, samples=16), notes)) is None
+    assert finished(tune(pipeline, material, replace(SMALL, samples=16), notes)) is None
     assert "not compared" in notes[0]
     pipeline.config = replace(pipeline.config, distill=DistillConfig(teacher="t", steps=4))
-    assert finished(tuning(pipeline, material, SMALL, notes)) is None
+    assert finished(tune(pipeline, material, SMALL, notes)) is None
     assert "this model is distilled" in notes[1]
 
 

@@ -13,7 +13,7 @@ from tintype.cli.main import main
 from tintype.config import Config
 from tintype.evaluation.report.html import to_html
 from tintype.evaluation.report.plot import Curve, plot
-from tintype.evaluation.results import Result, Shown
+from tintype.evaluation.results import EvalResult, ReportData
 from tintype.evaluation.save import BEGIN, with_evaluation
 from tintype.metrics.intervals import UNKNOWN, Estimate, format_percent
 
@@ -124,7 +124,9 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_the_page_is_whole_and_needs_nothing_from_elsewhere(evaluated: tuple[Result, Shown], several: bool) -> None:
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(
+    evaluated: tuple[EvalResult, ReportData], several: bool
+) -> None:
     page = to_html([evaluated, evaluated] if several else [evaluated])
     tags = Tags(page)
     assert tags.open == []
@@ -135,7 +137,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(evaluated: tuple[Res
     assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page))
 
 
-def test_captions_cannot_change_the_page(evaluated: tuple[Result, Shown]) -> None:
+def test_captions_cannot_change_the_page(evaluated: tuple[EvalResult, ReportData]) -> None:
     result, pictures = evaluated
     caption = '<script>alert("x")</script>" onload=alert(1) \x1b[31m'
     pictures.samples[0] = (caption, pictures.samples[0][1])
@@ -162,7 +164,7 @@ def test_shares_are_written_with_the_digits_that_tell(value: float, said: str) -
     assert format_percent(value) == said
 
 
-def test_a_card_without_such_a_section_gets_the_results_at_its_end(evaluated: tuple[Result, Shown]) -> None:
+def test_a_card_without_such_a_section_gets_the_results_at_its_end(evaluated: tuple[EvalResult, ReportData]) -> None:
     card = with_evaluation("# mine\n", evaluated[0])
     assert card.startswith("# mine\n\n" + BEGIN)
     assert with_evaluation(card, evaluated[0]) == card

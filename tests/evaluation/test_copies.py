@@ -11,10 +11,10 @@ from tests.evaluation.conftest import SMALL, opened
 from torch import Tensor
 
 from tintype.data.thread_pool import finished
-from tintype.evaluation.copies import Control, near_copies
-from tintype.evaluation.eval_data import Material
+from tintype.evaluation.copies import Control, find_copies
+from tintype.evaluation.eval_data import EvalData
 from tintype.evaluation.features import scattering
-from tintype.evaluation.results import Copies, Result, Shown
+from tintype.evaluation.results import CopyCheck, EvalResult, ReportData
 from tintype.evaluation.verdict import verdict
 
 
@@ -22,10 +22,10 @@ def images_of(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
 
 
-def judged(material: Material, pictures: Tensor, control: Control | None = None) -> tuple[Copies, list[str]]:
+def judged(material: EvalData, pictures: Tensor, control: Control | None = None) -> tuple[CopyCheck, list[str]]:
     images, notes = images_of(pictures), list[str]()
     captions = [f"number {n}" for n in range(len(images))]
-    work = near_copies(material, captions, images, scattering, SMALL, notes, control)
+    work = find_copies(material, captions, images, scattering, SMALL, notes, control)
     copies, neighbors, _ = finished(work)
     assert copies is not None
     assert sum(near.alarmed for near in neighbors) == min(copies.num_alarmed, len(neighbors))
@@ -53,7 +53,7 @@ def test_half_copies_are_counted_as_half(cautious: Path, drawings: Path, cache: 
 
 
 def test_a_model_that_comes_as_near_to_pictures_it_never_saw_does_not_copy(
-    evaluated: tuple[Result, Shown], cautious: Path, drawings: Path, cache: Path
+    evaluated: tuple[EvalResult, ReportData], cautious: Path, drawings: Path, cache: Path
 ) -> None:
     """It draws what captions say so well that both kinds look like copies; only the first kind can be."""
     _, material = opened(cautious, drawings, cache)
@@ -73,7 +73,7 @@ def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
     _, material = opened(cautious, drawings, cache)
-    alone = Material("alone", material.pack, material.seen, material.unseen[:0])
+    alone = EvalData("alone", material.pack, material.seen, material.unseen[:0])
     found, notes = judged(alone, material.squares(material.seen[:20], 16))
     assert found.num_alarmed == 20
     assert found.calibrated_on.startswith("training pictures")

@@ -17,18 +17,18 @@ from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError
-from tintype.evaluation.compare import difference
-from tintype.evaluation.eval_data import open_material
-from tintype.evaluation.measure import evaluating
+from tintype.evaluation.compare import compare_results
+from tintype.evaluation.eval_data import open_eval_data
+from tintype.evaluation.measure import evaluate
 from tintype.evaluation.progress import Progress
-from tintype.evaluation.results import Result, Shown, to_json
+from tintype.evaluation.results import EvalResult, ReportData, to_json
 from tintype.evaluation.verdict import verdict
 from tintype.model.store import find
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.write import write_shapes
 
 
-def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tuple[Result, Shown]) -> None:
+def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tuple[EvalResult, ReportData]) -> None:
     result, pictures = evaluated
     assert len(result.sigmas) == 16
     assert all(math.isfinite(one.value) for one in (*result.noise.unseen, *result.noise.seen, *result.noise.ideal))
@@ -42,38 +42,38 @@ def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tupl
         assert ideal.value <= blind.value + 1e-9
 
 
-def test_json_has_every_figure_and_no_infinities(evaluated: tuple[Result, Shown]) -> None:
+def test_json_has_every_figure_and_no_infinities(evaluated: tuple[EvalResult, ReportData]) -> None:
     found = json.loads(to_json(evaluated[0]))
     assert found["noise"]["unseen"][0]["value"] == evaluated[0].noise.unseen[0].value
     assert set(found["accuracy"]["scores"]) == {"new", "held out", "chance"}
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_others(
-    evaluated: tuple[Result, Shown], cautious: Path, drawings: Path, cache: Path
+    evaluated: tuple[EvalResult, ReportData], cautious: Path, drawings: Path, cache: Path
 ) -> None:
     pipeline, material = opened(cautious, drawings, cache)
-    again, _ = finished(evaluating(pipeline, material, 1000, SMALL))
+    again, _ = finished(evaluate(pipeline, material, 1000, SMALL))
 
-    def figures(result: Result) -> str:
+    def figures(result: EvalResult) -> str:
         return to_json(replace(result, seconds=0.0, about=replace(result.about, time="")))
 
     assert figures(again) == figures(evaluated[0])
 
 
-def test_two_models_are_compared_on_the_same_pictures(evaluated: tuple[Result, Shown]) -> None:
+def test_two_models_are_compared_on_the_same_pictures(evaluated: tuple[EvalResult, ReportData]) -> None:
     result, pictures = evaluated
     better = replace(pictures, unseen_errors=pictures.unseen_errors * 0.75)
-    gap = difference((result, pictures), (result, better))
+    gap = compare_results((result, pictures), (result, better))
     assert gap is not None
     assert all(row["value"] == pytest.approx(0.25) and row["low"] == pytest.approx(0.25) for row in gap["gains"])
     elsewhere = replace(pictures, measured=pictures.measured[::-1])
-    assert difference((result, pictures), (result, elsewhere)) is None
+    assert compare_results((result, pictures), (result, elsewhere)) is None
 
 
 @pytest.mark.slow
 def test_progress_is_told_stage_by_stage(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, material = opened(cautious, drawings, cache)
-    work, told = evaluating(pipeline, material, 0, SMALL), list[Progress]()
+    work, told = evaluate(pipeline, material, 0, SMALL), list[Progress]()
     for progress in work:
         told.append(progress)
         if progress.stage.startswith("caption accuracy"):
@@ -138,8 +138,8 @@ def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, h
     pipeline, _ = opened(tiny_model, tmp_path / "few", tmp_path / "cache")
     config = replace(pipeline.config, train=replace(pipeline.config.train, held_out=held_out))
     encoder = pipeline.denoiser.encoder
-    material = finished(open_material(find(tiny_model), config, encoder, str(tmp_path / "few"), tmp_path / "cache"))
-    result, _ = finished(evaluating(pipeline, material, 0, replace(SMALL, num=8, samples=8)))
+    material = finished(open_eval_data(find(tiny_model), config, encoder, str(tmp_path / "few"), tmp_path / "cache"))
+    result, _ = finished(evaluate(pipeline, material, 0, replace(SMALL, num=8, samples=8)))
     assert result.quality is None
     assert result.noise.gauge_overall is None
     assert (result.copies is None) == (num == 3)
@@ -152,18 +152,18 @@ def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, h
 def test_one_caption_for_all_cannot_tell_who_listens(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, material = opened(cautious, drawings, cache)
     material.pack.choices[:] = [[0]] * 240
-    result, _ = finished(evaluating(pipeline, material, 0, replace(SMALL, num=8, samples=4)))
+    result, _ = finished(evaluate(pipeline, material, 0, replace(SMALL, num=8, samples=4)))
     assert result.captions is None
     assert any("same caption" in note for note in result.notes)
 
 
 def test_the_ideal_takes_captions_and_weights_into_account(cautious: Path, drawings: Path, cache: Path) -> None:
-    from tintype.evaluation.measure import given_by
-    from tintype.evaluation.network_errors import Bench
+    from tintype.evaluation.measure import captioned_denoiser
+    from tintype.evaluation.network_errors import NoiseErrorBench
 
     pipeline, material = opened(cautious, drawings, cache)
     sigmas = torch.tensor([1.0, 5.0])
-    bench = Bench(given_by(pipeline), material, sigmas, 0, pipeline.device)
+    bench = NoiseErrorBench(captioned_denoiser(pipeline), material, sigmas, 0, pipeline.device)
     chosen = material.seen[:5]
     known, blind = finished(bench.ideal(chosen))
     assert bool((known <= blind + 1e-12).all())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import normal
-from tintype.evaluation.neighbors import Nearest, calibrate, nearest
+from tintype.evaluation.neighbors import Nearest, calibrate_alarm, find_nearest
 
 
 def world(first: int, num: int) -> Tensor:
@@ -21,7 +21,7 @@ TRAINING, CALIBRATION, FRESH = world(0, 4000), world(4000, 1000), world(5000, 30
 
 
 def found_for(queries: Tensor, size: int = 1024, own: Tensor | None = None) -> Nearest:
-    return finished(nearest(queries, lambda: iter(TRAINING.split(size)), own))
+    return finished(find_nearest(queries, lambda: iter(TRAINING.split(size)), own))
 
 
 @pytest.mark.parametrize("size", [5, 999, 4000])
@@ -46,7 +46,7 @@ def test_a_point_beside_the_others_is_found_by_its_query_alone() -> None:
     beside = torch.full((20, 24), torch.nan)
     beside[:10] = FRESH[:10] + 1e-3
     plain = found_for(FRESH[:20])
-    found = finished(nearest(FRESH[:20], lambda: iter(TRAINING.split(1024)), None, beside))
+    found = finished(find_nearest(FRESH[:20], lambda: iter(TRAINING.split(1024)), None, beside))
     assert bool((found.place[:10] == -1).all())
     torch.testing.assert_close(found.distance[:10], torch.full((10,), 1e-3).double(), rtol=1e-2, atol=0)
     assert bool((found.relative[:10] < plain.relative[:10]).all())
@@ -57,11 +57,11 @@ def test_a_point_beside_the_others_is_found_by_its_query_alone() -> None:
 def alarm_of(num: int):  # type: ignore[no-untyped-def]
     """Calibrated on `num` unseen points in two views, the second of half the coordinates."""
     queries = CALIBRATION[:num]
-    return calibrate(found_for(queries).relative, half(queries).relative)
+    return calibrate_alarm(found_for(queries).relative, half(queries).relative)
 
 
 def half(queries: Tensor) -> Nearest:
-    return finished(nearest(queries[:, ::2], lambda: iter(TRAINING[:, ::2].split(1024))))
+    return finished(find_nearest(queries[:, ::2], lambda: iter(TRAINING[:, ::2].split(1024))))
 
 
 def test_copies_are_all_found_and_unseen_pictures_raise_the_alarm_at_its_rate() -> None:
@@ -83,5 +83,5 @@ def test_with_few_unseen_pictures_only_what_is_nearer_than_all_of_them_raises_it
 
 
 def test_without_unseen_pictures_there_is_no_alarm() -> None:
-    alarm = calibrate(torch.empty(0), torch.empty(0))
+    alarm = calibrate_alarm(torch.empty(0), torch.empty(0))
     assert not bool(alarm.raised(torch.zeros(3), torch.zeros(3)).any())

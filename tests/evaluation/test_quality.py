@@ -12,7 +12,13 @@ from torch import Tensor
 from tintype.diffusion.noise import normal
 from tintype.errors import ConfigError, MissingExtraError
 from tintype.evaluation.features import features_of, scattering
-from tintype.evaluation.quality import Projection, corrected_frechet, frechet, frechet_difference, precision_recall
+from tintype.evaluation.quality import (
+    Projection,
+    corrected_frechet,
+    frechet_difference,
+    frechet_distance,
+    precision_recall,
+)
 
 
 def gaussian(first: int, num: int, dimensions: int = 8) -> Tensor:
@@ -58,14 +64,14 @@ def test_the_distance_of_two_gaussians_is_the_closed_form() -> None:
     first = gaussian(0, 40_000)
     scale, shift = torch.linspace(0.5, 2, 8).double(), torch.linspace(-1, 1, 8).double()
     exact = float((shift.square() + (scale - 1).square()).sum())
-    assert frechet(first, gaussian(40_000, 40_000) * scale + shift) == pytest.approx(exact, rel=0.02)
-    assert frechet(first, first) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(first, gaussian(40_000, 40_000) * scale + shift) == pytest.approx(exact, rel=0.02)
+    assert frechet_distance(first, first) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_corrected_distance_has_no_bias_to_speak_of() -> None:
     real = gaussian(0, 20_000, 16)
     found = [corrected_frechet(gaussian(20_000 + 128 * k, 128, 16), real) for k in range(20)]
-    raw = sum(frechet(gaussian(20_000 + 128 * k, 128, 16), real) for k in range(20)) / 20
+    raw = sum(frechet_distance(gaussian(20_000 + 128 * k, 128, 16), real) for k in range(20)) / 20
     corrected = sum(one.value for one in found) / 20
     assert raw > 0.5
     assert abs(corrected) < 0.12 * raw
@@ -88,7 +94,7 @@ def test_of_two_sets_made_in_pairs_the_farther_one_is_told_with_a_narrower_inter
 def test_pictures_that_are_all_the_mean_are_at_a_distance_of_one() -> None:
     real = normal(1, 0, torch.arange(3000), (40,)) * torch.linspace(0.1, 3, 40)
     project = Projection(real)
-    assert frechet(project(real.mean(0).expand(100, -1)), project(real)) == pytest.approx(1.0, abs=1e-6)
+    assert frechet_distance(project(real.mean(0).expand(100, -1)), project(real)) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_precision_and_recall_of_sets_that_are_known() -> None:

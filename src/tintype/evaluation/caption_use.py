@@ -13,7 +13,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 MIN_PICTURES = 6  # that a word must be said of, before anything is said about it
 
 
-def shuffled(captions: Sequence[str], seed: int) -> list[str]:
+def shuffle_captions(captions: Sequence[str], seed: int) -> list[str]:
     """For each caption that of another picture, drawn at random, and of other words wherever that is possible."""
     num = len(captions)
     places = permutation(seed, Purpose.SHUFFLE, 0, num).tolist()
@@ -32,7 +32,7 @@ def shuffled(captions: Sequence[str], seed: int) -> list[str]:
     return found
 
 
-class Probe(NamedTuple):
+class WordProbe(NamedTuple):
     """A picture whose caption says a word, and the caption without it."""
 
     word: str
@@ -40,7 +40,7 @@ class Probe(NamedTuple):
     without: str
 
 
-def probes(captions: Sequence[str], max_words: int, max_pictures: int) -> list[Probe]:
+def word_probes(captions: Sequence[str], max_words: int, max_pictures: int) -> list[WordProbe]:
     """Up to `max_pictures` probes for each of the `max_words` words that most captions say, but not nearly all.
 
     A word that nine of ten captions say, `a` perhaps, tells nothing apart; one that fewer than six say is not probed.
@@ -52,13 +52,13 @@ def probes(captions: Sequence[str], max_words: int, max_pictures: int) -> list[P
     usable = [word for word, said in places.items() if MIN_PICTURES <= len(said) <= 0.9 * len(captions)]
     usable.sort(key=lambda word: (-len(places[word]), word))
     return [
-        Probe(word, place, without(captions[place], word))
+        WordProbe(word, place, remove_word(captions[place], word))
         for word in usable[:max_words]
         for place in places[word][:max_pictures]
     ]
 
 
-def without(caption: str, word: str) -> str:
+def remove_word(caption: str, word: str) -> str:
     """The caption with every occurrence of a word (lower case) left out."""
     rest = _WORD.sub(lambda found: "" if found.group().lower() == word else found.group(), caption)
     return re.sub(r"\s+([,.;:!?])", r"\1", " ".join(rest.split())).strip(" ,;:")

@@ -30,7 +30,7 @@ DATA, PACKS = "data.json", "pack"
 
 
 @dataclass(frozen=True)
-class Material:
+class EvalData:
     """Captioned pictures of a model.
 
     `pack` holds them all; `seen` and `unseen` are indices into it.
@@ -70,16 +70,16 @@ class Material:
             yield self.squares(indices[start : start + step], side)
 
 
-def some_of(indices: Tensor, num: int, seed: int, subset: EvalSubset) -> Tensor:
+def choose_subset(indices: Tensor, num: int, seed: int, subset: EvalSubset) -> Tensor:
     """`num` of the pictures, chosen by the seed, ascending; all where there are no more."""
     if len(indices) <= num:
         return indices
     return indices[permutation(seed, Purpose.MEASURED, subset, len(indices))[:num]].sort().values
 
 
-def open_material(
+def open_eval_data(
     model: Model, config: Config, encoder: StatesEncoder, data: str | None, scratch: Path
-) -> Generator[Progress, None, Material]:
+) -> Generator[Progress, None, EvalData]:
     """Open the captioned pictures in `data`, or, for a run and without `data`, what it is trained on.
 
     A training copy that the run keeps, or that is in `scratch`, is used as it is; otherwise one without text is made
@@ -88,7 +88,7 @@ def open_material(
     place = model.run or model.folder
     record = _record(place / DATA)
     if data is None:
-        pack = _own_pack(place / PACKS, record)
+        pack = _run_cache(place / PACKS, record)
         if pack is None:
             raise ConfigError(
                 f"{model.name} keeps no copy of its pictures that can be read: give --data, what it was made from"
@@ -97,18 +97,18 @@ def open_material(
     else:
         pairs, problems = find_pairs(data, config.data)
         preprocess = preprocess_for(config.net.resolution, config.data, config.net.patch)
-        folder, reader = _where(place / PACKS, pairs, preprocess, encoder, scratch)
+        folder, reader = _cache_folder(place / PACKS, pairs, preprocess, encoder, scratch)
         pack = yield from packing(pairs, preprocess, folder, reader, problems)
         name = dataset_name(data)
-    return _parted(name, pack, config.train.held_out, record)
+    return _split_by_record(name, pack, config.train.held_out, record)
 
 
-def _parted(name: str, pack: Pack, share: float, record: dict[str, Any] | None) -> Material:
+def _split_by_record(name: str, pack: Pack, share: float, record: dict[str, Any] | None) -> EvalData:
     """Tell what was trained on from what was not: as training does, and never what is not on record."""
     shown, held_out = pack.split(share)
     if record is None:
         note = f"there is no {DATA} with this model; taken as made from {name}, with the same pictures held out"
-        return Material(name, pack, shown, held_out, known=False, notes=(note,))
+        return EvalData(name, pack, shown, held_out, known=False, notes=(note,))
     recorded = {row["sha256"] for row in record["samples"]}
     sha256 = pack.sha256
     known = torch.tensor([sha256[index] in recorded for index in shown.tolist()], dtype=torch.bool)
@@ -117,7 +117,7 @@ def _parted(name: str, pack: Pack, share: float, record: dict[str, Any] | None) 
     if len(strangers):
         notes.append(f"{len(strangers):,} of {pack.num_samples:,} pictures were never trained on; they count as unseen")
     unseen = torch.cat([held_out, strangers]).sort().values
-    return Material(name, pack, shown[known], unseen, notes=tuple(notes))
+    return EvalData(name, pack, shown[known], unseen, notes=tuple(notes))
 
 
 def _record(path: Path) -> dict[str, Any] | None:
@@ -130,7 +130,7 @@ def _record(path: Path) -> dict[str, Any] | None:
         raise DataError(f"{path} is damaged; restore it from a backup") from None
 
 
-def _own_pack(folder: Path, record: dict[str, Any] | None) -> Pack | None:
+def _run_cache(folder: Path, record: dict[str, Any] | None) -> Pack | None:
     for place in sorted(folder.glob("pack-*")) if record is not None else []:
         try:
             pack = Pack(place)
@@ -141,7 +141,7 @@ def _own_pack(folder: Path, record: dict[str, Any] | None) -> Pack | None:
     return None
 
 
-def _where(
+def _cache_folder(
     own: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: StatesEncoder, scratch: Path
 ) -> tuple[Path, StatesEncoder]:
     """Where the copy of the data is or shall be, and what reads its captions."""
@@ -149,10 +149,10 @@ def _where(
     for folder in (own, scratch):
         if (folder / f"stamp-pack-{stamp}.json").is_file():
             return folder, encoder
-    return scratch, _Unread()
+    return scratch, _NoEncoder()
 
 
-class _Unread:
+class _NoEncoder:
     """Stands where a text encoder would: an evaluation reads only the captions it measures."""
 
     identity = "unread"

@@ -15,38 +15,38 @@ from tintype._version import __version__
 from tintype.config import Config
 from tintype.diffusion.noise import EvalSubset
 from tintype.evaluation import caption_use as use
-from tintype.evaluation.caption_accuracy import asked_for, caption_accuracy
-from tintype.evaluation.copies import Control, as_a_whole, near_copies
-from tintype.evaluation.eval_data import Material, some_of
+from tintype.evaluation.caption_accuracy import choose_tasks, measure_caption_accuracy
+from tintype.evaluation.copies import Control, find_copies, measure_quality
+from tintype.evaluation.eval_data import EvalData, choose_subset
 from tintype.evaluation.features import features_of
-from tintype.evaluation.network_errors import Bench, caption_use, word_use
-from tintype.evaluation.progress import Progress, told
+from tintype.evaluation.network_errors import NoiseErrorBench, summarize_caption_use, word_effects
+from tintype.evaluation.progress import Progress, with_progress
 from tintype.evaluation.results import (
-    About,
     CaptionAccuracy,
     CaptionUse,
-    Choice,
+    EvalResult,
+    EvalSettings,
+    EvaluationInfo,
     NoiseErrors,
-    Result,
-    Settings,
-    Shown,
-    WordUse,
+    ReportData,
+    TuningResult,
+    WordEffect,
 )
-from tintype.evaluation.samples import developing, making
-from tintype.evaluation.shapes_accuracy import is_shapes
-from tintype.evaluation.tuning import choosing, judge_of
+from tintype.evaluation.samples import denoising_sheet, sample_images
+from tintype.evaluation.shapes_accuracy import is_shapes_data
+from tintype.evaluation.tuning import compare_settings, make_criterion
 from tintype.metrics.intervals import UNKNOWN, column_means
 from tintype.metrics.memorization import level_weights, memorization_ratio
 from tintype.metrics.noise_error import CaptionedDenoiser, noise_levels
 from tintype.pipeline.pipeline import Pipeline
 
 MAX_WORDS, WORD_PICTURES, WORD_LEVELS = 32, 12, 3
-FEW = 20  # pictures, below which intervals are too wide to say much
+MIN_PICTURES = 20  # pictures, below which intervals are too wide to say much
 SHEET = 24  # samples that are shown
 
 
 @dataclass
-class _Errors:
+class _NetworkErrors:
     """What one evaluation measures of the network."""
 
     unseen: Tensor  # [N, K]
@@ -55,9 +55,9 @@ class _Errors:
     ideal_blind: Tensor
 
 
-def evaluating(
-    pipeline: Pipeline, material: Material, images_seen: int, settings: Settings
-) -> Generator[Progress, None, tuple[Result, Shown]]:
+def evaluate(
+    pipeline: Pipeline, material: EvalData, images_seen: int, settings: EvalSettings
+) -> Generator[Progress, None, tuple[EvalResult, ReportData]]:
     """Measure everything that the data allow. Results depend on the model, the data and the settings alone.
 
     Raises ConfigError or MissingExtraError for features that cannot be had, before anything is measured.
@@ -67,22 +67,24 @@ def evaluating(
     pipeline.batch_invariant = False  # pictures may share a batch: they are looked at, not made again
     notes = list(material.notes)
     sigmas = noise_levels(pipeline.config.noise)
-    bench = Bench(given_by(pipeline), material, sigmas, settings.seed, pipeline.device)
-    seen = some_of(material.seen, settings.num, settings.seed, EvalSubset.TRAINING)
-    unseen = some_of(material.unseen, settings.num, settings.seed, EvalSubset.UNSEEN)
-    _note_few(notes, material, settings.num)
-    found = yield from _network(bench, seen, unseen)
+    bench = NoiseErrorBench(captioned_denoiser(pipeline), material, sigmas, settings.seed, pipeline.device)
+    seen = choose_subset(material.seen, settings.num, settings.seed, EvalSubset.TRAINING)
+    unseen = choose_subset(material.unseen, settings.num, settings.seed, EvalSubset.UNSEEN)
+    _note_small_sets(notes, material, settings.num)
+    found = yield from _measure_errors(bench, seen, unseen)
     noise = _noise_errors(found, level_weights(pipeline.config.noise, sigmas), settings.seed)
-    heard = yield from _captions(bench, found, seen, unseen, notes)
-    captions, pictures = yield from _samples(pipeline, material, settings)
-    control = yield from _control(pipeline, material, settings)
-    work = near_copies(material, captions, pictures, features, settings, notes, control)
+    heard = yield from _measure_caption_use(bench, found, seen, unseen, notes)
+    captions, pictures = yield from _sample_training_captions(pipeline, material, settings)
+    control = yield from _sample_control(pipeline, material, settings)
+    work = find_copies(material, captions, pictures, features, settings, notes, control)
     copies, neighbors, described = yield from work
-    quality = as_a_whole(material, described, settings, notes)
-    accuracy, choice = yield from _drawn_and_chosen(pipeline, material, settings, notes)
+    quality = measure_quality(material, described, settings, notes)
+    accuracy, choice = yield from _accuracy_and_tuning(pipeline, material, settings, notes)
     total = pipeline.request([captions[0]]).steps
-    strip = yield from told("a picture developing", total, developing(pipeline, captions[0], settings.seed))
-    result = Result(
+    strip = yield from with_progress(
+        "a picture developing", total, denoising_sheet(pipeline, captions[0], settings.seed)
+    )
+    result = EvalResult(
         about=_about(pipeline, material, images_seen, len(seen), len(unseen)),
         settings=settings,
         sigmas=sigmas.tolist(),
@@ -97,33 +99,33 @@ def evaluating(
     )
     sheet = list(zip(captions, pictures, strict=True))[:SHEET]
     measured = [material.pack.sha256[index] for index in unseen.tolist()]
-    return result, Shown(
+    return result, ReportData(
         samples=sheet, neighbors=neighbors, developing=strip, measured=measured, unseen_errors=found.unseen
     )
 
 
-def given_by(pipeline: Pipeline) -> CaptionedDenoiser:
+def captioned_denoiser(pipeline: Pipeline) -> CaptionedDenoiser:
     """The network of a pipeline, told captions."""
     return lambda captions: pipeline.denoiser.given(pipeline.encode(captions))
 
 
-def _network(bench: Bench, seen: Tensor, unseen: Tensor) -> Generator[Progress, None, _Errors]:
+def _measure_errors(bench: NoiseErrorBench, seen: Tensor, unseen: Tensor) -> Generator[Progress, None, _NetworkErrors]:
     """Noise errors on seen and unseen pictures, and the best there could be."""
     material, num = bench.material, len(bench.sigmas)
     errors = {}
     for kind, indices in (("unseen pictures", unseen), ("training pictures", seen)):
         work = bench.errors(indices, material.captions(indices))
-        errors[kind] = yield from told(f"noise error, {kind}", num * len(indices), work)
+        errors[kind] = yield from with_progress(f"noise error, {kind}", num * len(indices), work)
     ideal = blind = torch.empty(0, num, dtype=torch.float64)
     if len(seen):
-        ideal, blind = yield from told("the best there could be", 3 * len(material.seen), bench.ideal(seen))
-    return _Errors(errors["unseen pictures"], errors["training pictures"], ideal, blind)
+        ideal, blind = yield from with_progress("the best there could be", 3 * len(material.seen), bench.ideal(seen))
+    return _NetworkErrors(errors["unseen pictures"], errors["training pictures"], ideal, blind)
 
 
-def _noise_errors(found: _Errors, weights: Tensor, seed: int) -> NoiseErrors:
+def _noise_errors(found: _NetworkErrors, weights: Tensor, seed: int) -> NoiseErrors:
     curve = [UNKNOWN] * len(weights)
     gauges = None
-    if len(found.unseen) >= FEW and len(found.seen) >= FEW:
+    if len(found.unseen) >= MIN_PICTURES and len(found.seen) >= MIN_PICTURES:
         gauges = memorization_ratio(found.unseen, found.seen, found.ideal, weights, seed)
     return NoiseErrors(
         unseen=column_means(found.unseen),
@@ -135,11 +137,11 @@ def _noise_errors(found: _Errors, weights: Tensor, seed: int) -> NoiseErrors:
     )
 
 
-def _captions(
-    bench: Bench, found: _Errors, seen: Tensor, unseen: Tensor, notes: list[str]
+def _measure_caption_use(
+    bench: NoiseErrorBench, found: _NetworkErrors, seen: Tensor, unseen: Tensor, notes: list[str]
 ) -> Generator[Progress, None, CaptionUse | None]:
     """What captions are worth, on unseen pictures where there are enough of them."""
-    on_unseen = len(unseen) >= min(FEW, len(seen))
+    on_unseen = len(unseen) >= min(MIN_PICTURES, len(seen))
     indices, right = (unseen, found.unseen) if on_unseen else (seen, found.seen)
     captions = bench.material.captions(indices)
     if len(set(captions)) < 2:
@@ -148,12 +150,12 @@ def _captions(
     if not on_unseen:
         notes.append("what captions are worth was measured on training pictures, since next to none were held out")
     total = len(bench.sigmas) * len(indices)
-    others = bench.errors(indices, use.shuffled(captions, bench.seed))
-    other = yield from told("captions of other pictures", total, others)
-    empty = yield from told("no captions", total, bench.errors(indices, [""] * len(indices)))
+    others = bench.errors(indices, use.shuffle_captions(captions, bench.seed))
+    other = yield from with_progress("captions of other pictures", total, others)
+    empty = yield from with_progress("no captions", total, bench.errors(indices, [""] * len(indices)))
     levels = _telling_levels(right, other)
     words = yield from _words(bench, indices, captions, right[:, levels], bench.sigmas[levels])
-    return caption_use(right, other, empty, words, bench.sigmas[levels].tolist(), on_unseen)
+    return summarize_caption_use(right, other, empty, words, bench.sigmas[levels].tolist(), on_unseen)
 
 
 def _telling_levels(right: Tensor, other: Tensor) -> Tensor:
@@ -163,78 +165,86 @@ def _telling_levels(right: Tensor, other: Tensor) -> Tensor:
 
 
 def _words(
-    bench: Bench, indices: Tensor, captions: Sequence[str], right: Tensor, sigmas: Tensor
-) -> Generator[Progress, None, list[WordUse]]:
-    probes = use.probes(captions, MAX_WORDS, WORD_PICTURES)
+    bench: NoiseErrorBench, indices: Tensor, captions: Sequence[str], right: Tensor, sigmas: Tensor
+) -> Generator[Progress, None, list[WordEffect]]:
+    probes = use.word_probes(captions, MAX_WORDS, WORD_PICTURES)
     if not probes:
         return []
     pictures = indices[torch.tensor([probe.picture for probe in probes])]
     work = bench.errors(pictures, [probe.without for probe in probes], sigmas)
-    without = yield from told("single words", len(sigmas) * len(probes), work)
-    return word_use(probes, right, without)
+    without = yield from with_progress("single words", len(sigmas) * len(probes), work)
+    return word_effects(probes, right, without)
 
 
-def _samples(
-    pipeline: Pipeline, material: Material, settings: Settings
+def _sample_training_captions(
+    pipeline: Pipeline, material: EvalData, settings: EvalSettings
 ) -> Generator[Progress, None, tuple[list[str], list[Image.Image]]]:
     """Pictures for captions of training pictures, of which copies are most likely."""
     pool = material.seen if len(material.seen) else material.unseen
     chosen = pool[torch.arange(settings.samples) % len(pool)]
     if len(pool) > settings.samples:
-        chosen = some_of(pool, settings.samples, settings.seed, EvalSubset.SAMPLED)
+        chosen = choose_subset(pool, settings.samples, settings.seed, EvalSubset.SAMPLED)
     captions = material.captions(chosen)
     steps = pipeline.request(captions[:1]).steps
-    pictures = yield from told("making pictures", steps * len(captions), making(pipeline, captions, settings.seed))
+    pictures = yield from with_progress(
+        "making pictures", steps * len(captions), sample_images(pipeline, captions, settings.seed)
+    )
     return captions, pictures
 
 
-def _drawn_and_chosen(
-    pipeline: Pipeline, material: Material, settings: Settings, notes: list[str]
-) -> Generator[Progress, None, tuple[CaptionAccuracy | None, Choice | None]]:
+def _accuracy_and_tuning(
+    pipeline: Pipeline, material: EvalData, settings: EvalSettings, notes: list[str]
+) -> Generator[Progress, None, tuple[CaptionAccuracy | None, TuningResult | None]]:
     """Caption accuracy where a program can check it, and guidance and steps chosen on captions of their own."""
     accuracy = choice = None
-    drawn = is_shapes(material.pack.unique)
+    drawn = is_shapes_data(material.pack.unique)
     if drawn:
-        asked, _ = asked_for(set(material.pack.unique), settings.asked, 0)
-        accuracy = yield from caption_accuracy(pipeline, asked, settings)
+        asked, _ = choose_tasks(set(material.pack.unique), settings.asked, 0)
+        accuracy = yield from measure_caption_accuracy(pipeline, asked, settings)
     if drawn or settings.choose:
-        judge = judge_of(pipeline, material, settings, settings.compared, notes)
+        judge = make_criterion(pipeline, material, settings, settings.compared, notes)
         if judge is not None:
-            choice = yield from choosing(pipeline, judge, settings.seed)
+            choice = yield from compare_settings(pipeline, judge, settings.seed)
     return accuracy, choice
 
 
-def _control(pipeline: Pipeline, material: Material, settings: Settings) -> Generator[Progress, None, Control | None]:
+def _sample_control(
+    pipeline: Pipeline, material: EvalData, settings: EvalSettings
+) -> Generator[Progress, None, Control | None]:
     """Pictures for captions of pictures held out, where there are enough to compare with copies."""
-    if len(material.unseen) < FEW or not len(material.seen):
+    if len(material.unseen) < MIN_PICTURES or not len(material.seen):
         return None
-    indices = some_of(material.unseen, settings.samples, settings.seed, EvalSubset.CONTROL)
+    indices = choose_subset(material.unseen, settings.samples, settings.seed, EvalSubset.CONTROL)
     captions = material.captions(indices)
     total = pipeline.request(captions[:1]).steps * len(captions)
-    pictures = yield from told("pictures for unseen captions", total, making(pipeline, captions, settings.seed))
+    pictures = yield from with_progress(
+        "pictures for unseen captions", total, sample_images(pipeline, captions, settings.seed)
+    )
     return Control(pictures, indices)
 
 
-def _note_few(notes: list[str], material: Material, num: int) -> None:
+def _note_small_sets(notes: list[str], material: EvalData, num: int) -> None:
     """Say what cannot be said, for want of pictures or because only `num` of each kind are measured."""
     num_seen, num_unseen = len(material.seen), len(material.unseen)
     if not num_unseen:
         notes.append(
             "no pictures are held out, so nothing can be said of new pictures; all errors are of training pictures"
         )
-    elif num_unseen < FEW:
+    elif num_unseen < MIN_PICTURES:
         notes.append(f"only {num_unseen} pictures are held out: what is said of new ones is little more than a guess")
     if not num_seen:
         notes.append("none of these pictures is known to have been trained on, so whether it copies cannot be told")
-    elif num_seen < FEW:
+    elif num_seen < MIN_PICTURES:
         notes.append(f"the model was trained on {num_seen} pictures: too few to tell copying from drawing")
-    if num < FEW <= min(num_seen, num_unseen):
-        notes.append(f"{num} pictures of each kind are too few for the memorization gauge; it takes --num {FEW}")
+    if num < MIN_PICTURES <= min(num_seen, num_unseen):
+        notes.append(
+            f"{num} pictures of each kind are too few for the memorization gauge; it takes --num {MIN_PICTURES}"
+        )
 
 
-def _about(pipeline: Pipeline, material: Material, images_seen: int, num_seen: int, num_unseen: int) -> About:
+def _about(pipeline: Pipeline, material: EvalData, images_seen: int, num_seen: int, num_unseen: int) -> EvaluationInfo:
     config = pipeline.config
-    return About(
+    return EvaluationInfo(
         name=pipeline.name,
         sha256=pipeline.model_hash,
         images_seen=images_seen,

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 NEIGHBORS = 20  # whose mean distance says how near is near where a picture lies
-SLACK = 1e-4  # of a squared length, that a squared distance may be off by in float32
-RATE = 0.01  # of pictures that were never seen, of which an alarm is raised
+TOLERANCE = 1e-4  # of a squared length, that a squared distance may be off by in float32
+FALSE_ALARM_RATE = 0.01  # of pictures that were never seen, of which an alarm is raised
 
-Blocks = Callable[[], Iterator[Tensor]]
+PointBlocks = Callable[[], Iterator[Tensor]]
 
 
 class Nearest(NamedTuple):
@@ -23,8 +23,8 @@ class Nearest(NamedTuple):
     relative: Tensor  # [Q] float64, to the mean distance of the nearest 20 (after 2301.13188 section 4.2)
 
 
-def nearest(
-    queries: Tensor, blocks: Blocks, own: Tensor | None = None, beside: Tensor | None = None
+def find_nearest(
+    queries: Tensor, blocks: PointBlocks, own: Tensor | None = None, beside: Tensor | None = None
 ) -> Generator[int, None, Nearest]:
     """Find the nearest point of each query.
 
@@ -36,7 +36,7 @@ def nearest(
     squares = torch.empty(len(queries), 0)
     indices = torch.empty(len(queries), 0, dtype=torch.int64)
     closest = torch.full((len(queries),), torch.inf, dtype=torch.float64)
-    beaten, slack = torch.full((len(queries),), torch.inf), SLACK * queries.square().sum(1)
+    beaten, slack = torch.full((len(queries),), torch.inf), TOLERANCE * queries.square().sum(1)
     if beside is not None:
         closest = (queries.double() - (beside - center).double()).square().mean(1).sqrt().nan_to_num(torch.inf)
         beaten = (closest.square() * queries.shape[1]).float()
@@ -79,7 +79,7 @@ class Alarm(NamedTuple):
         return (pixels <= self.pixels) | (features <= self.features)
 
 
-def calibrate(pixels: Tensor, features: Tensor, rate: float = RATE) -> Alarm:
+def calibrate_alarm(pixels: Tensor, features: Tensor, rate: float = FALSE_ALARM_RATE) -> Alarm:
     """Set the limits so that of unseen pictures, whose relative distances [N] are given, `rate` raise an alarm.
 
     Both limits lie at the same rank, and as high as the two together may: a conformal test (Vovk 2005) of the smaller

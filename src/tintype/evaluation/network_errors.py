@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tintype.evaluation.caption_use import Probe
-from tintype.evaluation.eval_data import Material
-from tintype.evaluation.results import CaptionUse, WordUse
+from tintype.evaluation.caption_use import WordProbe
+from tintype.evaluation.eval_data import EvalData
+from tintype.evaluation.results import CaptionUse, WordEffect
 from tintype.metrics.intervals import Estimate, column_means, mean
 from tintype.metrics.memorization import CODEC, ideal_errors
 from tintype.metrics.noise_error import CaptionedDenoiser, evaluation_noise, noise_errors
@@ -20,11 +20,11 @@ BATCH = {"cpu": 32}
 
 
 @dataclass(frozen=True)
-class Bench:
+class NoiseErrorBench:
     """What errors are measured with: the same noise for every model and question."""
 
     given: CaptionedDenoiser
-    material: Material
+    material: EvalData
     sigmas: Tensor  # [K]
     seed: int
     device: torch.device
@@ -53,8 +53,8 @@ class Bench:
         return known, blind
 
 
-def caption_use(
-    right: Tensor, other: Tensor, empty: Tensor, words: list[WordUse], word_sigmas: list[float], on_unseen: bool
+def summarize_caption_use(
+    right: Tensor, other: Tensor, empty: Tensor, words: list[WordEffect], word_sigmas: list[float], on_unseen: bool
 ) -> CaptionUse:
     """Put together what errors [N, K] under the right, another and no caption say."""
     return CaptionUse(
@@ -62,14 +62,14 @@ def caption_use(
         right=column_means(right),
         other=column_means(other),
         empty=column_means(empty),
-        gain_over_other=[gain(a, b) for a, b in zip(right.unbind(1), other.unbind(1), strict=True)],
-        gain_over_empty=[gain(a, b) for a, b in zip(right.unbind(1), empty.unbind(1), strict=True)],
+        gain_over_other=[relative_reduction(a, b) for a, b in zip(right.unbind(1), other.unbind(1), strict=True)],
+        gain_over_empty=[relative_reduction(a, b) for a, b in zip(right.unbind(1), empty.unbind(1), strict=True)],
         words=words,
         word_sigmas=word_sigmas,
     )
 
 
-def gain(better: Tensor, worse: Tensor) -> Estimate:
+def relative_reduction(better: Tensor, worse: Tensor) -> Estimate:
     """How much smaller one error is than another on the same pictures and noise [N], relative to the larger.
 
     1 - mean(better) / mean(worse), with the interval of the ratio by the delta method.
@@ -82,7 +82,7 @@ def gain(better: Tensor, worse: Tensor) -> Estimate:
     return Estimate(1 - ratio, 1 - ratio + spread.low, 1 - ratio + spread.high)
 
 
-def word_use(probes: Sequence[Probe], with_word: Tensor, without: Tensor) -> list[WordUse]:
+def word_effects(probes: Sequence[WordProbe], with_word: Tensor, without: Tensor) -> list[WordEffect]:
     """The rise of the error when a word is left out, the largest first.
 
     with_word [N, L]: errors of all pictures; without [P, L]: of the probes. Levels are given equal weight.
@@ -95,5 +95,5 @@ def word_use(probes: Sequence[Probe], with_word: Tensor, without: Tensor) -> lis
     for word, own in rows.items():
         pictures = torch.tensor([probes[row].picture for row in own])
         rise = ((without[own] - with_word[pictures]) / base).mean(1)
-        found.append(WordUse(word=word, effect=mean(rise), num=len(own)))
+        found.append(WordEffect(word=word, effect=mean(rise), num=len(own)))
     return sorted(found, key=lambda use: -use.effect.value)

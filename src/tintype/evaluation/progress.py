@@ -16,7 +16,7 @@ class Progress(NamedTuple):
     total: int
 
 
-def told(stage: str, total: int, work: Generator[int, None, T]) -> Generator[Progress, None, T]:
+def with_progress(stage: str, total: int, work: Generator[int, None, T]) -> Generator[Progress, None, T]:
     """Turn counts of what was done into progress; gives what `work` returns."""
     done = 0
     yield Progress(stage, 0, total)

@@ -8,9 +8,9 @@ from torch import Tensor
 from tintype.metrics.intervals import Estimate, jackknife, proportion
 
 DIMENSIONS = 32  # of the space that distances are taken in: far fewer than there are samples
-PARTS = (1, 2, 3, 4)  # into which samples are parted to see how the distance shrinks with their number
+SPLITS = (1, 2, 3, 4)  # into which samples are parted to see how the distance shrinks with their number
 MIN_SAMPLES = 2 * DIMENSIONS
-NEAREST = 3  # neighbors whose distance is the reach of a picture
+RADIUS_NEIGHBOR = 3  # neighbors whose distance is the reach of a picture
 
 
 class Projection:
@@ -39,9 +39,9 @@ class Projection:
         return projected
 
 
-def frechet(first: Tensor, second: Tensor) -> float:
+def frechet_distance(first: Tensor, second: Tensor) -> float:
     """Squared Fréchet distance of the Gaussians that fit two sets of features [N, D] (1706.08500 eq. 6)."""
-    return _frechet(_gaussian(first), _gaussian(second))
+    return _gaussian_distance(_gaussian(first), _gaussian(second))
 
 
 def _gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,7 +50,7 @@ def _gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
     return features.mean(0), centered.T @ centered / max(1, len(features) - 1)
 
 
-def _frechet(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
+def _gaussian_distance(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
     (mean, spread), (other_mean, other_spread) = first, second
     values, vectors = torch.linalg.eigh(spread)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
@@ -65,7 +65,7 @@ def corrected_frechet(samples: Tensor, real: Tensor) -> Estimate:
     (1911.07023). Can fall below 0 by chance. The interval is that of a jackknife over the samples.
     """
     other = _gaussian(real)
-    return jackknife(len(samples), lambda chosen: _continued(samples[chosen], other))
+    return jackknife(len(samples), lambda chosen: _extrapolated(samples[chosen], other))
 
 
 def frechet_difference(first: Tensor, second: Tensor, real: Tensor) -> Estimate:
@@ -74,14 +74,16 @@ def frechet_difference(first: Tensor, second: Tensor, real: Tensor) -> Estimate:
     Both distances as in `corrected_frechet`; what both owe to the choice of captions and noise falls out.
     """
     other = _gaussian(real)
-    return jackknife(len(first), lambda chosen: _continued(first[chosen], other) - _continued(second[chosen], other))
+    return jackknife(
+        len(first), lambda chosen: _extrapolated(first[chosen], other) - _extrapolated(second[chosen], other)
+    )
 
 
-def _continued(samples: Tensor, other: tuple[Tensor, Tensor]) -> float:
+def _extrapolated(samples: Tensor, other: tuple[Tensor, Tensor]) -> float:
     """The distance continued to endlessly many samples."""
     sizes, values = [], []
-    for parts in PARTS:
-        values.append(sum(_frechet(_gaussian(part), other) for part in samples.chunk(parts)) / parts)
+    for parts in SPLITS:
+        values.append(sum(_gaussian_distance(_gaussian(part), other) for part in samples.chunk(parts)) / parts)
         sizes.append(parts / len(samples))
     inverse, found = torch.tensor(sizes, dtype=torch.float64), torch.tensor(values, dtype=torch.float64)
     slope = ((inverse - inverse.mean()) * (found - found.mean())).sum() / (inverse - inverse.mean()).square().sum()
@@ -94,11 +96,11 @@ def precision_recall(samples: Tensor, real: Tensor) -> tuple[Estimate, Estimate]
     Both [N, D]: both shares depend on the numbers of pictures, so these should be the same whenever two are compared.
     """
     apart = torch.cdist(samples.double(), real.double())
-    covered = (apart <= _reach(real)[None]).any(1)
-    met = (apart <= _reach(samples)[:, None]).any(0)
+    covered = (apart <= _radii(real)[None]).any(1)
+    met = (apart <= _radii(samples)[:, None]).any(0)
     return proportion(int(covered.sum()), len(covered)), proportion(int(met.sum()), len(met))
 
 
-def _reach(features: Tensor) -> Tensor:
+def _radii(features: Tensor) -> Tensor:
     apart = torch.cdist(features.double(), features.double())
-    return apart.kthvalue(min(NEAREST + 1, len(features)), dim=1).values  # the first is the picture itself
+    return apart.kthvalue(min(RADIUS_NEIGHBOR + 1, len(features)), dim=1).values  # the first is the picture itself

@@ -18,7 +18,7 @@ FORMAT = 1  # of results.json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class EvalSettings:
     """How much is measured. More pictures narrow the intervals."""
 
     num: int = 192  # pictures of each kind, seen and unseen
@@ -36,7 +36,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class EvaluationInfo:
     """Which model was evaluated, on what."""
 
     name: str
@@ -73,7 +73,7 @@ class NoiseErrors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordUse:
+class WordEffect:
     """What leaving out a word does to the error."""
 
     word: str
@@ -91,12 +91,12 @@ class CaptionUse:
     empty: list[Estimate]
     gain_over_other: list[Estimate]  # relative: 0.2 means a fifth less error under the right caption
     gain_over_empty: list[Estimate]
-    words: list[WordUse]
+    words: list[WordEffect]
     word_sigmas: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copies:
+class CopyCheck:
     """How near samples come to training pictures."""
 
     share: Estimate  # of samples that raise the alarm
@@ -126,7 +126,7 @@ class Quality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class SamplingSetting:
     """How good pictures are under one setting."""
 
     steps: int
@@ -137,13 +137,13 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class TuningResult:
     """Settings compared on the same captions and noise, and the one to take."""
 
     criterion: str  # what `figure` is
     num: int  # captions
-    settings: list[Setting]
-    chosen: Setting
+    settings: list[SamplingSetting]
+    chosen: SamplingSetting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,24 +155,24 @@ class CaptionAccuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class EvalResult:
     """All of it; parts that could not be measured are None, and `notes` say why."""
 
-    about: About
-    settings: Settings
+    about: EvaluationInfo
+    settings: EvalSettings
     sigmas: list[float]
     noise: NoiseErrors
     captions: CaptionUse | None = None
-    copies: Copies | None = None
+    copies: CopyCheck | None = None
     quality: Quality | None = None
     accuracy: CaptionAccuracy | None = None
-    choice: Choice | None = None
+    choice: TuningResult | None = None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbor:
+class SampleNeighbors:
     """A sample beside the training pictures nearest to it."""
 
     caption: str
@@ -184,18 +184,18 @@ class Neighbor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ReportData:
     """Pictures for the report, and what two models are compared by."""
 
     samples: list[tuple[str, Image.Image]]
-    neighbors: list[Neighbor]
+    neighbors: list[SampleNeighbors]
     developing: bytes | None
     measured: list[str]  # sha256 of the unseen pictures, in order
     unseen_errors: Tensor  # [N, K]
     log: list[dict[str, Any]] = field(default_factory=list)  # rows of the run's log that have a noise error
 
 
-def to_json(result: Result | Choice) -> str:
+def to_json(result: EvalResult | TuningResult) -> str:
     """A result, or a choice alone, as JSON; what is not a finite number becomes null."""
     return json.dumps({"format": FORMAT, **_plain(result)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 

@@ -14,7 +14,7 @@ from tintype.view.contact_sheet import Frame, contact_sheet, frame
 BATCH = 32
 
 
-def making(
+def sample_images(
     pipeline: Pipeline, captions: Sequence[str], seed: int, steps: int | None = None, guidance: float | None = None
 ) -> Generator[int, None, list[Image.Image]]:
     """Make one picture a caption, picture i from `seed` and index i. Yields how many were carried one step further.
@@ -36,7 +36,7 @@ def making(
     return pictures
 
 
-def developing(pipeline: Pipeline, caption: str, seed: int) -> Generator[int, None, bytes]:
+def denoising_sheet(pipeline: Pipeline, caption: str, seed: int) -> Generator[int, None, bytes]:
     """A picture coming out of the noise, step by step: PNG."""
     frames: list[Frame] = []
     for step in pipeline.stream([caption], seeds=seed):
@@ -45,7 +45,7 @@ def developing(pipeline: Pipeline, caption: str, seed: int) -> Generator[int, No
     return contact_sheet(frames)
 
 
-def as_tensor(pictures: Sequence[Image.Image]) -> Tensor:
+def images_to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
     """Pictures of one size as uint8 [N, 3, H, W]."""
     rows = [torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8) for picture in pictures]
     width, height = pictures[0].size

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tintype.errors import TintypeError
-from tintype.evaluation.results import Choice, Result
-from tintype.evaluation.tuning import with_chosen
+from tintype.evaluation.results import EvalResult, TuningResult
+from tintype.evaluation.tuning import apply_setting
 from tintype.evaluation.verdict import verdict
 from tintype.model import store
 from tintype.model.checkpoint import write_text
@@ -16,7 +16,7 @@ CARD = "README.md"
 BEGIN, END = "<!-- evaluation -->", "<!-- /evaluation -->"
 
 
-def fill_card(folder: Path, result: Result) -> list[str]:
+def fill_card(folder: Path, result: EvalResult) -> list[str]:
     """Write the verdict into the card of a finished model, in place of an earlier one. Returns remarks for the user.
 
     Cards of models that came with the package, and of runs that still train, are left alone.
@@ -32,7 +32,7 @@ def fill_card(folder: Path, result: Result) -> list[str]:
     return [f"the model card {card} now says this too"]
 
 
-def with_evaluation(card: str, result: Result) -> str:
+def with_evaluation(card: str, result: EvalResult) -> str:
     """The card with the verdict at the end of its section on quality, or at its end."""
     lines = "\n".join(f"- {line.text}" for line in verdict(result))
     about = result.about
@@ -50,7 +50,7 @@ def with_evaluation(card: str, result: Result) -> str:
     return f"{card[:place].rstrip()}\n\n{block}\n{card[place:]}"
 
 
-def save_settings(folder: Path | None, choice: Choice | None) -> list[str]:
+def save_settings(folder: Path | None, choice: TuningResult | None) -> list[str]:
     """Write the chosen guidance and steps into config.json of a finished model. Returns remarks for the user.
 
     folder: None for a model that came with the package, which is left as it is.
@@ -64,5 +64,5 @@ def save_settings(folder: Path | None, choice: Choice | None) -> list[str]:
     place = store.Model(folder.name, folder, None)
     config = store.read_config(place)
     chosen = choice.chosen
-    write_text(folder / store.CONFIG, replace(config, sample=with_chosen(config.sample, chosen)).to_json())
+    write_text(folder / store.CONFIG, replace(config, sample=apply_setting(config.sample, chosen)).to_json())
     return [f"{folder / store.CONFIG} now says {chosen.steps} steps and guidance {chosen.guidance:g}"]

@@ -25,10 +25,10 @@ ATTRIBUTES = {
     "background": "background", "binding": "binding", "all": "all",
 }  # fmt: skip
 _WORD = re.compile(r"[a-z]+|\d+")
-_SURE = 0.98  # share of captions that speak only the words of the world: then the data are of the world
+_MIN_KNOWN = 0.98  # share of captions that speak only the words of the world: then the data are of the world
 
 
-class Ask(NamedTuple):
+class CaptionTask(NamedTuple):
     """A caption of the world, and what it says."""
 
     number: int  # in the world of its split
@@ -44,20 +44,20 @@ class Score:
     num: int
 
 
-def asks(split: str, num: int, seen: Collection[str]) -> list[Ask]:
+def caption_tasks(split: str, num: int, seen: Collection[str]) -> list[CaptionTask]:
     """The first `num` different captions of a split, "train" or "held_out", that are not in `seen`."""
-    found: dict[str, Ask] = {}
+    found: dict[str, CaptionTask] = {}
     for index, (caption, scene) in enumerate(captioned_scenes(8 * num + 200, SEED, split)):
         if caption not in seen and caption not in found and len(found) < num:
-            found[caption] = Ask(index, caption, scene)
+            found[caption] = CaptionTask(index, caption, scene)
     return list(found.values())
 
 
-def is_shapes(texts: Sequence[str]) -> bool:
+def is_shapes_data(texts: Sequence[str]) -> bool:
     """Whether captions are those of the drawn world, so that a program can check them."""
     known = _vocabulary()
     some = texts[:: max(1, len(texts) // 500)]
-    return bool(some) and sum(set(_WORD.findall(text.lower())) <= known for text in some) >= _SURE * len(some)
+    return bool(some) and sum(set(_WORD.findall(text.lower())) <= known for text in some) >= _MIN_KNOWN * len(some)
 
 
 @cache
@@ -79,12 +79,12 @@ def concept_distance(scene: Scene) -> int:
     return pairs + (arranged in HELD_OUT_ARRANGEMENTS)
 
 
-def judged(pictures: Iterable[Image.Image], asked: Sequence[Ask]) -> list[Verdict]:
+def judge_pictures(pictures: Iterable[Image.Image], asked: Sequence[CaptionTask]) -> list[Verdict]:
     """What each picture shows of what was asked."""
     return [check_picture(picture, ask.scene) for picture, ask in zip(pictures, asked, strict=True)]
 
 
-def right(verdict: Verdict, scene: Scene, attribute: str) -> bool | None:
+def is_correct(verdict: Verdict, scene: Scene, attribute: str) -> bool | None:
     """Whether a picture is right in an attribute; None where the caption does not speak of it."""
     if attribute != "binding":
         value: bool | None = getattr(verdict, attribute)
@@ -92,29 +92,29 @@ def right(verdict: Verdict, scene: Scene, attribute: str) -> bool | None:
     return verdict.shapes and verdict.colors if scene.relation is not None else None
 
 
-def score(verdicts: Sequence[Verdict], scenes: Sequence[Scene], attribute: str) -> Score:
+def attribute_score(verdicts: Sequence[Verdict], scenes: Sequence[Scene], attribute: str) -> Score:
     """The share of pictures that are right in an attribute, of those whose captions speak of it."""
     said = [
         value
         for verdict, scene in zip(verdicts, scenes, strict=True)
-        if (value := right(verdict, scene, attribute)) is not None
+        if (value := is_correct(verdict, scene, attribute)) is not None
     ]
     return Score(proportion(sum(said), len(said)), len(said))
 
 
-def scores(verdicts: Sequence[Verdict], scenes: Sequence[Scene]) -> dict[str, Score]:
-    """`score` of every attribute."""
-    return {attribute: score(verdicts, scenes, attribute) for attribute in ATTRIBUTES}
+def attribute_scores(verdicts: Sequence[Verdict], scenes: Sequence[Scene]) -> dict[str, Score]:
+    """`attribute_score` of every attribute."""
+    return {attribute: attribute_score(verdicts, scenes, attribute) for attribute in ATTRIBUTES}
 
 
-def mean_right(verdict: Verdict, scene: Scene) -> float:
+def fraction_correct(verdict: Verdict, scene: Scene) -> float:
     """Share of the attributes a caption speaks of that a picture shows: finer than all or nothing."""
     names = [name for name in ATTRIBUTES if name not in ("all", "binding")]
-    said = [value for name in names if (value := right(verdict, scene, name)) is not None]
+    said = [value for name in names if (value := is_correct(verdict, scene, name)) is not None]
     return sum(said) / len(said)
 
 
-def chance(asked: Sequence[Ask], size: int, seed: int) -> dict[str, Score]:
+def chance_scores(asked: Sequence[CaptionTask], size: int, seed: int) -> dict[str, Score]:
     """How often a model would be right that draws the world well and ignores the caption.
 
     Each caption is judged by a picture drawn for another one of the same kind of captions.
@@ -125,4 +125,4 @@ def chance(asked: Sequence[Ask], size: int, seed: int) -> dict[str, Score]:
         picture = draw(asked[other].scene, size, make_rng(SEED, asked[other].number, RandomStream.PICTURE))
         verdicts.append(check_picture(picture, asked[own].scene))
         scenes.append(asked[own].scene)
-    return scores(verdicts, scenes)
+    return attribute_scores(verdicts, scenes)

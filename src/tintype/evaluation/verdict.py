@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from tintype.evaluation.results import Result
+from tintype.evaluation.results import EvalResult
 from tintype.metrics.intervals import format_estimate, format_percent, format_proportion, proportion_difference
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
-FEW = 20  # pictures, below which a difference that is not clear means nothing
+MIN_PICTURES = 20  # pictures, below which a difference that is not clear means nothing
 MIDDLE = 1.0  # the noise level that one figure is given for
 COPYING, LEARNING_BY_HEART = 0.5, 0.1  # of the gauge
 
 
-class Line(NamedTuple):
+class Finding(NamedTuple):
     """One sentence, and how good the news is."""
 
     topic: str
@@ -22,13 +22,13 @@ class Line(NamedTuple):
     mark: str
 
 
-def verdict(result: Result) -> list[Line]:
+def verdict(result: EvalResult) -> list[Finding]:
     """The findings, most important first; what was not measured is not mentioned."""
-    lines = [*_noise(result), *_heard(result), *_copies(result), *_accuracy(result), *_quality(result)]
+    lines = [*_noise(result), *_caption_use(result), *_copies(result), *_accuracy(result), *_quality(result)]
     return lines
 
 
-def _noise(result: Result) -> list[Line]:
+def _noise(result: EvalResult) -> list[Finding]:
     noise, sigmas = result.noise, result.sigmas
     unseen = result.about.num_measured_unseen > 0
     curve, of_what = (noise.unseen, "pictures it has never seen") if unseen else (noise.seen, "its training pictures")
@@ -41,10 +41,10 @@ def _noise(result: Result) -> list[Line]:
         mark = FAIR if mark == GOOD else mark
         where = f"at sigma {sigmas[blind[-1]]:.2g}" + (" and below" if len(blind) > 1 else "")
         text += f" The slightest noise it does not see: {where} its error is larger than that of saying nothing."
-    return [Line("noise", text, mark)]
+    return [Finding("noise", text, mark)]
 
 
-def _heard(result: Result) -> list[Line]:
+def _caption_use(result: EvalResult) -> list[Finding]:
     heard = result.captions
     if heard is None:
         return []
@@ -52,11 +52,11 @@ def _heard(result: Result) -> list[Line]:
     clear = [level for level, gain in enumerate(gains) if gain.low > 0]
     about = result.about
     num = about.num_measured_unseen if heard.on_unseen else about.num_measured_seen
-    if not clear and num < FEW:
-        return [Line("captions", f"{num} pictures are too few to tell whether it listens.", PLAIN)]
+    if not clear and num < MIN_PICTURES:
+        return [Finding("captions", f"{num} pictures are too few to tell whether it listens.", PLAIN)]
     if not clear:
         text = "It does not listen: another picture's caption serves it as well as the right one, at every level."
-        return [Line("captions", text, BAD)]
+        return [Finding("captions", text, BAD)]
     best = max(clear, key=lambda level: gains[level].value)
     span = f"from sigma {result.sigmas[clear[0]]:.2g} to {result.sigmas[clear[-1]]:.2g}"
     strong = gains[best].value
@@ -69,10 +69,10 @@ def _heard(result: Result) -> list[Line]:
     words = [word for word in heard.words if word.effect.low > 0][:5]
     if words:
         text += f" Words that matter most: {', '.join(word.word for word in words)}."
-    return [Line("captions", text, GOOD if strong >= 0.2 else FAIR)]
+    return [Finding("captions", text, GOOD if strong >= 0.2 else FAIR)]
 
 
-def _copies(result: Result) -> list[Line]:
+def _copies(result: EvalResult) -> list[Finding]:
     lines = []
     overall = result.noise.gauge_overall
     if overall is not None and math.isfinite(overall.value):
@@ -95,7 +95,7 @@ def _copies(result: Result) -> list[Line]:
         if begun:
             most = max(begun, key=lambda level: result.noise.gauge[level].value)
             text += f" Most at sigma {result.sigmas[most]:.2g}: {format_proportion(result.noise.gauge[most])}."
-        lines.append(Line("memory", text, mark))
+        lines.append(Finding("memory", text, mark))
     copies = result.copies
     if copies is not None:
         many, how = copies.share.low > max(copies.rate, 0.01), "It copies"
@@ -115,11 +115,11 @@ def _copies(result: Result) -> list[Line]:
                 f"{format_proportion(copies.honest)}"
             )
         text += "."
-        lines.append(Line("copies", text, GOOD if not many else BAD if copies.share.low > 0.1 else FAIR))
+        lines.append(Finding("copies", text, GOOD if not many else BAD if copies.share.low > 0.1 else FAIR))
     return lines
 
 
-def _accuracy(result: Result) -> list[Line]:
+def _accuracy(result: EvalResult) -> list[Finding]:
     found = result.accuracy
     if found is None:
         return []
@@ -136,7 +136,7 @@ def _accuracy(result: Result) -> list[Line]:
     if said and min(value for _, value in said) < 1:
         name, value = min(said, key=lambda one: one[1])
         text += f" Hardest for it: {_called(name)}, {format_percent(value)}."
-    return [Line("accuracy", text, mark)]
+    return [Finding("accuracy", text, mark)]
 
 
 def _called(attribute: str) -> str:
@@ -145,7 +145,7 @@ def _called(attribute: str) -> str:
     return ATTRIBUTES[attribute]
 
 
-def _quality(result: Result) -> list[Line]:
+def _quality(result: EvalResult) -> list[Finding]:
     quality = result.quality
     if quality is None:
         return []
@@ -159,4 +159,4 @@ def _quality(result: Result) -> list[Line]:
         f"the variety "
         f"({format_percent(quality.recall_real.value)})."
     )
-    return [Line("quality", text, FAIR if apart else GOOD)]
+    return [Finding("quality", text, FAIR if apart else GOOD)]

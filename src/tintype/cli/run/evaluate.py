@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tintype.cli import options
 
 if TYPE_CHECKING:
-    from tintype.evaluation.eval_data import Material
-    from tintype.evaluation.results import Result, Settings, Shown
+    from tintype.evaluation.eval_data import EvalData
+    from tintype.evaluation.results import EvalResult, EvalSettings, ReportData
     from tintype.model.store import Model
     from tintype.pipeline.pipeline import Pipeline
 
@@ -29,7 +29,7 @@ SPOKEN_SECONDS = 20.0  # between lines that say how far it is, where there is no
 def run(args: Namespace) -> int:
     """Evaluate one model or two, write the report and print the verdict. Returns the exit code."""
     from tintype.errors import ConfigError
-    from tintype.evaluation.compare import difference
+    from tintype.evaluation.compare import compare_results
     from tintype.evaluation.results import to_json
     from tintype.evaluation.verdict import verdict
     from tintype.model import store
@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
         found = [_evaluated(model, args, Path(scratch)) for model in args.models]
     folder = args.output or _folder(args.models, [result.about.name for result, _ in found])
     before = _previous(folder, found[0][0]) if len(found) == 1 else None
-    gap = difference(*found) if len(found) == 2 else None
+    gap = compare_results(*found) if len(found) == 2 else None
     texts = [json.loads(to_json(result)) for result, _ in found]
     results = json.dumps({"models": texts, "difference": gap}, indent=1, ensure_ascii=False) + "\n"
     options.write_over(folder / RESULTS, results.encode("utf-8", "backslashreplace"))
@@ -66,26 +66,26 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _page(found: list[tuple[Result, Shown]], before: dict[str, Any] | None, gap: dict[str, Any] | None) -> str:
+def _page(found: list[tuple[EvalResult, ReportData]], before: dict[str, Any] | None, gap: dict[str, Any] | None) -> str:
     from tintype.evaluation.report.html import to_html
 
     return to_html(found, before, gap)
 
 
-def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[Result, Shown]:
-    from tintype.evaluation.measure import evaluating
+def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[EvalResult, ReportData]:
+    from tintype.evaluation.measure import evaluate
     from tintype.training.monitor.log import read_log
 
     with _opened(model, args, scratch) as (place, pipeline, material, display):
-        result, shown = display.follow(evaluating(pipeline, material, _images_seen(place), _settings(args)))
+        result, shown = display.follow(evaluate(pipeline, material, _images_seen(place), _settings(args)))
     rows = [row for row in read_log((place.run or place.folder) / "log.jsonl") if row.get("noise_error")]
     return result, replace(shown, log=rows)
 
 
 @contextmanager
-def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model, Pipeline, Material, Display]]:
+def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model, Pipeline, EvalData, Display]]:
     """A model and its pictures, as long as the `with` block lasts, and a display that tells how far work is."""
-    from tintype.evaluation.eval_data import open_material
+    from tintype.evaluation.eval_data import open_eval_data
     from tintype.model import store
     from tintype.pipeline.pipeline import Pipeline
 
@@ -93,17 +93,17 @@ def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model,
     pipeline = Pipeline.load(model, args.device)
     with Display() as display:
         cache = args.cache or _cache() or scratch
-        material = display.follow(open_material(place, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
+        material = display.follow(open_eval_data(place, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
         yield place, pipeline, material, display
 
 
 def _tune(args: Namespace) -> int:
     """Only choose guidance and steps, and write them into the model if asked. Returns the exit code."""
     from tintype.errors import ConfigError
-    from tintype.evaluation.report.tables import choice_lines
+    from tintype.evaluation.report.tables import tuning_lines
     from tintype.evaluation.results import to_json
     from tintype.evaluation.save import save_settings
-    from tintype.evaluation.tuning import tuning
+    from tintype.evaluation.tuning import tune
 
     if len(args.models) > 1:
         raise ConfigError("--tune takes one model")
@@ -112,13 +112,13 @@ def _tune(args: Namespace) -> int:
         tempfile.TemporaryDirectory(prefix="tintype-") as scratch,
         _opened(args.models[0], args, Path(scratch)) as (_, pipeline, material, display),
     ):
-        choice = display.follow(tuning(pipeline, material, _settings(args), notes))
+        choice = display.follow(tune(pipeline, material, _settings(args), notes))
         own = pipeline.config.sample
     said = save_settings(_own_folder(args.models[0]), choice) if args.save else []
     if args.json:
         print("null" if choice is None else to_json(choice), end="\n" if choice is None else "")
         return 0
-    for line in [] if choice is None else choice_lines(choice, own.steps, own.guidance):
+    for line in [] if choice is None else tuning_lines(choice, own.steps, own.guidance):
         print(line)
     if choice is not None and not args.save:
         said = ["--save writes them into the model"]
@@ -127,12 +127,12 @@ def _tune(args: Namespace) -> int:
     return 0
 
 
-def _settings(args: Namespace) -> Settings:
-    from tintype.evaluation.results import Settings
+def _settings(args: Namespace) -> EvalSettings:
+    from tintype.evaluation.results import EvalSettings
 
     names = ("num", "samples", "asked", "features", "seed")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    return Settings(choose=args.save, **given)
+    return EvalSettings(choose=args.save, **given)
 
 
 def _cache() -> Path | None:
@@ -169,7 +169,7 @@ def _name_of(images_seen: int) -> str:
     return f"seen-{images_seen:09d}.json"
 
 
-def _previous(folder: Path, now: Result) -> dict[str, Any] | None:
+def _previous(folder: Path, now: EvalResult) -> dict[str, Any] | None:
     """The newest earlier evaluation in the folder of the same run, on the same data, in the same way."""
     for path in sorted(folder.glob("seen-*.json"), reverse=True):
         if path.name >= _name_of(now.about.images_seen):
@@ -184,7 +184,7 @@ def _previous(folder: Path, now: Result) -> dict[str, Any] | None:
     return None
 
 
-def _saved(model: str, result: Result, settings_too: bool) -> list[str]:
+def _saved(model: str, result: EvalResult, settings_too: bool) -> list[str]:
     """Fill the model card, and write the chosen settings if asked. Returns what there is to say about it."""
     from tintype.evaluation.save import fill_card, save_settings
 

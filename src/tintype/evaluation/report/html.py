@@ -13,8 +13,8 @@ from PIL import Image
 
 from tintype.data.sources.files import printable
 from tintype.evaluation.report import network_sections, sample_sections
-from tintype.evaluation.report.tables import text
-from tintype.evaluation.results import Result, Shown
+from tintype.evaluation.report.tables import escape
+from tintype.evaluation.results import EvalResult, ReportData
 from tintype.evaluation.verdict import verdict
 
 MARKS = {"good": "good", "fair": "so-so", "bad": "bad", "plain": "for comparison"}
@@ -22,7 +22,7 @@ TOPICS = {
     "noise": "Does it see the noise?", "captions": "Does it listen?", "memory": "Does it know its pictures by heart?",
     "copies": "Does it copy?", "accuracy": "Does it draw what is said?", "quality": "Does it look real, and varied?",
 }  # fmt: skip
-Found = Sequence[tuple[Result, Shown]]
+Found = Sequence[tuple[EvalResult, ReportData]]
 
 
 def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, Any] | None = None) -> str:
@@ -33,16 +33,16 @@ def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, A
     results = [result for result, _ in found]
     parts = [
         _verdicts(results, before),
-        network_sections.noise(results, before, gap),
-        network_sections.listening(results),
-        network_sections.copying(results),
+        network_sections.noise_section(results, before, gap),
+        network_sections.caption_section(results),
+        network_sections.copy_section(results),
         *(_neighbors(result, pictures) for result, pictures in found),
-        sample_sections.accuracy(results),
-        sample_sections.choices(results),
-        sample_sections.quality(results),
+        sample_sections.accuracy_section(results),
+        sample_sections.tuning_section(results),
+        sample_sections.quality_section(results),
         *(_samples(result, pictures, len(found)) for result, pictures in found),
-        sample_sections.training(found),
-        sample_sections.provenance(results),
+        sample_sections.training_section(found),
+        sample_sections.provenance_section(results),
     ]
     style = (files("tintype.evaluation.report") / "report.css").read_text(encoding="utf-8")
     names = " and ".join(result.about.name or "model" for result in results)
@@ -51,8 +51,8 @@ def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, A
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'; "
         'img-src data:">'
-        f"<title>{text(names)}: evaluation</title><style>{style}</style></head><body>"
-        f"<header><h1>{text(names)}</h1>{''.join(_about(result) for result in results)}</header>"
+        f"<title>{escape(names)}: evaluation</title><style>{style}</style></head><body>"
+        f"<header><h1>{escape(names)}</h1>{''.join(_about(result) for result in results)}</header>"
         f"<main>{''.join(parts)}</main>"
         f"<footer>Made by tintype {results[0].about.version}. Bands and brackets are intervals of 95 %.</footer>"
         "</body></html>\n"
@@ -70,32 +70,32 @@ def _data(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _about(result: Result) -> str:
+def _about(result: EvalResult) -> str:
     about = result.about
     return (
-        f"<p class=soft>{text(about.preset)}, {about.resolution} pixels, {about.num_weights:,} weights, "
-        f"{about.images_seen:,} images seen; evaluated on {text(about.data)}: "
+        f"<p class=soft>{escape(about.preset)}, {about.resolution} pixels, {about.num_weights:,} weights, "
+        f"{about.images_seen:,} images seen; evaluated on {escape(about.data)}: "
         f"{about.num_seen:,} pictures trained on, {about.num_unseen:,} unseen.</p>"
     )
 
 
-def _verdicts(results: Sequence[Result], before: dict[str, Any] | None) -> str:
+def _verdicts(results: Sequence[EvalResult], before: dict[str, Any] | None) -> str:
     columns = []
     for result in results:
         rows = "".join(
             f'<li class="{line.mark}"><b>{TOPICS[line.topic]} '
-            f"<span>({MARKS[line.mark]})</span></b>{text(line.text)}</li>"
+            f"<span>({MARKS[line.mark]})</span></b>{escape(line.text)}</li>"
             for line in verdict(result)
         )
-        head = f"<h2>{text(result.about.name)}</h2>" if len(results) > 1 else ""
-        notes = "".join(f"<li>{text(note)}</li>" for note in result.notes)
+        head = f"<h2>{escape(result.about.name)}</h2>" if len(results) > 1 else ""
+        notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
         columns.append(
             f"<div>{head}<ul class=verdict>{rows}</ul>{f'<ul class=soft>{notes}</ul>' if notes else ''}</div>"
         )
     return f'<div class="{"two" if len(results) > 1 else ""}">{"".join(columns)}</div>'
 
 
-def _neighbors(result: Result, pictures: Shown) -> str:
+def _neighbors(result: EvalResult, pictures: ReportData) -> str:
     if not pictures.neighbors:
         return ""
     rows = []
@@ -106,12 +106,12 @@ def _neighbors(result: Result, pictures: Shown) -> str:
         )
         alarm = " alarm" if near.alarmed else ""
         rows.append(
-            f'<figure><div class="three{alarm}">{three}</div><figcaption>{text(near.caption)} · {near.distance:.1f} '
+            f'<figure><div class="three{alarm}">{three}</div><figcaption>{escape(near.caption)} · {near.distance:.1f} '
             "levels"
             f"{' · near copy' if near.alarmed else ''}</figcaption></figure>"
         )
     return (
-        f"<h3>What {text(result.about.name)} made that comes nearest to a training picture</h3><p class=soft>Each "
+        f"<h3>What {escape(result.about.name)} made that comes nearest to a training picture</h3><p class=soft>Each "
         "beside the "
         "training picture nearest in pixels and the one most alike in features; the distance is the root mean square "
         "over "
@@ -119,15 +119,15 @@ def _neighbors(result: Result, pictures: Shown) -> str:
     )
 
 
-def _samples(result: Result, pictures: Shown, num_models: int) -> str:
+def _samples(result: EvalResult, pictures: ReportData, num_models: int) -> str:
     figures = "".join(
-        f"<figure>{picture(image, caption)}<figcaption>{text(caption)}</figcaption></figure>"
+        f"<figure>{picture(image, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, image in pictures.samples
     )
-    of_whom = f" of {text(result.about.name)}" if num_models > 1 else ""
+    of_whom = f" of {escape(result.about.name)}" if num_models > 1 else ""
     strip = ""
     if pictures.developing is not None:
-        first = text(pictures.samples[0][0])
+        first = escape(pictures.samples[0][0])
         strip = (
             f"<h3>A picture developing: {first}</h3><p class=soft>What the network is given, what it believes lies "
             "under "

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from tintype.evaluation.report.plot import Curve, plot
-from tintype.evaluation.report.tables import table, text
-from tintype.evaluation.results import Result
+from tintype.evaluation.report.tables import escape, table
+from tintype.evaluation.results import EvalResult
 from tintype.metrics.intervals import Estimate, format_percent, format_proportion
 
 SIGMA = "sigma, more noise"
 
 
-def _named(result: Result, what: str, several: bool) -> str:
+def _named(result: EvalResult, what: str, several: bool) -> str:
     return f"{result.about.name}, {what}" if several else what
 
 
-def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[str, Any] | None) -> str:
+def noise_section(results: Sequence[EvalResult], before: dict[str, Any] | None, gap: dict[str, Any] | None) -> str:
     """Errors of the predicted noise, and between two models the gain of the second."""
     several, first = len(results) > 1, results[0]
     curves = [
@@ -56,7 +56,7 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
         for level, sigma in enumerate(first.sigmas)
     ]
     names = ("unseen", "training", "by heart", "by heart, no captions", "gauge")
-    head = ["sigma", *(text(_named(result, name, several)) for result in results for name in names)]
+    head = ["sigma", *(escape(_named(result, name, several)) for result in results for name in names)]
     return (
         "<section><h2>Does it see the noise?</h2><p>A picture is covered with noise; the network has to say which "
         "noise. 1 is as wrong as saying there is none. By heart: what a program would reach that keeps every training "
@@ -66,7 +66,7 @@ def noise(results: Sequence[Result], before: dict[str, Any] | None, gap: dict[st
     )
 
 
-def _curves(result: Result) -> tuple[list[Estimate], ...]:
+def _curves(result: EvalResult) -> tuple[list[Estimate], ...]:
     own = result.noise
     return own.unseen, own.seen, own.ideal, own.ideal_blind, own.gauge
 
@@ -85,7 +85,7 @@ def _earlier(before: dict[str, Any]) -> Curve:
     return Curve(name=f"unseen, at {seen:,} images", x=before["sigmas"], y=values, color=2, dashed=True, band=False)
 
 
-def _gains(gap: dict[str, Any], results: Sequence[Result]) -> str:
+def _gains(gap: dict[str, Any], results: Sequence[EvalResult]) -> str:
     found = [Estimate(**row) for row in gap["gains"]]
     title = f"How much less wrong {results[1].about.name} is than {results[0].about.name}, on the same pictures"
     low = min(0.0, *(one.value for one in found))
@@ -93,7 +93,7 @@ def _gains(gap: dict[str, Any], results: Sequence[Result]) -> str:
     return plot(title, SIGMA, "of the error", [curve], percent=True, low=low)
 
 
-def _gauge(results: Sequence[Result]) -> str:
+def _gauge(results: Sequence[EvalResult]) -> str:
     several = len(results) > 1
     curves = [
         Curve(name=_named(result, "gauge", several), x=result.sigmas, y=result.noise.gauge, color=place)
@@ -103,7 +103,7 @@ def _gauge(results: Sequence[Result]) -> str:
     return plot(title, SIGMA, "of the way", curves, low=-0.5, high=1.0, percent=True)
 
 
-def listening(results: Sequence[Result]) -> str:
+def caption_section(results: Sequence[EvalResult]) -> str:
     """What captions are worth."""
     several = len(results) > 1
     curves, words = [], []
@@ -129,20 +129,20 @@ def listening(results: Sequence[Result]) -> str:
     )
 
 
-def _words(result: Result, several: bool) -> str:
+def _words(result: EvalResult, several: bool) -> str:
     heard = result.captions
     if heard is None or not heard.words:
         return ""
     most = max(max(word.effect.value for word in heard.words), 1e-9)
     rows = [
         [
-            text(word.word),
+            escape(word.word),
             f'<span class=bar style="width:{max(0.0, 7 * word.effect.value / most):.2f}rem"></span>',
             format_proportion(word.effect),
         ]
         for word in heard.words[:12]
     ]
-    of_whom = f", {text(result.about.name)}" if several else ""
+    of_whom = f", {escape(result.about.name)}" if several else ""
     levels = ", ".join(f"{sigma:.2g}" for sigma in heard.word_sigmas)
     return (
         f"<div><h3>Words it misses most when they are left out{of_whom}</h3><p class=soft>Rise of the error at sigma "
@@ -151,7 +151,7 @@ def _words(result: Result, several: bool) -> str:
     )
 
 
-def copying(results: Sequence[Result]) -> str:
+def copy_section(results: Sequence[EvalResult]) -> str:
     """The share of near copies."""
     rows = []
     for result in results:
@@ -162,7 +162,7 @@ def copying(results: Sequence[Result]) -> str:
         gauge = "–" if overall is None else format_proportion(overall)
         by_caption = "–" if copies.honest is None else format_proportion(copies.honest)
         rows.append([
-            text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", format_proportion(copies.share),
+            escape(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", format_proportion(copies.share),
             format_percent(copies.rate), by_caption, f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
         ])  # fmt: skip
     if not rows:
@@ -171,7 +171,7 @@ def copying(results: Sequence[Result]) -> str:
     on = next(result.copies for result in results if result.copies is not None)
     return (
         "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it lies nearer to a training picture, for "
-        f"where it lies, than all but {format_percent(on.rate)} of {on.num_calibrated:,} {text(on.calibrated_on)} "
+        f"where it lies, than all but {format_percent(on.rate)} of {on.num_calibrated:,} {escape(on.calibrated_on)} "
         f"do: the "
         "share by chance. <em>By caption</em>: of samples for captions of pictures held out, where these are counted "
         "as trained on; so near does following a caption bring a model that does not copy. Distances are medians to "

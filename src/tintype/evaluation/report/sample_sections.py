@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tintype.evaluation.report.plot import Curve, plot
-from tintype.evaluation.report.tables import figure, table, text
-from tintype.evaluation.results import CaptionAccuracy, Choice, Result, Setting, Shown
+from tintype.evaluation.report.tables import escape, format_setting, table
+from tintype.evaluation.results import CaptionAccuracy, EvalResult, ReportData, SamplingSetting, TuningResult
 from tintype.evaluation.shapes_accuracy import ATTRIBUTES
 from tintype.metrics.intervals import UNKNOWN, Estimate, format_estimate, format_proportion
 from tintype.training.monitor.memorization_gauge import OVERALL
 
 
-def accuracy(results: Sequence[Result]) -> str:
+def accuracy_section(results: Sequence[EvalResult]) -> str:
     """How often pictures show what captions say."""
     several = len(results) > 1
     parts = [_accuracy(result, found, several) for result in results if (found := result.accuracy) is not None]
@@ -22,19 +22,19 @@ def accuracy(results: Sequence[Result]) -> str:
     return f"<section><h2>Does it draw what is said?</h2>{''.join(parts)}</section>"
 
 
-def _accuracy(result: Result, found: CaptionAccuracy, several: bool) -> str:
+def _accuracy(result: EvalResult, found: CaptionAccuracy, several: bool) -> str:
     columns = list(found.scores)
     rows = [
         [label, *(_score(found.scores[column][name].right, found.scores[column][name].num) for column in columns)]
         for name, label in ATTRIBUTES.items()
     ]
-    shares = table(["right in", *(text(column) for column in columns)], rows)
+    shares = table(["right in", *(escape(column) for column in columns)], rows)
     distances = ", ".join(
         f"{distance} new combination{'s' * (distance != 1)}: {format_proportion(one.right)} of {one.num}"
         for distance, one in found.by_distance.items()
     )
     return (
-        (f"<h3>{text(result.about.name)}</h3>" if several else "")
+        (f"<h3>{escape(result.about.name)}</h3>" if several else "")
         + "<p>A program looks at every picture. <em>Held out</em>: the caption has a color and shape, or an "
         "arrangement of two colors, that no training picture shows. <em>Chance</em>: good pictures of other captions."
         f"</p>{shares}<p>All right, by how much is new: {distances}.</p>"
@@ -45,13 +45,13 @@ def _score(right: Estimate, num: int) -> str:
     return f"{format_proportion(right)} <span class=soft>of {num}</span>" if num else "–"
 
 
-def choices(results: Sequence[Result]) -> str:
+def tuning_section(results: Sequence[EvalResult]) -> str:
     """Which guidance and how many steps are best."""
     parts = [_choice(result, found) for result in results if (found := result.choice) is not None]
     return f"<section><h2>Which guidance, how many steps?</h2>{''.join(parts)}</section>" if parts else ""
 
 
-def _choice(result: Result, found: Choice) -> str:
+def _choice(result: EvalResult, found: TuningResult) -> str:
     about, chosen = result.about, found.chosen
     by_guidance = [one for one in found.settings if one.steps == about.steps]
     by_steps = [one for one in found.settings if one.guidance == chosen.guidance]
@@ -60,15 +60,15 @@ def _choice(result: Result, found: Choice) -> str:
     own = f"{about.steps} steps, guidance {about.guidance:g}"
     best = f"{chosen.steps} steps, guidance {chosen.guidance:g}"
     return (
-        f"<p>{text(found.criterion.capitalize())}, on {found.num} captions of their own, the same noise for all. The "
+        f"<p>{escape(found.criterion.capitalize())}, on {found.num} captions of their own, the same noise for all. The "
         "guidance taken is the best; the steps are the fewest that are not clearly worse than the best.</p>"
-        f"<div class=two>{plots}</div><p>Taken for {text(about.name)}: {best}, with {figure(found, chosen)} for "
+        f"<div class=two>{plots}</div><p>Taken for {escape(about.name)}: {best}, with {format_setting(found, chosen)} for "
         f"{chosen.evaluations:.0f} evaluations of the network a picture. "
         + ("The model is set so.</p>" if own == best else f"It is set to {own}; <code>--save</code> changes that.</p>")
     )
 
 
-def _compared(title: str, x_name: str, some: Sequence[Setting], found: Choice) -> str:
+def _compared(title: str, x_name: str, some: Sequence[SamplingSetting], found: TuningResult) -> str:
     values = [one.guidance if x_name == "guidance" else float(one.steps) for one in some]
     shares = all(one.all_right is not None for one in some)
     curves = [Curve(name=found.criterion, x=values, y=[one.figure for one in some], color=1)]
@@ -80,14 +80,14 @@ def _compared(title: str, x_name: str, some: Sequence[Setting], found: Choice) -
     return plot(title, x_name, name, curves, log_x=log, low=low, high=high, percent=shares, x_ticks=values)
 
 
-def quality(results: Sequence[Result]) -> str:
+def quality_section(results: Sequence[EvalResult]) -> str:
     """Samples as a whole."""
     rows = []
     for result in results:
         own = result.quality
         if own is None:
             continue
-        name = text(result.about.name)
+        name = escape(result.about.name)
         rows.append(
             [name, format_estimate(own.frechet), format_proportion(own.precision), format_proportion(own.recall)]
         )
@@ -103,13 +103,13 @@ def quality(results: Sequence[Result]) -> str:
     return (
         "<section><h2>Does it look real, and varied?</h2><p>Distance of the samples as a whole from training pictures, "
         "corrected for their number; the share of samples that lie among real pictures; and the share of real pictures "
-        f"among which samples lie. In the space of features <em>{text(features)}</em>; the second row is what a "
+        f"among which samples lie. In the space of features <em>{escape(features)}</em>; the second row is what a "
         "perfect model "
         f"would reach.</p>{table(['pictures', 'Fréchet distance', 'precision', 'recall'], rows)}</section>"
     )
 
 
-def training(found: Sequence[tuple[Result, Shown]]) -> str:
+def training_section(found: Sequence[tuple[EvalResult, ReportData]]) -> str:
     """What the logs of the runs say: the error on held-out pictures, and what captions were worth, as it trained."""
     figures = []
     for result, pictures in found:
@@ -161,7 +161,7 @@ def _gauged(row: dict[str, Any]) -> Estimate:
     return UNKNOWN if None in found else Estimate(*found)
 
 
-def provenance(results: Sequence[Result]) -> str:
+def provenance_section(results: Sequence[EvalResult]) -> str:
     """What was measured, on what, with what."""
     parts = []
     for result in results:
@@ -179,6 +179,6 @@ def provenance(results: Sequence[Result]) -> str:
             "seed": str(plan.seed),
             "made": f"{about.time}, in {result.seconds:.0f} s, by tintype {about.version}",
         }
-        rows = [[text(name), text(value)] for name, value in facts.items()]
+        rows = [[escape(name), escape(value)] for name, value in facts.items()]
         parts.append(table(["fact", "value"], rows, 9).replace("<table>", "<table class=facts>"))
     return f"<section><h2>What was measured, and how</h2>{''.join(parts)}</section>"

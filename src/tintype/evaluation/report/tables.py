@@ -6,11 +6,11 @@ import html
 from collections.abc import Sequence
 
 from tintype.data.sources.files import printable
-from tintype.evaluation.results import Choice, Setting
+from tintype.evaluation.results import SamplingSetting, TuningResult
 from tintype.metrics.intervals import format_estimate, format_proportion
 
 
-def text(value: object) -> str:
+def escape(value: object) -> str:
     """Anything as text that is safe to stand on a page."""
     return html.escape(printable(str(value)))
 
@@ -35,17 +35,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int 
     )
 
 
-def figure(choice: Choice, setting: Setting) -> str:
+def format_setting(choice: TuningResult, setting: SamplingSetting) -> str:
     """What a setting was judged by: a share where a program judges, else a distance."""
     return format_estimate(setting.figure) if setting.all_right is None else format_proportion(setting.figure)
 
 
-def choice_lines(choice: Choice, steps: int, guidance: float) -> list[str]:
+def tuning_lines(choice: TuningResult, steps: int, guidance: float) -> list[str]:
     """What was tried, for the terminal; `steps` and `guidance` are the model's own so far."""
     lines = [f"{choice.criterion}, {choice.num} captions (intervals of 95 %, evaluations of the network a picture)"]
     for one in choice.settings:
         mark = "*" if one == choice.chosen else " "
         what = f"{one.steps:3} steps, guidance {one.guidance:<4g}"
-        lines.append(f"{mark} {what} {figure(choice, one):<26} {one.evaluations:4.0f} evaluations")
+        lines.append(f"{mark} {what} {format_setting(choice, one):<26} {one.evaluations:4.0f} evaluations")
     chosen = choice.chosen
     return [*lines, f"best: {chosen.steps} steps, guidance {chosen.guidance:g}; so far {steps} and {guidance:g}"]
