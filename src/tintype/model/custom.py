@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,20 @@ def qualified_name(value: object) -> str:
         spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
         module = spec.name if spec is not None else Path(file).stem if file else module
     return f"{module}.{owner.__qualname__}"
+
+
+def to_json(components: Mapping[str, str]) -> str:
+    return json.dumps(components, indent=2) + "\n"
+
+
+def read_components(folder: Path) -> dict[str, str]:
+    """What a model folder, run folder or checkpoint records: part -> qualified name. Raises CheckpointError."""
+    path = folder / COMPONENTS
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {str(part): str(name) for part, name in values.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
 
 
 def require_components(model: str, recorded: Mapping[str, str], given: Mapping[str, str]) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tintype.config import Config
+from tintype.diffusion.parameterization import Prediction
 from tintype.errors import CheckpointError, ConfigError
-from tintype.model import checkpoint
+from tintype.model import checkpoint, custom
+from tintype.model.denoiser import Denoiser
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 EVALUATION = "evaluation.json"  # errors of the finished model, as the last look of its training found them
+
+
+NetFactory = Callable[[Config], nn.Module]
 
 
 class Model(NamedTuple):
@@ -72,6 +78,34 @@ def read_config(model: Model) -> Config:
         raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def read_components(model: Model) -> dict[str, str]:
+    """The parts of a model that are Python objects: part -> qualified name. Raises CheckpointError."""
+    return custom.read_components(model.folder)
+
+
+def load_denoiser(
+    model: Model, net: NetFactory | nn.Module | None = None, prediction: Prediction | None = None
+) -> Denoiser:
+    """A model with its weights, on the CPU. Raises CheckpointError.
+
+    net, prediction: those that it was trained with, if they were objects from Python.
+    """
+    given = {"net": net, "prediction": prediction}
+    custom.require_components(
+        model.name,
+        {part: name for part, name in read_components(model).items() if part in given},
+        {part: custom.qualified_name(value) for part, value in given.items() if value is not None},
+    )
+    config = read_config(model)
+    module = net if net is None or isinstance(net, nn.Module) else net(config)
+    denoiser = Denoiser(config, read_tokenizer(model), net=module, prediction=prediction)
+    try:
+        denoiser.load_state_dict(read_weights(model))
+    except RuntimeError:
+        raise CheckpointError(f"{model.folder}: the weights do not fit config.json; copy the model again") from None
+    return denoiser
 
 
 def read_tokenizer(model: Model) -> str | None:

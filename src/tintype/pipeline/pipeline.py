@@ -9,13 +9,14 @@ from typing import NamedTuple, Unpack
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from tintype.config import Config
 from tintype.diffusion.noise import step_noise
+from tintype.diffusion.parameterization import Prediction
 from tintype.diffusion.samplers import SAMPLERS, Denoise, Randn, Step, finish, num_evaluations
 from tintype.diffusion.sigmas import GRIDS
-from tintype.errors import CheckpointError, ConfigError, TintypeError
+from tintype.errors import ConfigError, TintypeError
 from tintype.model import store
 from tintype.model.codec import PixelCodec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
@@ -94,18 +95,21 @@ class Pipeline:
 
     @classmethod
     def load(
-        cls, model: str | Path, device: torch.device | str | None = None, guide: str | Path | None = None
+        cls,
+        model: str | Path,
+        device: torch.device | str | None = None,
+        guide: str | Path | None = None,
+        *,
+        net: nn.Module | store.NetFactory | None = None,
+        prediction: Prediction | None = None,
     ) -> Pipeline:
         """Load a shipped name, a model folder or a run folder (while it trains: its newest checkpoint), and its guide.
 
-        `device` None chooses a GPU if there is one. No code is run: safetensors and JSON only. Raises CheckpointError.
+        `device` None chooses a GPU if there is one. No code is run: safetensors and JSON only. `net` and `prediction`
+        are the objects that the model was trained with, if `tintype.train` was given any. Raises CheckpointError.
         """
         found = store.find(model)
-        denoiser = Denoiser(store.read_config(found), store.read_tokenizer(found))
-        try:
-            denoiser.load_state_dict(store.read_weights(found))
-        except RuntimeError:
-            raise CheckpointError(f"{found.folder}: the weights do not fit config.json; copy the model again") from None
+        denoiser = store.load_denoiser(found, net, prediction)
         denoiser.eval().requires_grad_(False)
         weak = None if guide is None else cls.load(guide, device)
         return cls(denoiser, _device(device), found.name, store.weights_hash(found), weak)

@@ -82,7 +82,7 @@ class Budget(NamedTuple):
 def _with_preset(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
     """The request with the preset and batch that suit its time, if it leaves the choice and there is one."""
     largest = preset_for(device, request.resolution)
-    is_given = request.preset is not None or request.from_model is not None
+    is_given = request.preset is not None or request.from_model is not None or request.config is not None
     is_stored = request.resume not in ("auto", "never") or (request.out / CONFIG).is_file()
     if is_given or is_stored or request.minutes is None or largest == SIZES[0]:
         return request
@@ -135,7 +135,7 @@ def _train(
     else:
         _say_cut(config, ready, console)
     if world.is_main:
-        write_start(run, config, ready.tokenizer, ready.pack.data_json())
+        write_start(run, config, ready.tokenizer, ready.pack.data_json(), ready.components.names())
         trim_log(run / LOG, trainer.images_seen)
     log = Log(run / LOG)
     if budget is not None and request.minutes is not None:

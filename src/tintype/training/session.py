@@ -16,6 +16,7 @@ from tintype.config import Config
 from tintype.data.sources.files import printable
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
 from tintype.model import checkpoint
+from tintype.model.custom import COMPONENTS, to_json
 from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer, read_parts
 from tintype.training.checkpoints.run_folder import CONFIG, LOG, STATE, TOKENIZER, load_state
 from tintype.training.console import say
@@ -109,6 +110,8 @@ class Session:
             return
         place = checkpoint.step_folder(self._run, self._trainer.images_seen // self._config.train.batch_size)
         texts = {CONFIG: self._config.to_json(), STATE: json.dumps(self._state(), indent=2) + "\n"}
+        if names := self._ready.components.names():
+            texts[COMPONENTS] = to_json(names)
         if self._ready.tokenizer is not None:
             texts[TOKENIZER] = self._ready.tokenizer
         self._saver.save(place, self._trainer.tensors(), texts)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError, TrainingError
 from tintype.model import checkpoint
+from tintype.model.custom import COMPONENTS, read_components, to_json
 
 CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
     "config.json",
@@ -23,7 +24,7 @@ CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
     "state.json",
 )
 PACKS = "pack"  # the training copy of the data
-_OWN = {DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest", "tensorboard"}
+_OWN = {COMPONENTS, DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest", "tensorboard"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Stored:
     fingerprint: str | None  # of the data; None if the run stopped before it was known
     checkpoint: Path | None  # where to go on; None starts from the beginning
     damaged: tuple[Path, ...]  # newer checkpoints that do not verify
+    components: Mapping[str, str] = field(default_factory=dict)  # objects from Python: their qualified names
 
 
 @contextmanager
@@ -99,7 +101,7 @@ def find_stored(run: Path, resume: str) -> Stored | None:
         raise CheckpointError(f"no checkpoint in {run} is whole; choose another --out to start again")
     config, tokenizer = _read_config(run / CONFIG), _read_optional(run / TOKENIZER)
     damaged = tuple(found[: found.index(newest)]) if newest is not None else ()
-    return Stored(config, tokenizer, _fingerprint(run, newest), newest, damaged)
+    return Stored(config, tokenizer, _fingerprint(run, newest), newest, damaged, read_components(run))
 
 
 def _given(path: Path, run: Path) -> Stored:
@@ -113,9 +115,8 @@ def _given(path: Path, run: Path) -> Stored:
         _require_unused(run)
     elif not newest.samefile(folder):
         raise CheckpointError(f"{run} has another checkpoint, {newest.name}; choose another --out to go on from {path}")
-    return Stored(
-        _read_config(folder / CONFIG), _read_optional(folder / TOKENIZER), _fingerprint(folder, folder), folder, ()
-    )
+    config, tokenizer = _read_config(folder / CONFIG), _read_optional(folder / TOKENIZER)
+    return Stored(config, tokenizer, _fingerprint(folder, folder), folder, (), read_components(folder))
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -126,11 +127,15 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} has no readable {STATE}, so no run can go on from it; use --from") from None
 
 
-def write_start(run: Path, config: Config, tokenizer: str | None, data: dict[str, Any]) -> None:
+def write_start(
+    run: Path, config: Config, tokenizer: str | None, data: dict[str, Any], components: Mapping[str, str]
+) -> None:
     """Write what a run is started with; config.json comes last, since it makes the folder a run."""
     checkpoint.write_text(run / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     if tokenizer is not None:
         checkpoint.write_text(run / TOKENIZER, tokenizer)
+    if components:
+        checkpoint.write_text(run / COMPONENTS, to_json(components))
     checkpoint.write_text(run / CONFIG, config.to_json())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from tintype.diffusion.parameterization import Prediction
 from tintype.errors import ConfigError
 from tintype.model.custom import qualified_name
 from tintype.model.denoiser import Denoiser
+from tintype.model.store import NetFactory
 from tintype.training.core.own_optimizer import OptimizerFactory
 
 _TRIED = 8  # positions and noise levels that a component is tried with before training
@@ -44,7 +44,7 @@ class NoiseLevelSampler(Protocol):
 class Components:
     """What a run uses instead of what its configuration names; None: as configured."""
 
-    net: nn.Module | Callable[[Config], nn.Module] | None = None
+    net: nn.Module | NetFactory | None = None
     prediction: Prediction | None = None
     noise_levels: NoiseLevelSampler | None = None
     loss_weight: LossWeight | None = None

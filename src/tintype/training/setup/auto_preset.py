@@ -63,7 +63,9 @@ def auto_preset(largest: str, seconds: float, resolution: int | None, device: to
     return config
 
 
-def bf16_steps_are_faster(config: Config, device: torch.device) -> bool:
+def bf16_steps_are_faster(
+    config: Config, device: torch.device, make_denoiser: Callable[[Config], Denoiser] = Denoiser
+) -> bool:
     """Whether whole steps of a model of `config` are clearly faster in bfloat16: both are timed, in turns."""
     size = min(config.train.batch_size, _TRIED.get(device.type, 64))
     config = replace(config, text=TextConfig(), train=replace(config.train, batch_size=size, micro_batch=0))
@@ -75,7 +77,7 @@ def bf16_steps_are_faster(config: Config, device: torch.device) -> bool:
     try:
         for bf16 in (False, True):
             with torch.random.fork_rng(devices=[]):
-                trainer = Trainer(Denoiser(config), SyntheticData(config), config, device, bf16=bf16)
+                trainer = Trainer(make_denoiser(config), SyntheticData(config), config, device, bf16=bf16)
             steps.append(trainer.steps(2**62))
         float32, bfloat16 = _alternating(steps, clock)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,12 +23,14 @@ from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import CheckpointError
 from tintype.model import store
+from tintype.model.custom import OF_MODEL, require_components
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.text import TextEncoder, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
 from tintype.training.checkpoints.checkpointer import read_parts
 from tintype.training.checkpoints.run_folder import PACKS, Stored, load_state
 from tintype.training.console import LINE_SECONDS, say
+from tintype.training.core.components import Components
 from tintype.training.core.device import bf16_is_faster
 from tintype.training.core.target import TeacherFlow
 from tintype.training.core.trainer import Trainer
@@ -57,20 +59,29 @@ class Prepared:
     initial: store.Model | None  # whose weights to start from; None draws them
     checkpoint: Path | None  # to go on from
     state: Mapping[str, Any]  # the numbers in it
+    components: Components = field(default_factory=Components)  # objects from Python
     teacher: Denoiser | None = None  # to learn from; None learns from the pictures alone
 
     def fresh(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer at the very start of a run of `config`: every call gives the same one."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
-            denoiser = Denoiser(config, self.tokenizer)
+            denoiser = self.components.denoiser(config, self.tokenizer)
         denoiser.encoder = self.encoder
         if self.initial is not None:
             load_weights(denoiser, store.read_weights(self.initial))
         ahead = AHEAD if isinstance(self.pack, Stream) else 0
         target = None if self.teacher is None else TeacherFlow(self.teacher, config, self.device)
         return Trainer(
-            denoiser, self.pack, config, self.device, bf16=self.bf16, ahead=ahead, world=world, target=target
+            denoiser,
+            self.pack,
+            config,
+            self.device,
+            bf16=self.bf16,
+            ahead=ahead,
+            world=world,
+            target=target,
+            components=self.components,
         )
 
     def resumed(self, config: Config, world: World | None = None) -> Trainer:
@@ -87,12 +98,15 @@ def prepare(
     """Settle the configuration, then read the data. Raises TintypeError, before anything in `run` is changed."""
     base, tokenizer, initial = _base(request, stored)
     teacher = find_teacher(request, run, stored)
-    config = settings_of(request, device, base)
+    config = settings_of(request, device, _with_own_config(request, base, stored))
     if teacher is not None:
         config = distilled(config, request, teacher)
     if initial is not None:
+        _require_parts(request, initial)
         require_fitting(config, store.read_config(initial), str(request.from_model))
+    request.components.check(config)
     if stored is not None:
+        require_components(str(run), stored.components, request.components.names())
         for changed in require_same(stored.config, config):
             say(console, f"changed: {changed}")
     pairs, problems = find_pairs(request.data, config.data)
@@ -118,12 +132,14 @@ def prepare(
     known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
     bf16 = state["bf16"] if known else _uses_bf16(request, config, device)
     frozen = None if teacher is None else teacher.load()
-    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state, frozen)
+    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state, request.components, frozen)
 
 
 def _uses_bf16(request: TrainRequest, config: Config, device: torch.device) -> bool:
     """Whether training is faster in bfloat16. A model to be shared out may not fit here whole: layers have to tell."""
-    return bf16_is_faster(device) and (request.shard or bf16_steps_are_faster(config, device))
+    return bf16_is_faster(device) and (
+        request.shard or bf16_steps_are_faster(config, device, request.components.denoiser)
+    )
 
 
 def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, store.Model | None]:
@@ -146,6 +162,21 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
     return config, store.read_tokenizer(found), found
 
 
+def _with_own_config(request: TrainRequest, base: Config | None, stored: Stored | None) -> Config | None:
+    """The configuration to build on: `base`, or the one that the request brings, completed by what `base` measured."""
+    config = request.config
+    if config is None or base is None:
+        return config or base
+    if (config.text.encoder, config.text.max_tokens) == (base.text.encoder, base.text.max_tokens):
+        config = replace(config, text=base.text)
+    if stored is None:
+        return config
+    train = replace(config.train, micro_batch=config.train.micro_batch or base.train.micro_batch)
+    if request.minutes is not None:  # its length was measured when the run started
+        train = replace(train, images=base.train.images, warmup_images=base.train.warmup_images)
+    return replace(config, train=train)
+
+
 def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, TextEncoder]:
     """Complete the text settings of a new model: its vocabulary, or the width of its encoder's states."""
     tokenizer = None
@@ -156,6 +187,13 @@ def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, Te
     if config.text.encoder.startswith("hf:"):
         config = replace(config, text=replace(config.text, state_width=encoder.state_width))
     return config, tokenizer, encoder
+
+
+def _require_parts(request: TrainRequest, initial: store.Model) -> None:
+    """Raise CheckpointError if the model to start from has another network or prediction than is asked for."""
+    given = request.components.names()
+    recorded = {name: value for name, value in store.read_components(initial).items() if name in OF_MODEL}
+    require_components(initial.name, recorded, {name: value for name, value in given.items() if name in OF_MODEL})
 
 
 def _require_states(config: Config, encoder: TextEncoder) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tintype.config import Config
+from tintype.training.core.components import Components
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataOptions:
@@ -61,4 +64,6 @@ class TrainRequest:
     data_options: DataOptions = field(default_factory=DataOptions)
     exclude: Path | None = None  # a list of keys and hashes that must not be trained on
     cache: Path | None = None  # where training copies are kept, for several runs; None: in the run folder
+    config: Config | None = None  # in place of a preset; what is asked for above is changed in it
+    components: Components = field(default_factory=Components)  # objects from Python
     stream: bool = False  # decode pictures whenever they are shown, without a training copy

@@ -30,6 +30,8 @@ def settings_of(request: TrainRequest, device: torch.device, base: Config | None
         raise ConfigError("give only one of --time, --steps and --images")
     if request.minutes is not None and not request.minutes > 0:
         raise ConfigError(f"--time must be longer than 0, not {request.minutes:g} minutes")
+    if request.preset is not None and request.config is not None:
+        raise ConfigError("give either a preset or a config")
     if request.preset is not None and request.preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, not {request.preset!r}")
     config = _base(request, device, base)

@@ -30,14 +30,7 @@ class Teacher:
 
     def load(self) -> Denoiser:
         """The model itself. Raises CheckpointError."""
-        denoiser = Denoiser(self.config, store.read_tokenizer(self.model))
-        try:
-            denoiser.load_state_dict(store.read_weights(self.model))
-        except RuntimeError:
-            raise CheckpointError(
-                f"{self.model.folder}: the weights do not fit config.json; copy the model again"
-            ) from None
-        return denoiser
+        return store.load_denoiser(self.model)
 
 
 def find_teacher(request: TrainRequest, run: Path, stored: Stored | None) -> Teacher | None:
