@@ -158,7 +158,7 @@ def test_whole_steps_in_both_precisions_decide(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_model_that_is_to_be_shared_out_is_not_tried_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(prepare, "bf16_is_faster", lambda device: True)
-    monkeypatch.setattr(prepare, "bf16_steps_are_faster", lambda config, device: False)
+    monkeypatch.setattr(prepare, "bf16_steps_are_faster", lambda config, device, make_denoiser: False)
     request = TrainRequest(data="d", out=tmp_path, shard=True)
     assert prepare._uses_bf16(request, nano(8), torch.device("cpu"))
     assert not prepare._uses_bf16(replace(request, shard=False), nano(8), torch.device("cpu"))
