@@ -1,4 +1,4 @@
-"""Averages that were not kept are mixed from those that were."""
+"""Averages of other widths are mixed from the stored ones."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tintype.cli.main import main
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
-from tintype.training.checkpoints.posthoc_ema import Profile, averaged, overlap, shares
+from tintype.training.checkpoints.posthoc_ema import Profile, averaged, inner_product, mix_weights
 from tintype.training.core.ema import PowerEma, gamma_of
 
 STEPS, BATCH = 400, 10
 
 
-def test_overlaps_are_those_of_the_integrals() -> None:
+def test_inner_products_equal_the_integrals() -> None:
     one, two = Profile(3.0, 4.5), Profile(2.0, 9.0)
     t = (torch.arange(200_000, dtype=torch.float64) + 0.5) * (2.0 / 200_000)
     first = (one.gamma + 1) * t**one.gamma / one.images ** (one.gamma + 1)
     second = (two.gamma + 1) * t**two.gamma / two.images ** (two.gamma + 1)
     expected = float((first * second).sum()) * 2.0 / 200_000
-    assert overlap(one, two) == pytest.approx(expected, rel=1e-6)
-    assert overlap(two, one) == pytest.approx(expected, rel=1e-6)
+    assert inner_product(one, two) == pytest.approx(expected, rel=1e-6)
+    assert inner_product(two, one) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_kept_profile_is_found_again_exactly() -> None:
     kept = [Profile(images, gamma_of(width)) for images in (100, 200, 300) for width in (0.05, 0.1)]
-    mix, distance = shares(kept, kept[4])
-    assert mix.tolist() == pytest.approx([0, 0, 0, 0, 1, 0], abs=1e-5)
+    weights, distance = mix_weights(kept, kept[4])
+    assert weights.tolist() == pytest.approx([0, 0, 0, 0, 1, 0], abs=1e-5)
     assert distance < 1e-4
 
 

@@ -235,7 +235,7 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(request_: Tra
             run(other)
     with pytest.raises(CheckpointError, match=r"0\.5 now"):
         run(replace(request_, lr=0.5))
-    with pytest.raises(CheckpointError, match="holds a run already"):
+    with pytest.raises(CheckpointError, match="already holds a run"):
         run(replace(request_, resume="never"))
     assert files_of(request_.out) == before
 
@@ -302,7 +302,7 @@ def test_without_one_whole_checkpoint_nothing_is_started_over(
         with pytest.raises(Terminated):
             run(request_)
     (checkpoint.step_folder(request_.out, 3) / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="every checkpoint"):
         run(request_)
 
 
@@ -396,7 +396,7 @@ def test_a_model_to_start_from_must_fit(request_: TrainRequest, tmp_path: Path) 
 
 
 def test_two_trainers_in_one_folder(request_: TrainRequest) -> None:
-    with locked(request_.out), pytest.raises(TrainingError, match="another run is at work"):
+    with locked(request_.out), pytest.raises(TrainingError, match="another run is training"):
         run(request_)
 
 

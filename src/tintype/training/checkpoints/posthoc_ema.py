@@ -1,4 +1,6 @@
-"""A moving average of any length, after training, from those that were kept (Karras et al. 2023, appendix C)."""
+"""Post-hoc EMA: an average of any width, mixed after training from the stored ones (Karras et al. 2023, arXiv
+2312.02696, appendix C).
+"""
 
 from __future__ import annotations
 
@@ -17,66 +19,68 @@ from tintype.training.checkpoints.checkpointer import read_whole
 from tintype.training.checkpoints.run_folder import CONFIG, STATE
 from tintype.training.core.ema import gamma_of
 
-WIDEST = 0.25  # of an average, relative to the length of the run
-SLACK = 0.05  # distance of the profile that is found from the one that is wanted, relative to it, at most
+MAX_WIDTH = 0.25  # of an average, relative to the length of the run
+MAX_DISTANCE = 0.05  # of the mixed profile from the target, relative to the norm of the target
 
 
 class Profile(NamedTuple):
-    """How an average weighs the past: as t^gamma, up to `images`."""
+    """The weight of the past in an average: t^gamma, up to `images`."""
 
     images: float
     gamma: float
 
 
-def overlap(one: Profile, two: Profile) -> float:
-    """The inner product of two profiles, each of integral 1 (eq. 151)."""
-    ratio = min(one.images, two.images)
-    share_one, share_two = ratio / one.images, ratio / two.images
-    together = (one.gamma + 1) * (two.gamma + 1) / (one.gamma + two.gamma + 1)
-    return float(together * share_one**one.gamma * share_two**two.gamma / max(one.images, two.images))
+def inner_product(a: Profile, b: Profile) -> float:
+    """The inner product of two profiles, each of integral 1 (Karras et al. 2023, arXiv 2312.02696, eq. 151)."""
+    end = min(a.images, b.images)
+    ratio_a, ratio_b = end / a.images, end / b.images
+    scale = (a.gamma + 1) * (b.gamma + 1) / (a.gamma + b.gamma + 1)
+    return float(scale * ratio_a**a.gamma * ratio_b**b.gamma / max(a.images, b.images))
 
 
-def shares(kept: Sequence[Profile], wanted: Profile) -> tuple[Tensor, float]:
-    """How to mix averages of the profiles `kept` to come nearest to the one `wanted`: float64 [N], of sum 1.
+def mix_weights(stored: Sequence[Profile], target: Profile) -> tuple[Tensor, float]:
+    """The weights, float64 [N] of sum 1, that mix the `stored` profiles into the nearest one to `target`.
 
-    Also returns how far from it the mix is, relative to its norm: 0 is exact.
+    Also returns the distance of the mix from `target`, relative to the norm of `target`: 0 is exact.
     """
-    gram = torch.tensor([[overlap(one, two) for two in kept] for one in kept], dtype=torch.float64)
-    aims = torch.tensor([overlap(one, wanted) for one in kept], dtype=torch.float64)
-    # Least squares under the condition that the shares sum to 1: else the weights would shrink.
-    size, scale = len(kept), float(gram.diagonal().mean())
+    gram = torch.tensor([[inner_product(a, b) for b in stored] for a in stored], dtype=torch.float64)
+    products = torch.tensor([inner_product(profile, target) for profile in stored], dtype=torch.float64)
+    # Least squares under the condition that the weights sum to 1: else the mixed model would shrink.
+    size, scale = len(stored), float(gram.diagonal().mean())
     system = torch.zeros(size + 1, size + 1, dtype=torch.float64)
     system[:size, :size], system[size, :size], system[:size, size] = gram / scale, 1.0, 1.0
-    right = torch.cat([aims / scale, torch.ones(1, dtype=torch.float64)])
-    found = torch.linalg.lstsq(system, right[:, None], driver="gelsd").solution[:size, 0]
-    norm = overlap(wanted, wanted)
-    square = float(found @ gram @ found - 2 * found @ aims) + norm
-    return found, (max(0.0, square) / norm) ** 0.5
+    right = torch.cat([products / scale, torch.ones(1, dtype=torch.float64)])
+    weights = torch.linalg.lstsq(system, right[:, None], driver="gelsd").solution[:size, 0]
+    norm = inner_product(target, target)
+    square = float(weights @ gram @ weights - 2 * weights @ products) + norm
+    return weights, (max(0.0, square) / norm) ** 0.5
 
 
 def averaged(run: Path, width: float) -> tuple[dict[str, Tensor], Config, float]:
-    """The weights of a run averaged with a profile of `width`, its configuration, and how near the profile came.
+    """The weights of a run averaged with a profile of `width`, its configuration, and the distance of `mix_weights`.
 
-    Uses both averages of every checkpoint that was kept. Raises ConfigError for a width that cannot be had from them
-    and CheckpointError if there is none.
+    Mixes both averages of every checkpoint in the run. Raises ConfigError for a width out of range and CheckpointError
+    if the run has no checkpoint.
     """
-    if not 0 < width <= WIDEST:
-        raise ConfigError(f"width must be above 0 and at most {WIDEST}, not {width:g}")
-    places = [place for place in checkpoint.checkpoints(run) if checkpoint.is_whole(place)]
-    if not places:
+    if not 0 < width <= MAX_WIDTH:
+        raise ConfigError(f"width must be above 0 and at most {MAX_WIDTH}, not {width:g}")
+    folders = [folder for folder in checkpoint.checkpoints(run) if checkpoint.is_whole(folder)]
+    if not folders:
         raise CheckpointError(f"{run} has no whole checkpoint; give the folder of a run")
-    config = Config.from_json(checkpoint.load_texts(places[0])[CONFIG])
+    config = Config.from_json(checkpoint.load_texts(folders[0])[CONFIG])
     widths = {"model": config.train.ema_width, "model_long": config.train.ema_width_long}
-    kept: list[tuple[Path, str, Profile]] = []
-    for place in places:
-        seen = json.loads(checkpoint.load_texts(place)[STATE])["images_seen"]
-        names = widths if checkpoint.is_sharded(place) else checkpoint.part_names(place)
-        kept += [(place, name, Profile(seen, gamma_of(own))) for name, own in widths.items() if name in names and seen]
-    newest = max(profile.images for _, _, profile in kept)
-    mix, distance = shares([profile for _, _, profile in kept], Profile(newest, gamma_of(width)))
+    stored: list[tuple[Path, str, Profile]] = []
+    for folder in folders:
+        images = json.loads(checkpoint.load_texts(folder)[STATE])["images_seen"]
+        parts = widths if checkpoint.is_sharded(folder) else checkpoint.part_names(folder)
+        stored += [
+            (folder, part, Profile(images, gamma_of(widths[part]))) for part in widths if part in parts and images
+        ]
+    newest = max(profile.images for _, _, profile in stored)
+    weights, distance = mix_weights([profile for _, _, profile in stored], Profile(newest, gamma_of(width)))
     total: dict[str, Tensor] = {}
-    for (place, part, _), share in zip(kept, mix.tolist(), strict=True):
-        for name, tensor in read_whole(place, [part])[part].items():
-            added = share * tensor.double()
-            total[name] = total[name] + added if name in total else added
+    for (folder, part, _), weight in zip(stored, weights.tolist(), strict=True):
+        for name, tensor in read_whole(folder, [part])[part].items():
+            term = weight * tensor.double()
+            total[name] = total[name] + term if name in total else term
     return {name: tensor.float() for name, tensor in total.items()}, config, distance

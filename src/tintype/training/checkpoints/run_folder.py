@@ -1,4 +1,4 @@
-"""The run folder: who may write in it, what it was started with, and where to go on."""
+"""The run folder: its lock, its configuration, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
     "tokenizer.json",
     "state.json",
 )
-PACKS = "pack"  # the training copy of the data
-_OWN = {COMPONENTS, DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest", "tensorboard"}
+PACKS = "pack"  # folder of the training copy
+_RUN_FILES = {COMPONENTS, DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest", "tensorboard"}
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a run folder, or a checkpoint given by hand, says about the run so far."""
+    """A run to resume, read from its folder or from a checkpoint that the user named."""
 
     config: Config
     tokenizer: str | None
-    fingerprint: str | None  # of the data; None if the run stopped before it was known
-    checkpoint: Path | None  # where to go on; None starts from the beginning
-    damaged: tuple[Path, ...]  # newer checkpoints that do not verify
+    fingerprint: str | None  # of the data; None if the run stopped before it was written
+    checkpoint: Path | None  # to resume from; None starts from the beginning
+    damaged: tuple[Path, ...]  # newer checkpoints that failed verification
     components: Mapping[str, str] = field(default_factory=dict)  # objects from Python: their qualified names
 
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Keep other trainers out of a run folder, made if needed. Raises TrainingError if one is at work there."""
-    made = not run.exists()
+    """A `with` block that makes and locks a run folder. Raises TrainingError if another trainer holds the lock."""
+    is_new = not run.exists()
     try:
         run.mkdir(parents=True, exist_ok=True)
         file = (run / ".lock").open("a")
@@ -53,13 +53,13 @@ def locked(run: Path) -> Iterator[None]:
             _lock(file, run)
             yield
     finally:
-        if made and [path.name for path in run.iterdir()] == [".lock"]:  # nothing came of it
+        if is_new and [path.name for path in run.iterdir()] == [".lock"]:  # the run never started
             (run / ".lock").unlink()
             run.rmdir()
 
 
 def is_at_work(run: Path) -> bool:
-    """Whether a trainer is at work in a run folder, as far as locks tell."""
+    """Whether a trainer holds the lock of a run folder; False where locks are not supported."""
     try:
         import fcntl
 
@@ -75,62 +75,62 @@ def is_at_work(run: Path) -> bool:
 def _lock(file: IO[str], run: Path) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows: two trainers in one folder are not noticed
+    except ImportError:  # Windows: two trainers in one folder go unnoticed
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise TrainingError(f"another run is at work in {run}; wait for it or choose another --out") from None
+        raise TrainingError(f"another run is training in {run}; wait for it or choose another --out") from None
     except OSError:  # a file system without locks
         return
 
 
 def find_stored(run: Path, resume: str) -> Stored | None:
-    """What to go on from: None for a fresh start. `resume` is "auto", "never" or a path. Raises CheckpointError."""
+    """The run to resume; None for a fresh start. `resume` is "auto", "never" or a path. Raises CheckpointError."""
     has_run = (run / CONFIG).is_file()
     if resume not in ("auto", "never"):
-        return _given(Path(resume), run)
+        return _stored_at(Path(resume), run)
     if not has_run:
         _require_unused(run)
         return None
     if resume == "never":
-        raise CheckpointError(f"{run} holds a run already; choose another --out, or --resume auto to go on with it")
-    found = checkpoint.checkpoints(run)
+        raise CheckpointError(f"{run} already holds a run; choose another --out, or --resume auto to continue it")
+    checkpoints = checkpoint.checkpoints(run)
     newest = checkpoint.latest(run)
-    if found and newest is None:
-        raise CheckpointError(f"no checkpoint in {run} is whole; choose another --out to start again")
+    if checkpoints and newest is None:
+        raise CheckpointError(f"every checkpoint in {run} is damaged; choose another --out to start from scratch")
     config, tokenizer = _read_config(run / CONFIG), _read_optional(run / TOKENIZER)
-    damaged = tuple(found[: found.index(newest)]) if newest is not None else ()
+    damaged = tuple(checkpoints[: checkpoints.index(newest)]) if newest is not None else ()
     return Stored(config, tokenizer, _fingerprint(run, newest), newest, damaged, read_components(run))
 
 
-def _given(path: Path, run: Path) -> Stored:
-    """A checkpoint, or the newest one of a run, named by the user."""
+def _stored_at(path: Path, run: Path) -> Stored:
+    """The run at a checkpoint, or at the newest one in a run folder, that the user named."""
     folder = path if (path / checkpoint.MANIFEST).is_file() else checkpoint.latest(path)
     if folder is None:
-        raise CheckpointError(f"{path} is neither a checkpoint nor a run with one; give the folder of either")
+        raise CheckpointError(f"{path} is neither a checkpoint nor a run with one; give the folder of one")
     checkpoint.verify(folder)
     newest = checkpoint.latest(run)
     if newest is None:
         _require_unused(run)
     elif not newest.samefile(folder):
-        raise CheckpointError(f"{run} has another checkpoint, {newest.name}; choose another --out to go on from {path}")
+        raise CheckpointError(f"{run} has another checkpoint, {newest.name}; choose another --out to resume {path}")
     config, tokenizer = _read_config(folder / CONFIG), _read_optional(folder / TOKENIZER)
     return Stored(config, tokenizer, _fingerprint(folder, folder), folder, (), read_components(folder))
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """The numbers in a checkpoint of a run. Raises CheckpointError."""
+    """The contents of state.json in a checkpoint. Raises CheckpointError."""
     try:
         return dict(json.loads(checkpoint.load_texts(folder)[STATE]))
     except (KeyError, ValueError):
-        raise CheckpointError(f"{folder} has no readable {STATE}, so no run can go on from it; use --from") from None
+        raise CheckpointError(f"{folder} has no readable {STATE}, so no run can resume from it; use --from") from None
 
 
 def write_start(
     run: Path, config: Config, tokenizer: str | None, data: dict[str, Any], components: Mapping[str, str]
 ) -> None:
-    """Write what a run is started with; config.json comes last, since it makes the folder a run."""
+    """Write the files of a new run; config.json comes last, since it makes the folder a run."""
     checkpoint.write_text(run / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     if tokenizer is not None:
         checkpoint.write_text(run / TOKENIZER, tokenizer)
@@ -141,11 +141,11 @@ def write_start(
 
 def _require_unused(run: Path) -> None:
     names = [path.name for path in run.iterdir()] if run.is_dir() else []
-    strange = sorted(name for name in names if not (name.startswith(".") or name in _OWN))
-    if strange:
-        raise CheckpointError(f"{run} is not a run but holds {strange[0]}; choose an empty folder for --out")
+    foreign = sorted(name for name in names if not (name.startswith(".") or name in _RUN_FILES))
+    if foreign:
+        raise CheckpointError(f"{run} is not a run but holds {foreign[0]}; choose an empty folder for --out")
     if checkpoint.checkpoints(run):
-        raise CheckpointError(f"{run} holds checkpoints but no {CONFIG}; put that back, or choose another --out")
+        raise CheckpointError(f"{run} holds checkpoints but no {CONFIG}; restore it, or choose another --out")
 
 
 def _fingerprint(run: Path, folder: Path | None) -> str | None:
@@ -177,7 +177,7 @@ def _read_optional(path: Path) -> str | None:
 
 
 def sweep(run: Path) -> None:
-    """Remove what interrupted writes left behind; the lock must be held."""
+    """Remove the temporary files of interrupted writes. The caller holds the lock."""
     checkpoint.clean(run)
     for folder in (run, run / SAMPLES):
         for path in folder.glob(".*.tmp-*") if folder.is_dir() else []:
