@@ -97,7 +97,7 @@ def of_model(
     shape = (pipeline.config.net.channels, request.height, request.width)
     noise = normal(first + seed, Purpose.START, torch.arange(num), shape).to(pipeline.device)
     sigmas, truth = log_snr_sigmas(EVALUATIONS, SIGMA_MIN, SIGMA_MAX), list[Tensor]()
-    low, high = request.interval
+    low, high = request.guidance_interval
     name = f"{pipeline.model_hash[:12]}-{first}-{seed}-{request.guidance[0]:g}-{low:g}-{high:g}"
     for place, part in enumerate(request.parts(AT_ONCE)):
         file = None if keep is None else keep / f"{name}-{place * AT_ONCE}-{len(part)}.safetensors"

@@ -23,7 +23,7 @@ from tintype.cli.commands import generate
 from tintype.cli.main import main
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
-from tintype.pipeline.receipt import read
+from tintype.pipeline.image_file import read_receipt
 from tintype.shapes.write import write_shapes
 from tintype.training.setup.request import DataOptions
 
@@ -56,7 +56,7 @@ def test_a_picture_is_named_after_its_caption_and_never_replaced(run: Run) -> No
     caption = "A red circle, left of a blue square!"
     for name in ("a-red-circle-left-of-a-blue-square-s0.png", "a-red-circle-left-of-a-blue-square-s0_2.png"):
         assert run("generate", caption, "--model", "tiny") == (0, f"{name}  seed 0\n", "")
-    assert read(Path(name)).caption == caption
+    assert read_receipt(Path(name)).caption == caption
 
 
 def test_several_images_sort_and_each_is_the_same_alone(run: Run) -> None:
@@ -66,7 +66,7 @@ def test_several_images_sort_and_each_is_the_same_alone(run: Run) -> None:
         *(f"a-red-circle-s5-{index}.png" for index in range(3)),
         *(f"a-star-s5-{index}.png" for index in range(3)),
     ]
-    assert [(receipt.seed, receipt.index) for receipt in map(read, sorted(Path().glob("a-star*")))] == [
+    assert [(receipt.seed, receipt.index) for receipt in map(read_receipt, sorted(Path().glob("a-star*")))] == [
         (5, 0),
         (5, 1),
         (5, 2),
@@ -90,7 +90,7 @@ def test_a_named_file_is_replaced_and_a_folder_is_made(run: Run) -> None:
 def test_every_option_reaches_the_receipt(run: Run) -> None:
     options_ = ["--steps=2", "--guidance=1.5", "--negative=blue", "--sampler=heun", "--width=24", "--height=12"]
     assert run("generate", "a star", "--model", "tiny", "--output", "x.png", *options_)[0] == 0
-    receipt = read(Path("x.png"))
+    receipt = read_receipt(Path("x.png"))
     assert (receipt.steps, receipt.guidance, receipt.negative, receipt.sampler) == (2, 1.5, "blue", "heun")
     assert (receipt.width, receipt.height, receipt.model) == (24, 12, "tiny")
 
@@ -103,7 +103,7 @@ def test_a_picture_can_be_changed_and_that_done_again(run: Run) -> None:
     assert run("redo", "x.png", *edit, "--output", "y.png") == (0, "y.png\n", "")
     assert pixels(Path("x.png")) == pixels(Path("y.png"))
     code, _, err = run("redo", "x.png", "--model", "tiny")
-    assert (code, err) == (2, "tintype: this picture can be made again with --init-image and --mask\n")
+    assert (code, err) == (2, "tintype: this picture was made with --init-image and --mask; give the same again\n")
     Image.new("RGB", (40, 40), "blue").save("red.png")
     assert "not the init image" in run("redo", "x.png", *edit)[2]
 
@@ -154,7 +154,7 @@ def test_captions_may_come_from_a_file(run: Run) -> None:
     out = run("generate", "--prompts-file", "captions.txt", "--model", "tiny", "--steps", "1", "--num-images", "2")[1]
     names = [line.split()[0] for line in out.splitlines()]
     assert names == ["a-red-circle-s0-0.png", "a-red-circle-s0-1.png", "東京-の-家-s0-0.png", "東京-の-家-s0-1.png"]
-    assert read(Path(names[2])).caption == "東京 の 家"
+    assert read_receipt(Path(names[2])).caption == "東京 の 家"
     Path("captions.txt").write_bytes(b"caf\xe9\n")
     code, _, err = run("generate", "--prompts-file", "captions.txt", "--model", "tiny")
     assert (code, err) == (1, "tintype: captions.txt is not UTF-8 text: save it as UTF-8\n")
@@ -164,7 +164,7 @@ def test_a_finished_picture_can_be_refined_without_saying_its_caption_again(run:
     run("generate", "a red circle", "--model", "tiny", "--output", "x.png")
     more = ["--model", "tiny", "--init-image", "x.png", "--strength", "0.2"]
     assert run("generate", *more, "--output", "y.png")[0] == 0
-    assert read(Path("y.png")).caption == "a red circle"
+    assert read_receipt(Path("y.png")).caption == "a red circle"
     Image.new("RGB", (16, 16)).save("plain.png")
     code, _, err = run("generate", "--model", "tiny", "--init-image", "plain.png")
     assert code == 2
@@ -355,7 +355,7 @@ TRAIN = ["train", "data", "--out", "run"]
         ([], "COMMAND"),
         (["develop"], "invalid choice: 'develop'"),
         (["generate"], "give a CAPTION, or a file of them with --prompts-file"),
-        (["generate", "", "--model", "tiny"], "a CAPTION is empty: say what to make"),
+        (["generate", "", "--model", "tiny"], "a CAPTION is empty; say what to make"),
         (["generate", "a star", " ", "--model", "tiny"], "a CAPTION is empty"),
         (["generate", "x" * 50_000, "--model", "tiny"], "at most 32,000 characters, not 50,000"),
         ([*GENERATE, "--negative", "x" * 50_000], "at most 32,000 characters"),
@@ -367,7 +367,7 @@ TRAIN = ["train", "data", "--out", "run"]
         ([*GENERATE, "--invert", "x"], "--init-image"),
         ([*GENERATE, "--outpaint", "1,2,3"], "--outpaint: must be N or LEFT,TOP,RIGHT,BOTTOM"),
         ([*GENERATE, "--vary", "2"], "--vary: must be a number from 0 to 1"),
-        (["generate", "a circle", *GENERATE[1:], "--to-seed", "3"], "go with one caption"),
+        (["generate", "a circle", *GENERATE[1:], "--to-seed", "3"], "need a single caption"),
         ([*GENERATE, "--vary", "0.1", "--to-seed", "3"], "either variation"),
         ([*GENERATE, "--strip", "x.jpg"], "--strip: must end in .png"),
         ([*GENERATE, "--steps", "0"], "--steps: must be a whole number from 1 to 1000, not '0'"),
@@ -382,7 +382,7 @@ TRAIN = ["train", "data", "--out", "run"]
         ([*GENERATE, "--width", "18"], "width must be a multiple of 4 for this model, not 18"),
         ([*GENERATE, "--strength", "0.5"], "--init-image"),
         ([*GENERATE, "--strength", "2"], "--strength"),
-        ([*GENERATE, "--output", "x.jpg"], "--output: must be a folder or end in .png"),
+        ([*GENERATE, "--output", "x.bmp"], "--output: must be a folder or end in .png"),
         ([*GENERATE, "--save-steps", "x.mp4"], "--save-steps: must end in .png"),
         ([*GENERATE, "--device", "toaster"], "device must be cpu"),
         ([*GENERATE, "--step", "3"], "unrecognized arguments: --step"),
@@ -432,7 +432,7 @@ def test_a_mask_of_another_size_is_one_line(run: Run) -> None:
     Image.new("L", (20, 40), 255).save("mask.png")
     code, out, err = run(*GENERATE, "--init-image", "red.png", "--mask", "mask.png")
     assert (code, out) == (2, "")
-    assert err == "tintype: the mask is 20x40 and the init_image 40x40: they must be of one size\n"
+    assert err == "tintype: the mask is 20x40 and the init_image 40x40: they must have the same size\n"
 
 
 def test_debug_shows_where_an_error_comes_from(run: Run) -> None:

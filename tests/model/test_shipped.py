@@ -52,7 +52,7 @@ def test_another_caption_does_not_fit_the_picture(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize("steps", [8, 12, 16, 20])
 def test_its_interval_saves_a_quarter_of_what_plain_guidance_asks(pipeline: Pipeline, steps: int) -> None:
     request = pipeline.request("a red circle", steps=steps, guidance=3.0)
-    low, high = request.interval
+    low, high = request.guidance_interval
     levels = request_sigmas(request, pipeline.config.noise)[:-1]
     guided = int(((low <= levels) & (levels <= high)).sum())  # asked for twice: tests/test_pipeline.py counts
     assert steps + guided <= 0.75 * (2 * steps)

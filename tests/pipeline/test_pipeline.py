@@ -387,7 +387,7 @@ def test_a_lent_denoiser_is_not_changed_and_gets_no_gradients(pipeline: Pipeline
 
 
 def test_values_that_are_not_numbers_never_become_a_picture(pipeline: Pipeline) -> None:
-    with pytest.raises(TintypeError, match="not numbers"):
+    with pytest.raises(TintypeError, match="NaN or infinity"):
         pipeline.pictures(torch.full((1, 3, 4, 4), float("nan")))
 
 
@@ -532,18 +532,18 @@ def test_other_sizes_are_made_in_multiples_of_the_patch(pipeline: Pipeline) -> N
         ({"interval": (float("nan"), 1)}, "interval must be a number"),
         ({"variation": 2}, "variation must be between 0 and 1"),
         ({"variation": 0.1, "seeds_to": 3}, "either variation"),
-        ({"shares": [0.5]}, "belong to captions_to or seeds_to"),
-        ({"captions_to": "y", "shares": [0.5, 1]}, "one share per caption: 1, not 2"),
+        ({"shares": [0.5]}, "need captions_to or seeds_to"),
+        ({"captions_to": "y", "shares": [0.5, 1]}, "one mix weight per caption: 1, not 2"),
         ({"captions_to": ["y", "z"]}, "one caption in captions_to per caption"),
         ({"seeds_to": [1, 2]}, "one seed per caption"),
         ({"outpaint": (4, 4, 4, 4)}, "need an init_image"),
         ({"invert": "x"}, "need an init_image"),
-        ({"init_image": Image.new("RGB", (4, 4)), "outpaint": (4, 4)}, "four margins"),
+        ({"init_image": Image.new("RGB", (4, 4)), "outpaint": (4, 4)}, "four numbers"),
         ({"init_image": Image.new("RGB", (4, 4)), "outpaint": (3, 0, 0, 0)}, "width must be a multiple of 4"),
         ({"init_image": Image.new("RGB", (4, 4)), "outpaint": (8, 0, 8, 0), "width": 16}, "no room"),
         (
             {"init_image": Image.new("RGB", (4, 4)), "mask": Image.new("L", (5, 4))},
-            "the mask is 5x4 and the init_image 4x4: they must be of one size",
+            "the mask is 5x4 and the init_image 4x4: they must have the same size",
         ),
         ({"negative": "x" * 50_000}, "at most 32,000 characters, not 50,000"),
         ({"width": 18}, "width must be a multiple of 4"),

@@ -15,7 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tintype.errors import DataError
-from tintype.pipeline.receipt import Receipt, clean, read, read_texts, to_png
+from tintype.pipeline.image_file import encode, read_receipt, read_texts
+from tintype.pipeline.receipt import Receipt, clean
 
 RECEIPT = Receipt(
     caption="a red circle",
@@ -32,7 +33,7 @@ RECEIPT = Receipt(
 
 
 def saved(path: Path, receipt: Receipt | None) -> Path:
-    path.write_bytes(to_png(Image.new("RGB", (4, 4), "red"), receipt))
+    path.write_bytes(encode(Image.new("RGB", (4, 4), "red"), receipt, ".png"))
     return path
 
 
@@ -43,7 +44,7 @@ def test_a_picture_carries_both_forms(tmp_path: Path) -> None:
         "Model: shapes, Version: tintype 0.1.0"
     )
     assert json.loads(texts["tintype"])["caption"] == "a red circle"
-    assert read(tmp_path / "a.png") == RECEIPT
+    assert read_receipt(tmp_path / "a.png") == RECEIPT
 
 
 def test_the_common_form_tells_of_negative_text_index_and_strength() -> None:
@@ -59,7 +60,7 @@ texts = st.text(st.characters(), max_size=40)  # lone surrogates, control charac
 @given(caption=texts, negative=texts, seed=st.integers(0, 2**63 - 1), guidance=st.floats(0, 100))
 def test_any_text_and_number_comes_back(caption: str, negative: str, seed: int, guidance: float) -> None:
     receipt = dataclasses.replace(RECEIPT, caption=caption, negative=negative, seed=seed, guidance=guidance)
-    with Image.open(BytesIO(to_png(Image.new("RGB", (1, 1)), receipt))) as picture:
+    with Image.open(BytesIO(encode(Image.new("RGB", (1, 1)), receipt, ".png"))) as picture:
         found = Receipt.from_json(picture.info["tintype"])
         assert picture.info["parameters"] == receipt.parameters()
     assert found == dataclasses.replace(receipt, caption=clean(caption), negative=clean(negative))
@@ -91,7 +92,7 @@ def test_a_receipt_that_is_none_is_an_error_that_names_the_picture(text: str, tm
     info.add_text("tintype", text)
     Image.new("RGB", (4, 4)).save(tmp_path / "odd.png", pnginfo=info)
     with pytest.raises(DataError, match=r"odd\.png"):
-        read(tmp_path / "odd.png")
+        read_receipt(tmp_path / "odd.png")
 
 
 def cut_short(path: Path) -> None:
@@ -120,4 +121,4 @@ def too_much_text(path: Path) -> None:
 def test_a_file_without_a_receipt_is_an_error_that_names_it(make: Any, tmp_path: Path) -> None:
     make(tmp_path / "file.png")
     with pytest.raises(DataError, match=r"file\.png"):
-        read(tmp_path / "file.png")
+        read_receipt(tmp_path / "file.png")

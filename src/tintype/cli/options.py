@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES
+from tintype.pipeline.image_file import ENCODERS
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
 DATA = "a folder, .tar or .parquet file, URL, hf:NAME, or a .txt file that lists several of these"
@@ -115,12 +116,12 @@ def sheet_file(text: str) -> Path:
     return Path(text)
 
 
-def picture_place(text: str) -> Path:
-    """An argument type: a .png file or a folder. A name without a suffix, or with a slash at its end, is a folder."""
+def picture_path(text: str) -> Path:
+    """An argument type: a picture file or a folder. A name without a suffix or with a slash at its end is a folder."""
     path = Path(text)
-    if path.is_dir() or text.endswith(("/", "\\")) or path.suffix.lower() in ("", ".png"):
+    if path.is_dir() or text.endswith(("/", "\\")) or path.suffix.lower() in ("", *ENCODERS):
         return path
-    raise argparse.ArgumentTypeError(f"must be a folder or end in .png, which can carry a receipt, not {text!r}")
+    raise argparse.ArgumentTypeError(f"must be a folder or end in {', '.join(ENCODERS)}, not {text!r}")
 
 
 def data_options(command: argparse.ArgumentParser) -> None:
@@ -143,9 +144,9 @@ def data_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def is_folder(place: Path) -> bool:
-    """Whether `picture_place` gave a folder rather than a file."""
-    return place.is_dir() or place.suffix.lower() != ".png"
+def is_folder(path: Path) -> bool:
+    """Whether `picture_path` gave a folder rather than a file."""
+    return path.is_dir() or path.suffix.lower() not in ENCODERS
 
 
 def slug(caption: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tintype.config import SampleConfig
 from tintype.diffusion.noise import EvalSubset
-from tintype.diffusion.samplers import SAMPLERS, num_evaluations
+from tintype.diffusion.samplers import num_evaluations
 from tintype.evaluation.caption_accuracy import choose_tasks
 from tintype.evaluation.eval_data import EvalData, choose_subset
 from tintype.evaluation.features import Features, features_of
@@ -23,7 +23,7 @@ from tintype.evaluation.samples import images_to_tensor, sample_images
 from tintype.evaluation.shapes_accuracy import CaptionTask, fraction_correct, is_shapes_data, judge_pictures
 from tintype.metrics.intervals import Estimate, mean, proportion
 from tintype.pipeline.pipeline import Pipeline
-from tintype.pipeline.start import request_sigmas
+from tintype.pipeline.start import request_sampler, request_sigmas
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 STEPS = (8, 12, 16, 24)
@@ -190,9 +190,9 @@ def evaluations_per_image(pipeline: Pipeline, steps: int, guidance: float) -> fl
     """How often the network is asked for one picture: twice where guidance acts."""
     request = pipeline.request(["x"], steps=steps, guidance=guidance)
     sigmas = request_sigmas(request, pipeline.config.noise)
-    low, high = request.interval
+    low, high = request.guidance_interval
     guided = sum(low <= sigma <= high for sigma in sigmas[:-1].tolist()) if guidance != 1 else 0
-    per_step = num_evaluations(SAMPLERS[request.sampler], sigmas) / max(1, len(sigmas) - 1)
+    per_step = num_evaluations(request_sampler(request), sigmas) / max(1, len(sigmas) - 1)
     return per_step * (len(sigmas) - 1 + guided)
 
 

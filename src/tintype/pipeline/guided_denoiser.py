@@ -21,8 +21,8 @@ ModelCall = Callable[[Sequence[Sequence[str]]], Predictions]  # lists of caption
 
 def request_texts(request: Request) -> list[str]:
     """Every text that the network needs for a request, without repeats."""
-    guided = [request.negative] if any(scale != 1 for scale in request.guidance) else []
-    source = [] if request.invert is None else [request.invert]
+    guided = [request.negative_prompt] if any(scale != 1 for scale in request.guidance) else []
+    source = [] if request.source_caption is None else [request.source_caption]
     return list(dict.fromkeys([*request.captions, *request.captions_to, *guided, *source]))
 
 
@@ -36,7 +36,7 @@ def guided_denoiser(call: ModelCall, request: Request, guide_call: ModelCall | N
     model's prediction without them.
     """
     captions = [request.captions, request.captions_to] if request.captions_to else [request.captions]
-    weights = torch.tensor(request.shares)
+    weights = torch.tensor(request.mix_weights)
     predict = call(captions)
 
     def mix(predictions: Sequence[Tensor]) -> Tensor:
@@ -51,14 +51,14 @@ def guided_denoiser(call: ModelCall, request: Request, guide_call: ModelCall | N
     scales = torch.tensor(request.guidance)
     if guide_call is not None:
         weaker = guided_denoiser(guide_call, replace(request, guidance=(1.0,) * len(request)))
-        return guide(plain, weaker, scales, request.interval)
-    predict_both = call([*captions, (request.negative,) * len(request)])
+        return guide(plain, weaker, scales, request.guidance_interval)
+    predict_both = call([*captions, (request.negative_prompt,) * len(request)])
 
     def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         *with_caption, reference = predict_both(x, sigma)
         return mix(with_caption), reference
 
-    return guide_pair(plain, pair, scales, request.interval)
+    return guide_pair(plain, pair, scales, request.guidance_interval)
 
 
 def repaint(denoise: Denoise, original: Tensor, mask: Tensor) -> Denoise:

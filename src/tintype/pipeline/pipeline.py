@@ -35,7 +35,7 @@ from tintype.pipeline.receipt import Receipt, clean, receipts_of
 from tintype.pipeline.request import Options, Request, make_request
 from tintype.pipeline.round_trip import InversionRoundTrip
 from tintype.pipeline.sampling_task import SamplingTask
-from tintype.pipeline.start import initial_noise, initial_x, request_sigmas
+from tintype.pipeline.start import initial_noise, initial_x, request_sampler, request_sigmas
 from tintype.pipeline.validators import side
 
 Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
@@ -115,32 +115,7 @@ class Pipeline:
         return cls(denoiser, _device(device), found.name, store.weights_hash(found), weak)
 
     def generate(self, captions: str | Sequence[str], **options: Unpack[Options]) -> list[Image.Image]:
-        """Make one picture per caption; None means the model's own setting.
-
-        Args:
-            seeds: one per caption (each at index 0), or one for all (the i-th at index i); None is seed 0 for all.
-            indices: one per caption. Picture i of a request with seed S is the picture of seed S, index i, alone too.
-            steps: 1 to 1000.
-            guidance: how much more to follow the caption than the reference, "" or `negative`; 1 is no guidance. One
-                number, or one per caption.
-            interval: lowest and highest noise level at which guidance acts.
-            sampler, grid: names in SAMPLERS and GRIDS.
-            center, spread: noise level around which the grid's steps are, and how widely, for grids that have these.
-            negative: text to steer away from.
-            init_image, strength: start from this picture with noise on it, from 0.01 (a touch) to 1 (static);
-                default 0.6.
-            mask: repaint init_image where the mask, of its size, is white; black pixels stay exactly as they are.
-            outpaint: pixels to paint around init_image: left, top, right, bottom. The picture is fitted into what they
-                leave of width x height.
-            invert: the caption of init_image. It is led back to the noise it comes from, to `strength` of the way
-                (default: all), and developed again from there: under the same caption to the same picture, if the
-                sampler is `euler`, as it is by default.
-            captions_to, seeds_to, shares: mix in another caption, another starting noise (spherically), by a share from
-                0 to 1 per picture; default: evenly from the first picture to the last. `indices_to` go with `seeds_to`,
-                0 if not given.
-            variation: picture 0 is that of its seed and index 0, the others are variations of it at this distance,
-                from 0 (the same) to 1 (another); after `invert`, of the noise that was found.
-            width, height: pixels, multiples of the model's patch, up to 2048.
+        """Make one picture per caption. `help(tintype.Options)` explains the options; None means the model's own.
 
         Raises ConfigError for a setting out of range.
         """
@@ -149,27 +124,28 @@ class Pipeline:
         return [picture for part in parts for picture in self.pictures(finish(self.run(part)))]
 
     def stream(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Generator[Step, None, Tensor]:
-        """Watch `generate`, with the same options, work on one batch: a Step per evaluation of the network; on the
-        way back to noise that `invert` takes, one per noise level.
+        """Make pictures as `generate` does, in one batch, and yield a Step per evaluation of the network.
 
-        `pictures(step.denoised)` shows the guess of a step; the generator's return value, [B, 3, H, W], is the finished
-        picture, and so is the guess of the last step, except after `invert`. Closing the iterator cancels and frees
-        what it held. Raises ConfigError.
+        Inversion (`source_caption`) yields one Step per noise level. `pictures(step.denoised)` shows what a step
+        predicts. The generator returns the finished x0 [B, 3, H, W]; the prediction of the last step equals it, except
+        after inversion. Closing the generator cancels and frees its tensors. Raises ConfigError.
         """
         return self.run(self.request(captions, **options))
 
     def request(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Request:
-        """The options of `generate`, completed and checked. Raises ConfigError."""
+        """Complete and check the options of `generate`. Raises ConfigError."""
         request = make_request(self.config, SAMPLERS, GRIDS, captions, options)
         if self.guide is not None:
-            if request.negative:
-                raise ConfigError("negative goes with guidance away from a text, not from another model")
+            if request.negative_prompt:
+                raise ConfigError("negative_prompt (negative) cannot be combined with a guide model")
             side("width", request.width, self.guide.config.net.patch, request.width)
             side("height", request.height, self.guide.config.net.patch, request.height)
+        if callable(request.schedule):
+            request_sigmas(request, self.config.noise)  # a schedule that returns no noise levels is an error at once
         return request
 
     def batch_limit(self, request: Request) -> int:
-        """How many pictures of a request to work on at once; bounds memory."""
+        """The number of pictures of a request to make in one batch; bounds memory."""
         pixels = 2**18 if self.device.type == "cpu" else 2**22
         return max(1, min(256, pixels // (request.width * request.height)))
 
@@ -185,12 +161,12 @@ class Pipeline:
         x0 = None if request.init_image is None else self._encode_image(request.init_image)
         calls = self._calls(request, network)
         denoise, randn = self._guided(request, calls), self._randn(request)
-        if request.invert is not None and x0 is not None:
+        if request.source_caption is not None and x0 is not None:
             trip = InversionRoundTrip(request, self.config.noise, x0, self._repaint_mask(request), randn)
             source = self._guided(trip.source_request, calls)
             answer: Denoise = lambda x, sigma: (source if trip.inverting else denoise)(x, sigma)  # noqa: E731
             return SamplingTask(trip.coroutine(), answer, trip.total, lambda: trip.index)
-        sampler, sigmas = SAMPLERS[request.sampler], request_sigmas(request, self.config.noise)
+        sampler, sigmas = request_sampler(request), request_sigmas(request, self.config.noise)
         noise = initial_noise(request, self.config.net.channels).to(self.device)
         x = initial_x(noise, sigmas[0].item(), x0)
         return SamplingTask(sampler(x, sigmas, randn), denoise, num_evaluations(sampler, sigmas))
@@ -214,13 +190,13 @@ class Pipeline:
         return self.denoiser.encoder.num_cut([clean(caption) for caption in captions])
 
     def pictures(self, x0: Tensor) -> list[Image.Image]:
-        """Model space [B, 3, H, W] -> pictures. Raises TintypeError if the network gave values that are not numbers."""
+        """Model space [B, 3, H, W] -> pictures. Raises TintypeError for NaN or infinity."""
         if not bool(torch.isfinite(x0).all()):
-            raise TintypeError("the model gave values that are not numbers; use an earlier checkpoint")
+            raise TintypeError("the model produced NaN or infinity; use an earlier checkpoint")
         return pictures_of(self.codec.decode(x0))
 
     def receipts(self, request: Request) -> list[Receipt]:
-        """What to write into each picture of a request."""
+        """The receipt of each picture of a request."""
         guide = None if self.guide is None else (self.guide.name, self.guide.model_hash)
         return receipts_of(request, (self.name, self.model_hash), guide)
 

@@ -1,22 +1,18 @@
-"""What made a picture, inside the picture: PNG text `parameters` (the common WebUI form) and `tintype` (JSON)."""
+"""Receipts: what made a picture, stored inside it as `parameters` (the common WebUI form) and `tintype` (JSON)."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from tintype._version import __version__
-from tintype.errors import DataError
+from tintype.errors import ConfigError, DataError
 from tintype.pipeline.init_image import digest
-from tintype.pipeline.request import Request
+from tintype.pipeline.request import Options, Request
 
 FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
 
@@ -31,7 +27,7 @@ class Receipt:
     index: int = 0  # the starting noise is drawn from (seed, index)
     steps: int
     guidance: float
-    sampler: str
+    sampler: str  # its name, or a function's name with a dot
     width: int  # pixels
     height: int
     model: str  # a name for people; `model_hash` says which weights
@@ -40,16 +36,16 @@ class Receipt:
     strength: float = 1.0  # below 1 only with an init_image
     init_image: str = ""  # sha256 of the picture it started from, as pixels at this size
     mask: str = ""  # sha256 of the mask, likewise
-    outpaint: str = ""  # margins that were painted around it: left, top, right, bottom
-    invert: str | None = None  # the caption under which it was led back to noise
+    outpaint: str = ""  # pixels painted around it: left, top, right, bottom
+    invert: str | None = None  # the source caption, under which it was inverted
     guidance_min: float = 0.2  # guidance acted on noise levels between these two
     guidance_max: float = 80.0
-    grid: str = "log_snr"
-    center: float = 0.7  # sigma around which the grid's steps are, for grids that have one
+    grid: str = "log_snr"  # the schedule: its name, a function's name with a dot, or noise levels between spaces
+    center: float = 0.7  # sigma around which the schedule's steps are, for schedules that have one
     spread: float = 1.1  # and how widely
-    guide: str = ""  # a name of the weaker model that guided it; "": the same model without the caption did
+    guide: str = ""  # name of the weaker model that guided it; "": the model itself without the caption
     guide_hash: str = ""
-    share: float = 0.0  # of what was mixed in: another caption, the starting noise of another seed and index
+    share: float = 0.0  # mix weight of caption_to and of the starting noise of seed_to and index_to
     caption_to: str | None = None
     seed_to: int | None = None
     index_to: int = 0
@@ -111,15 +107,15 @@ def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str]
     return [
         Receipt(
             caption=caption,
-            negative=request.negative,
+            negative=request.negative_prompt,
             seed=seed,
             index=index,
             steps=request.steps,
             guidance=guidance,
-            guidance_min=request.interval[0],
-            guidance_max=request.interval[1],
-            sampler=request.sampler,
-            grid=request.grid,
+            guidance_min=request.guidance_interval[0],
+            guidance_max=request.guidance_interval[1],
+            sampler=_name(request.sampler),
+            grid=_schedule_name(request.schedule),
             center=request.center,
             spread=request.spread,
             width=request.width,
@@ -133,16 +129,71 @@ def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str]
             init_image=digest(request.init_image),
             mask=digest(request.mask),
             outpaint=" ".join(map(str, request.outpaint)) if any(request.outpaint) else "",
-            invert=request.invert,
-            share=request.shares[place],
-            caption_to=request.captions_to[place] if request.captions_to else None,
-            seed_to=request.seeds_to[place] if request.seeds_to else None,
-            index_to=request.indices_to[place] if request.indices_to else 0,
+            invert=request.source_caption,
+            share=request.mix_weights[i],
+            caption_to=request.captions_to[i] if request.captions_to else None,
+            seed_to=request.seeds_to[i] if request.seeds_to else None,
+            index_to=request.indices_to[i] if request.indices_to else 0,
         )
-        for place, (caption, seed, index, guidance) in enumerate(
+        for i, (caption, seed, index, guidance) in enumerate(
             zip(request.captions, request.seeds, request.indices, request.guidance, strict=True)
         )
     ]
+
+
+def options_of(receipt: Receipt, init_image: Image.Image | None = None, mask: Image.Image | None = None) -> Options:
+    """The options of `Pipeline.generate` that make the picture again, for the caption of the receipt.
+
+    init_image, mask: those that the picture was made from. Raises ConfigError if it was made with a function.
+    """
+    for option, name in (("sampler", receipt.sampler), ("schedule", receipt.grid)):
+        if "." in name and not _is_levels(name):
+            raise ConfigError(
+                f"the {option} of this picture is the Python function {name}, which is not in its receipt; make the "
+                f"picture again from Python with that function"
+            )
+    mixes = receipt.caption_to is not None or receipt.seed_to is not None
+    return Options(
+        seeds=[receipt.seed],
+        indices=[receipt.index],
+        steps=receipt.steps,
+        guidance=receipt.guidance,
+        guidance_interval=(receipt.guidance_min, receipt.guidance_max),
+        sampler=receipt.sampler,
+        schedule=list(map(float, receipt.grid.split())) if _is_levels(receipt.grid) else receipt.grid,
+        center=receipt.center,
+        spread=receipt.spread,
+        negative_prompt=receipt.negative,
+        width=receipt.width,
+        height=receipt.height,
+        init_image=init_image,
+        strength=receipt.strength if receipt.init_image else None,
+        mask=mask,
+        outpaint=[int(pixels) for pixels in receipt.outpaint.split()] or None,
+        source_caption=receipt.invert,
+        captions_to=None if receipt.caption_to is None else [receipt.caption_to],
+        seeds_to=None if receipt.seed_to is None else [receipt.seed_to],
+        indices_to=None if receipt.seed_to is None else [receipt.index_to],
+        mix_weights=[receipt.share] if mixes else None,
+    )
+
+
+def _name(value: object) -> str:
+    """A name as it is; module and qualified name of a function, or of the class of another callable."""
+    if isinstance(value, str):
+        return value
+    owner = value if hasattr(value, "__qualname__") else type(value)
+    return f"{owner.__module__}.{owner.__qualname__}"
+
+
+def _schedule_name(schedule: object) -> str:
+    """Likewise; noise levels are written out."""
+    return " ".join(map(repr, schedule)) if isinstance(schedule, tuple) else _name(schedule)
+
+
+def _is_levels(schedule: str) -> bool:
+    """Whether a schedule's name is noise levels, written out."""
+    return " " in schedule
 
 
 def clean(text: str) -> str:
@@ -152,39 +203,3 @@ def clean(text: str) -> str:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if any(c in text for c in ',:\n"') else text
-
-
-def to_png(picture: Image.Image, receipt: Receipt | None) -> bytes:
-    """The picture as a PNG file with its receipt inside."""
-    info = PngInfo()
-    if receipt is not None:
-        info.add_text("parameters", receipt.parameters())
-        info.add_text("tintype", receipt.to_json())
-    buffer = BytesIO()
-    picture.save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
-
-
-def read_texts(path: Path) -> dict[str, str]:
-    """The PNG texts of a picture by name; pixels are not decoded. Raises DataError if it is not a readable PNG."""
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only the header is read
-            with Image.open(path, formats=["PNG"]) as picture:
-                texts: dict[Any, Any] = dict(picture.info)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise DataError(f"{path} is not a PNG picture that can be read; only PNG files carry receipts") from None
-    return {str(k): str(v) for k, v in texts.items() if isinstance(v, str)}
-
-
-def read(path: Path) -> Receipt:
-    """The receipt inside a picture. Raises DataError, saying why, if there is none."""
-    texts = read_texts(path)
-    if "tintype" not in texts:
-        raise DataError(f"{path} carries no Tintype receipt: it was not made by Tintype, or was saved again since")
-    try:
-        return Receipt.from_json(texts["tintype"])
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None

@@ -1,20 +1,25 @@
-"""What pictures are asked for: every option of making one, completed from the model's own settings and checked."""
+"""Requests: the options of making pictures, completed with the model's own settings and checked. Imports no torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from PIL import Image
 
 from tintype.config import Config, NetConfig
 from tintype.errors import ConfigError
-from tintype.pipeline.init_image import Margins, canvas
-from tintype.pipeline.init_image import fitted as fitted
-from tintype.pipeline.validators import number, one_of, per_caption, side, texts, whole
+from tintype.pipeline.init_image import Padding, prepare
+from tintype.pipeline.validators import integer, noise_levels, number, one_of, per_caption, side, strings
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tintype.diffusion.samplers import Sampler
+
+Schedule = Callable[[int, float, float, float, float], "Tensor | Sequence[float]"]
 T = TypeVar("T")
 
 MAX_SIDE = 2048  # pixels
@@ -25,45 +30,99 @@ MAX_INDEX = 2**32 - 1
 MAX_CAPTION = 32_000  # characters; the OpenAI images API takes as many
 MAX_SIGMA = 1e6
 MIN_STRENGTH = 0.01
-STRENGTH = 0.6  # of the noise put on an init_image unless told otherwise
-INVERT = (24, "euler", "log_snr")  # steps, sampler and grid: what is led back is what euler leads there
+STRENGTH = 0.6  # default where an init_image is neither inverted nor outpainted
+INVERSION = (24, "euler", "log_snr")  # default steps, sampler and schedule: inversion is exact for euler
+NEED_INIT_IMAGE = ("strength", "mask", "outpaint", "source_caption")
+OLDER_NAMES = {
+    "schedule": "grid",
+    "guidance_interval": "interval",
+    "negative_prompt": "negative",
+    "source_caption": "invert",
+    "mix_weights": "shares",
+}
 
-# A polynomial through many answers of strong guidance swings: measured on exact mixtures, from scale 5 on deis_4 is the
-# worst of all. unipc, which corrects itself, needs no stepping back.
+# A polynomial through many predictions under strong guidance oscillates: measured on exact mixtures, from scale 5 on
+# deis_4 is the worst of all. unipc corrects itself and needs no lower order.
 STRONG_GUIDANCE = 4.0
-STEPS_BACK = {"deis_3": "deis_2", "deis_4": "deis_2"}
+LOWER_ORDER = {"deis_3": "deis_2", "deis_4": "deis_2"}
 
 
-class Options(TypedDict, total=False):
-    """The options of `Pipeline.generate`, which explains them; None is as good as absent."""
+class _OlderOptions(TypedDict, total=False):
+    grid: str | Schedule | Tensor | Sequence[float] | None
+    interval: tuple[float, float] | None
+    negative: str | None
+    invert: str | None
+    shares: Sequence[float] | None
+
+
+class Options(_OlderOptions, total=False):
+    """The options of `Pipeline.generate`. None, the same as leaving an option out, means the model's own setting.
+
+    Noise:
+        seeds: one per caption (each at index 0), or one for all (the i-th picture at index i); default: 0 for all.
+        indices: one per caption. Picture i of a request with seed S is the picture of seed S and index i made alone.
+    Sampling:
+        steps: 1 to 1000.
+        guidance: scale of classifier-free guidance, 0 to 100; 1 is no guidance. One number, or one per caption.
+        guidance_interval: lowest and highest noise level at which guidance acts.
+        negative_prompt: text to steer away from, in place of the empty caption.
+        sampler: a name in `tintype.diffusion.samplers.SAMPLERS`, or a coroutine function (x, sigmas, randn):
+            x [B, C, H, W] is noise at level sigmas[0]; sigmas [K + 1] float64 decrease to 0; randn(n) is the n-th draw
+            of standard normal noise, shaped like x. It yields `Query(x, sigma)` with sigma [B], is sent what the
+            network predicts as the clean pictures, shaped like x, and returns the pictures. It must leave the tensors
+            that it yields or is sent as they are, and work for B = 0: a run without pictures counts its queries.
+        schedule: a name in `tintype.diffusion.sigmas.GRIDS`; or a function (steps, sigma_min, sigma_max, center,
+            spread) that returns noise levels; or the noise levels themselves, decreasing and ending with 0.
+        center, spread: noise level around which a schedule's steps are, and how widely, for schedules that have these.
+    Size:
+        width, height: pixels, multiples of the model's patch, up to 2048.
+    Editing:
+        init_image, strength: start from this picture with noise added, from 0.01 (a little) to 1 (nothing but noise);
+            default 0.6.
+        mask: repaint init_image where the mask, of its size, is white; black pixels stay exactly as they are.
+        outpaint: pixels to paint around init_image: left, top, right, bottom. The picture is fitted into what they
+            leave of width x height.
+        source_caption: the caption of init_image. The picture is inverted under it, to `strength` of the way (default:
+            all), and the new picture starts from the noise found. Under the same caption the same picture comes back
+            if the sampler is `euler`, the default here.
+    Interpolation:
+        captions_to, seeds_to: a second caption, a second starting noise (mixed spherically); `indices_to` go with
+            `seeds_to` and are 0 by default.
+        mix_weights: of these, from 0 to 1 per picture; default: evenly from the first picture to the last.
+        variation: the first picture is that of its seed and index 0, the others are variations of it at this distance,
+            from 0 (the same) to 1 (unrelated). With source_caption, variations of the noise found by inversion.
+
+    `grid`, `interval`, `negative`, `invert` and `shares` are older names of schedule, guidance_interval,
+    negative_prompt, source_caption and mix_weights.
+    """
 
     seeds: int | Sequence[int] | None
     indices: Sequence[int] | None
     steps: int | None
     guidance: float | Sequence[float] | None
-    interval: tuple[float, float] | None
-    sampler: str | None
-    grid: str | None
+    guidance_interval: tuple[float, float] | None
+    negative_prompt: str | None
+    sampler: str | Sampler | None
+    schedule: str | Schedule | Tensor | Sequence[float] | None
     center: float | None
     spread: float | None
-    negative: str | None
+    width: int | None
+    height: int | None
     init_image: Image.Image | None
     strength: float | None
     mask: Image.Image | None
     outpaint: Sequence[int] | None
-    invert: str | None
+    source_caption: str | None
     captions_to: str | Sequence[str] | None
     seeds_to: int | Sequence[int] | None
     indices_to: Sequence[int] | None
-    shares: Sequence[float] | None
+    mix_weights: Sequence[float] | None
     variation: float | None
-    width: int | None
-    height: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What a number of pictures is made from: complete and checked. Made by `Pipeline.request`.
+    """Pictures to make: `Options`, complete and checked. Made by `Pipeline.request`.
 
     Tuples have an entry per picture; those that end in `_to` are empty where nothing is mixed in.
     """
@@ -72,22 +131,22 @@ class Request:
     seeds: tuple[int, ...]  # the starting noise of a picture is drawn from its seed and index
     indices: tuple[int, ...]
     guidance: tuple[float, ...]
-    shares: tuple[float, ...]  # of the caption and the noise mixed in, from 0 to 1
+    mix_weights: tuple[float, ...]  # of captions_to and seeds_to, from 0 to 1
     captions_to: tuple[str, ...]
     seeds_to: tuple[int, ...]
     indices_to: tuple[int, ...]
     steps: int
-    interval: tuple[float, float]  # noise levels at which guidance acts
-    sampler: str
-    grid: str
-    center: float  # sigma around which the grid's steps are
+    guidance_interval: tuple[float, float]  # noise levels at which guidance acts
+    sampler: str | Sampler
+    schedule: str | Schedule | tuple[float, ...]
+    center: float  # sigma around which the schedule's steps are
     spread: float  # and how widely
-    negative: str
+    negative_prompt: str
     width: int
     height: int
     strength: float
-    invert: str | None  # the caption under which init_image is led back to noise; None: noise is put on it
-    outpaint: Margins  # already around init_image; kept for receipts
+    source_caption: str | None  # for inversion of init_image; None: noise is added to it
+    outpaint: Padding  # already around init_image; kept for receipts
     init_image: Image.Image | None  # RGB, width x height
     mask: Image.Image | None  # L, width x height; white is repainted, black is kept
 
@@ -104,7 +163,7 @@ class Request:
                 seeds=self.seeds[rows],
                 indices=self.indices[rows],
                 guidance=self.guidance[rows],
-                shares=self.shares[rows],
+                mix_weights=self.mix_weights[rows],
                 captions_to=self.captions_to[rows],
                 seeds_to=self.seeds_to[rows],
                 indices_to=self.indices_to[rows],
@@ -112,155 +171,199 @@ class Request:
 
 
 def make_request(
-    config: Config, samplers: Collection[str], grids: Collection[str], captions: str | Sequence[str], options: Options
+    config: Config,
+    samplers: Collection[str],
+    schedules: Collection[str],
+    captions: str | Sequence[str],
+    options: Options,
 ) -> Request:
-    """Complete what is None from the model's own settings and check everything. Raises ConfigError."""
-    _known(options)
-    own = config.sample
-    told = texts("captions", captions, MAX_CAPTION)
-    num, invert = len(told), options.get("invert")
-    page = _page(config.net, options)
+    """Complete options with the model's own settings and check them. Raises ConfigError."""
+    spelled = {new: old if options.get(old) is not None else new for new, old in OLDER_NAMES.items()}
+    options = _renamed(options)
+    defaults = config.sample
+    prompts = strings("captions", captions, MAX_CAPTION)
+    num, source = len(prompts), options.get("source_caption")
+    init = _init_image(config.net, options)
     seeds = _seeds(options.get("seeds"), num)
-    mixed = _mixed(seeds, options)
-    scales = _guidance(options.get("guidance"), own.guidance, num)
-    steps, sampler, grid = (own.steps, own.sampler, own.grid) if invert is None else INVERT
-    name = one_of("sampler", samplers, _or(options.get("sampler"), sampler))
+    mix = _interpolation(seeds, options)
+    scales = _guidance(options.get("guidance"), defaults.guidance, num)
+    steps, sampler, schedule = (defaults.steps, defaults.sampler, defaults.grid) if source is None else INVERSION
+    least_steps = 1 if source is None else 2
+    levels = _schedule(spelled["schedule"], schedules, options.get("schedule"), schedule, least_steps)
+    if isinstance(levels, tuple):
+        steps = len(levels) - 1
+        if _or(options.get("steps"), steps) != steps:
+            raise ConfigError(f"steps must be {steps} for {steps + 1} noise levels; leave it out")
     # A larger picture keeps its contents visible under more noise.
-    center = own.grid_center * math.sqrt(page.width * page.height) / config.net.resolution
+    center = defaults.grid_center * math.sqrt(init.width * init.height) / config.net.resolution
+    interval = _or(options.get("guidance_interval"), (defaults.guidance_min, defaults.guidance_max))
+    negative = strings(spelled["negative_prompt"], [_or(options.get("negative_prompt"), "")], MAX_CAPTION)[0]
     return Request(
-        captions=told,
+        captions=prompts,
         seeds=seeds,
         indices=_indices(num, options),
         guidance=scales,
-        shares=mixed.shares,
-        captions_to=mixed.captions,
-        seeds_to=mixed.seeds,
-        indices_to=mixed.indices,
-        steps=whole("steps", _or(options.get("steps"), steps), 1 if invert is None else 2, MAX_STEPS),
-        interval=_interval(_or(options.get("interval"), (own.guidance_min, own.guidance_max))),
-        sampler=STEPS_BACK.get(name, name) if max(scales) > STRONG_GUIDANCE else name,
-        grid=one_of("grid", grids, _or(options.get("grid"), grid)),
+        mix_weights=mix.weights,
+        captions_to=mix.captions,
+        seeds_to=mix.seeds,
+        indices_to=mix.indices,
+        steps=integer("steps", _or(options.get("steps"), steps), least_steps, MAX_STEPS),
+        guidance_interval=_interval(interval),
+        sampler=_sampler(samplers, options.get("sampler"), sampler, max(scales)),
+        schedule=levels,
         center=number("center", _or(options.get("center"), center), 1e-3, 1e4),
-        spread=number("spread", _or(options.get("spread"), own.grid_spread), 0.1, 10),
-        negative=texts("negative", [_or(options.get("negative"), "")], MAX_CAPTION)[0],
-        width=page.width,
-        height=page.height,
-        strength=page.strength,
-        invert=None if invert is None else texts("invert", [invert], MAX_CAPTION)[0],
-        outpaint=page.margins,
-        init_image=page.picture,
-        mask=page.mask,
+        spread=number("spread", _or(options.get("spread"), defaults.grid_spread), 0.1, 10),
+        negative_prompt=negative,
+        width=init.width,
+        height=init.height,
+        strength=init.strength,
+        source_caption=None if source is None else strings(spelled["source_caption"], [source], MAX_CAPTION)[0],
+        outpaint=init.padding,
+        init_image=init.image,
+        mask=init.mask,
     )
 
 
-def _or(given: T | None, default: T) -> T:
-    return default if given is None else given
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
 
 
-def _known(options: Options) -> None:
+def _renamed(options: Options) -> Options:
+    """Options that are not None, under today's names. Raises TypeError for an unknown name."""
     unknown = sorted(set(options) - set(Options.__annotations__))
     if unknown:
-        raise TypeError(f"there is no option {unknown[0]!r}; there are {', '.join(Options.__annotations__)}")
+        names = [name for name in Options.__annotations__ if name not in OLDER_NAMES.values()]
+        raise TypeError(f"there is no option {unknown[0]!r}; the options are {', '.join(names)}")
+    renamed: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for new, old in OLDER_NAMES.items():
+        if old in renamed:
+            if new in renamed:
+                raise ConfigError(f"{old} is the older name of {new}; give only one of them")
+            renamed[new] = renamed.pop(old)
+    return cast(Options, renamed)
+
+
+def _sampler(
+    names: Collection[str], sampler: str | Sampler | None, default: str, strongest_guidance: float
+) -> str | Sampler:
+    if callable(sampler):
+        return sampler
+    name = one_of("sampler", names, _or(sampler, default))
+    return LOWER_ORDER.get(name, name) if strongest_guidance > STRONG_GUIDANCE else name
+
+
+def _schedule(
+    option: str,
+    names: Collection[str],
+    schedule: str | Schedule | Tensor | Sequence[float] | None,
+    default: str,
+    least_steps: int,
+) -> str | Schedule | tuple[float, ...]:
+    if schedule is None or isinstance(schedule, str):
+        return one_of(option, names, _or(schedule, default))
+    if callable(schedule):
+        return schedule
+    return noise_levels(option, schedule, least_steps, MAX_STEPS, MAX_SIGMA)
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class _InitImage:
     width: int
     height: int
-    margins: Margins
-    picture: Image.Image | None
+    padding: Padding
+    image: Image.Image | None
     mask: Image.Image | None
     strength: float
 
 
-def _page(net: NetConfig, options: Options) -> _Page:
-    """Size of the pictures, and what is there to begin with."""
-    init_image, mask, strength = options.get("init_image"), options.get("mask"), options.get("strength")
-    margins = _margins(options.get("outpaint"))
-    if init_image is None:
-        if any(options.get(name) is not None for name in ("strength", "mask", "outpaint", "invert")):
-            raise ConfigError("strength, mask, outpaint and invert change a picture: they need an init_image")
-    elif mask is not None and mask.size != init_image.size:
-        sizes = [f"{picture.width}x{picture.height}" for picture in (mask, init_image)]
-        raise ConfigError(f"the mask is {sizes[0]} and the init_image {sizes[1]}: they must be of one size")
-    width = side("width", _or(options.get("width"), net.resolution + margins[0] + margins[2]), net.patch, MAX_SIDE)
-    height = side("height", _or(options.get("height"), net.resolution + margins[1] + margins[3]), net.patch, MAX_SIDE)
-    picture, painted = canvas(init_image, mask, margins, width, height)
-    usual = STRENGTH if options.get("invert") is None and not any(margins) else 1.0
-    share = 1.0 if init_image is None else number("strength", _or(strength, usual), MIN_STRENGTH, 1)
-    return _Page(width, height, margins, picture, painted, share)
+def _init_image(net: NetConfig, options: Options) -> _InitImage:
+    """The size of the pictures, and the picture they start from."""
+    image, mask, strength = options.get("init_image"), options.get("mask"), options.get("strength")
+    padding = _padding(options.get("outpaint"))
+    if image is None:
+        if any(options.get(name) is not None for name in NEED_INIT_IMAGE):
+            raise ConfigError("strength, mask, outpaint and source_caption (invert) need an init_image")
+    elif mask is not None and mask.size != image.size:
+        sizes = [f"{picture.width}x{picture.height}" for picture in (mask, image)]
+        raise ConfigError(f"the mask is {sizes[0]} and the init_image {sizes[1]}: they must have the same size")
+    width = side("width", _or(options.get("width"), net.resolution + padding[0] + padding[2]), net.patch, MAX_SIDE)
+    height = side("height", _or(options.get("height"), net.resolution + padding[1] + padding[3]), net.patch, MAX_SIDE)
+    image, repaint = prepare(image, mask, padding, width, height)
+    default = STRENGTH if options.get("source_caption") is None and not any(padding) else 1.0
+    amount = 1.0 if image is None else number("strength", _or(strength, default), MIN_STRENGTH, 1)
+    return _InitImage(width, height, padding, image, repaint, amount)
 
 
 @dataclass(frozen=True, slots=True)
-class _Mixed:
+class _Interpolation:
     captions: tuple[str, ...]
     seeds: tuple[int, ...]
     indices: tuple[int, ...]
-    shares: tuple[float, ...]
+    weights: tuple[float, ...]
 
 
-def _mixed(seeds: tuple[int, ...], options: Options) -> _Mixed:
-    """What is mixed into each picture: another caption, another starting noise, and how much of it."""
+def _interpolation(seeds: tuple[int, ...], options: Options) -> _Interpolation:
+    """The second caption and the second starting noise of each picture, and their weight."""
     num = len(seeds)
     captions_to, seeds_to, variation = options.get("captions_to"), options.get("seeds_to"), options.get("variation")
-    indices_to, shares = options.get("indices_to"), options.get("shares")
+    indices_to, weights = options.get("indices_to"), options.get("mix_weights")
     mixes = captions_to is not None or seeds_to is not None
     if variation is not None:
-        if mixes or shares is not None or indices_to is not None:
+        if mixes or weights is not None or indices_to is not None:
             raise ConfigError("give either variation, or captions_to and seeds_to")
         distance = number("variation", variation, 0, 1)
         # Noise that no index of a request draws: indices of pictures stay below 2^32.
-        private = tuple(place << 32 for place in range(num))
-        return _Mixed((), seeds, private, (0.0, *(distance,) * (num - 1)))
+        private = tuple(index << 32 for index in range(num))
+        return _Interpolation((), seeds, private, (0.0, *(distance,) * (num - 1)))
     if not mixes:
-        if shares is not None or indices_to is not None:
-            raise ConfigError("shares and indices_to belong to captions_to or seeds_to")
-        return _Mixed((), (), (), (0.0,) * num)
-    even = [place / (num - 1) for place in range(num)] if num > 1 else [0.5]
+        if weights is not None or indices_to is not None:
+            raise ConfigError("mix_weights (shares) and indices_to need captions_to or seeds_to")
+        return _Interpolation((), (), (), (0.0,) * num)
+    even = [index / (num - 1) for index in range(num)] if num > 1 else [0.5]
     others: tuple[str, ...] = ()
     if captions_to is not None:
-        others = texts("captions_to", captions_to, MAX_CAPTION)
+        others = strings("captions_to", captions_to, MAX_CAPTION)
         others = others * num if isinstance(captions_to, str) else others
         per_caption("caption in captions_to", others, num)
-    indices = tuple(whole("index", i, 0, MAX_SEED) for i in per_caption("index", _or(indices_to, [0] * num), num))
-    return _Mixed(
+    indices = tuple(integer("index", i, 0, MAX_SEED) for i in per_caption("index", _or(indices_to, [0] * num), num))
+    return _Interpolation(
         others,
         () if seeds_to is None else _seeds(seeds_to, num),
         () if seeds_to is None else indices,
-        tuple(number("share", share, 0, 1) for share in per_caption("share", _or(shares, even), num)),
+        tuple(number("mix weight", weight, 0, 1) for weight in per_caption("mix weight", _or(weights, even), num)),
     )
 
 
-def _margins(outpaint: Sequence[int] | None) -> Margins:
+def _padding(outpaint: Sequence[int] | None) -> Padding:
     if outpaint is None:
         return 0, 0, 0, 0
     if len(outpaint) != 4:
-        raise ConfigError(f"outpaint must be four margins: left, top, right, bottom, not {len(outpaint)}")
-    left, top, right, bottom = (whole("a margin of outpaint", margin, 0, MAX_SIDE) for margin in outpaint)
+        raise ConfigError(f"outpaint must be four numbers: left, top, right, bottom, not {len(outpaint)}")
+    left, top, right, bottom = (integer("each side of outpaint", pixels, 0, MAX_SIDE) for pixels in outpaint)
     return left, top, right, bottom
 
 
 def _seeds(seeds: int | Sequence[int] | None, num: int) -> tuple[int, ...]:
-    given = seeds if isinstance(seeds, Sequence) else [_or(seeds, 0)] * num
-    return tuple(whole("seed", seed, 0, MAX_SEED) for seed in per_caption("seed", given, num))
+    each = seeds if isinstance(seeds, Sequence) else [_or(seeds, 0)] * num
+    return tuple(integer("seed", seed, 0, MAX_SEED) for seed in per_caption("seed", each, num))
 
 
 def _indices(num: int, options: Options) -> tuple[int, ...]:
-    given = options.get("indices")
+    indices = options.get("indices")
     if options.get("variation") is not None:
         return (0,) * num
-    if given is None:
+    if indices is None:
         return (0,) * num if isinstance(options.get("seeds"), Sequence) else tuple(range(num))
-    return tuple(whole("index", index, 0, MAX_INDEX) for index in per_caption("index", given, num))
+    return tuple(integer("index", index, 0, MAX_INDEX) for index in per_caption("index", indices, num))
 
 
-def _guidance(guidance: float | Sequence[float] | None, usual: float, num: int) -> tuple[float, ...]:
-    scales = guidance if isinstance(guidance, Sequence) else [_or(guidance, usual)] * num
+def _guidance(guidance: float | Sequence[float] | None, default: float, num: int) -> tuple[float, ...]:
+    scales = guidance if isinstance(guidance, Sequence) else [_or(guidance, default)] * num
     return tuple(number("guidance", scale, 0, MAX_GUIDANCE) for scale in per_caption("guidance", scales, num))
 
 
 def _interval(interval: tuple[float, float]) -> tuple[float, float]:
-    low, high = (number("an end of the guidance interval", end, 0, MAX_SIGMA) for end in interval)
+    low, high = (number("each end of the guidance interval", end, 0, MAX_SIGMA) for end in interval)
     if low > high:
         raise ConfigError(f"the guidance interval must not end below its start: {low:g}, {high:g}")
     return low, high

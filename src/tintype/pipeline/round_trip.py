@@ -10,9 +10,9 @@ from torch import Tensor
 
 from tintype.config import NoiseConfig
 from tintype.diffusion.inversion import invert
-from tintype.diffusion.samplers import SAMPLERS, Coroutine, Query, Randn, num_evaluations
+from tintype.diffusion.samplers import Coroutine, Query, Randn, num_evaluations
 from tintype.pipeline.request import Request
-from tintype.pipeline.start import initial_x, interpolated_noise, request_sigmas, seed_noise
+from tintype.pipeline.start import initial_x, interpolated_noise, request_sampler, request_sigmas, seed_noise
 
 
 class InversionRoundTrip:
@@ -39,8 +39,8 @@ class InversionRoundTrip:
 
     def __init__(self, request: Request, config: NoiseConfig, x0: Tensor, mask: Tensor, randn: Randn) -> None:
         self._request, self._x0, self._mask, self._randn = request, x0, mask, randn
-        self._sampler, self._sigmas = SAMPLERS[request.sampler], request_sigmas(request, config)
-        captions = (request.invert or "",) * len(request)
+        self._sampler, self._sigmas = request_sampler(request), request_sigmas(request, config)
+        captions = (request.source_caption or "",) * len(request)
         self.source_request = replace(request, captions=captions, captions_to=(), mask=None)
         self.total = len(self._sigmas) - 1 + num_evaluations(self._sampler, self._sigmas)
         self.index = 0

@@ -1,26 +1,27 @@
-"""Values of options, checked: the number itself, or a ConfigError that names the option and its range."""
+"""Validators: each returns the checked value of an option, or raises ConfigError with the option's name and range."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection, Sequence
-from typing import SupportsIndex, TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
+from typing import SupportsFloat, SupportsIndex, TypeVar
 
 from tintype.errors import ConfigError
 
 T = TypeVar("T")
 
 
-def whole(name: str, value: SupportsIndex, low: int, high: int) -> int:
+def integer(name: str, value: SupportsIndex, low: int, high: int) -> int:
     """A whole number from low to high."""
     try:
-        found = None if isinstance(value, bool) else operator.index(value)
+        result = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        found = None
-    if found is None or not low <= found <= high:
+        result = None
+    if result is None or not low <= result <= high:
         raise ConfigError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
-    return found
+    return result
 
 
 def number(name: str, value: float, low: float, high: float) -> float:
@@ -32,12 +33,27 @@ def number(name: str, value: float, low: float, high: float) -> float:
     return float(value)
 
 
-def side(name: str, value: SupportsIndex, patch: int, most: int) -> int:
+def noise_levels(
+    name: str, values: Iterable[SupportsFloat], min_steps: int, max_steps: int, highest: float
+) -> tuple[float, ...]:
+    """Noise levels [K + 1], decreasing from `highest` or less to 0; a step leads from each to the next."""
+    try:
+        levels = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be a name, a function or noise levels, not {values!r}") from None
+    if not min_steps <= len(levels) - 1 <= max_steps:
+        raise ConfigError(f"{name} must have {min_steps + 1} to {max_steps + 1} noise levels, not {len(levels)}")
+    if not levels[0] <= highest or levels[-1] != 0 or not all(a > b for a, b in pairwise(levels)):
+        raise ConfigError(f"{name} must be noise levels that decrease from at most {highest:g} and end with 0")
+    return levels
+
+
+def side(name: str, value: SupportsIndex, patch: int, high: int) -> int:
     """Width or height in pixels: a multiple of the patch."""
-    found = whole(name, value, patch, most)
-    if found % patch:
-        raise ConfigError(f"{name} must be a multiple of {patch} for this model, not {found}")
-    return found
+    pixels = integer(name, value, patch, high)
+    if pixels % patch:
+        raise ConfigError(f"{name} must be a multiple of {patch} for this model, not {pixels}")
+    return pixels
 
 
 def one_of(name: str, names: Collection[str], value: str) -> str:
@@ -47,19 +63,19 @@ def one_of(name: str, names: Collection[str], value: str) -> str:
     return value
 
 
-def texts(name: str, given: str | Sequence[str], most: int) -> tuple[str, ...]:
-    """A text or several, of at most so many characters each."""
-    found = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-    if not found or not all(isinstance(text, str) for text in found):
-        raise ConfigError(f"{name} must be a text or a list of at least one text, not {given!r}")
-    longest = max(map(len, found))
-    if longest > most:
-        raise ConfigError(f"a text may have at most {most:,} characters, not {longest:,}")
-    return found
+def strings(name: str, value: str | Sequence[str], max_length: int) -> tuple[str, ...]:
+    """One string or several, each of at most `max_length` characters."""
+    result = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    if not result or not all(isinstance(text, str) for text in result):
+        raise ConfigError(f"{name} must be a text or a list of at least one text, not {value!r}")
+    longest = max(map(len, result))
+    if longest > max_length:
+        raise ConfigError(f"a text may have at most {max_length:,} characters, not {longest:,}")
+    return result
 
 
-def per_caption(name: str, given: Sequence[T], num: int) -> Sequence[T]:
+def per_caption(name: str, values: Sequence[T], num: int) -> Sequence[T]:
     """A list with an entry for each of `num` captions."""
-    if len(given) != num:
-        raise ConfigError(f"there must be one {name} per caption: {num}, not {len(given)}")
-    return given
+    if len(values) != num:
+        raise ConfigError(f"there must be one {name} per caption: {num}, not {len(values)}")
+    return values

@@ -56,7 +56,7 @@ def thin(frames: Sequence[Frame], limit: int) -> list[Frame]:
     return [frames[round(i * (len(frames) - 1) / (limit - 1))] for i in range(limit)]
 
 
-def shown(num_pictures: int, animated: bool) -> int:
+def num_shown(num_pictures: int, animated: bool) -> int:
     """How many of `num_pictures` an animation or a sheet has room for."""
     return min(num_pictures, MAX_DETAILED if animated else MAX_ROWS)
 
@@ -64,7 +64,7 @@ def shown(num_pictures: int, animated: bool) -> int:
 def contact_sheet(frames: Sequence[Frame]) -> bytes:
     """PNG: a column per step; three rows (noisy, guess, noise) per picture for a few pictures, else the guess alone."""
     frames = thin(frames, MAX_COLUMNS)
-    num_pictures = shown(len(frames[0].guess), animated=False)
+    num_pictures = num_shown(len(frames[0].guess), animated=False)
     kinds = ("noisy", "guess", "noise") if num_pictures <= MAX_DETAILED else ("guess",)
     width, height = _cell(frames[0].guess, CELL)
     gutter = 48
@@ -93,7 +93,7 @@ def contact_sheet(frames: Sequence[Frame]) -> bytes:
 def animation(frames: Sequence[Frame], kind: str = "GIF") -> bytes:
     """GIF or WEBP: a frame per step; a row per picture with noisy, guess and noise side by side; the end is held."""
     frames = thin(frames, MAX_FRAMES)
-    num_pictures = shown(len(frames[0].guess), animated=True)
+    num_pictures = num_shown(len(frames[0].guess), animated=True)
     width, height = _cell(frames[0].guess, GIF_CELL)
     font = ImageFont.load_default(12)
     pages: list[Image.Image] = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tintype.cli import options
 from tintype.cli.options import DEFAULT_MODEL, number, whole
-from tintype.pipeline.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, STRENGTH
+from tintype.pipeline.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, OLDER_NAMES, STRENGTH
 
 # Known without importing torch.
 SAMPLERS = (
@@ -18,44 +19,60 @@ GRIDS = ("logistic", "log_snr", "karras", "flow")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
+    """Options whose `dest` is a name in `Options` reach `Pipeline.generate` under that name."""
     command.epilog = "Image j has seed N and index j, and is the same picture when made alone. Unset: the model's own."
-    command.add_argument("captions", nargs="*", metavar="CAPTION", help="what to make")
-    command.add_argument("--prompts-file", type=Path, metavar="FILE", help="more captions, one a line, UTF-8")
+    command.add_argument("captions", nargs="*", metavar="CAPTION", help="the picture to make")
+    command.add_argument("--prompts-file", type=Path, metavar="FILE", help="more captions, one per line, UTF-8")
     command.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME|FOLDER", help="shipped name, model or run folder (shapes)"
     )
     command.add_argument(
-        "--num-images", type=whole(1, 10_000), metavar="N", help="per caption (1; 8 on the way to another)"
+        "--num-images", type=whole(1, 10_000), metavar="N", help="per caption (1; 8 for interpolations and variations)"
     )
-    command.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the starting noise (0)")
+    command.add_argument(
+        "--seed", dest="seeds", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the starting noise (0)"
+    )
     command.add_argument("--steps", type=whole(1, MAX_STEPS), metavar="N", help="steps from noise to picture")
     command.add_argument(
-        "--guidance", type=number(0, MAX_GUIDANCE), metavar="W", help="how strictly to follow the caption; 1 is plainly"
+        "--guidance",
+        type=number(0, MAX_GUIDANCE),
+        metavar="W",
+        help="how strictly to follow the caption; 1 adds none",
     )
     command.add_argument(
         "--guidance-interval", type=options.interval, metavar="LOW,HIGH", help="noise levels at which guidance acts"
     )
-    command.add_argument("--negative", metavar="TEXT", help="what to steer away from")
-    command.add_argument("--sampler", choices=SAMPLERS, help="how to step")
-    command.add_argument("--grid", choices=GRIDS, help="how noise levels are spaced")
+    _renamed(command, "negative_prompt", metavar="TEXT", help="text to steer away from")
+    command.add_argument("--sampler", choices=SAMPLERS, help="method of stepping")
+    _renamed(command, "schedule", choices=GRIDS, help="spacing of the noise levels")
     command.add_argument("--width", type=whole(1, MAX_SIDE), metavar="PX")
     command.add_argument("--height", type=whole(1, MAX_SIDE), metavar="PX")
     command.add_argument(
-        "--strength", type=number(MIN_STRENGTH, 1), metavar="S", help=f"noise on the init image, to 1 ({STRENGTH:g})"
+        "--strength",
+        type=number(MIN_STRENGTH, 1),
+        metavar="S",
+        help=f"noise added to the init image: nearly 0 to 1 ({STRENGTH:g})",
     )
-    _making_options(command)
+    _shared_options(command)
     command.add_argument(
-        "--outpaint", type=options.margins, metavar="N|L,T,R,B", help="paint so many pixels around the init image"
+        "--outpaint", type=options.margins, metavar="N|L,T,R,B", help="pixels to paint around the init image"
     )
-    command.add_argument(
-        "--invert",
+    _renamed(
+        command,
+        "source_caption",
         metavar="CAPTION",
-        help="lead the init image, of this caption, back to its noise and start there",
+        help="caption of the init image: invert it to noise and start from there",
     )
-    command.add_argument("--to-caption", metavar="TEXT", help="go from CAPTION to TEXT over the images")
-    command.add_argument("--to-seed", type=whole(0, MAX_SEED), metavar="N", help="go from --seed to N over the images")
+    command.add_argument("--to-caption", dest="captions_to", metavar="TEXT", help="interpolate from CAPTION to TEXT")
     command.add_argument(
-        "--vary", type=number(0, 1), metavar="D", help="images after the first vary it: 0 not at all, 1 anew"
+        "--to-seed", dest="seeds_to", type=whole(0, MAX_SEED), metavar="N", help="interpolate from --seed to N"
+    )
+    command.add_argument(
+        "--vary",
+        dest="variation",
+        type=number(0, 1),
+        metavar="D",
+        help="make variations of the first image: 0 the same, 1 unrelated",
     )
     command.add_argument(
         "--strip", type=options.sheet_file, metavar="FILE", help="also all images side by side (.png) or in turn (.gif)"
@@ -66,6 +83,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run)
 
 
+def _renamed(command: argparse.ArgumentParser, name: str, **settings: Any) -> None:
+    """An option under its name and, not in the help, under its older one."""
+    command.add_argument(f"--{name.replace('_', '-')}", dest=name, **settings)
+    older = OLDER_NAMES[name]
+    command.add_argument(f"--{older}", dest=older, **{**settings, "help": argparse.SUPPRESS})
+
+
 def run(args: argparse.Namespace) -> int:
     from tintype.cli.run.generate import generate
 
@@ -73,9 +97,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def add_redo_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("picture", type=Path, metavar="PICTURE", help="a PNG that Tintype made")
-    command.add_argument("--model", metavar="NAME|FOLDER", help="the model it was made with, if not found by its name")
-    _making_options(command)
+    command.add_argument("picture", type=Path, metavar="PICTURE", help="a picture made by Tintype, with its receipt")
+    command.add_argument("--model", metavar="NAME|FOLDER", help="the model that made it, if its name does not find it")
+    _shared_options(command)
     command.set_defaults(run=run_redo)
 
 
@@ -85,21 +109,21 @@ def run_redo(args: argparse.Namespace) -> int:
     return redo(args)
 
 
-def _making_options(command: argparse.ArgumentParser) -> None:
-    """Options that generate and redo share."""
-    command.add_argument("--init-image", type=Path, metavar="FILE", help="start from this picture, with noise on it")
+def _shared_options(command: argparse.ArgumentParser) -> None:
+    """Options of both generate and redo."""
+    command.add_argument("--init-image", type=Path, metavar="FILE", help="start from this picture, with noise added")
     command.add_argument("--mask", type=Path, metavar="FILE", help="repaint the init image where this is white")
     command.add_argument(
-        "--guide", metavar="MODEL", help="guide away from what this weaker model makes: an early checkpoint"
+        "--guide", metavar="MODEL", help="a weaker model to guide away from, such as an early checkpoint"
     )
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.add_argument(
-        "--no-preview", dest="preview", action="store_false", help="show a bar only, where a terminal can show pictures"
+        "--no-preview", dest="preview", action="store_false", help="show only a progress bar, no picture"
     )
     command.add_argument(
         "--output",
-        type=options.picture_place,
+        type=options.picture_path,
         metavar="FILE|FOLDER",
-        help="a .png, replaced if it is there, or a folder; several pictures in FILE become FILE-0, FILE-1, ... "
-        "(default: names from captions in the current folder, where nothing is ever replaced)",
+        help="a .png, .webp or .jpg, replaced if it exists, or a folder; several pictures in FILE become FILE-0, "
+        "FILE-1, ... (default: the current folder, names from captions; an existing file is never replaced)",
     )

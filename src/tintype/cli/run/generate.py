@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 from PIL import Image
 from torch import Tensor
@@ -16,57 +17,40 @@ from tintype.data.images.decode import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import store
+from tintype.pipeline.image_file import encode, read_receipt
 from tintype.pipeline.pipeline import Pipeline
-from tintype.pipeline.receipt import Receipt, read, to_png
-from tintype.pipeline.request import Request
-from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, shown, strip
+from tintype.pipeline.receipt import Receipt, options_of
+from tintype.pipeline.request import NEED_INIT_IMAGE, OLDER_NAMES, Options, Request
+from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, num_shown, strip
 from tintype.view.terminal import Preview
 
-FRAMES = 8  # variations, or images from one caption or seed to another, unless told otherwise
+FRAMES = 8  # default number of variations, or of images from one caption or seed to another
+EDITS = {name for new in NEED_INIT_IMAGE for name in (new, OLDER_NAMES.get(new, new))}
 
 
 def generate(args: Namespace) -> int:
     """Make pictures from captions, save each and print its path. Returns the exit code."""
-    edits = ("mask", "strength", "outpaint", "invert")
-    if args.init_image is None and any(getattr(args, name) is not None for name in edits):
-        raise ConfigError(f"{', '.join('--' + name for name in edits)} change a picture: give it with --init-image")
+    if args.init_image is None and any(value is not None for name, value in vars(args).items() if name in EDITS):
+        options_ = ", ".join("--" + name.replace("_", "-") for name in NEED_INIT_IMAGE)
+        raise ConfigError(f"{options_} need --init-image")
     captions = _captions(args)
-    init_image, mask = _read(args.init_image), _read(args.mask)
+    settings = _options(args)
     pipeline = Pipeline.load(args.model, args.device, args.guide)
-    series = args.to_caption is not None or args.to_seed is not None or args.vary is not None
+    series = any(settings.get(name) is not None for name in ("captions_to", "seeds_to", "variation"))
     num = args.num_images or (FRAMES if series else 1)
     if series and len(captions) > 1:
-        raise ConfigError("--to-caption, --to-seed and --vary go with one caption")
-    request = pipeline.request(
-        [caption for caption in captions for _ in range(num)],
-        seeds=args.seed,
-        indices=[0] * num if series else list(range(num)) * len(captions),
-        steps=args.steps,
-        guidance=args.guidance,
-        interval=args.guidance_interval,
-        sampler=args.sampler,
-        grid=args.grid,
-        negative=args.negative,
-        init_image=init_image,
-        strength=args.strength,
-        mask=mask,
-        outpaint=args.outpaint,
-        invert=args.invert,
-        captions_to=args.to_caption,
-        seeds_to=args.to_seed,
-        variation=args.vary,
-        width=args.width,
-        height=args.height,
-    )
-    cut = pipeline.num_cut([*captions, request.negative])
-    if cut:
+        raise ConfigError("--to-caption, --to-seed and --vary need a single caption")
+    settings["indices"] = [0] * num if series else list(range(num)) * len(captions)
+    request = pipeline.request([caption for caption in captions for _ in range(num)], **settings)
+    num_cut = pipeline.num_cut([*captions, request.negative_prompt])
+    if num_cut:
         limit = pipeline.config.text.max_tokens
-        _say(f"note: {cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
+        _say(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
     frames: list[Frame] | None = None if args.save_steps is None else []
     pictures: list[Image.Image] = []
-    for place, (picture, receipt) in enumerate(_made(pipeline, request, frames, args.preview)):
-        stem = options.numbered(f"{options.slug(receipt.caption)}-s{receipt.seed}", place % num, num)
-        path = _save(args.output, stem, to_png(picture, receipt), place, len(request))
+    for index, (picture, receipt) in enumerate(_make(pipeline, request, frames, args.preview)):
+        stem = options.numbered(f"{options.slug(receipt.caption)}-s{receipt.seed}", index % num, num)
+        path = _save(args.output, stem, picture, receipt, index, len(request))
         print(f"{path}  seed {receipt.seed}" + (f" index {receipt.index}" if num > 1 else ""), flush=True)
         if args.strip is not None:
             pictures.append(picture)
@@ -79,46 +63,32 @@ def generate(args: Namespace) -> int:
 
 def redo(args: Namespace) -> int:
     """Make a picture again from its receipt. Returns the exit code."""
-    receipt = read(args.picture)
+    receipt = read_receipt(args.picture)
     masked = bool(receipt.mask) and not receipt.outpaint  # outpainting makes a mask of its own
     if (
         bool(receipt.init_image) != bool(args.init_image)
         or (masked and not args.mask)
         or (args.mask and not receipt.mask)
     ):
-        wanted = [name for name, used in (("--init-image", receipt.init_image), ("--mask", masked)) if used]
-        raise ConfigError(f"this picture can be made again with {' and '.join(wanted) or 'no --init-image or --mask'}")
-    init_image, mask = _read(args.init_image), _read(args.mask)
-    pipeline = _model_of(receipt, args.model, args.guide, args.device)
-    request = pipeline.request(
-        receipt.caption,
-        seeds=[receipt.seed],
-        indices=[receipt.index],
-        steps=receipt.steps,
-        guidance=receipt.guidance,
-        interval=(receipt.guidance_min, receipt.guidance_max),
-        sampler=receipt.sampler,
-        grid=receipt.grid,
-        center=receipt.center,
-        spread=receipt.spread,
-        negative=receipt.negative,
-        init_image=init_image,
-        strength=receipt.strength if receipt.init_image else None,
-        mask=mask,
-        outpaint=[int(margin) for margin in receipt.outpaint.split()] or None,
-        invert=receipt.invert,
-        captions_to=None if receipt.caption_to is None else [receipt.caption_to],
-        seeds_to=None if receipt.seed_to is None else [receipt.seed_to],
-        indices_to=None if receipt.seed_to is None else [receipt.index_to],
-        shares=None if receipt.caption_to is None and receipt.seed_to is None else [receipt.share],
-        width=receipt.width,
-        height=receipt.height,
-    )
+        needed = [name for name, used in (("--init-image", receipt.init_image), ("--mask", masked)) if used]
+        if needed:
+            raise ConfigError(f"this picture was made with {' and '.join(needed)}; give the same again")
+        raise ConfigError("this picture was made without --init-image and --mask; leave them out")
+    settings = options_of(receipt, _read(args.init_image), _read(args.mask))
+    pipeline = _load_model(receipt, args.model, args.guide, args.device)
+    request = pipeline.request(receipt.caption, **settings)
     for warning in _differences(receipt, pipeline.receipts(request)[0]):
         _say(f"warning: {warning}; the new picture may look different")
-    for picture, made in _made(pipeline, request, None, args.preview):
-        print(_save(args.output, f"{args.picture.stem}-redo", to_png(picture, made), 0, 1))
+    for picture, new_receipt in _make(pipeline, request, None, args.preview):
+        print(_save(args.output, f"{args.picture.stem}-redo", picture, new_receipt, 0, 1))
     return 0
+
+
+def _options(args: Namespace) -> Options:
+    """The arguments that are options of `Pipeline.generate`, with pictures read from their files."""
+    values = {name: value for name, value in vars(args).items() if name in Options.__annotations__}
+    values.update(init_image=_read(args.init_image), mask=_read(args.mask))
+    return cast(Options, values)
 
 
 def _say(message: str) -> None:
@@ -135,19 +105,19 @@ def _read(path: Path | None) -> Image.Image | None:
 
 
 def _captions(args: Namespace) -> list[str]:
-    """What to make: from the command line, from a file, or as the receipt of the init image says."""
+    """The captions: from the command line, from a file, or from the receipt of the init image."""
     captions = list(args.captions)
     if args.prompts_file is not None:
         captions += read_lines(args.prompts_file)
     if not captions and args.init_image is not None:
         try:
-            captions = [read(args.init_image).caption]
+            captions = [read_receipt(args.init_image).caption]
         except DataError as error:
             raise ConfigError(f"give a CAPTION: {error}") from None
     if not captions:
         raise ConfigError("give a CAPTION, or a file of them with --prompts-file")
     if not all(caption.strip() for caption in captions):
-        raise ConfigError("a CAPTION is empty: say what to make")
+        raise ConfigError("a CAPTION is empty; say what to make")
     return captions
 
 
@@ -163,65 +133,69 @@ def read_lines(path: Path) -> list[str]:
     return captions
 
 
-def _made(
-    pipeline: Pipeline, request: Request, frames: list[Frame] | None, picture: bool
+def _make(
+    pipeline: Pipeline, request: Request, frames: list[Frame] | None, show_picture: bool
 ) -> Iterator[tuple[Image.Image, Receipt]]:
-    """Make the pictures of a request, watched on a terminal; the steps of the first ones are added to `frames`."""
+    """Make the pictures of a request, with progress on a terminal; the first batch adds its steps to `frames`."""
     parts = list(request.parts(pipeline.batch_limit(request)))
-    for place, part in enumerate(parts):
-        stream, ends = pipeline.run(part), list[Tensor]()
-        with closing(stream), Preview(picture) as preview:
-            for step in _ending(stream, ends):
-                preview.update(place * step.total + step.index + 1, len(parts) * step.total, step.denoised)
-                if frames is not None and place == 0:
-                    rows = slice(shown(len(part), animated=False))
+    for index, part in enumerate(parts):
+        results: list[Tensor] = []
+        stream = pipeline.run(part)
+        with closing(stream), Preview(show_picture) as preview:
+            for step in _keep_result(stream, results):
+                preview.update(index * step.total + step.index + 1, len(parts) * step.total, step.denoised)
+                if frames is not None and index == 0:
+                    rows = slice(num_shown(len(part), animated=False))
                     frames.append(frame(step.index, step.total, step.sigma, step.x[rows], step.denoised[rows]))
-        yield from zip(pipeline.pictures(ends[0]), pipeline.receipts(part), strict=True)
+        yield from zip(pipeline.pictures(results[0]), pipeline.receipts(part), strict=True)
 
 
-def _ending(stream: Generator[Step, None, Tensor], ends: list[Tensor]) -> Iterator[Step]:
-    """The steps of a stream; what it returns is added to `ends`."""
-    ends.append((yield from stream))
+def _keep_result(stream: Generator[Step, None, Tensor], results: list[Tensor]) -> Iterator[Step]:
+    """The steps of a stream; its return value is added to `results`."""
+    results.append((yield from stream))
 
 
-def _save(place: Path | None, stem: str, content: bytes, index: int, num: int) -> Path:
-    if place is None or options.is_folder(place):
-        return options.write_new(place or Path(), stem, content)
-    return options.write_over(place.with_name(options.numbered(place.stem, index, num) + place.suffix), content)
+def _save(output: Path | None, stem: str, picture: Image.Image, receipt: Receipt, index: int, num: int) -> Path:
+    """Write to a new file in a folder, or to the file that the user named, numbered if there are several."""
+    if output is None or options.is_folder(output):
+        return options.write_new(output or Path(), stem, encode(picture, receipt, ".png"))
+    path = output.with_name(options.numbered(output.stem, index, num) + output.suffix)
+    return options.write_over(path, encode(picture, receipt, output.suffix))
 
 
 def _save_steps(path: Path, frames: Sequence[Frame], num_pictures: int) -> Path:
-    kind = options.SHEETS[path.suffix.lower()]
-    animated = kind != "PNG"
-    num_shown = shown(len(frames[0].guess), animated)
-    if num_shown < num_pictures:
-        _say(f"note: {path} shows the first {num_shown} of {num_pictures} pictures")
-    return options.write_over(path, animation(frames, kind) if animated else contact_sheet(frames))
+    file_format = options.SHEETS[path.suffix.lower()]
+    animated = file_format != "PNG"
+    num = num_shown(len(frames[0].guess), animated)
+    if num < num_pictures:
+        _say(f"note: {path} shows the first {num} of {num_pictures} pictures")
+    return options.write_over(path, animation(frames, file_format) if animated else contact_sheet(frames))
 
 
-def _model_of(receipt: Receipt, model: str | None, guide: str | None, device: str | None) -> Pipeline:
+def _load_model(receipt: Receipt, model: str | None, guide: str | None, device: str | None) -> Pipeline:
+    """The model and the guide of a receipt, or those that the user names. Raises CheckpointError."""
     if guide is not None and not receipt.guide:
-        raise ConfigError("this picture was made without --guide")
-    for given, name, what in ((model, receipt.model, "model"), (guide, receipt.guide, "guide")):
-        if given is None and name:
+        raise ConfigError("this picture was made without --guide; leave it out")
+    for override, name, role in ((model, receipt.model, "model"), (guide, receipt.guide, "guide")):
+        if override is None and name:
             try:
                 store.find(name)
             except CheckpointError:
                 raise CheckpointError(
-                    f"the {what} of this picture, {name!r}, is not here: give --{what} FOLDER"
+                    f"the {role} of this picture, {name!r}, is not here: give --{role} FOLDER"
                 ) from None
     return Pipeline.load(model or receipt.model, device, guide or receipt.guide or None)
 
 
 def _differences(before: Receipt, now: Receipt) -> Iterator[str]:
-    """What is not as it was when the picture was made."""
+    """Everything that differs from when the picture was made."""
     if before.model_hash != now.model_hash:
-        yield f"model {now.model} has other weights than the picture was made with ({before.model_hash[:10]})"
+        yield f"model {now.model} has other weights than the model of the picture ({before.model_hash[:10]})"
     if before.guide_hash != now.guide_hash:
         yield f"the guide {now.guide} has other weights than the one of the picture ({before.guide_hash[:10]})"
     if before.version != now.version:
         yield f"the picture was made with tintype {before.version}, this is {now.version}"
     if before.init_image != now.init_image:
-        yield "this is not the init image it was made from"
+        yield "this is not the init image of the picture"
     if before.mask != now.mask:
-        yield "this is not the mask it was made with"
+        yield "this is not the mask of the picture"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from tintype.data.sources.files import printable
 from tintype.errors import CheckpointError, DataError
-from tintype.pipeline.receipt import Receipt, read, read_texts
+from tintype.pipeline.image_file import read_receipt, read_texts
+from tintype.pipeline.receipt import Receipt
 
 if TYPE_CHECKING:
     from tintype.config import Config
@@ -51,7 +52,7 @@ def picture_lines(path: Path) -> list[str]:
             f"{path}: not made by Tintype; another program says:",
             *map(printable, texts["parameters"].splitlines()),
         ]
-    receipt = read(path)
+    receipt = read_receipt(path)
     lines = [
         ("caption", receipt.caption),
         ("negative", receipt.negative),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tintype.data.images.decode import PictureError, decode_image
 from tintype.errors import DataError
-from tintype.pipeline.receipt import Receipt, to_png
+from tintype.pipeline.receipt import Receipt
 from tintype.serving.api.errors import Fault, invalid
 from tintype.view.contact_sheet import Frame
 
@@ -81,18 +81,6 @@ def receipt_of(content: bytes) -> Receipt | None:
         return None if not isinstance(text, str) else Receipt.from_json(text)
     except (OSError, ValueError, SyntaxError, DataError, Image.DecompressionBombError):
         return None
-
-
-def encoded(picture: Image.Image, receipt: Receipt, form: Format, quality: int = 100) -> bytes:
-    """A finished picture as a file; only PNG carries the receipt."""
-    if form == "png":
-        return to_png(picture, receipt)
-    buffer = io.BytesIO()
-    if form == "webp":
-        picture.save(buffer, "WEBP", quality=quality, lossless=quality == 100)
-    else:
-        picture.save(buffer, "JPEG", quality=max(1, quality), subsampling=0)
-    return buffer.getvalue()
 
 
 def guess_of(frame: Frame, row: int) -> Image.Image:

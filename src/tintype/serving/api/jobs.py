@@ -15,7 +15,8 @@ from fastapi.responses import Response, StreamingResponse
 from PIL import Image
 
 from tintype.diffusion.samplers import SAMPLERS
-from tintype.pipeline.receipt import Receipt, to_png
+from tintype.pipeline.image_file import encode
+from tintype.pipeline.receipt import Receipt
 from tintype.serving.api.dispatcher import SSE_HEADERS, Desk, fault_of
 from tintype.serving.api.errors import Fault, invalid
 from tintype.serving.api.images import from_base64, read, read_mask, receipt_of, strip
@@ -248,7 +249,7 @@ def _finished(work: Work, row: int) -> bytes:
     assert work.result is not None
     pipeline = work.task.pipeline
     picture = pipeline.pictures(work.result[row : row + 1])[0]
-    return to_png(picture, pipeline.receipts(work.task.request)[row])
+    return encode(picture, pipeline.receipts(work.task.request)[row], ".png")
 
 
 def _png(content: bytes) -> Response:

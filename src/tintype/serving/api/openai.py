@@ -14,10 +14,11 @@ from fastapi.responses import Response, StreamingResponse
 from PIL import Image
 from starlette.datastructures import UploadFile
 
+from tintype.pipeline.image_file import encode
 from tintype.pipeline.receipt import Receipt
 from tintype.serving.api.dispatcher import SSE_HEADERS, Desk, fault_of
 from tintype.serving.api.errors import Fault, invalid
-from tintype.serving.api.images import encoded, guess_of, read, read_mask
+from tintype.serving.api.images import guess_of, read, read_mask
 from tintype.serving.api.schemas import ImagesAsk, from_form
 from tintype.serving.engine.job import Making, Watch, Work
 from tintype.view.contact_sheet import Frame
@@ -206,7 +207,7 @@ def _partial(prefix: str, extra: dict[str, Any], frame: Frame, row: int, ask: Im
 
 def _b64(picture: Image.Image, receipt: Receipt, ask: ImagesAsk) -> str:
     quality = 100 if ask.output_compression is None else ask.output_compression
-    return base64.b64encode(encoded(picture, receipt, ask.output_format or "png", quality)).decode()
+    return base64.b64encode(encode(picture, receipt, f".{ask.output_format or 'png'}", quality)).decode()
 
 
 def _common(ask: ImagesAsk, making: Making) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Making:
     def cost(self) -> float:
         pixels = self.request.width * self.request.height
         guided = any(scale != 1 for scale in self.request.guidance)
-        evaluations = self.request.steps * (1 if self.request.invert is None else 1 + ROUNDS)
+        evaluations = self.request.steps * (1 if self.request.source_caption is None else 1 + ROUNDS)
         return cost_of(len(self.request), pixels, evaluations, guided)
 
     def begin(self, given: Given) -> Begun:

@@ -16,7 +16,7 @@ from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.diffusion.samplers import Coroutine, Query
 from tintype.diffusion.sigmas import log_snr_sigmas
 from tintype.model.codec import pixels_of
-from tintype.pipeline.init_image import fitted
+from tintype.pipeline.init_image import resize_and_crop
 from tintype.pipeline.pipeline import Given, Pipeline
 from tintype.pipeline.sampling_task import SamplingTask
 from tintype.serving.engine.job import Begun
@@ -55,7 +55,7 @@ class Looking:
 
     def clear(self) -> Tensor:
         """The picture as the model would see it, x0 [1, 3, H, W] on the CPU."""
-        return self.pipeline.codec.encode(pixels_of(fitted(self.picture, "RGB", *self.size)))
+        return self.pipeline.codec.encode(pixels_of(resize_and_crop(self.picture, "RGB", *self.size)))
 
     def noise(self) -> Tensor:
         """The static that is added, the same at every level, [1, 3, H, W] on the CPU."""
