@@ -34,7 +34,7 @@ ROOMS = (
 # import each other, as long as no modules import in a circle.
 FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "model": (("atomic_write", "custom"), "nets", ("codec", "denoiser", "checkpoint"), "store"),
-    "data": (("order", "split", "process_pool", "thread_pool"), "sources", "images", "check", "cache"),
+    "data": (("order", "split", "process_pool", "thread_pool"), "sources", "images", "check", "cache", "dataset"),
     "training": (
         ("console", "signals"),
         "parallel",
@@ -45,6 +45,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         ("model_card", "export"),
         "session",
         "run",
+        "api",
     ),
     "serving": (("settings", "logs", "catalog"), "engine", "api", "server"),
     "cli": ("options", "run", "commands", "main"),

@@ -1,64 +1,105 @@
-"""Tintype: turn a folder of captioned pictures into your own text-to-image model, and watch each picture develop."""
+"""Tintype: turn a folder of captioned pictures into your own text-to-image model, and watch each picture develop.
+
+    import tintype
+
+    tintype.Pipeline.load("shapes").generate("a red circle")[0].save("circle.png")
+
+    for report in tintype.train("photos", "run", minutes=30):  # a folder of pictures with captions
+        print(report.images_seen, report.loss)
+
+Pictures: `Pipeline`, `Receipt`, `Step`; `sample` with a sampler of `SAMPLERS` and noise levels of `SCHEDULES`.
+Training: `train`, `StepReport`, `Config`, `load_dataset`; `Trainer` and `Denoiser` below them.
+To pass in: `CaptionedImages`, `Network`, `Prediction` with `Scalings`, `NoiseLevelSampler`, `LossWeight`,
+`OptimizerFactory`. `help(tintype.NAME)` has an example of each.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from tintype._version import __version__
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from tintype.config import Config
-    from tintype.diffusion.samplers import Step
+    from tintype.data.dataset import Dataset, load_dataset
+    from tintype.data.sources.objects import CaptionedImages
+    from tintype.diffusion.loss import LossWeight
+    from tintype.diffusion.parameterization import Prediction, Scalings
+    from tintype.diffusion.samplers import SAMPLERS, Step
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
     from tintype.model.denoiser import Denoiser
     from tintype.model.nets.conditioning import Conditioning
     from tintype.pipeline.pipeline import Pipeline
     from tintype.pipeline.receipt import Receipt
-    from tintype.training.core.trainer import Trainer
+    from tintype.training.api import train
+    from tintype.training.core.components import NoiseLevelSampler
+    from tintype.training.core.own_optimizer import OptimizerFactory
+    from tintype.training.core.trainer import StepReport, Trainer
 
-__all__ = [
-    "CheckpointError",
-    "Conditioning",
-    "Config",
-    "ConfigError",
-    "DataError",
-    "Denoiser",
-    "MissingExtraError",
-    "Pipeline",
-    "Receipt",
-    "Step",
-    "TintypeError",
-    "Trainer",
-    "TrainingError",
-    "__version__",
-]
-
-# Read on first use, so that `import tintype` and `tintype --help` do not wait for torch.
-_HOMES = {
+# Loaded on first use, so that `import tintype` and `tintype --help` do not wait for torch.
+_MODULES = {
+    "SAMPLERS": "tintype.diffusion.samplers",
+    "CaptionedImages": "tintype.data.sources.objects",
     "CheckpointError": "tintype.errors",
     "Conditioning": "tintype.model.nets.conditioning",
     "Config": "tintype.config",
     "ConfigError": "tintype.errors",
     "DataError": "tintype.errors",
+    "Dataset": "tintype.data.dataset",
     "Denoiser": "tintype.model.denoiser",
+    "LossWeight": "tintype.diffusion.loss",
     "MissingExtraError": "tintype.errors",
+    "NoiseLevelSampler": "tintype.training.core.components",
+    "OptimizerFactory": "tintype.training.core.own_optimizer",
     "Pipeline": "tintype.pipeline.pipeline",
+    "Prediction": "tintype.diffusion.parameterization",
     "Receipt": "tintype.pipeline.receipt",
+    "Scalings": "tintype.diffusion.parameterization",
     "Step": "tintype.diffusion.samplers",
+    "StepReport": "tintype.training.core.trainer",
     "TintypeError": "tintype.errors",
     "Trainer": "tintype.training.core.trainer",
     "TrainingError": "tintype.errors",
+    "load_dataset": "tintype.data.dataset",
+    "train": "tintype.training.api",
 }
+__all__ = [
+    "CaptionedImages",
+    "CheckpointError",
+    "Conditioning",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "Denoiser",
+    "LossWeight",
+    "MissingExtraError",
+    "NoiseLevelSampler",
+    "OptimizerFactory",
+    "Pipeline",
+    "Prediction",
+    "Receipt",
+    "SAMPLERS",
+    "Scalings",
+    "Step",
+    "StepReport",
+    "TintypeError",
+    "Trainer",
+    "TrainingError",
+    "__version__",
+    "load_dataset",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'tintype' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(_importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -149,6 +149,19 @@ class Config:
     def __post_init__(self) -> None:
         check(self)
 
+    @classmethod
+    def from_preset(cls, name: str, resolution: int | None = None) -> Config:
+        """The preset "nano", "small", "base" or "large" for square pictures of so many pixels a side.
+
+            config = Config.from_preset("nano", resolution=64)
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, decay_fraction=0.5))
+
+        Raises ConfigError for an unknown name, or a resolution that cannot be patched.
+        """
+        if name not in PRESETS:
+            raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
+        return PRESETS[name]() if resolution is None else PRESETS[name](resolution)
+
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
 

@@ -6,14 +6,14 @@ import struct
 from collections import Counter
 from collections.abc import Generator, Sequence
 from itertools import islice
-from pathlib import Path
 
 from tintype.config import DataConfig, TextConfig
 from tintype.data.check.report import Report
 from tintype.data.check.summary import Tokens, survey
 from tintype.data.images.decode import examine_all, preprocess_for
 from tintype.data.images.facts import FACTS, facts_row
-from tintype.data.sources.find import find_pairs
+from tintype.data.sources.find import data_label, find_pairs
+from tintype.data.sources.objects import Data
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.row_file import RowFile, chunks
@@ -25,14 +25,20 @@ RESOLUTION = 32  # pixels; the training size that the pictures are checked for
 
 
 def check(
-    data: str | Path, resolution: int = RESOLUTION, options: DataConfig | None = None, text: TextConfig | None = None
+    data: Data,
+    resolution: int = RESOLUTION,
+    options: DataConfig | None = None,
+    text: TextConfig | None = None,
 ) -> Report:
     """Run `checking` to its end."""
     return finished(checking(data, resolution, options, text))
 
 
 def checking(
-    data: str | Path, resolution: int = RESOLUTION, options: DataConfig | None = None, text: TextConfig | None = None
+    data: Data,
+    resolution: int = RESOLUTION,
+    options: DataConfig | None = None,
+    text: TextConfig | None = None,
 ) -> Generator[tuple[int, int], None, Report]:
     """Read and decode every captioned picture once, for training at `resolution`; yield (done, total).
 
@@ -55,7 +61,7 @@ def checking(
         yield done, len(pairs)
     found = PairList.of(pairs).select(place for _, part in chunks(usable) for place in part.tolist())
     tokens = Tokens(text.encoder, text.max_tokens, _lengths(found, text)) if text is not None and found else None
-    return survey(str(data), found, facts, problems, tally, tokens)
+    return survey(data_label(data), found, facts, problems, tally, tokens)
 
 
 def _lengths(pairs: Sequence[Pair], text: TextConfig) -> Counter[int]:

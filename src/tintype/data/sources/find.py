@@ -5,7 +5,8 @@ DATA is one of
 - a .tar file, or several by a pattern such as train-{000..009}.tar, here or at a URL that fsspec knows;
 - a .parquet file with pictures and captions inside;
 - `hf:NAME` or `hf:NAME:SPLIT`, a data set by its name or folder, through the package `datasets`;
-- a text file with one of these a line, each with `weight=W` after it if it is to be shown more or less often.
+- a text file with one of these a line, each with `weight=W` after it if it is to be shown more or less often;
+- from Python, an object with a length whose items are (picture, caption).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tintype.data.sources.files import FileError, printable, read_file
 from tintype.data.sources.folder import list_folder
 from tintype.data.sources.hub import is_saved, list_hub
 from tintype.data.sources.metadata import METADATA_NAMES
+from tintype.data.sources.objects import Data, list_objects
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
 from tintype.data.sources.parquet import list_table
@@ -37,22 +39,30 @@ MAX_LIST_BYTES = 2**24
 _WEIGHT = re.compile(r"\s+weight=(\S+)$")
 
 
-def find_pairs(data: str | Path, options: DataConfig | None = None) -> tuple[Sequence[Pair], list[Problem]]:
+def find_pairs(data: Data, options: DataConfig | None = None) -> tuple[Sequence[Pair], list[Problem]]:
     """List the captioned pictures of `data` and what was left out. No picture is opened.
 
     Pairs are in an order that follows from the data alone, by key within a folder. Raises DataError if not one pair
     is found, and MissingExtraError where another package is needed.
     """
-    listing = _listing(str(data), options or DataConfig())
+    options = options or DataConfig()
+    listing = _listing(str(data), options) if isinstance(data, (str, Path)) else list_objects(data, options)
     if not listing.pairs:
         first = next((p for p in listing.problems if p.left_out), None)
         why = f": {printable(first.path)}: {first.reason}" if first is not None else ""
-        raise DataError(f"{printable(str(data))} holds no captioned pictures{why}")
+        raise DataError(f"{printable(data_label(data))} holds no captioned pictures{why}")
     return listing.pairs, list(listing.problems)
 
 
-def dataset_name(data: str | Path) -> str:
-    """A short name for people: the last part of a path or URL."""
+def data_label(data: Data) -> str:
+    """The data in messages: the path or URL; of an object, its class."""
+    return str(data) if isinstance(data, (str, Path)) else f"data ({type(data).__name__})"
+
+
+def dataset_name(data: Data) -> str:
+    """A short name for people: the last part of a path or URL; of an object, its class."""
+    if not isinstance(data, (str, Path)):
+        return type(data).__name__
     text = str(data).rstrip("/\\")
     if is_url(text) or text.startswith("hf:"):
         return PurePosixPath(text).name or text

@@ -19,7 +19,7 @@ from tintype.data.cache.stream import Stream
 from tintype.data.check.report import Report
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.exclude import Exclusions, read_exclusions
-from tintype.data.sources.find import find_pairs
+from tintype.data.sources.find import data_label, find_pairs
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import CheckpointError
 from tintype.model import store
@@ -121,11 +121,11 @@ def prepare(
         config, tokenizer, encoder = _text(config, pairs)
     making = _Making(config, pairs, problems, encoder, exclusions, request.cache or run / PACKS)
     pack = making.stream(console) if request.stream else making.pack(console)
-    _say_report(str(request.data), pack, pairs, config.train.held_out if stored is None else None, console)
+    _say_report(data_label(request.data), pack, pairs, config.train.held_out if stored is None else None, console)
     if stored is not None and stored.fingerprint not in (None, pack.fingerprint):
         raise CheckpointError(
-            f"the pictures or captions in {request.data} are not those the run was started with; put them back, or "
-            "choose another --out (with --from and this run to start from its weights)"
+            f"the pictures or captions in {data_label(request.data)} are not those the run was started with; put them "
+            "back, or choose another --out (with --from and this run to start from its weights)"
         )
     place = stored.checkpoint if stored is not None else None
     state = load_state(place) if place is not None else {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tintype.config import Config
+from tintype.data.sources.objects import Data
 from tintype.training.core.components import Components
 
 
@@ -38,7 +39,7 @@ class TrainRequest:
     At most one of `minutes`, `steps` and `images` sets the length of the run.
     """
 
-    data: str | Path  # a folder, an archive, a list or a URL: see data.sources
+    data: Data  # a folder, an archive, a list or a URL: see data.sources
     out: Path
     minutes: float | None = None  # wall-clock budget, from the start of the command to the finished model
     steps: int | None = None  # of batch_size pictures each

@@ -1,0 +1,130 @@
+"""Training from Python: a generator of step reports, driven by the loop that `tintype train` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from torch import nn
+
+from tintype.config import Config
+from tintype.data.sources.objects import CaptionedImages
+from tintype.diffusion.loss import LossWeight
+from tintype.diffusion.parameterization import Prediction
+from tintype.training.core.components import Components, NoiseLevelSampler
+from tintype.training.core.own_optimizer import OptimizerFactory
+from tintype.training.core.trainer import StepReport
+from tintype.training.run import training_steps
+from tintype.training.setup.request import TrainRequest
+from tintype.training.signals import Interruption
+
+
+def train(
+    data: str | Path | CaptionedImages,
+    out: str | Path,
+    config: Config | None = None,
+    *,
+    minutes: float | None = None,
+    images: int | None = None,
+    steps: int | None = None,
+    preset: str | None = None,
+    resolution: int | None = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    lr: float | None = None,
+    seed: int | None = None,
+    text: str | None = None,
+    from_model: str | Path | None = None,
+    resume: str | Path = "auto",
+    device: str | None = None,
+    save_minutes: float | None = None,
+    sample_minutes: float | None = None,
+    keep_last: int | None = None,
+    keep_every: int | None = None,
+    exclude: str | Path | None = None,
+    cache: str | Path | None = None,
+    stream: bool = False,
+    shard: bool = False,
+    tensorboard: bool = False,
+    net: nn.Module | Callable[[Config], nn.Module] | None = None,
+    prediction: Prediction | None = None,
+    noise_levels: NoiseLevelSampler | None = None,
+    loss_weight: LossWeight | None = None,
+    optimizer: OptimizerFactory | None = None,
+    verbose: bool | Console = False,
+) -> Iterator[StepReport]:
+    """Train a model and report every step; nothing happens before the first report is asked for.
+
+        losses = []
+        for report in tintype.train("photos", "run", minutes=30):
+            losses.append(report.loss)
+            if report.validation:  # every `sample_minutes`, and with the last report
+                print(report.images_seen, report.validation.noise_error)
+        pipeline = tintype.Pipeline.load("run")
+
+    When the loop ends, `out` is a model folder, as `tintype train` leaves it. Leaving the loop early (`break`, an
+    error, Ctrl-C, closing the generator) saves a checkpoint, and the same call again continues bit for bit where it
+    stopped. While a step is computed, the first Ctrl-C or SIGTERM waits for its end.
+
+    Args:
+        data: a folder, a .tar or .parquet file, `hf:NAME`, a list of these, or an object: see `CaptionedImages`.
+        out: the run folder; it must be empty, new, or hold the run to continue.
+        config: all settings that have no argument here, instead of a preset: see `Config.from_preset`.
+        minutes, images, steps: length of the run, at most one of them: wall-clock time, pictures shown (repeats
+            counted), or batches. None: `config.train.images`.
+        preset: "nano", "small", "base" or "large"; None chooses by device and time.
+        resolution: pixels, the side of a square picture.
+        batch_size, micro_batch: pictures in a step, and at most so many computed at once.
+        lr: highest learning rate. seed: of weights, order and noise.
+        text: "minilm", "learned" or "hf:NAME", where text embeddings come from.
+        from_model: a model folder, run folder or shipped name whose weights the run starts from.
+        resume: "auto", "never", or the path of a checkpoint or run folder.
+        device: "cpu", "cuda", "cuda:1", "mps"; None chooses.
+        save_minutes, sample_minutes: between checkpoints, and between validations with samples.
+        keep_last, keep_every: how many newest checkpoints to keep, and one for good every so many images.
+        exclude: a file of keys or sha256 never to train on. cache: where the training copy of the data is kept.
+        stream: decode pictures whenever they are shown, without a training copy.
+        shard: under torchrun, shard the model over all processes.
+        tensorboard: also write curves to `out`/tensorboard.
+        net: the network, a module (which is copied) or a function of the config: see `Network`.
+        prediction, noise_levels, loss_weight, optimizer: see `Prediction`, `NoiseLevelSampler`, `LossWeight` and
+            `OptimizerFactory`. Objects are recorded in the run folder by name: resuming needs the same ones, and a
+            model with its own `net` or `prediction` needs them in `Pipeline.load`.
+        verbose: print what the command prints; a rich Console says where.
+
+    Raises ConfigError, DataError, CheckpointError or TrainingError (all TintypeError), and KeyboardInterrupt after
+    Ctrl-C once the checkpoint is saved.
+    """
+    request = TrainRequest(
+        data=data,
+        out=Path(out),
+        minutes=minutes,
+        images=images,
+        steps=steps,
+        preset=preset,
+        resolution=resolution,
+        batch_size=batch_size,
+        micro_batch=micro_batch,
+        lr=lr,
+        seed=seed,
+        text=text,
+        from_model=None if from_model is None else str(from_model),
+        resume=str(resume),
+        device=device,
+        save_minutes=save_minutes,
+        sample_minutes=sample_minutes,
+        keep_last=keep_last,
+        keep_every=keep_every,
+        exclude=None if exclude is None else Path(exclude),
+        cache=None if cache is None else Path(cache),
+        stream=stream,
+        shard=shard,
+        tensorboard=tensorboard,
+        config=config,
+        components=Components(
+            net=net, prediction=prediction, noise_levels=noise_levels, loss_weight=loss_weight, optimizer=optimizer
+        ),
+    )
+    console = verbose if isinstance(verbose, Console) else Console(quiet=not verbose)
+    return training_steps(request, console, Interruption(release=True))
