@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,26 +14,36 @@ import pytest
 import tintype
 
 PUBLIC = {
-    "Pipeline",
-    "Step",
-    "Receipt",
-    "Denoiser",
-    "Conditioning",
-    "Trainer",
-    "Config",
-    "TintypeError",
-    "ConfigError",
-    "DataError",
-    "CheckpointError",
-    "TrainingError",
-    "MissingExtraError",
+    *("Pipeline", "Step", "Receipt", "SAMPLERS"),
+    *("train", "StepReport", "Trainer", "Denoiser", "Conditioning", "Config", "Dataset", "load_dataset"),
+    *("CaptionedImages", "Prediction", "Scalings", "NoiseLevelSampler", "LossWeight", "OptimizerFactory"),
+    *("TintypeError", "ConfigError", "DataError", "CheckpointError", "TrainingError", "MissingExtraError"),
     "__version__",
 }
+HELPED = PUBLIC - {"SAMPLERS", "SCHEDULES", "__version__"}
 
 
 def test_the_public_names_are_these() -> None:
     assert set(tintype.__all__) == PUBLIC
     assert all(getattr(tintype, name) is not None for name in PUBLIC)
+
+
+def test_dir_shows_the_public_names_and_nothing_else() -> None:
+    assert dir(tintype) == sorted(PUBLIC)
+
+
+def test_training_is_a_function_also_when_its_modules_were_imported_before() -> None:
+    code = "import tintype.training.run, tintype.training.api, tintype; print(callable(tintype.train))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("name", sorted(HELPED))
+def test_help_says_how_a_name_is_used(name: str) -> None:
+    value = getattr(tintype, name)
+    text = inspect.getdoc(value) or ""
+    assert len(text) > 30, text
+    assert "Alias for field" not in text
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

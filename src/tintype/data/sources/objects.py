@@ -67,10 +67,10 @@ class _Root:
                 image, captions = self._data[index]
         except Exception as error:  # of code that is not ours
             raise DataError(f"data[{index}] is not (picture, caption): {type(error).__name__}: {error}") from error
-        texts = (captions,) if isinstance(captions, str) else tuple(captions)
-        if not all(isinstance(text, str) for text in texts):
+        texts = (captions,) if isinstance(captions, str) else captions
+        if not (isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)):
             raise DataError(f"data[{index}]: the caption must be a text or several, not {captions!r:.80}")
-        return _image(image, index), texts
+        return _image(image, index), tuple(texts)
 
     def deserialize(self, values: list[Any]) -> ImageSource:
         return ObjectItem(self, values[0], bytes.fromhex(values[1]))
