@@ -7,7 +7,8 @@
     for report in tintype.train("photos", "run", minutes=30):  # a folder of pictures with captions
         print(report.images_seen, report.loss)
 
-Pictures: `Pipeline`, `Receipt`, `Step`; `sample` with a sampler of `SAMPLERS` and noise levels of `SCHEDULES`.
+Pictures: `Pipeline` with `Options`, `Receipt`, `Step`; `sample` with a sampler of `SAMPLERS` and noise levels of
+`SCHEDULES`; `Query`, what a sampler yields.
 Training: `train`, `StepReport`, `Config`, `load_dataset`; `Trainer` and `Denoiser` below them.
 To pass in: `CaptionedImages`, `Network`, `Prediction` with `Scalings`, `NoiseLevelSampler`, `LossWeight`,
 `OptimizerFactory`. `help(tintype.NAME)` has an example of each.
@@ -26,12 +27,13 @@ if _TYPE_CHECKING:
     from tintype.data.sources.objects import CaptionedImages
     from tintype.diffusion.loss import LossWeight
     from tintype.diffusion.parameterization import Prediction, Scalings
-    from tintype.diffusion.samplers import SAMPLERS, Step
+    from tintype.diffusion.samplers import SAMPLERS, Query, Step
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
     from tintype.model.denoiser import Denoiser
     from tintype.model.nets.conditioning import Conditioning
     from tintype.pipeline.pipeline import Pipeline
     from tintype.pipeline.receipt import Receipt
+    from tintype.pipeline.request import Options
     from tintype.training.api import train
     from tintype.training.core.components import NoiseLevelSampler
     from tintype.training.core.own_optimizer import OptimizerFactory
@@ -52,8 +54,10 @@ _MODULES = {
     "MissingExtraError": "tintype.errors",
     "NoiseLevelSampler": "tintype.training.core.components",
     "OptimizerFactory": "tintype.training.core.own_optimizer",
+    "Options": "tintype.pipeline.request",
     "Pipeline": "tintype.pipeline.pipeline",
     "Prediction": "tintype.diffusion.parameterization",
+    "Query": "tintype.diffusion.samplers",
     "Receipt": "tintype.pipeline.receipt",
     "Scalings": "tintype.diffusion.parameterization",
     "Step": "tintype.diffusion.samplers",
@@ -77,8 +81,10 @@ __all__ = [
     "MissingExtraError",
     "NoiseLevelSampler",
     "OptimizerFactory",
+    "Options",
     "Pipeline",
     "Prediction",
+    "Query",
     "Receipt",
     "SAMPLERS",
     "Scalings",

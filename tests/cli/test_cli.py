@@ -95,6 +95,40 @@ def test_every_option_reaches_the_receipt(run: Run) -> None:
     assert (receipt.width, receipt.height, receipt.model) == (24, 12, "tiny")
 
 
+@pytest.mark.parametrize(
+    ("option", "older", "value"),
+    [
+        ("--schedule", "--grid", "karras"),
+        ("--negative-prompt", "--negative", "blue"),
+        ("--source-caption", "--invert", "a red circle"),
+    ],
+)
+def test_an_older_option_means_the_same_and_both_are_refused(option: str, older: str, value: str, run: Run) -> None:
+    Image.new("RGB", (16, 16), "red").save("red.png")
+    arguments = ["generate", "a star", "--model", "tiny", "--steps", "2", "--init-image", "red.png"]
+    assert run(*arguments, option, value, "--output", "x.png")[0] == 0
+    assert run(*arguments, older, value, "--output", "y.png")[0] == 0
+    assert Path("x.png").read_bytes() == Path("y.png").read_bytes()
+    assert run(*arguments, "--output", "z.png")[0] == 0
+    assert Path("x.png").read_bytes() != Path("z.png").read_bytes()
+    code, _, err = run(*arguments, option, value, older, value)
+    assert (code, "is the older name of" in err) == (2, True)
+    assert older not in run("generate", "--help")[1].replace(option, "")
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".jpg", ".JPEG"])
+def test_a_picture_of_another_format_carries_its_receipt(suffix: str, run: Run) -> None:
+    name = f"x{suffix}"
+    assert run("generate", "a star", "--model", "tiny", "--output", name) == (0, f"{name}  seed 0\n", "")
+    assert run("generate", "a star", "--model", "tiny", "--output", "x.png")[0] == 0
+    assert read_receipt(Path(name)) == read_receipt(Path("x.png"))
+    assert run("redo", name, "--output", "again.png") == (0, "again.png\n", "")
+    assert pixels(Path("again.png")) == pixels(Path("x.png"))
+    assert "a star" in run("info", name)[1]
+    several = run("generate", "a star", "--model", "tiny", "--output", name, "--num-images", "2")[1].splitlines()
+    assert [line.split()[0] for line in several] == [f"x-0{suffix}", f"x-1{suffix}"]
+
+
 def test_a_picture_can_be_changed_and_that_done_again(run: Run) -> None:
     Image.new("RGB", (40, 40), "red").save("red.png")
     Image.new("L", (40, 40), 255).save("mask.png")

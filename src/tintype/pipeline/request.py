@@ -67,10 +67,10 @@ class Options(_OlderOptions, total=False):
         guidance_interval: lowest and highest noise level at which guidance acts.
         negative_prompt: text to steer away from, in place of the empty caption.
         sampler: a name in `tintype.diffusion.samplers.SAMPLERS`, or a coroutine function (x, sigmas, randn):
-            x [B, C, H, W] is noise at level sigmas[0]; sigmas [K + 1] float64 decrease to 0; randn(n) is the n-th draw
-            of standard normal noise, shaped like x. It yields `Query(x, sigma)` with sigma [B], is sent what the
-            network predicts as the clean pictures, shaped like x, and returns the pictures. It must leave the tensors
-            that it yields or is sent as they are, and work for B = 0: a run without pictures counts its queries.
+            x [B, C, H, W] is noise of level sigmas[0]; sigmas [K + 1] float64 decrease to 0; randn(n) is the n-th draw
+            of standard normal noise, shaped like x. It yields `tintype.Query(x, sigma)` with sigma [B], is sent the
+            network's prediction of the clean pictures, shaped like x, and returns the pictures. It must not change the
+            tensors that it yields or is sent, and must work for B = 0: a run without pictures counts its queries.
         schedule: a name in `tintype.diffusion.sigmas.GRIDS`; or a function (steps, sigma_min, sigma_max, center,
             spread) that returns noise levels; or the noise levels themselves, decreasing and ending with 0.
         center, spread: noise level around which a schedule's steps are, and how widely, for schedules that have these.
