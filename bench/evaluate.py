@@ -42,7 +42,7 @@ from tintype.model.nets.tokens import learn_tokenizer
 from tintype.pipeline.pipeline import Pipeline
 from tintype.training.core.device import bf16_is_faster
 from tintype.training.core.trainer import Trainer
-from tintype.training.monitor.memorization_gauge import Memory
+from tintype.training.monitor.memorization_gauge import MemorizationGauge
 
 BLOCK = 2**22  # numbers, as in the room
 
@@ -138,10 +138,10 @@ def gauge(options: argparse.Namespace) -> None:
         preprocess = preprocess_for(options.size, config.data, config.net.patch)
         copy = finished(packing(pairs, preprocess, Path(options.cache or scratch), denoiser.encoder))
         trainer = Trainer(denoiser, copy, config, device, bf16=bf16_is_faster(device))
-        memory = Memory(copy, config)
+        gauge = MemorizationGauge(copy, config)
         seconds = {
-            "look": lambda: trainer.noise_errors(memory.pictures, ["true"]),
-            "best_by_heart": lambda: memory.ideal(1e9),
+            "look": lambda: trainer.noise_errors(gauge.indices, ["true"]),
+            "best_by_heart": lambda: gauge.ideal_errors(1e9),
         }
         found = {name: _cpu_seconds(work) for name, work in seconds.items()}
     every = 60 * config.train.sample_minutes

@@ -22,6 +22,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,8 +31,8 @@ from rich.console import Console
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig
 from tintype.model import checkpoint
 from tintype.shapes.write import write_shapes
+from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.run import TrainRequest, train
-from tintype.training.session import Session
 from tintype.training.setup import prepare
 
 PARTS = ("model", "model_long", "weights", "optimizer")
@@ -94,13 +95,14 @@ def _train(request: TrainRequest, writing: int) -> None:
     """The whole of a forked process."""
     code = 1
     try:
-        step = Session._between_steps
+        steps = Trainer.steps
 
-        def telling(self: Session, report: object, interruption: object) -> None:
-            os.write(writing, f"{time.monotonic()} {report.images_seen} ;\n".encode())  # type: ignore[attr-defined]
-            step(self, report, interruption)  # type: ignore[arg-type]
+        def reporting(self: Trainer, until: int) -> Iterator[StepReport]:
+            for report in steps(self, until):
+                os.write(writing, f"{time.monotonic()} {report.images_seen} ;\n".encode())
+                yield report
 
-        Session._between_steps = telling  # type: ignore[method-assign]
+        Trainer.steps = reporting  # type: ignore[method-assign]
         train(request, Console(file=io.StringIO()))
         code = 0
     finally:

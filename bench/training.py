@@ -77,7 +77,7 @@ def overhead(images: int) -> dict[str, float]:
         ("data", Reader, "__call__"),
         ("log", Log, "step"),
         ("display", Display, "step"),
-        ("between steps", Session, "_between_steps"),
+        ("between steps", Session, "_after_step"),
         ("all", Session, "_steps"),
     ):
         timed(spent, name, owner, method)

@@ -19,7 +19,7 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving.catalog import Catalog
-from tintype.training.core.validation_error import Seen
+from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.model_card import model_card
 
 
@@ -117,10 +117,10 @@ def test_the_card_that_training_writes_says_how_well_a_model_sees_noise(tiny_mod
     folder = tmp_path / "mine"
     shutil.copytree(tiny_model, folder)
     config = Config.from_json((folder / "config.json").read_text())
-    seen = Seen(8, {"true": {0.3: 0.25, 10.0: 0.0125}, "training": {0.3: 0.125, 10.0: 0.0125}})
+    metrics = ValidationMetrics(8, {"true": {0.3: 0.25, 10.0: 0.0125}, "training": {0.3: 0.125, 10.0: 0.0125}})
     facts = {
         "data": "d", "num_shown": 9, "num_held_out": 1, "num_left_out": 0, "fingerprint": "f", "num_weights": 5,
-        "images_seen": 8, "seconds": 1.0, "ema_width": 0.05, "seen": seen, "caption": "c",
+        "images_seen": 8, "seconds": 1.0, "ema_width": 0.05, "metrics": metrics, "caption": "c",
     }  # fmt: skip
     (folder / "README.md").write_text(model_card("mine", config, **facts))  # type: ignore[arg-type]
     assert Catalog([folder], "cpu").noise_error("mine") == {"0.3": 0.25, "10": 0.0125}

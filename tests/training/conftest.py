@@ -15,7 +15,7 @@ from torch import Tensor
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig, TrainConfig
 from tintype.data.order import Order
 from tintype.model.denoiser import Denoiser
-from tintype.training.core.trainer import Trainer
+from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.parallel.world import World
 from tintype.training.setup import prepare
 
@@ -49,6 +49,19 @@ TINY = Config(
     train=TrainConfig(images=64, batch_size=4, warmup_images=8, flip=True, caption_dropout=0.3),
     sample=SampleConfig(steps=2),
 )
+
+
+def after_step(monkeypatch: pytest.MonkeyPatch, images_seen: int, action: Callable[[], object]) -> None:
+    """Call `action` after the training step that ends at `images_seen`, but not while speed is measured."""
+    original = Trainer.steps
+
+    def steps(self: Trainer, until: int) -> Iterator[StepReport]:
+        for report in original(self, until):
+            if report.images_seen == images_seen and until < 2**62:
+                action()
+            yield report
+
+    monkeypatch.setattr(Trainer, "steps", steps)
 
 
 def tiny_preset(resolution: int = 8) -> Config:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from tests.training.conftest import DrawnSamples
+from tests.training.conftest import DrawnSamples, after_step
 from torch import Tensor
 
 from tintype.cli.main import main
@@ -26,13 +26,11 @@ from tintype.model.denoiser import Denoiser
 from tintype.model.store import find, read_config, weights_hash
 from tintype.pipeline.pipeline import Pipeline
 from tintype.training.core.target import SHARE_OF_LEVELS, TeacherFlow, student_levels
-from tintype.training.core.trainer import StepReport, Trainer
+from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.model_card import model_card
 from tintype.training.run import Terminated, TrainRequest, train
-from tintype.training.session import Session
 from tintype.training.setup.request import DistillRequest
-from tintype.training.signals import Interruption
 
 CPU = torch.device("cpu")
 SENT = [torch.full((2, 4), 0.3).half(), torch.zeros(0, 4).half(), *[torch.full((1, 4), -0.2).half()] * 2]
@@ -157,7 +155,7 @@ def test_a_card_says_what_its_errors_are_measured_against(tiny: Config) -> None:
     facts = {
         "data": "d", "num_shown": 9, "num_held_out": 1, "num_left_out": 0, "fingerprint": "f", "num_weights": 5,
         "images_seen": 8, "seconds": 1.0, "ema_width": 0.05,
-        "seen": ValidationMetrics(8, {"true": {80.0: 1.4e-5}}), "caption": "c",
+        "metrics": ValidationMetrics(8, {"true": {80.0: 1.4e-5}}), "caption": "c",
     }  # fmt: skip
     card = model_card("m", student(tiny, 1), **facts)  # type: ignore[arg-type]
     assert "the noise that leads to where the teacher's flow ends" in card
@@ -170,15 +168,8 @@ def test_a_card_says_what_its_errors_are_measured_against(tiny: Config) -> None:
 def test_a_stopped_distillation_goes_on_bit_for_bit(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = replace(request_, out=request_.out.with_name("straight"))
     run(straight)
-    original = Session._between_steps
-
-    def between_steps(self: Session, report: StepReport, interruption: Interruption) -> None:
-        if report.images_seen == 12:
-            os.kill(os.getpid(), signal.SIGTERM)
-        original(self, report, interruption)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "_between_steps", between_steps)
+        after_step(patch, 12, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Terminated):
             run(request_)
     assert "going on at 12 of 40 images" in run(request_)

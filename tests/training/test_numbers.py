@@ -21,7 +21,7 @@ from tintype.model import checkpoint
 from tintype.training.core import objective
 from tintype.training.core.trainer import MAX_SKIPPED, StepReport, Trainer
 from tintype.training.monitor.log import read_log
-from tintype.training.monitor.spikes import FEWEST, Spikes, worst
+from tintype.training.monitor.spikes import MIN_LOSSES, Spikes, largest_losses
 from tintype.training.run import TrainRequest, train
 from tintype.training.session import MAX_RETURNS
 
@@ -76,7 +76,7 @@ def test_a_bad_stretch_is_passed_over_from_the_last_good_checkpoint(
     seen = poison(monkeypatch, range(20, 20 + 4 * MAX_SKIPPED))
     said = run(request_)
     end = 20 + 4 * MAX_SKIPPED
-    assert f"back to the weights of step-00000005, passing over images 20 to {end}" in said
+    assert f"restored the weights of step-00000005, skipping images 20 to {end}" in said
     assert sorted(seen) == list(range(64))  # nothing is shown twice
     (row,) = [row["went_back"] for row in read_log(request_.out / "log.jsonl") if "went_back" in row]
     assert row == {"checkpoint": "step-00000005", "from": 20, "until": end}
@@ -101,7 +101,7 @@ def test_weights_that_broke_are_replaced_by_those_of_the_last_checkpoint(
 
     monkeypatch.setattr(Trainer, "steps", broken_once)
     said = run(request_)
-    assert "back to the weights of" in said
+    assert "restored the weights of" in said
     for place in checkpoint.checkpoints(request_.out):
         for tensors in checkpoint.load_parts(place, checkpoint.part_names(place)).values():
             assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
@@ -143,7 +143,7 @@ def test_a_spike_stands_far_above_what_was_seen_lately() -> None:
     spikes = Spikes()
     assert not spikes.is_spike(report(100.0))  # nothing to compare with
     spikes = Spikes()
-    assert not any(spikes.is_spike(report(1.0 + 0.5 * (index % 3))) for index in range(FEWEST))
+    assert not any(spikes.is_spike(report(1.0 + 0.5 * (index % 3))) for index in range(MIN_LOSSES))
     assert not spikes.is_spike(report(math.nan, skipped=True))
     assert not spikes.is_spike(report(2.5))
     assert spikes.is_spike(report(9.0))
@@ -151,8 +151,8 @@ def test_a_spike_stands_far_above_what_was_seen_lately() -> None:
 
 
 def test_the_worst_are_those_that_are_not_finite_then_the_largest() -> None:
-    assert worst(torch.tensor([1.0, 5.0, math.nan, 2.0, 3.0])).tolist() == [2, 1, 4, 3]
-    assert worst(torch.tensor([1.0, -math.inf])).tolist() == [1, 0]
+    assert largest_losses(torch.tensor([1.0, 5.0, math.nan, 2.0, 3.0])).tolist() == [2, 1, 4, 3]
+    assert largest_losses(torch.tensor([1.0, -math.inf])).tolist() == [1, 0]
 
 
 def test_a_spike_is_logged_with_its_pictures(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:

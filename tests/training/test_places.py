@@ -14,14 +14,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from rich.console import Console
+from tests.training.conftest import after_step
 
 from tintype.errors import DataError, TrainingError
 from tintype.pipeline.pipeline import Pipeline
-from tintype.training.core.trainer import StepReport
 from tintype.training.monitor.log import read_log
 from tintype.training.run import TrainRequest, train
-from tintype.training.session import Session
-from tintype.training.signals import Interruption
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 
@@ -83,15 +81,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_any_work(pictures: Path,
 
 def lose(monkeypatch: pytest.MonkeyPatch, images_seen: int, files: list[Path]) -> None:
     """Files vanish after the step that ends at `images_seen`."""
-    original = Session._between_steps
-
-    def between_steps(self: Session, report: StepReport, interruption: Interruption) -> None:
-        if report.images_seen == images_seen:
-            for file in files:
-                file.write_bytes(b"")
-        original(self, report, interruption)
-
-    monkeypatch.setattr(Session, "_between_steps", between_steps)
+    after_step(monkeypatch, images_seen, lambda: [file.write_bytes(b"") for file in files])
 
 
 def test_a_picture_that_goes_bad_while_it_is_needed_is_replaced_and_told(

@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from tests.training.conftest import after_step
 from torch import Tensor
 
 from tintype.config import PRESETS, Config
@@ -29,12 +30,11 @@ from tintype.pipeline.pipeline import Pipeline
 from tintype.training.checkpoints.run_folder import locked
 from tintype.training.core import objective as objective_module
 from tintype.training.core.trainer import StepReport, Trainer
-from tintype.training.monitor import validate as look_module
+from tintype.training.monitor import validate
 from tintype.training.monitor.log import read_log
 from tintype.training.run import Terminated, TrainRequest, train
 from tintype.training.session import Session
 from tintype.training.setup import plan
-from tintype.training.signals import Interruption
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 
@@ -68,14 +68,7 @@ def assert_same_end(left: Path, right: Path) -> None:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, images_seen: int, number: int) -> None:
     """Send this process a signal after the step that ends at `images_seen`."""
-    original = Session._between_steps
-
-    def between_steps(self: Session, report: StepReport, interruption: Interruption) -> None:
-        if report.images_seen == images_seen:
-            os.kill(os.getpid(), number)
-        original(self, report, interruption)
-
-    monkeypatch.setattr(Session, "_between_steps", between_steps)
+    after_step(monkeypatch, images_seen, lambda: os.kill(os.getpid(), number))
 
 
 def test_a_run_leaves_a_model_folder(request_: TrainRequest) -> None:
@@ -158,7 +151,7 @@ def test_a_run_that_is_asked_says_where_it_stands(request_: TrainRequest, monkey
     stop_after(monkeypatch, 12, signal.SIGUSR1)
     said = run(request_)
     assert "of 40 images" in said
-    assert 16 in [row["images_seen"] for row in read_log(request_.out / "log.jsonl")]
+    assert 12 in [row["images_seen"] for row in read_log(request_.out / "log.jsonl")]
     assert (request_.out / "model.safetensors").exists()
 
 
@@ -494,7 +487,7 @@ def test_samples_that_cannot_be_written_do_not_stop_the_run(
     def full(*args: object) -> bytes:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(look_module, "grid", full)
+    monkeypatch.setattr(validate, "sample_grid", full)
     assert "warning: no samples" in run(request_)
     assert (request_.out / "model.safetensors").exists()
 

@@ -13,16 +13,14 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from tests.training.conftest import after_step
 
 from tintype.config import Config
 from tintype.data.cache import builder
 from tintype.errors import CheckpointError, ConfigError, DataError
 from tintype.model import checkpoint
-from tintype.training.core.trainer import StepReport
 from tintype.training.run import Terminated, TrainRequest, train
-from tintype.training.session import Session
 from tintype.training.setup.request import DataOptions
-from tintype.training.signals import Interruption
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 
@@ -53,15 +51,8 @@ def same_end(one: Path, other: Path) -> bool:
 
 def stop_once(monkeypatch: pytest.MonkeyPatch, request: TrainRequest, images_seen: int) -> None:
     """Train as asked, but be stopped by SIGTERM after `images_seen`."""
-    original = Session._between_steps
-
-    def between_steps(self: Session, report: StepReport, interruption: Interruption) -> None:
-        if report.images_seen == images_seen:
-            os.kill(os.getpid(), signal.SIGTERM)
-        original(self, report, interruption)
-
     with monkeypatch.context() as patched:
-        patched.setattr(Session, "_between_steps", between_steps)
+        after_step(patched, images_seen, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Terminated):
             run(request)
 

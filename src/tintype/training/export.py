@@ -1,4 +1,4 @@
-"""What a finished run leaves: the average that does best as a model, and its card."""
+"""Export: the better of the two averages as a model folder, with its card and its errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tintype.model.store import EVALUATION, WEIGHTS
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.model_card import model_card
-from tintype.training.monitor.log import measurements
+from tintype.training.monitor.log import metrics_json
 from tintype.training.monitor.sample_grid import choose_captions
 from tintype.training.parallel.world import World
 from tintype.training.setup.prepare import Prepared
@@ -24,22 +24,22 @@ def export_model(
     config: Config,
     ready: Prepared,
     trainer: Trainer,
-    found: tuple[ValidationMetrics, ValidationMetrics],
+    metrics: tuple[ValidationMetrics, ValidationMetrics],
     seconds: float,
     data: str,
     world: World,
 ) -> None:
     """Write model.safetensors, the model card and evaluation.json. Raises CheckpointError or NotFiniteError.
 
-    found: what was seen of the two averages. The longer one becomes the model if its error on held-out pictures is
-    lower. All processes call it; the first one, which alone has seen them, writes.
+    metrics: of the usual average and of the longer one, which becomes the model if its held-out error is lower. All
+    processes must call it; rank 0, which alone has the metrics, writes.
     """
-    usual, longer = (seen.score for seen in found)
+    usual, longer = (average.score for average in metrics)
     is_longer = world.any([usual is not None and longer is not None and longer < usual])[0]
     with trainer.averaged(long=is_longer):
         if world.is_main:
-            seen = found[is_longer]
-            _write(run, config, ready, trainer, is_longer=is_longer, seen=seen, seconds=seconds, data=data)
+            best = metrics[is_longer]
+            _write(run, config, ready, trainer, is_longer=is_longer, metrics=best, seconds=seconds, data=data)
 
 
 def _write(
@@ -49,11 +49,11 @@ def _write(
     trainer: Trainer,
     *,
     is_longer: bool,
-    seen: ValidationMetrics,
+    metrics: ValidationMetrics,
     seconds: float,
     data: str,
 ) -> None:
-    """Write the model as `trainer` has it now, its card, and its errors as JSON."""
+    """Write the current weights of `trainer` as the model, its card, and its errors as JSON."""
     trained_on, held_out = ready.pack.split(config.train.held_out)
     card = model_card(
         run.resolve().name,
@@ -67,11 +67,11 @@ def _write(
         images_seen=trainer.images_seen,
         seconds=seconds,
         ema_width=config.train.ema_width_long if is_longer else config.train.ema_width,
-        seen=seen,
+        metrics=metrics,
         caption=choose_captions(ready.pack.captions, 1)[0],
     )
     checkpoint.write_text(run / CARD, card)
-    errors = {"images_seen": trainer.images_seen, **measurements(seen)}
+    errors = {"images_seen": trainer.images_seen, **metrics_json(metrics)}
     checkpoint.write_text(run / EVALUATION, json.dumps(errors, indent=1, allow_nan=False) + "\n")
     weights = {name: weight.detach() for name, weight in trainer.denoiser.named_parameters()}
     checkpoint.write_tensors(run / WEIGHTS, weights)

@@ -1,4 +1,4 @@
-"""README.md of a finished model: what it is, what it saw, how well it did, how to use it."""
+"""The model card, README.md of a finished model: data, training, quality and use."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ def model_card(
     images_seen: int,
     seconds: float,
     ema_width: float,
-    seen: ValidationMetrics,
+    metrics: ValidationMetrics,
     caption: str,
 ) -> str:
     """The model card as Markdown.
 
-    num_shown, num_held_out, num_left_out: pictures trained on, kept apart to measure, and not used.
-    fingerprint: of the data. seconds: time spent in training. ema_width: of the average that
-    is the model. seen: what was found of that average at the end.
+    num_shown, num_held_out, num_left_out: pictures trained on, held out for validation, and not used. fingerprint: of
+    the data. seconds: training time. ema_width: of the average that is the model. metrics: of that average.
     """
     net, train, sample, distill = config.net, config.train, config.sample, config.distill
     quoted = caption.replace('"', "'")
@@ -63,7 +62,7 @@ config.json holds every setting.
 
 ## Quality
 
-{_quality(seen, distill)}
+{_quality(metrics, distill)}
 
 ## Use
 
@@ -78,7 +77,7 @@ pictures = Pipeline.load("{name}").generate(["{quoted}"], steps={sample.steps}, 
 
 
 def _distilled(distill: DistillConfig) -> str:
-    """Rows of the table that say what a model was distilled from; none if it was not."""
+    """Rows of the table about the teacher of a distilled model; none for other models."""
     if not distill.steps:
         return ""
     guided = f"{distill.guidance:g} at sigma {distill.guidance_min:g} to {distill.guidance_max:g}"
@@ -88,9 +87,9 @@ def _distilled(distill: DistillConfig) -> str:
     )
 
 
-def _quality(seen: ValidationMetrics, distill: DistillConfig) -> str:
-    """How well it did: errors by noise level, and whether it has begun to learn its pictures by heart."""
-    errors, training = seen.noise_error, seen.errors.get("training", {})
+def _quality(metrics: ValidationMetrics, distill: DistillConfig) -> str:
+    """The errors by noise level and the memorization gauge."""
+    errors, training = metrics.noise_error, metrics.errors.get("training", {})
     if not errors:
         return "No pictures were held out, so the error on unseen pictures was not measured."
     if distill.steps:
@@ -101,7 +100,7 @@ def _quality(seen: ValidationMetrics, distill: DistillConfig) -> str:
             f"| sigma | error |\n| ---: | ---: |\n{rows}"
         )
     rows = "\n".join(
-        f"| {level:g} | {error:.4f} | {_or_dash(training.get(level), '.4f')} | {_gauge(seen, f'{level:g}')} |"
+        f"| {level:g} | {error:.4f} | {_or_dash(training.get(level), '.4f')} | {_gauge(metrics, f'{level:g}')} |"
         for level, error in errors.items()
     )
     return (
@@ -110,12 +109,12 @@ def _quality(seen: ValidationMetrics, distill: DistillConfig) -> str:
         "no better on training pictures than on new ones, at 100 % it knows them by heart. Brackets are 95 % "
         "intervals; `tintype evaluate` measures more.\n\n"
         "| sigma | held out | training | gauge |\n| ---: | ---: | ---: | ---: |\n"
-        f"{rows}\n\nThe gauge of all levels, weighted as in training, is {_gauge(seen, OVERALL)}."
+        f"{rows}\n\nThe gauge of all levels, weighted as in training, is {_gauge(metrics, OVERALL)}."
     )
 
 
-def _gauge(seen: ValidationMetrics, name: str) -> str:
-    return format_proportion(seen.memorization[name]) if name in seen.memorization else "unknown"
+def _gauge(metrics: ValidationMetrics, name: str) -> str:
+    return format_proportion(metrics.memorization[name]) if name in metrics.memorization else "unknown"
 
 
 def _or_dash(value: float | None, digits: str) -> str:

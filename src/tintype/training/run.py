@@ -140,10 +140,10 @@ def _train(
     log = Log(run / LOG)
     if budget is not None and request.minutes is not None:
         log.event(0, "planned", {"asked_seconds": 60 * request.minutes, "seconds": round(budget.seconds, 3)})
-    board = TensorBoardWriter(run) if request.tensorboard and world.is_main else None
+    tensorboard = TensorBoardWriter(run) if request.tensorboard and world.is_main else None
     with interruption:
         name = dataset_name(request.data)
-        session = Session(run, config, ready, trainer, console, data=name, world=world, board=board)
+        session = Session(run, config, ready, trainer, console, data=name, world=world, tensorboard=tensorboard)
         yield from session.steps(interruption)
     if budget is not None:
         log.event(config.train.images, "ended", {"seconds": round(time.monotonic() - budget.started, 3)})
@@ -185,7 +185,7 @@ def _speed(request: TrainRequest, run: Path, ready: Prepared, world: World, cons
     with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:
         trainer = ready.fresh(ready.config, world)
         session = Session(Path(scratch), ready.config, ready, trainer, console, data="", world=world)
-        return plan.measure(trainer, request.minutes or 10.0, session.sample, world)
+        return plan.measure(trainer, request.minutes or 10.0, session.validate, world)
 
 
 def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""The loop around the steps: what is shown, sampled, saved and left behind, and what is done when numbers fail."""
+"""The session: training steps with progress, validation and checkpoints between them, and recovery from NaN."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.export import export_model
 from tintype.training.monitor.log import Display, Log
-from tintype.training.monitor.spikes import Spikes, worst
+from tintype.training.monitor.spikes import Spikes, largest_losses
 from tintype.training.monitor.tensorboard import TensorBoardWriter
 from tintype.training.monitor.validate import Validator
 from tintype.training.parallel.world import World
 from tintype.training.setup.prepare import Prepared
 from tintype.training.signals import Interruption
 
-MAX_RETURNS = 3  # to a checkpoint after steps without finite numbers, after which the run ends with an error
+MAX_RETURNS = 3  # returns to a checkpoint after NaN or infinity, before the run fails
 _MINUTE = 60.0
-_NEAR = 0.9  # share of the time between saves after which a save follows a look, so that it has an error to go by
+_SAVE_EARLY = 0.9  # share of the save interval after which a validation also saves, so that the state has its error
 
 
 class Session:
-    """A run from where it stands to its end, or to an interruption.
+    """Trains a run from its current state to its end, or to an interruption.
 
     Args:
         data: name of the data folder, for the model card.
-        world: the processes that train together; the first one alone writes.
-        board: where curves are shown, beside the log.
+        world: the processes that train together; rank 0 alone writes.
+        tensorboard: also gets the rows of the log.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Session:
         *,
         data: str,
         world: World | None = None,
-        board: TensorBoardWriter | None = None,
+        tensorboard: TensorBoardWriter | None = None,
     ) -> None:
         self._run = run
         self._config = config
@@ -65,14 +65,14 @@ class Session:
         self._data = data
         self._world = world or World()
         self._seconds = float(ready.state.get("seconds", 0.0))
-        self._log = Log(run / LOG, board)
-        self._look = Validator(run, config, ready, trainer)
-        self._saver = Checkpointer(run, config.train, self._world)
-        self._seen = ValidationMetrics()
+        self._log = Log(run / LOG, tensorboard)
+        self._validator = Validator(run, config, ready, trainer)
+        self._checkpointer = Checkpointer(run, config.train, self._world)
+        self._metrics = ValidationMetrics()
         self._spikes = Spikes()
         self._micro_batch = trainer.micro_batch
         self._num_returns = self._num_unreadable = 0
-        self._saved_at = self._looked_at = time.monotonic()
+        self._saved_at = self._validated_at = time.monotonic()
 
     def steps(self, interruption: Interruption) -> Iterator[StepReport]:
         """Train to the end and leave a model folder: a report after each step, the last once that folder is complete.
@@ -88,33 +88,33 @@ class Session:
                     try:
                         last = yield from self._steps(display, interruption)
                     except NotFiniteError as error:
-                        self._go_back(error)
+                        self._roll_back(error)
             self._finish(interruption)
             if last is not None:
-                yield replace(last, validation=self._seen)
+                yield replace(last, validation=self._metrics)
         finally:
-            self._saver.close()
+            self._checkpointer.close()
 
-    def sample(self) -> ValidationMetrics:
-        """Write a grid of samples and measure the held-out error. All processes call it; the first one looks."""
+    def validate(self) -> ValidationMetrics:
+        """Write a grid of samples and measure the held-out errors. All processes must call it; rank 0 does the work."""
         with self._trainer.averaged():
-            return self._look() if self._world.is_main else ValidationMetrics()
+            return self._validator() if self._world.is_main else ValidationMetrics()
 
     def save(self) -> None:
-        """Begin to save a checkpoint. Raises what went wrong in the one before: CheckpointError, NotFiniteError."""
+        """Start to save a checkpoint. Raises the error of the previous save: CheckpointError or NotFiniteError."""
         self._saved_at = time.monotonic()
         if self._world.is_sharded:
-            self._settle()  # all of them save or none
+            self._wait_for_save()  # all processes save, or none does
             self._world.barrier()
         elif not self._world.is_main:
             return
-        place = checkpoint.step_folder(self._run, self._trainer.images_seen // self._config.train.batch_size)
+        folder = checkpoint.step_folder(self._run, self._trainer.images_seen // self._config.train.batch_size)
         texts = {CONFIG: self._config.to_json(), STATE: json.dumps(self._state(), indent=2) + "\n"}
         if names := self._ready.components.names():
             texts[COMPONENTS] = to_json(names)
         if self._ready.tokenizer is not None:
             texts[TOKENIZER] = self._ready.tokenizer
-        self._saver.save(place, self._trainer.tensors(), texts)
+        self._checkpointer.save(folder, self._trainer.tensors(), texts)
 
     def _steps(self, display: Display, interruption: Interruption) -> Generator[StepReport, None, StepReport | None]:
         """Train to the end, and report all steps but the last, which is returned."""
@@ -128,9 +128,9 @@ class Session:
             display.step(report, size, seconds)
             if interruption.asked:
                 interruption.asked = False
-                self._say(display.where())
+                self._say(display.status())
                 self._log.write()
-            self._between_steps(report, interruption)
+            self._after_step(report, interruption)
             if report.images_seen >= images:
                 return report
             try:
@@ -142,133 +142,133 @@ class Session:
             start = time.perf_counter()
         return None
 
-    def _between_steps(self, report: StepReport, interruption: Interruption) -> None:
-        self._tell(report)
+    def _after_step(self, report: StepReport, interruption: Interruption) -> None:
+        self._report_events(report)
         train, now = self._config.train, time.monotonic()
-        ended = report.images_seen >= train.images  # the end saves and looks anyway
-        look = not ended and now - self._looked_at >= train.sample_minutes * _MINUTE
+        ended = report.images_seen >= train.images  # the end validates and saves anyway
+        validate = not ended and now - self._validated_at >= train.sample_minutes * _MINUTE
         since = (now - self._saved_at) / (train.save_minutes * _MINUTE)
-        save = not ended and not report.skipped and since >= (_NEAR if look else 1.0)
+        save = not ended and not report.skipped and since >= (_SAVE_EARLY if validate else 1.0)
         main = self._world.is_main
-        wishes = [interruption.received is not None, main and look, main and save, self._is_broken()]
-        stop, look, save, broken = self._world.any(wishes)
+        flags = [interruption.received is not None, main and validate, main and save, self._save_found_nan()]
+        stop, validate, save, is_broken = self._world.any(flags)
         if stop:
             self._stop(interruption)
-        if broken:
-            raise NotFiniteError("the weights have become infinite or not numbers")
-        if look:
-            self._try_to_look(interruption)
+        if is_broken:
+            raise NotFiniteError("the weights contain NaN or infinity")
+        if validate:
+            self._try_to_validate(interruption)
         if save:
             self._try_to_save()
 
-    def _tell(self, report: StepReport) -> None:
+    def _report_events(self, report: StepReport) -> None:
         if self._trainer.micro_batch != self._micro_batch:
             self._micro_batch = self._trainer.micro_batch
-            self._say(f"memory ran out: going on with {self._micro_batch} pictures at a time, the batch stays as it is")
-        lost = list(self._ready.pack.unreadable)[self._num_unreadable :]  # those of this process: each writes its own
-        if lost:
-            self._num_unreadable += len(lost)
-            self._log.event(report.images_seen, "unreadable", {"pictures": lost})
-            self._say(f"{', '.join(map(printable, lost))} can no longer be read; others are shown instead")
+            self._say(f"memory ran out: now {self._micro_batch} pictures at a time; the batch stays the same")
+        unreadable = list(self._ready.pack.unreadable)[self._num_unreadable :]  # each process reports its own
+        if unreadable:
+            self._num_unreadable += len(unreadable)
+            self._log.event(report.images_seen, "unreadable", {"pictures": unreadable})
+            self._say(f"{', '.join(map(printable, unreadable))} can no longer be read; training uses others instead")
         if self._world.is_main and (report.skipped or self._spikes.is_spike(report)):
-            what = "skipped" if report.skipped else "spike"
+            event = "skipped" if report.skipped else "spike"
             names = self._names(report)
-            self._log.event(report.images_seen, what, {"loss": report.loss, "pictures": names})
-            said = (
+            self._log.event(report.images_seen, event, {"loss": report.loss, "pictures": names})
+            text = (
                 "a step had no finite gradient and was skipped" if report.skipped else f"the loss was {report.loss:.3g}"
             )
-            self._say(f"{said}, at {report.images_seen:,} images; see {', '.join(map(printable, names))}")
+            self._say(f"{text}, at {report.images_seen:,} images; see {', '.join(map(printable, names))}")
 
     def _names(self, report: StepReport) -> list[str]:
-        """Keys of the pictures that a step lost most on."""
-        places = worst(report.losses)
-        positions = report.images_seen - len(report.losses) + places
+        """Keys of the pictures with the largest losses in a step."""
+        indices = largest_losses(report.losses)
+        positions = report.images_seen - len(report.losses) + indices
         return [self._ready.pack.keys[index] for index in self._trainer.samples_at(positions).tolist()]
 
     def _stop(self, interruption: Interruption) -> None:
         self._save_and_wait()
         seen = self._trainer.images_seen
-        self._say(f"stopped at {seen:,} images and saved; run the same command again to go on")
+        self._say(f"stopped at {seen:,} images and saved; run the same command again to resume")
         raise interruption.error()
 
-    def _is_broken(self) -> bool:
-        """Whether a save has found numbers that are not finite. Warns of other failures: there may be room later."""
+    def _save_found_nan(self) -> bool:
+        """Whether a save found NaN or infinity. Other failures are a warning: a full disk may have space later."""
         try:
-            self._saver.check()
+            self._checkpointer.check()
         except NotFiniteError:
             return True
         except CheckpointError as error:
-            self._say(f"warning: {error}; training goes on")
+            self._say(f"warning: {error}; training continues")
         return False
 
-    def _settle(self) -> None:
-        """Wait until nothing is being written, and only warn if that failed."""
+    def _wait_for_save(self) -> None:
+        """Wait for the save under way; a failure is only a warning."""
         try:
-            self._saver.wait()
+            self._checkpointer.wait()
         except TintypeError as error:
             self._say(f"warning: {error}")
 
     def _save_and_wait(self) -> None:
-        """Save a checkpoint, and return when it is on the disk."""
-        self._settle()
+        """Save a checkpoint and wait until it is on the disk."""
+        self._wait_for_save()
         self.save()
-        self._saver.wait()
+        self._checkpointer.wait()
         self._world.barrier()
 
-    def _go_back(self, error: NotFiniteError) -> None:
-        """Go back to the newest whole checkpoint and pass over what was shown since. Raises TrainingError in vain."""
-        self._settle()
+    def _roll_back(self, error: NotFiniteError) -> None:
+        """Return to the newest good checkpoint and skip the samples since. Raises TrainingError after MAX_RETURNS."""
+        self._wait_for_save()
         newest = checkpoint.latest(self._run) if self._world.is_main else None
-        told = self._world.broadcast(str(newest or ""))
+        path = self._world.broadcast(str(newest or ""))
         self._num_returns += 1
         seen = self._trainer.images_seen
-        if not told or self._num_returns > MAX_RETURNS:
-            good = f"{told} is good, and the same command goes on from there" if told else "no checkpoint was saved yet"
+        if not path or self._num_returns > MAX_RETURNS:
+            rest = f"{path} is good, and the same command resumes there" if path else "no checkpoint was saved yet"
             raise TrainingError(
                 f"{error}; {self._num_returns - 1} returns to a checkpoint did not help, at {seen:,} images, step "
                 f"{seen // self._config.train.batch_size:,}. Likely causes: a learning rate that is too high (--lr), "
-                f"pictures named in {LOG}, or a faulty machine; {good}"
+                f"pictures named in {LOG}, or a faulty machine; {rest}"
             )
-        place = Path(told)
-        state = load_state(place)
-        self._trainer.go_back(read_parts(place, self._trainer.weights(), self._world), state)
-        passed = {"checkpoint": place.name, "from": state["images_seen"], "until": seen}
+        folder = Path(path)
+        state = load_state(folder)
+        self._trainer.roll_back(read_parts(folder, self._trainer.weights(), self._world), state)
+        skipped = {"checkpoint": folder.name, "from": state["images_seen"], "until": seen}
         if self._world.is_main:
-            self._log.event(seen, "went_back", passed)
+            self._log.event(seen, "went_back", skipped)
         self._say(
-            f"{error}; back to the weights of {place.name}, passing over images {state['images_seen']:,} to {seen:,}"
+            f"{error}; restored the weights of {folder.name}, skipping images {state['images_seen']:,} to {seen:,}"
         )
 
     def _try_to_save(self) -> None:
         try:
             self.save()
-        except CheckpointError as error:  # a full disk may have room again later; the one before is still there
-            self._say(f"warning: {error}; training goes on")
+        except CheckpointError as error:  # a full disk may have space later; the previous checkpoint remains
+            self._say(f"warning: {error}; training continues")
 
-    def _try_to_look(self, interruption: Interruption) -> None:
-        self._seen = ValidationMetrics()
+    def _try_to_validate(self, interruption: Interruption) -> None:
+        self._metrics = ValidationMetrics()
         with self._trainer.averaged():
             if self._world.is_main:
                 try:
-                    self._seen = self._look(interruption, self._seconds)
+                    self._metrics = self._validator(interruption, self._seconds)
                 except (TintypeError, OSError) as error:
                     self._say(f"warning: no samples: {error}")
-                self._log.write(self._seen)
+                self._log.write(self._metrics)
         self._world.barrier()
-        self._looked_at = time.monotonic()
+        self._validated_at = time.monotonic()
 
     def _finish(self, interruption: Interruption) -> None:
-        self._try_to_look(interruption)
+        self._try_to_validate(interruption)
         self._save_and_wait()
         with self._trainer.averaged(long=True):
-            longer = self._look.measured(self._seconds, ["true"]) if self._world.is_main else ValidationMetrics()
+            longer = self._validator.measure(self._seconds, ["true"]) if self._world.is_main else ValidationMetrics()
         self._world.barrier()
         export_model(
             self._run,
             self._config,
             self._ready,
             self._trainer,
-            (self._seen, longer),
+            (self._metrics, longer),
             self._seconds,
             self._data,
             self._world,
@@ -277,7 +277,7 @@ class Session:
 
     def _measured_at(self, images_seen: int) -> ValidationMetrics | None:
         """The errors that were measured when so many images had been seen, if any were."""
-        return self._seen if self._seen.images_seen == images_seen else None
+        return self._metrics if self._metrics.images_seen == images_seen else None
 
     def _state(self) -> dict[str, Any]:
         measured = self._measured_at(self._trainer.images_seen)

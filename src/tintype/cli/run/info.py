@@ -36,12 +36,12 @@ def run_lines(run: Path) -> list[str]:
     """Progress of a run without a checkpoint. Raises CheckpointError."""
     from tintype.model import store
     from tintype.training.monitor.log import read_log
-    from tintype.training.monitor.status import standing
+    from tintype.training.monitor.status import run_status
 
     images = store.read_config(store.Model(run.name, run, run)).train.images
     seen = max([0, *(row["images_seen"] for row in read_log(run / "log.jsonl"))])
     heading = f"{run}: a run without a complete checkpoint; {seen:,} of {images:,} images seen"
-    return [heading, *_aligned(standing(run, images))]
+    return [heading, *_aligned(run_status(run, images))]
 
 
 def picture_lines(path: Path) -> list[str]:
@@ -82,7 +82,7 @@ def model_lines(name: str) -> list[str]:
     """Size, text encoder, data, training and progress of a model. Raises CheckpointError."""
     from tintype.model import store
     from tintype.training.monitor.log import read_log
-    from tintype.training.monitor.status import standing
+    from tintype.training.monitor.status import run_status
 
     model = store.find(name)
     config = store.read_config(model)
@@ -98,7 +98,7 @@ def model_lines(name: str) -> list[str]:
         ("preset", f"{config.preset}: width {net.width}, depth {net.depth}, patch {net.patch}"),
         ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
         ("training", _progress(model, train.images, [row["images_seen"] for row in rows])),
-        *(standing(model.run, train.images) if model.run is not None else []),
+        *(run_status(model.run, train.images) if model.run is not None else []),
         ("data", f"{num_samples:,} captioned pictures" if num_samples else ""),
         ("settings", f"predicts {noise.prediction}, batch {train.batch_size}, lr {train.lr:g}"),
         ("loss", f"weight {noise.weighting}"),

@@ -206,7 +206,7 @@ class Trainer:
         self.num_skipped = counts["num_skipped"]
         self._skipped_in_a_row = counts["skipped_in_a_row"]
 
-    def go_back(self, tensors: Mapping[str, Mapping[str, Tensor]], counts: Mapping[str, int]) -> None:
+    def roll_back(self, tensors: Mapping[str, Mapping[str, Tensor]], counts: Mapping[str, int]) -> None:
         """Take the weights of an earlier state, and pass over what was shown since. Raises CheckpointError."""
         seen, skipped = self.images_seen, self.num_skipped
         self.load(tensors, counts)

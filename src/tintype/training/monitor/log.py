@@ -1,4 +1,4 @@
-"""What a run tells: log.jsonl for programs, a bar or plain lines for people."""
+"""The progress of a run: log.jsonl for programs, a bar or plain lines for people."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.monitor.tensorboard import TensorBoardWriter
 
 ROW_SECONDS = 10.0  # between rows of the log
-SMOOTHING = 0.97  # share of the shown loss that one step leaves
+SMOOTHING = 0.97  # decay of the displayed loss per step
 
 
 class Log:
-    """Writes log.jsonl: images_seen, loss, lr, grad_norm, images_per_second, time and, when looked at,
-    noise_error, noise_error_shuffled and noise_error_empty (with captions of other pictures, and none), of training
-    pictures noise_error_training and what is best by heart, noise_error_ideal; memorization, the gauge with its
-    interval. What happens in between has rows of its own: skipped, spike, went_back, unreadable; with a budget of time,
-    planned and ended.
+    """Writes log.jsonl: images_seen, loss, lr, grad_norm, images_per_second and time. A validation adds the errors
+    noise_error, noise_error_shuffled (with captions of other pictures), noise_error_empty (without captions),
+    noise_error_training (on training pictures) and noise_error_ideal (of the ideal denoiser of the training set), and
+    memorization, the gauge with its interval. Events have their own rows: skipped, spike, went_back, unreadable, and
+    planned and ended in a run with a time budget.
 
-    Losses are means over the steps since the row before. What cannot be written is dropped: a log never stops a run.
+    Losses are means over the steps since the previous row. Rows that cannot be written are dropped: a log never stops a
+    run.
     """
 
-    def __init__(self, path: Path, board: TensorBoardWriter | None = None) -> None:
+    def __init__(self, path: Path, tensorboard: TensorBoardWriter | None = None) -> None:
         self._path = path
-        self._board = board
+        self._tensorboard = tensorboard
         self._losses: list[float] = []
         self._report: StepReport | None = None
         self._images = 0
@@ -53,8 +54,8 @@ class Log:
         if time.monotonic() - self._last_row >= ROW_SECONDS:
             self.write()
 
-    def write(self, seen: ValidationMetrics | None = None) -> None:
-        """Write a row now, with what a look has found if given."""
+    def write(self, metrics: ValidationMetrics | None = None) -> None:
+        """Write a row now, with the results of a validation if given."""
         if self._report is None:
             return
         report = self._report
@@ -66,18 +67,18 @@ class Log:
             "images_per_second": round(self._images / self._seconds, 3) if self._seconds else None,
             "time": _now(),
         }
-        if seen is not None:
-            row.update(measurements(seen))
+        if metrics is not None:
+            row.update(metrics_json(metrics))
         self._append(row)
-        if self._board is not None:
-            self._board.row(row)
+        if self._tensorboard is not None:
+            self._tensorboard.row(row)
         self._losses, self._images, self._seconds = [], 0, 0.0
         self._last_row = time.monotonic()
 
-    def event(self, images_seen: int, what: str, content: Mapping[str, Any]) -> None:
-        """Write a row about something that happened: `what` as an entry of that name."""
-        known = {key: _finite(value) if isinstance(value, float) else value for key, value in content.items()}
-        self._append({"images_seen": images_seen, what: known, "time": _now()})
+    def event(self, images_seen: int, name: str, content: Mapping[str, Any]) -> None:
+        """Write a row with one event, as an entry `name` with this content."""
+        entry = {key: _finite(value) if isinstance(value, float) else value for key, value in content.items()}
+        self._append({"images_seen": images_seen, name: entry, "time": _now()})
 
     def _append(self, row: Mapping[str, Any]) -> None:
         try:
@@ -87,14 +88,14 @@ class Log:
             pass
 
 
-def measurements(seen: ValidationMetrics) -> dict[str, Any]:
-    """Noise errors by noise level and the memorization gauge, as JSON: under the names that a row of the log has."""
+def metrics_json(metrics: ValidationMetrics) -> dict[str, Any]:
+    """Noise errors by noise level and the memorization gauge as JSON, with the keys of a row of the log."""
     content: dict[str, Any] = {}
-    for captions, errors in seen.errors.items():
+    for captions, errors in metrics.errors.items():
         name = "noise_error" if captions == "true" else f"noise_error_{captions}"
         content[name] = {f"{level:g}": _finite(error) for level, error in errors.items()}
-    if seen.memorization:
-        content["memorization"] = {name: list(map(_finite, gauge)) for name, gauge in seen.memorization.items()}
+    if metrics.memorization:
+        content["memorization"] = {name: list(map(_finite, gauge)) for name, gauge in metrics.memorization.items()}
     return content
 
 
@@ -107,7 +108,7 @@ def _finite(value: float) -> float | None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; a missing file has none, and a line cut short by a crash is passed over."""
+    """The rows of a log; a missing file has none, and a line cut short by a crash is ignored."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -120,7 +121,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def trim_log(path: Path, images_seen: int) -> None:
-    """Drop the rows beyond `images_seen`: a run that goes on from a checkpoint writes them again."""
+    """Drop the rows beyond `images_seen`: a run that resumes from a checkpoint writes them again."""
     if path.is_file():
         rows = [row for row in read_log(path) if row["images_seen"] <= images_seen]
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
@@ -170,20 +171,20 @@ class Display:
             self._bar.update(self._task, completed=min(report.images_seen, self._images), numbers=self._numbers())
         elif time.monotonic() - self._last_line >= LINE_SECONDS or report.images_seen >= self._images:
             self._last_line = time.monotonic()
-            self.say(self.where())
+            self.say(self.status())
 
-    def where(self) -> str:
-        """Where the run stands, in one line."""
-        left = max(0, self._images - self._images_seen) / self._speed
-        return f"{self._numbers()}  {duration(left)} left"
+    def status(self) -> str:
+        """The progress of the run, in one line."""
+        seconds = max(0, self._images - self._images_seen) / self._speed
+        return f"{self._numbers()}  {duration(seconds)} left"
 
     def say(self, text: str) -> None:
-        """Print a line, above the bar if there is one."""
+        """Print a line, above the bar if it is displayed."""
         say(self._console, text)
 
     def _numbers(self) -> str:
         return f"loss {self._loss:.4f}  {self._speed:.1f} images/s  {self._images_seen:,} of {self._images:,} images"
 
 
-def _smoothed(shown: float, new: float) -> float:
-    return new if math.isnan(shown) else SMOOTHING * shown + (1 - SMOOTHING) * new
+def _smoothed(average: float, new: float) -> float:
+    return new if math.isnan(average) else SMOOTHING * average + (1 - SMOOTHING) * new

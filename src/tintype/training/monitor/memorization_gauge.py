@@ -1,4 +1,4 @@
-"""Whether a model has begun to know its training pictures by heart, looked at while it trains."""
+"""The memorization gauge during training: 0 if training pictures are no easier than new ones, 1 if memorized."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from tintype.metrics.memorization import ideal_errors, level_weights, memorizati
 from tintype.training.core.batches import Samples
 from tintype.training.core.validation_error import LEVELS, MAX_MEASURED
 
-OVERALL = "all"  # the gauge of all levels together, weighted as in training
-FEW = 8  # pictures of each kind, below which nothing is said
-SHARE = 0.005  # of the time trained so far, that finding what is best by heart may take
-VALUES_A_SECOND = 2**24  # numbers of a training set gone through for it, on one CPU core
-MOST_VALUES = 2**28  # numbers of a training set for which it is found at all: 87,000 pictures of 32 x 32
+OVERALL = "all"  # key of the gauge over all noise levels, weighted as in training
+MIN_PICTURES = 8  # of each subset; with fewer there is no gauge
+IDEAL_TIME_SHARE = 0.005  # of the time trained so far, which computing the ideal errors may take
+VALUES_PER_SECOND = 2**24  # values of a training set that this computation processes on one CPU core
+MAX_VALUES = 2**28  # values of the largest training set with ideal errors: 87,000 pictures of 32 x 32
 
 
-class Memory:
-    """The memorization gauge on a few training pictures, the same ones and the same noise at every look.
+class MemorizationGauge:
+    """The memorization gauge on a few training pictures, with the same pictures and noise at every validation.
 
-    What is best by heart follows from the data alone. It is found once, as soon as that takes a two-hundredth of the
-    time trained so far. Before, and for training sets that are too large or streamed, 0 stands in its place, which is
-    right where every picture has a caption of its own; elsewhere the gauge is then too low.
+    The errors of the ideal denoiser follow from the data alone. They are computed once, as soon as that takes a
+    two-hundredth of the time trained so far. Until then, and for training sets that are too large or streamed, they
+    count as 0: correct where every picture has its own caption; elsewhere the gauge is then too low.
     """
 
     def __init__(self, samples: Samples, config: Config) -> None:
-        shown, _ = samples.split(config.train.held_out)
-        order = permutation(config.train.seed, Purpose.MEASURED, EvalSubset.TRAINING, len(shown))
-        self.pictures = shown[order[:MAX_MEASURED].sort().values]  # that are measured, [N]
-        self._samples, self._shown, self._config = samples, shown, config
+        training, _ = samples.split(config.train.held_out)
+        order = permutation(config.train.seed, Purpose.MEASURED, EvalSubset.TRAINING, len(training))
+        self.indices = training[order[:MAX_MEASURED].sort().values]  # of the pictures that are measured, [N]
+        self._samples, self._training, self._config = samples, training, config
         self._ideal: Tensor | None = None
 
-    def ideal(self, seconds: float) -> Tensor | None:
-        """Errors [N, L] of the ideal denoiser of the training set, if they can be had after so long a training."""
+    def ideal_errors(self, seconds: float) -> Tensor | None:
+        """Errors [N, K] of the ideal denoiser of the training set; None until `seconds` of training are enough."""
         samples = self._samples
-        if self._ideal is None and isinstance(samples, Pack) and len(self.pictures) >= FEW:
+        if self._ideal is None and isinstance(samples, Pack) and len(self.indices) >= MIN_PICTURES:
             largest = max(3 * height * width for height, width in samples.shapes)
-            if largest * len(self._shown) <= min(MOST_VALUES, SHARE * seconds * VALUES_A_SECOND):
+            if largest * len(self._training) <= min(MAX_VALUES, IDEAL_TIME_SHARE * seconds * VALUES_PER_SECOND):
                 levels, seed = torch.tensor(LEVELS), self._config.train.seed
-                work = ideal_errors(samples, self._shown, self.pictures, levels, seed, captions=[True])
-                self._ideal = finished(work)[0]
+                progress = ideal_errors(samples, self._training, self.indices, levels, seed, captions=[True])
+                self._ideal = finished(progress)[0]
         return self._ideal
 
-    def gauge(self, held_out: Tensor, training: Tensor, ideal: Tensor | None) -> dict[str, Estimate]:
-        """The gauge by noise level, and of all together: of errors [M, L] and, on `pictures`, [N, L].
+    def ratios(self, held_out: Tensor, training: Tensor, ideal: Tensor | None) -> dict[str, Estimate]:
+        """The gauge by noise level and over all, from errors [M, K] held out and [N, K] on the training `indices`.
 
-        Empty where there are too few pictures. What cannot be told, as where held-out pictures are no harder than the
-        ideal denoiser finds training pictures, is left out.
+        Empty with too few pictures. Omits levels without a gauge, such as those where the ideal denoiser does no better
+        on training pictures than the model on held-out ones.
         """
-        if min(len(held_out), len(training)) < FEW:
+        if min(len(held_out), len(training)) < MIN_PICTURES:
             return {}
-        best = torch.zeros_like(training) if ideal is None else ideal
+        ideal = torch.zeros_like(training) if ideal is None else ideal
         weights = level_weights(self._config.noise, torch.tensor(LEVELS))
-        found = memorization_ratio(held_out, training, best, weights, self._config.train.seed)
+        ratios = memorization_ratio(held_out, training, ideal, weights, self._config.train.seed)
         names = [*(f"{level:g}" for level in LEVELS), OVERALL]
-        return {name: one for name, one in zip(names, found, strict=True) if math.isfinite(one.value)}
+        return {name: ratio for name, ratio in zip(names, ratios, strict=True) if math.isfinite(ratio.value)}

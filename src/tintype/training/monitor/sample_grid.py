@@ -1,4 +1,4 @@
-"""What a model makes of some training captions while it trains: one PNG with the captions under the pictures."""
+"""A grid of samples for some training captions: one PNG with the captions below the pictures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def choose_captions(captions: Sequence[Sequence[str]], num: int = MAX_PICTURES) 
     distinct = list(dict.fromkeys(choices[0] for choices in captions))
     if len(distinct) <= num:
         return distinct
-    return [distinct[(2 * place + 1) * len(distinct) // (2 * num)] for place in range(num)]
+    return [distinct[(2 * index + 1) * len(distinct) // (2 * num)] for index in range(num)]
 
 
-def grid(pictures: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
+def sample_grid(pictures: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
     """Pictures of one size in rows, each with its caption, cut to fit, below it: PNG."""
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
@@ -32,9 +32,9 @@ def grid(pictures: Sequence[Image.Image], captions: Sequence[str]) -> bytes:
     page = Image.new("RGB", (columns * (width + MARGIN) + MARGIN, rows * (height + LABEL + MARGIN) + MARGIN), PAPER)
     draw = ImageDraw.Draw(page)
     font = ImageFont.load_default(11)
-    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left = MARGIN + place % columns * (width + MARGIN)
-        top = MARGIN + place // columns * (height + LABEL + MARGIN)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left = MARGIN + index % columns * (width + MARGIN)
+        top = MARGIN + index // columns * (height + LABEL + MARGIN)
         page.paste(picture.resize((width, height), Image.Resampling.NEAREST), (left, top))
         draw.text((left, top + height + 1), _cut(caption, font, width), INK, font)
     buffer = BytesIO()

@@ -1,4 +1,4 @@
-"""Steps whose loss stands out, and the pictures to blame."""
+"""Loss spikes: steps with an unusually large loss, and the pictures with the largest losses."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from torch import Tensor
 
 from tintype.training.core.trainer import StepReport
 
-REMEMBERED, FEWEST = 256, 32  # losses that a step is compared with
-TIMES = 4.0  # the median that makes a spike
-NAMED = 4  # pictures
+WINDOW, MIN_LOSSES = 256, 32  # previous losses that a step is compared with
+FACTOR = 4.0  # a loss above this many medians is a spike
+MAX_NAMED = 4  # pictures named for one step
 
 
 class Spikes:
     """Compares the loss of each step with those before."""
 
     def __init__(self) -> None:
-        self._losses: deque[float] = deque(maxlen=REMEMBERED)
+        self._losses: deque[float] = deque(maxlen=WINDOW)
 
     def is_spike(self, report: StepReport) -> bool:
-        """Whether the loss of a step is far above all that was seen lately."""
+        """Whether the loss of a step is far above all recent losses."""
         if report.skipped:
             return False
-        known = self._losses
-        found = len(known) >= FEWEST and report.loss > TIMES * median(known) and report.loss > 1.5 * max(known)
-        known.append(report.loss)
-        return found
+        losses = self._losses
+        is_spike = len(losses) >= MIN_LOSSES and report.loss > max(FACTOR * median(losses), 1.5 * max(losses))
+        losses.append(report.loss)
+        return is_spike
 
 
-def worst(losses: Tensor) -> Tensor:
-    """Places in a batch of `losses` [B] of the largest, those that are not finite before all others: [N] int64."""
-    places = torch.nan_to_num(losses, nan=torch.inf, neginf=torch.inf).argsort(descending=True, stable=True)
-    return places[:NAMED]
+def largest_losses(losses: Tensor) -> Tensor:
+    """Indices [N] int64 of the largest `losses` [B] in a batch; those that are not finite come first."""
+    indices = torch.nan_to_num(losses, nan=torch.inf, neginf=torch.inf).argsort(descending=True, stable=True)
+    return indices[:MAX_NAMED]

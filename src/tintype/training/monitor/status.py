@@ -1,4 +1,4 @@
-"""Where a run stands, from its folder alone: for `tintype info`, while it trains and afterwards."""
+"""The status of a run, read from its folder alone: for `tintype info`, during training and after."""
 
 from __future__ import annotations
 
@@ -15,43 +15,40 @@ from tintype.training.console import duration
 from tintype.training.monitor.log import read_log
 from tintype.training.monitor.memorization_gauge import OVERALL
 
-_LEVEL = "3"  # noise level at which a caption matters most: what is where is decided there
+_LEVEL = "3"  # noise level at which a caption matters most: there the layout is decided
 _RECENT = 30  # rows of the log
-
-
-# Rows of the log, and what they count.
-_TROUBLES = (
+_PROBLEMS = (  # events in the log, and their names in the plural
     ("skipped", "skipped steps"),
     ("spike", "loss spikes"),
     ("went_back", "returns"),
-    ("unreadable", "times that pictures had gone bad"),
+    ("unreadable", "times that pictures became unreadable"),
 )
 
 
-def standing(run: Path, images: int) -> list[tuple[str, str]]:
-    """What a run of `images` is doing and how well: (name, value), an empty value where there is nothing to say."""
+def run_status(run: Path, images: int) -> list[tuple[str, str]]:
+    """The progress and quality of a run of `images`: (name, value), with an empty value where nothing is known."""
     rows = read_log(run / LOG)
     steps = [row for row in rows if row.get("lr") is not None]
     if not steps:
-        return [("at work", "yes, preparing" if is_at_work(run) else "no")]
+        return [("training", "yes, preparing" if is_at_work(run) else "no")]
     return [
-        ("at work", _at_work(run, steps, images)),
+        ("training", _training(run, steps, images)),
         ("loss", _loss(steps)),
         ("captions", _caption_use(rows)),
-        ("memory", _memory(rows)),
-        ("trouble", _trouble(rows)),
-        ("checkpoints", ", ".join(place.name for place in checkpoint.checkpoints(run))),
+        ("memorization", _memorization(rows)),
+        ("problems", _problems(rows)),
+        ("checkpoints", ", ".join(folder.name for folder in checkpoint.checkpoints(run))),
     ]
 
 
-def _at_work(run: Path, steps: Sequence[Mapping[str, Any]], images: int) -> str:
-    left = images - steps[-1]["images_seen"]
+def _training(run: Path, steps: Sequence[Mapping[str, Any]], images: int) -> str:
+    remaining = images - steps[-1]["images_seen"]
     if not is_at_work(run):
-        return "no, it is done" if left <= 0 else f"no, last heard of {_ago(steps[-1])} ago; train it again to go on"
+        return "no, finished" if remaining <= 0 else f"no, stopped {_ago(steps[-1])} ago; train it again to resume"
     speeds = [row["images_per_second"] for row in steps[-_RECENT:] if row.get("images_per_second")]
     if not speeds:
         return "yes"
-    return f"yes, {median(speeds):.1f} images/s, {duration(max(0, left) / median(speeds))} left"
+    return f"yes, {median(speeds):.1f} images/s, {duration(max(0, remaining) / median(speeds))} left"
 
 
 def _ago(row: Mapping[str, Any]) -> str:
@@ -59,16 +56,16 @@ def _ago(row: Mapping[str, Any]) -> str:
         then = datetime.datetime.fromisoformat(row["time"])
         return duration(max(0.0, (datetime.datetime.now(datetime.UTC) - then).total_seconds()))
     except (KeyError, TypeError, ValueError):
-        return "some time"
+        return "an unknown time"
 
 
 def _loss(steps: Sequence[Mapping[str, Any]]) -> str:
     losses = [row["loss"] for row in steps[-_RECENT:] if row.get("loss") is not None]
-    return f"{median(losses):.4f} lately, learning rate {steps[-1]['lr']:.2g}" if losses else ""
+    return f"{median(losses):.4f} (median of the newest rows), learning rate {steps[-1]['lr']:.2g}" if losses else ""
 
 
 def _caption_use(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How much worse the model is when it is told the wrong caption, or none."""
+    """How much worse the model does with a wrong caption, or with none."""
     row = next((row for row in reversed(rows) if row.get("noise_error_shuffled")), None)
     if row is None:
         return ""
@@ -82,25 +79,22 @@ def _caption_use(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _memory(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How far it has begun to know its training pictures by heart."""
+def _memorization(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The memorization gauge of the newest validation."""
     row: Mapping[str, Any] | None = next((row for row in reversed(rows) if row.get("memorization")), None)
     if row is None:
         return ""
-    gauges = {name: Estimate(*found) for name, found in row["memorization"].items() if None not in found}
+    gauges = {name: Estimate(*values) for name, values in row["memorization"].items() if None not in values}
     if OVERALL not in gauges:
         return ""
-    sides = [row.get(name, {}).get(_LEVEL) for name in ("noise_error", "noise_error_training")]
-    told = (
-        f"gauge {format_proportion(gauges[OVERALL])}: 0 % no better on training pictures than on new ones, 100 % by "
-        f"heart"
-    )
-    if None not in sides:
-        told += f"; at sigma {_LEVEL} errors of {sides[1]:.2g} and {sides[0]:.2g}"
-    return told
+    errors = [row.get(name, {}).get(_LEVEL) for name in ("noise_error", "noise_error_training")]
+    text = f"gauge {format_proportion(gauges[OVERALL])}: 0 % no better on training pictures than on new, 100 % by heart"
+    if None not in errors:
+        text += f"; at sigma {_LEVEL} errors of {errors[1]:.2g} and {errors[0]:.2g}"
+    return text
 
 
-def _trouble(rows: Sequence[Mapping[str, Any]]) -> str:
-    counts = [(sum(name in row for row in rows), said) for name, said in _TROUBLES]
-    told = ", ".join(f"{count} {said}" for count, said in counts if count)
-    return f"{told}; see {LOG}" if told else ""
+def _problems(rows: Sequence[Mapping[str, Any]]) -> str:
+    counts = [(sum(name in row for row in rows), label) for name, label in _PROBLEMS]
+    text = ", ".join(f"{count} {label}" for count, label in counts if count)
+    return f"{text}; see {LOG}" if text else ""

@@ -1,4 +1,4 @@
-"""The rows of the log for TensorBoard, with the extra `tensorboard`."""
+"""TensorBoard: the rows of the log as curves. Needs the extra `tensorboard`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TensorBoardWriter:
         self._writer: Any = SummaryWriter(str(run / FOLDER))
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """Take in a row of log.jsonl."""
+        """Add a row of log.jsonl."""
         for name in _PLOTTED:
             if row.get(name) is not None:
                 self._writer.add_scalar(name, row[name], row["images_seen"])

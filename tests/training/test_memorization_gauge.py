@@ -28,7 +28,7 @@ from tintype.shapes.write import write_shapes
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import LEVELS
 from tintype.training.monitor.log import read_log
-from tintype.training.monitor.memorization_gauge import OVERALL, Memory
+from tintype.training.monitor.memorization_gauge import OVERALL, MemorizationGauge
 from tintype.training.run import TrainRequest, train
 
 ENOUGH = 1e6  # seconds of training
@@ -56,38 +56,38 @@ def held_out(config: Config) -> Config:
 
 
 def test_the_gauge_is_one_by_heart_and_zero_for_one_that_understands(pack: Pack, tiny: Config) -> None:
-    memory = Memory(pack, held_out(tiny))
-    ideal = memory.ideal(ENOUGH)
+    gauge = MemorizationGauge(pack, held_out(tiny))
+    ideal = gauge.ideal_errors(ENOUGH)
     assert ideal is not None
     unseen = torch.rand(30, len(LEVELS), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
-    by_heart = memory.gauge(unseen, ideal, ideal)
+    by_heart = gauge.ratios(unseen, ideal, ideal)
     assert set(by_heart) == {"0.1", "0.3", "1", "3", "10", OVERALL}
     assert all(one.value == pytest.approx(1) for one in by_heart.values())
     alike = unseen.mean(0).expand(len(ideal), -1)
-    assert all(abs(one.value) < 1e-6 and one.low < 0 < one.high for one in memory.gauge(unseen, alike, ideal).values())
-    halfway = memory.gauge(unseen, (alike + ideal) / 2, ideal)
+    assert all(abs(one.value) < 1e-6 and one.low < 0 < one.high for one in gauge.ratios(unseen, alike, ideal).values())
+    halfway = gauge.ratios(unseen, (alike + ideal) / 2, ideal)
     assert all(one.value == pytest.approx(0.5, abs=1e-6) for one in halfway.values())
 
 
 def test_with_few_pictures_and_where_nothing_can_be_told_nothing_is(pack: Pack, tiny: Config) -> None:
-    memory, ones = Memory(pack, held_out(tiny)), torch.ones(20, len(LEVELS), dtype=torch.float64)
-    assert memory.gauge(ones[:3], ones, ones) == {}
-    assert memory.gauge(ones, ones, ones) == {}  # held-out pictures are no harder than training pictures by heart
-    assert memory.gauge(ones, 0 * ones, None)[OVERALL].value == 1  # 0 stands where the ideal is not known
+    gauge, ones = MemorizationGauge(pack, held_out(tiny)), torch.ones(20, len(LEVELS), dtype=torch.float64)
+    assert gauge.ratios(ones[:3], ones, ones) == {}
+    assert gauge.ratios(ones, ones, ones) == {}  # held-out pictures are no harder than training pictures by heart
+    assert gauge.ratios(ones, 0 * ones, None)[OVERALL].value == 1  # 0 stands where the ideal is not known
 
 
 def test_the_ideal_is_that_of_the_pictures_trained_on_and_waits_until_it_is_cheap(pack: Pack, tiny: Config) -> None:
-    memory = Memory(pack, held_out(tiny))
-    assert memory.ideal(0.0) is None
-    assert memory.ideal(1e-3) is None
-    found = memory.ideal(ENOUGH)
+    gauge = MemorizationGauge(pack, held_out(tiny))
+    assert gauge.ideal_errors(0.0) is None
+    assert gauge.ideal_errors(1e-3) is None
+    found = gauge.ideal_errors(ENOUGH)
     assert found is not None
-    assert memory.ideal(0.0) is found  # known by now
+    assert gauge.ideal_errors(0.0) is found  # known by now
     shown, _ = pack.split(0.3)
-    assert set(memory.pictures.tolist()) <= set(shown.tolist())
-    assert len(memory.pictures) == min(64, len(shown))
+    assert set(gauge.indices.tolist()) <= set(shown.tolist())
+    assert len(gauge.indices) == min(64, len(shown))
     # Of one picture, among those that share its caption.
-    place = int(memory.pictures[5])
+    place = int(gauge.indices[5])
     points = [one for one in shown.tolist() if pack.choices[place][0] in pack.choices[one]]
     x0 = pack.pictures(torch.tensor([place])).float() / 127.5 - 1
     noise = normal(tiny.train.seed, Purpose.EVALUATE, torch.tensor([place]), tuple(x0.shape[1:]))
@@ -99,12 +99,12 @@ def test_the_ideal_is_that_of_the_pictures_trained_on_and_waits_until_it_is_chea
 
 def test_samples_that_lie_in_no_copy_have_no_ideal(make_trainer: Callable[..., Trainer], tiny: Config) -> None:
     trainer = make_trainer(tiny)
-    assert Memory(trainer._samples, tiny).ideal(ENOUGH) is None
+    assert MemorizationGauge(trainer._samples, tiny).ideal_errors(ENOUGH) is None
 
 
 def test_a_look_repeats_exactly(make_trainer: Callable[..., Trainer], tiny: Config) -> None:
     trainer = make_trainer(tiny)
-    pictures = Memory(trainer._samples, tiny).pictures
+    pictures = MemorizationGauge(trainer._samples, tiny).indices
     first, again = (trainer.noise_errors(pictures)["true"] for _ in range(2))
     assert first.shape == (9, len(LEVELS))
     assert torch.equal(first, again)
@@ -112,7 +112,7 @@ def test_a_look_repeats_exactly(make_trainer: Callable[..., Trainer], tiny: Conf
 
 @pytest.mark.usefixtures("tiny_nano")
 def test_a_run_logs_the_gauge_and_its_card_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tintype.training.monitor.memorization_gauge.SHARE", 1e9)  # any time is enough
+    monkeypatch.setattr("tintype.training.monitor.memorization_gauge.IDEAL_TIME_SHARE", 1e9)  # any time is enough
     monkeypatch.setitem(PRESETS, "nano", lambda resolution=8: held_out(tiny_preset(resolution)))
     write_shapes(tmp_path / "drawings", 80, seed=1, size=8)
     data, out = tmp_path / "drawings", tmp_path / "run"
