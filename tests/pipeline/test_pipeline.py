@@ -47,6 +47,14 @@ def test_a_loaded_model_computes_in_float32_and_does_not_train(pipeline: Pipelin
     assert (pipeline.name, len(pipeline.model_hash)) == ("tiny", 64)
 
 
+def test_a_pipeline_shows_what_it_is(pipeline: Pipeline, tiny_model: Path) -> None:
+    shown = repr(pipeline)
+    assert shown.startswith("<Pipeline 'tiny': 16x16 pixels, 0.")
+    assert "million weights on cpu; " in shown
+    assert shown.endswith(f" {pipeline.config.sample.steps} steps, guidance 3>")
+    assert repr(Pipeline.load(tiny_model, "cpu", guide=tiny_model)).endswith(", guided by 'tiny'>")
+
+
 def test_a_run_gives_its_newest_whole_checkpoint_then_the_final_model(tiny_model: Path, tmp_path: Path) -> None:
     weights = load_file(tiny_model / "model.safetensors")
     texts = {name: (tiny_model / name).read_text() for name in ("config.json", "tokenizer.json")}

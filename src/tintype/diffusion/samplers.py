@@ -42,7 +42,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 class Step(NamedTuple):
-    """One evaluation of the network."""
+    """One evaluation of the network while a picture is made, as `Pipeline.stream` yields it."""
 
     index: int  # type: ignore[assignment]  # from 0; hides tuple.index, which nobody needs here
     total: int  # evaluations in all

@@ -1,1 +1,1 @@
-"""Captions -> pictures: requests, starting points, guidance, receipts."""
+"""Captions to pictures: requests, init images, the start of sampling, guidance, inversion, receipts, picture files."""

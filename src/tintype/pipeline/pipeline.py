@@ -1,4 +1,4 @@
-"""From captions to pictures: load a model, watch it work, generate, edit. Every picture is made here."""
+"""The pipeline, from captions to pictures: load a model, generate, watch, edit. Every picture is made here."""
 
 from __future__ import annotations
 
@@ -53,11 +53,12 @@ class Pipeline:
     """A model ready to make pictures.
 
     Args:
-        denoiser: used as it is; a denoiser in training may be lent.
+        denoiser: not copied; a denoiser in training may be passed.
         device: where to compute; None leaves the denoiser where it is.
         name, model_hash: for receipts.
-        guide: a weaker model, such as an early checkpoint. Guidance then steers away from what it makes of the caption,
-            in place of what this model makes of no caption (autoguidance, 2406.02507).
+        guide: a weaker model, such as an early checkpoint. Guidance then steers away from its prediction for the same
+            caption, in place of this model's prediction without a caption (autoguidance, Karras et al. 2024, arXiv
+            2406.02507).
 
     Attributes:
         batch_invariant: call the network with one picture at a time, so that a picture is the same to the last bit
@@ -82,7 +83,16 @@ class Pipeline:
         self.model_hash = model_hash
         self.guide = guide
         if guide is not None and guide.config.net.channels != self.config.net.channels:
-            raise ConfigError(f"{guide.name} cannot guide {name}: it makes pictures of other channels")
+            raise ConfigError(f"{guide.name} cannot guide {name}: its pictures have another number of channels")
+
+    def __repr__(self) -> str:
+        millions = sum(weight.numel() for weight in self.denoiser.parameters()) / 1e6
+        side, sample = self.config.net.resolution, self.config.sample
+        guide = "" if self.guide is None else f", guided by {self.guide.name!r}"
+        return (
+            f"<Pipeline {self.name!r}: {side}x{side} pixels, {millions:.1f} million weights on {self.device}; "
+            f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}{guide}>"
+        )
 
     @property
     def one_by_one(self) -> bool:
@@ -103,16 +113,17 @@ class Pipeline:
         net: nn.Module | store.NetFactory | None = None,
         prediction: Prediction | None = None,
     ) -> Pipeline:
-        """Load a shipped name, a model folder or a run folder (while it trains: its newest checkpoint), and its guide.
+        """Load a model and its guide: a shipped name, a model folder or a run folder (while it trains: its newest
+        checkpoint).
 
-        `device` None chooses a GPU if there is one. No code is run: safetensors and JSON only. `net` and `prediction`
-        are the objects that the model was trained with, if `tintype.train` was given any. Raises CheckpointError.
+        `device` None chooses a GPU if there is one. Loading runs no stored code: safetensors and JSON only. `net` and
+        `prediction` are the objects that the model was trained with, if any. Raises CheckpointError.
         """
-        found = store.find(model)
-        denoiser = store.load_denoiser(found, net, prediction)
+        files = store.find(model)
+        denoiser = store.load_denoiser(files, net, prediction)
         denoiser.eval().requires_grad_(False)
-        weak = None if guide is None else cls.load(guide, device)
-        return cls(denoiser, _device(device), found.name, store.weights_hash(found), weak)
+        weaker = None if guide is None else cls.load(guide, device)
+        return cls(denoiser, _device(device), files.name, store.weights_hash(files), weaker)
 
     def generate(self, captions: str | Sequence[str], **options: Unpack[Options]) -> list[Image.Image]:
         """Make one picture per caption. `help(tintype.Options)` explains the options; None means the model's own.
@@ -180,13 +191,13 @@ class Pipeline:
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Conditioning:
-        """Captions -> Conditioning [B, L, D]; a caption that occurs more than once is read once."""
+        """Captions -> Conditioning [B, L, D]; a repeated caption is encoded once."""
         texts = [clean(caption) for caption in captions]
         unique = list(dict.fromkeys(texts))
         return self.denoiser.encode(unique)[torch.tensor([unique.index(text) for text in texts], device=self.device)]
 
     def num_cut(self, captions: Sequence[str]) -> int:
-        """How many of the captions are longer than this model reads."""
+        """The number of captions that are longer than this model reads."""
         return self.denoiser.encoder.num_cut([clean(caption) for caption in captions])
 
     def pictures(self, x0: Tensor) -> list[Image.Image]:
@@ -239,12 +250,12 @@ class Pipeline:
 
 def _device(device: torch.device | str | None) -> torch.device:
     try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise ConfigError(f"device must be cpu, cuda, cuda:N or mps, not {device!r}") from None
-    if found.type not in ("cpu", "cuda", "mps"):
+    if chosen.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"device must be cpu, cuda, cuda:N or mps, not {device!r}")
-    num = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(found.type, 1)
-    if (found.index or 0) >= num:
-        raise ConfigError(f"PyTorch finds no {found} here; leave the device out, or ask `tintype doctor`")
-    return found
+    num = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(chosen.type, 1)
+    if (chosen.index or 0) >= num:
+        raise ConfigError(f"PyTorch finds no {chosen} here; leave the device out, or run `tintype doctor`")
+    return chosen

@@ -1,1 +1,1 @@
-"""Sampling steps to look at: contact sheets, animations, the terminal."""
+"""Views of sampling steps: contact sheets, animations, the terminal."""

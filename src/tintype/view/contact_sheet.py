@@ -1,4 +1,4 @@
-"""A picture coming out of the noise, step by step, as one contact sheet (PNG) or an animation (GIF, WebP); strips."""
+"""Contact sheets (PNG) and animations (GIF, WebP) of sampling steps, and strips of pictures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-CELL = 96  # pixels; small pictures are enlarged to at least this on a sheet
+CELL = 96  # pixels; smaller pictures are enlarged to at least this on a sheet
 GIF_CELL = 192
 MAX_CELL = 256
 MAX_COLUMNS = 16
 MAX_FRAMES = 120
-MAX_DETAILED = 4  # up to here each picture gets three rows: noisy, guess, noise
+MAX_DETAILED = 4  # up to this number each picture gets three rows: noisy, guess, noise
 MAX_ROWS = 16
 MARGIN = 4
 LABEL = 14  # pixels; height of a line of text
@@ -24,7 +24,7 @@ INK, PAPER = (235, 235, 235), (24, 24, 24)
 
 
 class Frame(NamedTuple):
-    """One step of a batch as pictures: what went in, the guess at the clean picture, and the noise identified."""
+    """One step of a batch as pictures: the noisy input, the guess at the clean picture, and the predicted noise."""
 
     label: str
     sigma: float
@@ -34,7 +34,7 @@ class Frame(NamedTuple):
 
 
 def frame(index: int, total: int, sigma: float, x: Tensor, denoised: Tensor) -> Frame:
-    """Make one step visible: x, denoised [B, 3, H, W]; x is shown as x / sqrt(1 + sigma^2), at constant variance."""
+    """The frame of a step: x, denoised [B, 3, H, W]; x is scaled by 1 / sqrt(1 + sigma^2), to constant variance."""
     return Frame(
         label=f"{index + 1}/{total}",
         sigma=sigma,
@@ -45,11 +45,11 @@ def frame(index: int, total: int, sigma: float, x: Tensor, denoised: Tensor) -> 
 
 
 def visible(x: Tensor) -> Tensor:
-    """Model space as uint8 pixels on the CPU, whatever is in it."""
+    """Model space as uint8 pixels on the CPU; NaN becomes 0."""
     return ((x.detach().cpu() + 1) * 127.5).nan_to_num(0).round().clamp(0, 255).to(torch.uint8)
 
 
-def thin(frames: Sequence[Frame], limit: int) -> list[Frame]:
+def subsample(frames: Sequence[Frame], limit: int) -> list[Frame]:
     """At most `limit` frames, evenly spread, always with the first and the last."""
     if len(frames) <= limit:
         return list(frames)
@@ -57,18 +57,18 @@ def thin(frames: Sequence[Frame], limit: int) -> list[Frame]:
 
 
 def num_shown(num_pictures: int, animated: bool) -> int:
-    """How many of `num_pictures` an animation or a sheet has room for."""
+    """The number of pictures, of `num_pictures`, that an animation or a sheet has room for."""
     return min(num_pictures, MAX_DETAILED if animated else MAX_ROWS)
 
 
 def contact_sheet(frames: Sequence[Frame]) -> bytes:
-    """PNG: a column per step; three rows (noisy, guess, noise) per picture for a few pictures, else the guess alone."""
-    frames = thin(frames, MAX_COLUMNS)
+    """PNG: a column per step; three rows (noisy, guess, noise) per picture for a few pictures, else only the guess."""
+    frames = subsample(frames, MAX_COLUMNS)
     num_pictures = num_shown(len(frames[0].guess), animated=False)
-    kinds = ("noisy", "guess", "noise") if num_pictures <= MAX_DETAILED else ("guess",)
+    row_names = ("noisy", "guess", "noise") if num_pictures <= MAX_DETAILED else ("guess",)
     width, height = _cell(frames[0].guess, CELL)
     gutter = 48
-    rows = num_pictures * len(kinds)
+    rows = num_pictures * len(row_names)
     sheet = Image.new(
         "RGB", (gutter + len(frames) * (width + MARGIN), 2 * LABEL + MARGIN + rows * (height + MARGIN)), PAPER
     )
@@ -76,34 +76,34 @@ def contact_sheet(frames: Sequence[Frame]) -> bytes:
     font = ImageFont.load_default(11)
     for row in range(rows):
         top = 2 * LABEL + MARGIN + row * (height + MARGIN)
-        draw.text((MARGIN, top + height // 2 - LABEL // 2), kinds[row % len(kinds)], INK, font)
-        for column, part in enumerate(frames):
-            pixels = {"noisy": part.noisy, "guess": part.guess, "noise": part.noise}[kinds[row % len(kinds)]]
-            picture = _enlarged(pixels[row // len(kinds)], width, height)
+        draw.text((MARGIN, top + height // 2 - LABEL // 2), row_names[row % len(row_names)], INK, font)
+        for column, step in enumerate(frames):
+            pixels = {"noisy": step.noisy, "guess": step.guess, "noise": step.noise}[row_names[row % len(row_names)]]
+            picture = _enlarged(pixels[row // len(row_names)], width, height)
             sheet.paste(picture, (gutter + column * (width + MARGIN), top))
-    for column, part in enumerate(frames):
+    for column, step in enumerate(frames):
         left = gutter + column * (width + MARGIN)
-        draw.text((left, 1), f"step {part.label}", INK, font)
-        draw.text((left, LABEL), f"sigma {part.sigma:.3g}", INK, font)
+        draw.text((left, 1), f"step {step.label}", INK, font)
+        draw.text((left, LABEL), f"sigma {step.sigma:.3g}", INK, font)
     buffer = BytesIO()
     sheet.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def animation(frames: Sequence[Frame], kind: str = "GIF") -> bytes:
-    """GIF or WEBP: a frame per step; a row per picture with noisy, guess and noise side by side; the end is held."""
-    frames = thin(frames, MAX_FRAMES)
+def animation(frames: Sequence[Frame], file_format: str = "GIF") -> bytes:
+    """GIF or WEBP: a frame per step; a row per picture with noisy, guess and noise side by side; the last one stays."""
+    frames = subsample(frames, MAX_FRAMES)
     num_pictures = num_shown(len(frames[0].guess), animated=True)
     width, height = _cell(frames[0].guess, GIF_CELL)
     font = ImageFont.load_default(12)
     pages: list[Image.Image] = []
-    for part in frames:
+    for step in frames:
         page = Image.new(
             "RGB", (3 * (width + MARGIN) + MARGIN, 2 * LABEL + MARGIN + num_pictures * (height + MARGIN)), PAPER
         )
         draw = ImageDraw.Draw(page)
-        draw.text((MARGIN, 1), f"step {part.label}   sigma {part.sigma:.3g}", INK, font)
-        for column, (name, pixels) in enumerate((("noisy", part.noisy), ("guess", part.guess), ("noise", part.noise))):
+        draw.text((MARGIN, 1), f"step {step.label}   sigma {step.sigma:.3g}", INK, font)
+        for column, (name, pixels) in enumerate((("noisy", step.noisy), ("guess", step.guess), ("noise", step.noise))):
             left = MARGIN + column * (width + MARGIN)
             draw.text((left, LABEL), name, INK, font)
             for row in range(num_pictures):
@@ -111,44 +111,44 @@ def animation(frames: Sequence[Frame], kind: str = "GIF") -> bytes:
                 page.paste(picture, (left, 2 * LABEL + MARGIN + row * (height + MARGIN)))
         pages.append(page)
     durations = [max(60, min(400, 6000 // len(pages)))] * (len(pages) - 1) + [2500]  # milliseconds
-    return _animated(pages, durations, kind)
+    return _encode_animation(pages, durations, file_format)
 
 
-def strip(pictures: Sequence[Image.Image], kind: str = "PNG") -> bytes:
-    """Pictures of one size side by side (PNG), or one after the other, there and back (GIF or WEBP)."""
-    width, height = _cell_of(pictures[0].width, pictures[0].height, CELL if kind == "PNG" else GIF_CELL)
+def strip(pictures: Sequence[Image.Image], file_format: str = "PNG") -> bytes:
+    """Pictures of one size side by side (PNG), or one after the other, forward and backward (GIF or WEBP)."""
+    width, height = _cell_of(pictures[0].width, pictures[0].height, CELL if file_format == "PNG" else GIF_CELL)
     enlarged = [_resized(picture, width, height) for picture in pictures]
-    if kind != "PNG":
+    if file_format != "PNG":
         pages = [*enlarged, *enlarged[-2:0:-1]]
-        return _animated(pages, [max(60, min(400, 6000 // len(pages)))] * len(pages), kind)
+        return _encode_animation(pages, [max(60, min(400, 6000 // len(pages)))] * len(pages), file_format)
     page = Image.new("RGB", (len(enlarged) * (width + MARGIN) - MARGIN, height), PAPER)
-    for place, picture in enumerate(enlarged):
-        page.paste(picture, (place * (width + MARGIN), 0))
+    for index, picture in enumerate(enlarged):
+        page.paste(picture, (index * (width + MARGIN), 0))
     buffer = BytesIO()
     page.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _animated(pages: Sequence[Image.Image], durations: Sequence[int], kind: str) -> bytes:
+def _encode_animation(pages: Sequence[Image.Image], durations: Sequence[int], file_format: str) -> bytes:
     buffer = BytesIO()
     first, *others = pages
-    if kind == "WEBP":
+    if file_format == "WEBP":
         first.save(buffer, "WEBP", save_all=True, append_images=others, duration=list(durations), lossless=True)
     else:
         first.save(buffer, "GIF", save_all=True, append_images=others, duration=list(durations), loop=0)
     return buffer.getvalue()
 
 
-def _cell(pixels: Tensor, at_least: int) -> tuple[int, int]:
+def _cell(pixels: Tensor, min_side: int) -> tuple[int, int]:
     """Width and height of one picture on the page: a whole multiple if it is small, shrunk if it is large."""
-    return _cell_of(pixels.shape[-1], pixels.shape[-2], at_least)
+    return _cell_of(pixels.shape[-1], pixels.shape[-2], min_side)
 
 
-def _cell_of(width: int, height: int, at_least: int) -> tuple[int, int]:
+def _cell_of(width: int, height: int, min_side: int) -> tuple[int, int]:
     side = max(width, height)
     if side > MAX_CELL:
         return max(1, width * MAX_CELL // side), max(1, height * MAX_CELL // side)
-    scale = max(1, math.ceil(at_least / side))
+    scale = max(1, math.ceil(min_side / side))
     return width * scale, height * scale
 
 

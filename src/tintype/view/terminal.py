@@ -1,4 +1,4 @@
-"""Watching a picture develop in the terminal: a bar, and where colors allow it the picture itself, in half blocks."""
+"""Progress in the terminal: a bar and, where the terminal has the colors, the picture itself in half blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UPPER = "▀"  # the character is the upper pixel, its background the lower one
 
 
 class Preview:
-    """A bar on a terminal, with the guess of the newest step above it; nothing where stderr is no terminal.
+    """A progress bar with the newest guess above it; nothing where stderr is no terminal.
 
     Args:
         picture: whether to show pictures where the terminal has the colors.
@@ -52,7 +52,7 @@ class Preview:
         self.live.stop()
 
     def update(self, num_done: int, total: int, denoised: Tensor) -> None:
-        """Show how many evaluations of all are done, and the first of the guesses [B, 3, H, W]."""
+        """Show the number of finished evaluations, of `total`, and the first of the guesses, denoised [B, 3, H, W]."""
         if not self.console.is_terminal:
             return
         self.bar.update(self.task, completed=num_done, total=total)
@@ -62,12 +62,12 @@ class Preview:
 
 
 def can_show(console: Console) -> bool:
-    """Whether a terminal shows pictures well enough: 24-bit colors and half blocks."""
+    """Whether a terminal can show pictures: 24-bit colors and half blocks."""
     return console.is_terminal and console.color_system == "truecolor" and console.encoding.startswith("utf")
 
 
 def half_blocks(pixels: Tensor, max_columns: int, max_lines: int) -> Text:
-    """Pixels [3, H, W] uint8 as text, two to a character; smaller if need be, never larger."""
+    """Pixels [3, H, W] uint8 as text, two to a character; scaled down to fit, never up."""
     height, width = pixels.shape[1:]
     scale = max(1, -(-width // max_columns), -(-height // (2 * max(1, max_lines))))
     size = (max(2, height // scale // 2 * 2), max(1, width // scale))
