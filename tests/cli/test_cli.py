@@ -23,7 +23,7 @@ from tintype.cli.commands import generate
 from tintype.cli.main import main
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
-from tintype.pipeline.image_file import read_receipt
+from tintype.pipeline.image_file import encode, read_receipt
 from tintype.shapes.write import write_shapes
 from tintype.training.setup.request import DataOptions
 
@@ -255,6 +255,16 @@ def test_redo_warns_about_another_model_and_names_a_missing_one(run: Run) -> Non
     code, out, err = run("redo", "x.png", "--model", "other")
     assert (code, out) == (0, "x-redo_2.png\n")
     assert "warning: model other has other weights" in err
+
+
+def test_redo_refuses_a_picture_made_with_a_function(run: Run) -> None:
+    pipeline = tintype.Pipeline.load("tiny", "cpu")
+    request = pipeline.request("a star", sampler=lambda x, sigmas, randn: (yield tintype.Query(x, sigmas)), steps=1)
+    (receipt,) = pipeline.receipts(request)
+    Path("x.png").write_bytes(encode(Image.new("RGB", (16, 16)), receipt, ".png"))
+    code, out, err = run("redo", "x.png")
+    assert (code, out) == (2, "")
+    assert f"the sampler of this picture is the Python function {__name__}.test_redo_refuses" in err
 
 
 def test_info_tells_of_a_picture_and_of_a_model(run: Run) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tintype.cli import options
 from tintype.cli.options import DEFAULT_MODEL, number, whole
+from tintype.pipeline.image_file import ENCODERS
 from tintype.pipeline.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, OLDER_NAMES, STRENGTH
 
 # Known without importing torch.
@@ -37,7 +38,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--guidance",
         type=number(0, MAX_GUIDANCE),
         metavar="W",
-        help="how strictly to follow the caption; 1 adds none",
+        help="scale of guidance towards the caption; 1: none",
     )
     command.add_argument(
         "--guidance-interval", type=options.interval, metavar="LOW,HIGH", help="noise levels at which guidance acts"
@@ -53,7 +54,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"noise added to the init image: nearly 0 to 1 ({STRENGTH:g})",
     )
-    _shared_options(command)
+    command.add_argument("--init-image", type=Path, metavar="FILE", help="start from this picture, with noise added")
+    command.add_argument("--mask", type=Path, metavar="FILE", help="repaint the init image where this is white")
     command.add_argument(
         "--outpaint", type=options.margins, metavar="N|L,T,R,B", help="pixels to paint around the init image"
     )
@@ -80,6 +82,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--save-steps", type=options.sheet_file, metavar="FILE", help="show every step: .png sheet, .gif or .webp"
     )
+    _shared_options(command)
     command.set_defaults(run=run)
 
 
@@ -99,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
 def add_redo_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("picture", type=Path, metavar="PICTURE", help="a picture made by Tintype, with its receipt")
     command.add_argument("--model", metavar="NAME|FOLDER", help="the model that made it, if its name does not find it")
+    command.add_argument("--init-image", type=Path, metavar="FILE", help="the init image of the picture, if it had one")
+    command.add_argument("--mask", type=Path, metavar="FILE", help="the mask of the picture, if it had one")
     _shared_options(command)
     command.set_defaults(run=run_redo)
 
@@ -111,8 +116,6 @@ def run_redo(args: argparse.Namespace) -> int:
 
 def _shared_options(command: argparse.ArgumentParser) -> None:
     """Options of both generate and redo."""
-    command.add_argument("--init-image", type=Path, metavar="FILE", help="start from this picture, with noise added")
-    command.add_argument("--mask", type=Path, metavar="FILE", help="repaint the init image where this is white")
     command.add_argument(
         "--guide", metavar="MODEL", help="a weaker model to guide away from, such as an early checkpoint"
     )
@@ -124,6 +127,6 @@ def _shared_options(command: argparse.ArgumentParser) -> None:
         "--output",
         type=options.picture_path,
         metavar="FILE|FOLDER",
-        help="a .png, .webp or .jpg, replaced if it exists, or a folder; several pictures in FILE become FILE-0, "
+        help=f"a file ({', '.join(ENCODERS)}), replaced if it exists, or a folder; several pictures become FILE-0, "
         "FILE-1, ... (default: the current folder, names from captions; an existing file is never replaced)",
     )
