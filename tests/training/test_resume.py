@@ -15,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from tintype.config import Config
+from tintype.data.sources import files
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
@@ -144,6 +145,33 @@ def test_a_generated_picture_is_the_same_after_going_on(make_trainer: Make, tiny
             x, sigma = torch.ones(2, 3, 8, 8), torch.tensor([3.0, 0.5])
             made.append(trainer.denoiser(x, sigma, cond))
     assert torch.equal(made[0], made[1])
+
+
+def test_a_run_of_version_0_1_0_reuses_its_training_copy_and_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 0.1.0 wrote this run, at 20 of 40 images (its numbers shortened to three bits), and finished a copy of it.
+
+    final.safetensors has every 32nd of the weights it ended with. Processors differ in the last bits, so they are
+    compared to within 1e-5; on the processor that wrote them they are equal.
+    """
+    with zipfile.ZipFile(GOLDEN / "run-0.1.0-pack-3.zip") as archive:
+        archive.extractall(tmp_path)
+    final = checkpoint.read_tensors(tmp_path / "final.safetensors")
+    # A zip file keeps no time of creation, so the training copy was stamped with sizes alone.
+    monkeypatch.setattr(files, "stat_fingerprint", lambda info: b"%d" % info.st_size)
+    copy = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "pack").rglob("*")}
+    train(TrainRequest(data=tmp_path / "pictures", out=tmp_path / "run", device="cpu"), Console(file=io.StringIO()))
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "pack").rglob("*")}
+    assert {path: time for path, time in kept.items() if not path.name.startswith(".lock")} == copy
+    newest = checkpoint.latest(tmp_path / "run")
+    assert newest is not None
+    assert newest.name == "step-00000010"
+    parts = checkpoint.load_parts(newest, ["weights", "model"])
+    ends = {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+    assert set(ends) == set(final)
+    for name, tensor in ends.items():
+        assert torch.allclose(tensor.flatten()[::32], final[name], rtol=0, atol=1e-5), name
 
 
 @pytest.mark.parametrize("name", ["run-format-1"])
