@@ -150,7 +150,7 @@ def test_a_generated_picture_is_the_same_after_going_on(make_trainer: Make, tiny
 def test_a_run_of_version_0_1_0_reuses_its_training_copy_and_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Version 0.1.0 wrote this run, at 20 of 40 images (its numbers shortened to three bits), and finished a copy of it.
+    """Version 0.1.0 wrote this run, at 20 of 40 images (numbers shortened to three bits), and finished a copy of it.
 
     final.safetensors has every 32nd of the weights it ended with. Processors differ in the last bits, so they are
     compared to within 1e-5; on the processor that wrote them they are equal.
