@@ -110,7 +110,7 @@ def whole(options: argparse.Namespace) -> None:
 
 def seeds(options: argparse.Namespace) -> None:
     """Two seeds, the first twice: figures that repeat exactly, and intervals that overlap."""
-    settings = EvalSettings(num=options.num, samples=options.samples, asked=8)
+    settings = EvalSettings(num=options.num, samples=options.samples, captions=8)
     first, again, other = (_evaluated(options, replace(settings, seed=seed)) for seed in (0, 0, 1))
 
     def figures(result: EvalResult) -> str:
@@ -118,7 +118,7 @@ def seeds(options: argparse.Namespace) -> None:
 
     pairs = [
         (a, b)
-        for name in ("unseen", "seen", "ideal_blind", "gauge")
+        for name in ("unseen", "seen", "ideal_no_captions", "gauge")
         for a, b in zip(getattr(first.noise, name), getattr(other.noise, name), strict=True)
         if a.value == a.value and b.value == b.value
     ]

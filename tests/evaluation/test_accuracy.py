@@ -88,7 +88,7 @@ def test_only_captions_of_the_world_are_taken_for_it() -> None:
 
 def tried(steps: int, right: torch.Tensor) -> Trial:
     figure = mean(right)
-    setting = SamplingSetting(steps=steps, guidance=3, figure=figure, all_right=proportion(0, 1), evaluations=1)
+    setting = SamplingSetting(steps=steps, guidance=3, score=figure, all_right=proportion(0, 1), evaluations=1)
     return Trial(setting, torch.stack([right, right], dim=1))
 
 

@@ -13,8 +13,8 @@ from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import gaussian_denoiser
 from tintype.diffusion.noise import normal
 from tintype.diffusion.parameterization import Denoise
-from tintype.evaluation.caption_use import WordProbe, remove_word, shuffle_captions, word_probes
-from tintype.evaluation.network_errors import relative_reduction, word_effects
+from tintype.evaluation.caption_use import WordProbe, remove_word, shuffle_captions, word_effects, word_probes
+from tintype.metrics.intervals import relative_reduction
 from tintype.metrics.noise_error import evaluation_noise, noise_errors
 
 SHAPE, SIGMAS = (3, 4, 4), torch.tensor([0.3, 3.0])
@@ -64,16 +64,16 @@ def test_a_model_that_listens_gains_what_the_closed_form_says() -> None:
 def test_the_word_that_matters_is_found() -> None:
     asked = word_probes(CAPTIONS, max_words=10, max_pictures=20)
     assert {probe.word for probe in asked} == {"left", "right"}  # every caption says the others
-    picked = [CAPTIONS[probe.picture] for probe in asked]
+    picked = [CAPTIONS[probe.row] for probe in asked]
     assert all(probe.word in caption.split() for probe, caption in zip(asked, picked, strict=True))
     right = measured(listening, CAPTIONS)
     cut = list(CAPTIONS)
     for probe in asked:
-        cut[probe.picture] = probe.without
-    rows = measured(listening, cut)[[probe.picture for probe in asked]]
+        cut[probe.row] = probe.without
+    rows = measured(listening, cut)[[probe.row for probe in asked]]
     found = word_effects(asked, right, rows)
     assert all(use.effect.low > 1 and use.num == 20 for use in found)
-    unheard = word_effects(asked, right, right[[probe.picture for probe in asked]])
+    unheard = word_effects(asked, right, right[[probe.row for probe in asked]])
     assert all(use.effect.value == 0 for use in unheard)
 
 

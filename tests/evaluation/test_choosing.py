@@ -19,29 +19,29 @@ from tintype.evaluation.results import SamplingSetting, TuningResult
 from tintype.evaluation.tuning import FrechetCriterion, Trial, best_trial, compare_settings, fewest_steps, tune
 from tintype.metrics.intervals import UNKNOWN, Estimate, mean
 
-PLAIN = SamplingSetting(steps=4, guidance=1.0, figure=UNKNOWN, all_right=None, evaluations=1.0)
+PLAIN = SamplingSetting(steps=4, guidance=1.0, score=UNKNOWN, all_right=None, evaluations=1.0)
 
 
 class Known:
     """Judges each setting by numbers that are known: how far its guidance is from 2, and what steps add."""
 
-    captions, criterion, more_is_better = ["a", "b"] * 5, "nearness", True
+    captions, name, higher_is_better = ["a", "b"] * 5, "nearness", True
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, float]] = []
 
-    def evidence(self, pictures: list[Image.Image]) -> torch.Tensor:
+    def measure(self, pictures: list[Image.Image]) -> torch.Tensor:
         assert len(pictures) == len(self.captions)
         return torch.linspace(0, 0.1, 10).double() + KNOWN[len(self.asked)]
 
-    def figure(self, evidence: torch.Tensor) -> Estimate:
+    def score(self, evidence: torch.Tensor) -> Estimate:
         self.asked.append((0, 0))
         return mean(evidence)
 
     def all_right(self, evidence: torch.Tensor) -> None:
         return None
 
-    def lead(self, first: torch.Tensor, second: torch.Tensor) -> Estimate:
+    def advantage(self, first: torch.Tensor, second: torch.Tensor) -> Estimate:
         return mean(first - second)
 
 
@@ -53,7 +53,7 @@ KNOWN = [0.1, 0.4, 0.3, 0.2, 0.6, 0.7, 0.7, 0.7]
 def test_the_best_guidance_and_the_fewest_steps_as_good_are_taken(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, _ = opened(cautious, drawings, cache)
     found = finished(compare_settings(pipeline, Known(), seed=0))
-    assert (found.chosen.steps, found.chosen.guidance) == (12, 2.0)
+    assert (found.best.steps, found.best.guidance) == (12, 2.0)
     tried = [(one.guidance, one.steps) for one in found.settings]
     assert tried == [(1, 4), (2, 4), (2, 8), (2, 12), (2, 16), (2, 24), (3, 4), (5, 4)]
     costs = {(one.guidance, one.steps): one.evaluations for one in found.settings}
@@ -72,11 +72,11 @@ def test_without_a_checker_the_setting_nearest_to_real_pictures_is_best(
 
     def tried(steps: int, pictures: torch.Tensor) -> Trial:
         images = [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
-        evidence = judge.evidence(images)
-        return Trial(replace(PLAIN, steps=steps, figure=judge.figure(evidence)), evidence)
+        evidence = judge.measure(images)
+        return Trial(replace(PLAIN, steps=steps, score=judge.score(evidence)), evidence)
 
     several = [tried(8, washed), tried(12, real), tried(16, real)]
-    assert several[1].setting.figure.value < several[0].setting.figure.value
+    assert several[1].setting.score.value < several[0].setting.score.value
     assert best_trial(several, judge).setting.steps == 12
     assert fewest_steps(several, judge).steps == 12
 
@@ -91,13 +91,13 @@ def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
     found = finished(tune(pipeline, material, SMALL, notes))
     assert isinstance(found, TuningResult)
     assert found.criterion.startswith("Fréchet distance")
-    assert found.chosen in found.settings
+    assert found.best in found.settings
     assert notes == []
     assert finished(tune(pipeline, material, replace(SMALL, samples=16), notes)) is None
     assert "not compared" in notes[0]
     pipeline.config = replace(pipeline.config, distill=DistillConfig(teacher="t", steps=4))
     assert finished(tune(pipeline, material, SMALL, notes)) is None
-    assert "this model is distilled" in notes[1]
+    assert "distilled model" in notes[1]
 
 
 @pytest.mark.slow
@@ -113,8 +113,8 @@ def test_tune_compares_alone_and_saves_if_asked(
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "share of what captions say, 16 captions" in said
-    assert "so far 4 and 3" in said
-    assert "note: --save writes them into the model" in said
+    assert "now 4 and 3" in said
+    assert "note: --save writes the best settings into the model" in said
     assert (model / "config.json").read_text(encoding="utf-8") == before
     assert not (model / "evaluation").exists()
     assert main([*command, "--save", "--json"]) == 0

@@ -84,7 +84,7 @@ def test_two_models_make_one_report(
         (["nowhere"], "no model 'nowhere'"),
         (["MODEL"], "give --data"),
         (["MODEL", "--data", "nowhere"], "nowhere"),
-        (["MODEL", "MODEL", "MODEL"], "two models at most"),
+        (["MODEL", "MODEL", "MODEL"], "at most two models"),
         (["MODEL", "--data", "DATA", "--num", "3"], "whole number from 8"),
         (["MODEL", "--data", "DATA", "--features", "best", *QUICK], "features must be"),
     ],

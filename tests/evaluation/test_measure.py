@@ -17,11 +17,10 @@ from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError
-from tintype.evaluation.compare import compare_results
 from tintype.evaluation.eval_data import open_eval_data
 from tintype.evaluation.measure import evaluate
-from tintype.evaluation.progress import Progress
-from tintype.evaluation.results import EvalResult, ReportData, to_json
+from tintype.evaluation.progress import StageProgress
+from tintype.evaluation.results import EvalResult, ReportData, compare_results, to_json
 from tintype.evaluation.verdict import verdict
 from tintype.model.store import find
 from tintype.pipeline.pipeline import Pipeline
@@ -32,13 +31,13 @@ def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tupl
     result, pictures = evaluated
     assert len(result.sigmas) == 16
     assert all(math.isfinite(one.value) for one in (*result.noise.unseen, *result.noise.seen, *result.noise.ideal))
-    assert None not in (result.captions, result.copies, result.quality, result.accuracy)
+    assert None not in (result.caption_use, result.copies, result.quality, result.accuracy)
     assert {line.topic for line in verdict(result)} >= {"noise", "captions", "copies", "accuracy", "quality"}
     assert len(pictures.samples) == 24
     assert len(pictures.neighbors) == 16
     assert result.about.num_seen + result.about.num_unseen == 240
     # A training set cannot be known better than by heart, and captions can only help with that.
-    for ideal, blind in zip(result.noise.ideal, result.noise.ideal_blind, strict=True):
+    for ideal, blind in zip(result.noise.ideal, result.noise.ideal_no_captions, strict=True):
         assert ideal.value <= blind.value + 1e-9
 
 
@@ -73,7 +72,7 @@ def test_two_models_are_compared_on_the_same_pictures(evaluated: tuple[EvalResul
 @pytest.mark.slow
 def test_progress_is_told_stage_by_stage(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, material = opened(cautious, drawings, cache)
-    work, told = evaluate(pipeline, material, 0, SMALL), list[Progress]()
+    work, told = evaluate(pipeline, material, 0, SMALL), list[StageProgress]()
     for progress in work:
         told.append(progress)
         if progress.stage.startswith("caption accuracy"):
@@ -89,7 +88,7 @@ def test_pictures_that_were_never_trained_on_count_as_unseen(
 ) -> None:
     """With data.json beside a model, what is not on record was not seen."""
     _, material = opened(cautious, drawings, cache)
-    assert not material.known
+    assert not material.has_record
     half = [{"sha256": material.pack.sha256[index]} for index in range(0, 240, 2)]
     model = tmp_path / "model"
     model.mkdir()
@@ -97,7 +96,7 @@ def test_pictures_that_were_never_trained_on_count_as_unseen(
         (model / path.name).write_bytes(path.read_bytes())
     (model / "data.json").write_text(json.dumps({"samples": half, "fingerprint": "other"}), encoding="utf-8")
     _, known = opened(model, drawings, cache)
-    assert known.known
+    assert known.has_record
     assert set(known.seen.tolist()) == set(material.seen.tolist()) & set(range(0, 240, 2))
     assert len(known.seen) + len(known.unseen) == 240
 
@@ -124,7 +123,7 @@ def test_a_run_is_evaluated_on_the_training_copy_it_keeps(cautious: Path, drawin
     (run / "data.json").write_text(json.dumps(made.data_json()), encoding="utf-8")
     _, alone = opened(run, None, tmp_path / "unused")
     _, given = opened(run, drawings, tmp_path / "unused")
-    assert alone.known
+    assert alone.has_record
     assert alone.pack.folder == given.pack.folder == made.folder
     assert torch.equal(alone.seen, given.seen)
     assert not (tmp_path / "unused").exists()
@@ -144,7 +143,7 @@ def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, h
     assert result.noise.gauge_overall is None
     assert (result.copies is None) == (num == 3)
     said = " ".join(result.notes)
-    assert ("near and far mean nothing" if num == 3 else "no pictures are held out") in said
+    assert ("too few to search for copies" if num == 3 else "no pictures are held out") in said
     assert verdict(result)
     json.loads(to_json(result))
 
@@ -153,13 +152,12 @@ def test_one_caption_for_all_cannot_tell_who_listens(cautious: Path, drawings: P
     pipeline, material = opened(cautious, drawings, cache)
     material.pack.choices[:] = [[0]] * 240
     result, _ = finished(evaluate(pipeline, material, 0, replace(SMALL, num=8, samples=4)))
-    assert result.captions is None
+    assert result.caption_use is None
     assert any("same caption" in note for note in result.notes)
 
 
 def test_the_ideal_takes_captions_and_weights_into_account(cautious: Path, drawings: Path, cache: Path) -> None:
-    from tintype.evaluation.measure import captioned_denoiser
-    from tintype.evaluation.network_errors import NoiseErrorBench
+    from tintype.evaluation.noise_error_bench import NoiseErrorBench, captioned_denoiser
 
     pipeline, material = opened(cautious, drawings, cache)
     sigmas = torch.tensor([1.0, 5.0])

@@ -28,7 +28,7 @@ def found_for(queries: Tensor, size: int = 1024, own: Tensor | None = None) -> N
 def test_the_nearest_is_that_of_all_pairs_whatever_the_blocks(size: int) -> None:
     apart = torch.cdist(FRESH[:50].double(), TRAINING.double()) / 24**0.5
     found = found_for(FRESH[:50], size)
-    assert torch.equal(found.place, apart.argmin(1))
+    assert torch.equal(found.indices, apart.argmin(1))
     torch.testing.assert_close(found.distance, apart.min(1).values, rtol=1e-5, atol=0)
     around = apart.topk(20, largest=False).values.mean(1)
     torch.testing.assert_close(found.relative, apart.min(1).values / around, rtol=1e-3, atol=0)
@@ -36,9 +36,9 @@ def test_the_nearest_is_that_of_all_pairs_whatever_the_blocks(size: int) -> None
 
 def test_a_point_may_not_find_itself() -> None:
     itself, another = found_for(TRAINING[:30]), found_for(TRAINING[:30], 512, torch.arange(30))
-    assert torch.equal(itself.place, torch.arange(30))
+    assert torch.equal(itself.indices, torch.arange(30))
     assert bool((itself.distance == 0).all())
-    assert bool((another.place != torch.arange(30)).all())
+    assert bool((another.indices != torch.arange(30)).all())
     assert bool((another.distance > 0).all())
 
 
@@ -47,10 +47,10 @@ def test_a_point_beside_the_others_is_found_by_its_query_alone() -> None:
     beside[:10] = FRESH[:10] + 1e-3
     plain = found_for(FRESH[:20])
     found = finished(find_nearest(FRESH[:20], lambda: iter(TRAINING.split(1024)), None, beside))
-    assert bool((found.place[:10] == -1).all())
+    assert bool((found.indices[:10] == -1).all())
     torch.testing.assert_close(found.distance[:10], torch.full((10,), 1e-3).double(), rtol=1e-2, atol=0)
     assert bool((found.relative[:10] < plain.relative[:10]).all())
-    assert torch.equal(found.place[10:], plain.place[10:])
+    assert torch.equal(found.indices[10:], plain.indices[10:])
     torch.testing.assert_close(found.relative[10:], plain.relative[10:])
 
 

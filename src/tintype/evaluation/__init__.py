@@ -1,1 +1,1 @@
-"""Is a model any good, and can it be trusted? Noise error, caption use, memory, caption accuracy, quality; a report."""
+"""Evaluation: noise error, caption use, memorization, caption accuracy and image quality of a model, and a report."""

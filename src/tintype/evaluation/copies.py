@@ -1,4 +1,4 @@
-"""What samples tell: whether they are copies of training pictures, and how they compare with real ones as a whole."""
+"""Copies: samples that are nearer to a training picture than unseen pictures are, in pixels or in features."""
 
 from __future__ import annotations
 
@@ -10,190 +10,161 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.diffusion.noise import EvalSubset
-from tintype.evaluation.eval_data import EvalData, choose_subset
-from tintype.evaluation.features import Features
-from tintype.evaluation.neighbors import Nearest, PointBlocks, calibrate_alarm, find_nearest
-from tintype.evaluation.progress import Progress, with_progress
-from tintype.evaluation.quality import MIN_SAMPLES, Projection, corrected_frechet, precision_recall
-from tintype.evaluation.results import CopyCheck, EvalSettings, Quality, SampleNeighbors
+from tintype.evaluation.eval_data import MIN_PICTURES, EvalData, choose_subset
+from tintype.evaluation.features import Features, FeatureSets
+from tintype.evaluation.neighbors import FALSE_ALARM_RATE, Nearest, PointBlocks, calibrate_alarm, find_nearest
+from tintype.evaluation.progress import StageProgress, with_progress
+from tintype.evaluation.results import CopyCheck, EvalSettings, SampleNeighbors
 from tintype.evaluation.samples import images_to_tensor
 from tintype.metrics.intervals import proportion
 
-MIN_PICTURES = 20  # pictures on either side, below which near and far mean nothing
-REFERENCE = 20_000  # training pictures that samples are compared with as a whole, at most
-SHOWN = 16  # samples shown beside their nearest training pictures
+NUM_NEIGHBORS = 16  # samples that the report shows beside their nearest training pictures
+MIN_CALIBRATION = round(1 / FALSE_ALARM_RATE) - 1  # fewer pictures cannot calibrate the alarm to its rate
 
 
 class Control(NamedTuple):
-    """Samples for captions of pictures held out: as near as a model comes to a picture that it cannot have copied."""
+    """Samples for captions of unseen pictures: how near a model comes to a picture that it cannot have copied."""
 
-    pictures: Sequence[Image.Image]
-    indices: Tensor  # [C] of the pictures whose captions they have
+    images: Sequence[Image.Image]
+    indices: Tensor  # [C] of the pictures with these captions
 
 
-class FeatureSets(NamedTuple):
-    """Features, each made once."""
+class _Rows(NamedTuple):
+    """How the rows of a search divide: samples, then control samples, then calibration pictures."""
 
-    samples: Tensor  # [N, D]
-    seen: Tensor  # of all training pictures
-    unseen: Tensor  # of the pictures that the alarm is calibrated on
+    num_samples: int
+    num_before_calibration: int
 
 
 def find_copies(
-    material: EvalData,
+    data: EvalData,
     captions: Sequence[str],
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     features: Features,
     settings: EvalSettings,
     notes: list[str],
     control: Control | None = None,
-) -> Generator[Progress, None, tuple[CopyCheck | None, list[SampleNeighbors], FeatureSets | None]]:
-    """Compare samples with all training pictures. Where there are too few of these, it says so in `notes`.
+) -> Generator[StageProgress, None, tuple[CopyCheck | None, list[SampleNeighbors], FeatureSets | None]]:
+    """Compare samples with all training pictures; with too few of these, add a note instead.
 
-    A sample of a training picture's caption comes near that picture, copied or not. How near, copied not, `control`
-    tells: each of its samples is compared with the training pictures and the one held out that has its caption.
+    A sample for the caption of a training picture comes near that picture even without copying it. `control` measures
+    how near: each of its samples is compared with the training pictures and the unseen picture that has its caption.
     """
-    seen, unseen = material.seen, material.unseen
+    seen, unseen = data.seen, data.unseen
     if len(seen) < MIN_PICTURES:
         if len(seen):
-            notes.append(f"with {len(seen)} training pictures, near and far mean nothing: no search for copies")
+            notes.append(f"{len(seen)} training pictures are too few to search for copies")
         return None, [], None
-    samples, side = images_to_tensor(pictures), pictures[0].width
-    own = None
+    samples, side = images_to_tensor(images), images[0].width
+    excluded_calibration = None
     calibrated_on = "held-out pictures"
-    known = choose_subset(unseen, settings.calibrated, settings.seed, EvalSubset.CALIBRATION)
+    calibration = choose_subset(unseen, settings.calibrated, settings.seed, EvalSubset.CALIBRATION)
     if len(unseen) < MIN_PICTURES:
-        places = torch.arange(len(seen))
-        chosen = choose_subset(places, settings.calibrated, settings.seed, EvalSubset.CALIBRATION)
-        known, own, calibrated_on = seen[chosen], chosen, "training pictures, each without itself"
-        notes.append("the alarm for copies was calibrated on training pictures, since next to none are held out")
-    described = FeatureSets(features(samples), *(yield from _features(material, features, side, known)))
-    tried, theirs = samples[:0], samples[:0]  # of the control, and the pictures held out that have their captions
+        rows = choose_subset(torch.arange(len(seen)), settings.calibrated, settings.seed, EvalSubset.CALIBRATION)
+        calibration, excluded_calibration = seen[rows], rows
+        calibrated_on = "training pictures, each without itself"
+        notes.append("the alarm for copies was calibrated on training pictures: too few pictures are held out")
+    feature_sets = FeatureSets(features(samples), *(yield from _features(data, features, side, calibration)))
+    control_samples, control_pictures = samples[:0], samples[:0]  # the pictures are those with the samples' captions
     if control is not None:
-        tried, theirs = images_to_tensor(control.pictures), material.squares(control.indices, side)
-    queries = torch.cat([samples, tried, material.squares(known, side)])
-    num, last = len(samples), len(samples) + len(tried)
+        control_samples, control_pictures = images_to_tensor(control.images), data.squares(control.indices, side)
+    queries = torch.cat([samples, control_samples, data.squares(calibration, side)])
+    parts = _Rows(len(samples), len(samples) + len(control_samples))
     excluded = torch.full((len(queries),), -1)
-    if own is not None:
-        excluded[last:] = own
+    if excluded_calibration is not None:
+        excluded[parts.num_before_calibration :] = excluded_calibration
 
-    def searched(rows: Tensor, added: Tensor, blocks: PointBlocks) -> Generator[int, None, Nearest]:
-        beside = torch.full_like(rows, torch.nan)
-        beside[num:last] = added
-        return find_nearest(rows, blocks, excluded, beside)
+    def search(queries: Tensor, extra_points: Tensor, blocks: PointBlocks) -> Generator[int, None, Nearest]:
+        extra = torch.full_like(queries, torch.nan)
+        extra[parts.num_samples : parts.num_before_calibration] = extra_points
+        return find_nearest(queries, blocks, excluded, extra)
 
-    work = searched(queries.flatten(1).float(), theirs.flatten(1).float(), lambda: _pixels(material, side))
-    pixels = yield from with_progress("nearest pictures", len(seen), work)
-    scale = described.seen.std(0).clamp(min=1e-6)
-    about_control = [features(some) if len(some) else described.samples[:0] for some in (tried, theirs)]
-    rows = torch.cat([described.samples, about_control[0], described.unseen]) / scale
-    work = searched(rows, about_control[1] / scale, lambda: iter(torch.split(described.seen / scale, 4096)))
-    alike = yield from with_progress("nearest in features", len(seen), work)
-    copies, alarmed = _judged(pixels, alike, num, last, calibrated_on, notes)
-    shown = _shown(material, captions, pictures, pixels, alike, alarmed, side)
-    return copies, shown, described
+    work = search(queries.flatten(1).float(), control_pictures.flatten(1).float(), lambda: _pixels(data, side))
+    by_pixels = yield from with_progress("nearest in pixels", len(seen), work)
+    scale = feature_sets.seen.std(0).clamp(min=1e-6)
+    control_features, extra_features = (
+        features(pictures) if len(pictures) else feature_sets.samples[:0]
+        for pictures in (control_samples, control_pictures)
+    )
+    rows = torch.cat([feature_sets.samples, control_features, feature_sets.unseen]) / scale
+    work = search(rows, extra_features / scale, lambda: iter(torch.split(feature_sets.seen / scale, 4096)))
+    by_features = yield from with_progress("nearest in features", len(seen), work)
+    copies, is_copy = _check(by_pixels, by_features, parts, calibrated_on, notes)
+    return copies, _neighbors(data, captions, images, by_pixels, by_features, is_copy), feature_sets
 
 
-def _pixels(material: EvalData, side: int) -> Iterator[Tensor]:
-    return (block.flatten(1).float() for block in material.blocks(material.seen, side))
+def _pixels(data: EvalData, side: int) -> Iterator[Tensor]:
+    return (block.flatten(1).float() for block in data.square_blocks(data.seen, side))
 
 
 def _features(
-    material: EvalData, features: Features, side: int, known: Tensor
-) -> Generator[Progress, None, tuple[Tensor, Tensor]]:
-    """Features of all training pictures, and of the pictures `known`."""
+    data: EvalData, features: Features, side: int, calibration: Tensor
+) -> Generator[StageProgress, None, tuple[Tensor, Tensor]]:
+    """Features of all training pictures and of the calibration pictures."""
     rows = []
 
     def work() -> Generator[int, None, None]:
-        for block in material.blocks(material.seen, side):
+        for block in data.square_blocks(data.seen, side):
             rows.append(features(block))
             yield len(block)
 
-    yield from with_progress("features of training pictures", len(material.seen), work())
-    return torch.cat(rows), features(material.squares(known, side))
+    yield from with_progress("features of training pictures", len(data.seen), work())
+    return torch.cat(rows), features(data.squares(calibration, side))
 
 
-def _judged(
-    pixels: Nearest, alike: Nearest, num: int, last: int, calibrated_on: str, notes: list[str]
+def _check(
+    by_pixels: Nearest, by_features: Nearest, parts: _Rows, calibrated_on: str, notes: list[str]
 ) -> tuple[CopyCheck, Tensor]:
-    """Set the alarm on what follows the first `last`, and raise it on these: `num` samples, then the control."""
-    unseen = pixels.distance[last:] > 0
-    leaked = int((~unseen).sum())
-    if leaked:
-        notes.append(f"{leaked} of the pictures held out equal a training picture; the alarm leaves them aside")
-    alarm = calibrate_alarm(pixels.relative[last:][unseen], alike.relative[last:][unseen])
-    if alarm.num < 99:
-        notes.append(f"with {alarm.num} pictures to calibrate it on, the alarm is for what is nearer than all of them")
-    alarmed = alarm.raised(pixels.relative[:last], alike.relative[:last])
-    raised, by_control = int(alarmed[:num].sum()), int(alarmed[num:].sum())
+    """Calibrate the alarm and apply it to samples and control. Returns which samples raised it as well, bool [N]."""
+    num, end = parts
+    is_distinct = by_pixels.distance[end:] > 0
+    num_leaked = int((~is_distinct).sum())
+    if num_leaked:
+        notes.append(f"{num_leaked} held-out pictures equal a training picture; the alarm ignores them")
+    alarm = calibrate_alarm(by_pixels.relative[end:][is_distinct], by_features.relative[end:][is_distinct])
+    if alarm.num < MIN_CALIBRATION:
+        notes.append(f"calibrated on {alarm.num} pictures, the alarm only fires for samples nearer than all of them")
+    is_copy = alarm.raised(by_pixels.relative[:end], by_features.relative[:end])
+    num_alarmed, num_control = int(is_copy[:num].sum()), int(is_copy[num:].sum())
     copies = CopyCheck(
-        share=proportion(raised, num),
-        num_alarmed=raised,
+        share=proportion(num_alarmed, num),
+        num_alarmed=num_alarmed,
         num=num,
-        honest=proportion(by_control, last - num) if last > num else None,
+        control=proportion(num_control, end - num) if end > num else None,
         rate=alarm.rate,
         num_calibrated=alarm.num,
         calibrated_on=calibrated_on,
-        num_leaked=leaked,
-        distance=float(pixels.distance[:num].median()),
-        distance_unseen=float(pixels.distance[last:].median()),
+        num_leaked=num_leaked,
+        distance=float(by_pixels.distance[:num].median()),
+        distance_unseen=float(by_pixels.distance[end:].median()),
     )
-    return copies, alarmed[:num]
+    return copies, is_copy[:num]
 
 
-def _shown(
-    material: EvalData,
+def _neighbors(
+    data: EvalData,
     captions: Sequence[str],
-    pictures: Sequence[Image.Image],
-    pixels: Nearest,
-    alike: Nearest,
-    alarmed: Tensor,
-    side: int,
+    images: Sequence[Image.Image],
+    by_pixels: Nearest,
+    by_features: Nearest,
+    is_copy: Tensor,
 ) -> list[SampleNeighbors]:
-    """The samples that come nearest, those with an alarm first."""
-    nearness = torch.minimum(pixels.relative, alike.relative)[: len(pictures)] - 2 * alarmed.double()
-    order = nearness.argsort(stable=True)[:SHOWN]
-    near = material.squares(material.seen[pixels.place[order]], side).permute(0, 2, 3, 1).contiguous().numpy()
-    close = material.squares(material.seen[alike.place[order]], side).permute(0, 2, 3, 1).contiguous().numpy()
+    """The samples nearest to training pictures, those that raised the alarm first."""
+    nearness = torch.minimum(by_pixels.relative, by_features.relative)[: len(images)] - 2 * is_copy.double()
+    order = nearness.argsort(stable=True)[:NUM_NEIGHBORS]
+    side = images[0].width
+    nearest_pixels, nearest_features = (
+        data.squares(data.seen[nearest.indices[order]], side).permute(0, 2, 3, 1).contiguous().numpy()
+        for nearest in (by_pixels, by_features)
+    )
     return [
         SampleNeighbors(
-            caption=captions[place],
-            sample=pictures[place],
-            by_pixels=Image.fromarray(near[row]),
-            by_features=Image.fromarray(close[row]),
-            distance=float(pixels.distance[place]),
-            alarmed=bool(alarmed[place]),
+            caption=captions[index],
+            sample=images[index],
+            by_pixels=Image.fromarray(nearest_pixels[row]),
+            by_features=Image.fromarray(nearest_features[row]),
+            distance=float(by_pixels.distance[index]),
+            alarmed=bool(is_copy[index]),
         )
-        for row, place in enumerate(order.tolist())
+        for row, index in enumerate(order.tolist())
     ]
-
-
-def measure_quality(
-    material: EvalData, described: FeatureSets | None, settings: EvalSettings, notes: list[str]
-) -> Quality | None:
-    """Compare samples with real pictures, and unseen pictures with them in the same way and number."""
-    if described is None:
-        return None
-    on_unseen = len(material.unseen) >= MIN_PICTURES  # else `unseen` holds training pictures
-    num = min(len(described.samples), len(described.unseen), len(described.seen))
-    if num < MIN_SAMPLES or not on_unseen:
-        few = f"fewer than {MIN_SAMPLES} pictures made or held out" if on_unseen else "no pictures held out"
-        notes.append(f"quality and variety as a whole were not measured: {few}")
-        return None
-    everything = torch.arange(len(described.seen))
-    reference = described.seen[choose_subset(everything, REFERENCE, settings.seed, EvalSubset.CALIBRATION)]
-    project = Projection(reference)
-    samples, unseen, seen = (project(rows) for rows in (described.samples[:num], described.unseen[:num], reference))
-    order = choose_subset(torch.arange(len(seen)), num, settings.seed, EvalSubset.CALIBRATION)
-    precision, recall = precision_recall(samples, seen[order])
-    precision_real, recall_real = precision_recall(unseen, seen[order])
-    return Quality(
-        features=settings.features,
-        frechet=corrected_frechet(samples, seen),
-        frechet_real=corrected_frechet(unseen, seen),
-        precision=precision,
-        recall=recall,
-        precision_real=precision_real,
-        recall_real=recall_real,
-        num=num,
-    )

@@ -1,4 +1,4 @@
-"""What a model is evaluated on: its pictures and captions, and which of them it has never seen."""
+"""Evaluation data: captioned pictures of a model, divided into those it was trained on and unseen ones."""
 
 from __future__ import annotations
 
@@ -27,20 +27,18 @@ from tintype.metrics.memorization import BLOCK_VALUES
 from tintype.model.store import Model
 
 DATA, PACKS = "data.json", "pack"
+MIN_PICTURES = 20  # fewer pictures are too few for a conclusion
 
 
 @dataclass(frozen=True)
 class EvalData:
-    """Captioned pictures of a model.
-
-    `pack` holds them all; `seen` and `unseen` are indices into it.
-    """
+    """Captioned pictures, some of which the model was trained on."""
 
     name: str
-    pack: Pack
-    seen: Tensor
-    unseen: Tensor
-    known: bool = True  # whether it is on record what the model was trained on
+    pack: Pack  # all pictures
+    seen: Tensor  # indices of the training pictures in `pack`
+    unseen: Tensor  # indices of all others
+    has_record: bool = True  # whether the model's data.json lists its training pictures
     notes: tuple[str, ...] = field(default=())
 
     def captions(self, indices: Tensor) -> list[str]:
@@ -49,29 +47,29 @@ class EvalData:
         return [pack.unique[pack.choices[index][0]] for index in indices.tolist()]
 
     def pictures(self, indices: Tensor) -> Tensor:
-        """Pictures of one shape, uint8 [N, 3, H, W]."""
+        """Pictures of one shape: uint8 [N, 3, H, W]."""
         return self.pack.pictures(indices)
 
     def squares(self, indices: Tensor, side: int) -> Tensor:
-        """Pictures of any shape brought to side x side: uint8 [N, 3, side, side]."""
-        found = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
-        for places in self.pack.by_shape(indices):
-            pictures = self.pack.pictures(indices[places])
+        """Pictures of any shape, resized to side x side: uint8 [N, 3, side, side]."""
+        squares = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
+        for rows in self.pack.by_shape(indices):
+            pictures = self.pack.pictures(indices[rows])
             if tuple(pictures.shape[-2:]) != (side, side):
                 scaled = F.interpolate(pictures.float(), size=(side, side), mode="area")
                 pictures = scaled.round().clamp(0, 255).to(torch.uint8)
-            found[places] = pictures
-        return found
+            squares[rows] = pictures
+        return squares
 
-    def blocks(self, indices: Tensor, side: int) -> Iterator[Tensor]:
-        """`squares` of many, some at a time."""
+    def square_blocks(self, indices: Tensor, side: int) -> Iterator[Tensor]:
+        """`squares` in blocks that bound memory."""
         step = max(16, BLOCK_VALUES // (3 * side * side))
         for start in range(0, len(indices), step):
             yield self.squares(indices[start : start + step], side)
 
 
 def choose_subset(indices: Tensor, num: int, seed: int, subset: EvalSubset) -> Tensor:
-    """`num` of the pictures, chosen by the seed, ascending; all where there are no more."""
+    """A random subset of at most `num` of the indices, ascending."""
     if len(indices) <= num:
         return indices
     return indices[permutation(seed, Purpose.MEASURED, subset, len(indices))[:num]].sort().values
@@ -80,44 +78,44 @@ def choose_subset(indices: Tensor, num: int, seed: int, subset: EvalSubset) -> T
 def open_eval_data(
     model: Model, config: Config, encoder: StatesEncoder, data: str | None, scratch: Path
 ) -> Generator[Progress, None, EvalData]:
-    """Open the captioned pictures in `data`, or, for a run and without `data`, what it is trained on.
+    """Open the captioned pictures in `data`; without `data`, the training copy that a run keeps.
 
-    A training copy that the run keeps, or that is in `scratch`, is used as it is; otherwise one without text is made
-    there. Raises ConfigError if there is nothing to evaluate on, DataError if the data cannot be read.
+    Reuses a training copy in the run or in `scratch`; otherwise writes one without text embeddings to `scratch`.
+    Raises ConfigError if there is no data to evaluate on, DataError if the data cannot be read.
     """
-    place = model.run or model.folder
-    record = _record(place / DATA)
+    folder = model.run or model.folder
+    record = _record(folder / DATA)
     if data is None:
-        pack = _run_cache(place / PACKS, record)
+        pack = _run_cache(folder / PACKS, record)
         if pack is None:
             raise ConfigError(
-                f"{model.name} keeps no copy of its pictures that can be read: give --data, what it was made from"
+                f"{model.name} has no readable training copy; give --data with the pictures it was trained on"
             )
-        name = place.resolve().name
+        name = folder.resolve().name
     else:
         pairs, problems = find_pairs(data, config.data)
         preprocess = preprocess_for(config.net.resolution, config.data, config.net.patch)
-        folder, reader = _cache_folder(place / PACKS, pairs, preprocess, encoder, scratch)
-        pack = yield from packing(pairs, preprocess, folder, reader, problems)
+        cache, reader = _cache_folder(folder / PACKS, pairs, preprocess, encoder, scratch)
+        pack = yield from packing(pairs, preprocess, cache, reader, problems)
         name = dataset_name(data)
     return _split_by_record(name, pack, config.train.held_out, record)
 
 
-def _split_by_record(name: str, pack: Pack, share: float, record: dict[str, Any] | None) -> EvalData:
-    """Tell what was trained on from what was not: as training does, and never what is not on record."""
-    shown, held_out = pack.split(share)
+def _split_by_record(name: str, pack: Pack, held_out_fraction: float, record: dict[str, Any] | None) -> EvalData:
+    """Split pictures as training does; those that the record does not list count as unseen."""
+    training, held_out = pack.split(held_out_fraction)
     if record is None:
-        note = f"there is no {DATA} with this model; taken as made from {name}, with the same pictures held out"
-        return EvalData(name, pack, shown, held_out, known=False, notes=(note,))
+        note = f"this model has no {DATA}: assuming it was trained on {name} with the same pictures held out"
+        return EvalData(name, pack, training, held_out, has_record=False, notes=(note,))
     recorded = {row["sha256"] for row in record["samples"]}
     sha256 = pack.sha256
-    known = torch.tensor([sha256[index] in recorded for index in shown.tolist()], dtype=torch.bool)
-    strangers = shown[~known]
+    is_recorded = torch.tensor([sha256[index] in recorded for index in training.tolist()], dtype=torch.bool)
+    unlisted = training[~is_recorded]
     notes = []
-    if len(strangers):
-        notes.append(f"{len(strangers):,} of {pack.num_samples:,} pictures were never trained on; they count as unseen")
-    unseen = torch.cat([held_out, strangers]).sort().values
-    return EvalData(name, pack, shown[known], unseen, notes=tuple(notes))
+    if len(unlisted):
+        notes.append(f"{len(unlisted):,} of {pack.num_samples:,} pictures were not trained on; they count as unseen")
+    unseen = torch.cat([held_out, unlisted]).sort().values
+    return EvalData(name, pack, training[is_recorded], unseen, notes=tuple(notes))
 
 
 def _record(path: Path) -> dict[str, Any] | None:
@@ -131,10 +129,11 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 
 def _run_cache(folder: Path, record: dict[str, Any] | None) -> Pack | None:
-    for place in sorted(folder.glob("pack-*")) if record is not None else []:
+    """The training copy of a run that matches its record."""
+    for path in sorted(folder.glob("pack-*")) if record is not None else []:
         try:
-            pack = Pack(place)
-        except DataError:  # damaged, or of another version: as good as none
+            pack = Pack(path)
+        except DataError:  # damaged, or of another version
             continue
         if record is not None and pack.fingerprint == record.get("fingerprint"):
             return pack
@@ -142,18 +141,18 @@ def _run_cache(folder: Path, record: dict[str, Any] | None) -> Pack | None:
 
 
 def _cache_folder(
-    own: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: StatesEncoder, scratch: Path
+    run_cache: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: StatesEncoder, scratch: Path
 ) -> tuple[Path, StatesEncoder]:
-    """Where the copy of the data is or shall be, and what reads its captions."""
+    """The folder of the training copy, present or to be written, and the text encoder for its captions."""
     stamp = stamp_of(pairs, preprocess, encoder.identity, Exclusions())[:16]
-    for folder in (own, scratch):
+    for folder in (run_cache, scratch):
         if (folder / f"stamp-pack-{stamp}.json").is_file():
             return folder, encoder
     return scratch, _NoEncoder()
 
 
 class _NoEncoder:
-    """Stands where a text encoder would: an evaluation reads only the captions it measures."""
+    """A stand-in for the text encoder: an evaluation encodes only the captions it measures."""
 
     identity = "unread"
 

@@ -1,4 +1,4 @@
-"""Work that takes time, told as it goes."""
+"""Progress of long-running stages."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import NamedTuple, TypeVar
 T = TypeVar("T")
 
 
-class Progress(NamedTuple):
-    """How far one stage is."""
+class StageProgress(NamedTuple):
+    """How much of one stage is done."""
 
     stage: str
     done: int
     total: int
 
 
-def with_progress(stage: str, total: int, work: Generator[int, None, T]) -> Generator[Progress, None, T]:
-    """Turn counts of what was done into progress; gives what `work` returns."""
+def with_progress(stage: str, total: int, work: Generator[int, None, T]) -> Generator[StageProgress, None, T]:
+    """Turn the counts that `work` yields into progress; returns what `work` returns."""
     done = 0
-    yield Progress(stage, 0, total)
+    yield StageProgress(stage, 0, total)
     while True:
         try:
             done += next(work)
         except StopIteration as end:
-            found: T = end.value
-            return found
-        yield Progress(stage, min(done, total), total)
+            result: T = end.value
+            return result
+        yield StageProgress(stage, min(done, total), total)

@@ -1,22 +1,27 @@
-"""How near the pictures of a model are to real ones as a whole, and how much of the real ones' variety they have."""
+"""Image quality: Fréchet distance, precision and recall between samples and real pictures."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from tintype.diffusion.noise import EvalSubset
+from tintype.evaluation.eval_data import MIN_PICTURES, EvalData, choose_subset
+from tintype.evaluation.features import FeatureSets
+from tintype.evaluation.results import EvalSettings, Quality
 from tintype.metrics.intervals import Estimate, jackknife, proportion
 
-DIMENSIONS = 32  # of the space that distances are taken in: far fewer than there are samples
-SPLITS = (1, 2, 3, 4)  # into which samples are parted to see how the distance shrinks with their number
+DIMENSIONS = 32  # principal components that distances are taken in: far fewer than there are samples
+SPLITS = (1, 2, 3, 4)  # numbers of parts that samples are split into, to extrapolate over the sample size
 MIN_SAMPLES = 2 * DIMENSIONS
-RADIUS_NEIGHBOR = 3  # neighbors whose distance is the reach of a picture
+MAX_REFERENCE = 20_000  # training pictures that samples are compared with
+RADIUS_NEIGHBOR = 3  # the k of the k-nearest-neighbor radius of a picture
 
 
 class Projection:
-    """The directions in which real pictures vary most, scaled so that all their variance together is 1.
+    """Principal components of real features, scaled to a total variance of 1.
 
-    So pictures that are all alike, at the mean of the real ones, are at a Fréchet distance of 1.
+    The Fréchet distance of a constant picture at the mean of the real ones is then 1.
 
     Args:
         features: of real pictures, [N, D].
@@ -40,7 +45,8 @@ class Projection:
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """Squared Fréchet distance of the Gaussians that fit two sets of features [N, D] (1706.08500 eq. 6)."""
+    """Squared Fréchet distance between Gaussians fitted to two sets of features [N, D] (Heusel et al. 2017,
+    arXiv 1706.08500, eq. 6)."""
     return _gaussian_distance(_gaussian(first), _gaussian(second))
 
 
@@ -59,19 +65,20 @@ def _gaussian_distance(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tenso
 
 
 def corrected_frechet(samples: Tensor, real: Tensor) -> Estimate:
-    """The distance that endlessly many samples would have, [N, D] against [M, D].
+    """The Fréchet distance extrapolated to infinitely many samples, [N, D] against [M, D].
 
-    The distance is too large by about c / N; its value at N, N/2, N/3 and N/4 samples is continued to 1/N = 0
-    (1911.07023). Can fall below 0 by chance. The interval is that of a jackknife over the samples.
+    The bias of the distance is about c / N; a line through its values at N, N/2, N/3 and N/4 samples is extrapolated to
+    1/N = 0 (Chong and Forsyth 2019, arXiv 1911.07023). By chance the result can be negative. The interval is that of a
+    jackknife over the samples.
     """
     other = _gaussian(real)
     return jackknife(len(samples), lambda chosen: _extrapolated(samples[chosen], other))
 
 
 def frechet_difference(first: Tensor, second: Tensor, real: Tensor) -> Estimate:
-    """How much farther from `real` [M, D] the first samples are than the second, [N, D] each, made in pairs.
+    """The difference of the `corrected_frechet` distances of paired samples, [N, D] each, from `real` [M, D].
 
-    Both distances as in `corrected_frechet`; what both owe to the choice of captions and noise falls out.
+    Pairs share caption and noise, so the variance that these cause cancels.
     """
     other = _gaussian(real)
     return jackknife(
@@ -80,27 +87,60 @@ def frechet_difference(first: Tensor, second: Tensor, real: Tensor) -> Estimate:
 
 
 def _extrapolated(samples: Tensor, other: tuple[Tensor, Tensor]) -> float:
-    """The distance continued to endlessly many samples."""
-    sizes, values = [], []
-    for parts in SPLITS:
-        values.append(sum(_gaussian_distance(_gaussian(part), other) for part in samples.chunk(parts)) / parts)
-        sizes.append(parts / len(samples))
-    inverse, found = torch.tensor(sizes, dtype=torch.float64), torch.tensor(values, dtype=torch.float64)
-    slope = ((inverse - inverse.mean()) * (found - found.mean())).sum() / (inverse - inverse.mean()).square().sum()
-    return float(found.mean() - slope * inverse.mean())
+    """The Fréchet distance extrapolated to infinitely many samples."""
+    inverse_sizes, values = [], []
+    for num_parts in SPLITS:
+        parts = samples.chunk(num_parts)
+        values.append(sum(_gaussian_distance(_gaussian(part), other) for part in parts) / num_parts)
+        inverse_sizes.append(num_parts / len(samples))
+    x, y = torch.tensor(inverse_sizes, dtype=torch.float64), torch.tensor(values, dtype=torch.float64)
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
+    return float(y.mean() - slope * x.mean())
 
 
 def precision_recall(samples: Tensor, real: Tensor) -> tuple[Estimate, Estimate]:
-    """Share of samples within reach of a real picture, and of real pictures within reach of a sample (1904.06991).
+    """Precision and recall (Kynkäänniemi et al. 2019, arXiv 1904.06991) of samples against real features, both [N, D].
 
-    Both [N, D]: both shares depend on the numbers of pictures, so these should be the same whenever two are compared.
+    Both depend on the number of pictures: compare only values for the same number.
     """
-    apart = torch.cdist(samples.double(), real.double())
-    covered = (apart <= _radii(real)[None]).any(1)
-    met = (apart <= _radii(samples)[:, None]).any(0)
-    return proportion(int(covered.sum()), len(covered)), proportion(int(met.sum()), len(met))
+    distance = torch.cdist(samples.double(), real.double())
+    is_precise = (distance <= _radii(real)[None]).any(1)
+    is_recalled = (distance <= _radii(samples)[:, None]).any(0)
+    return proportion(int(is_precise.sum()), len(is_precise)), proportion(int(is_recalled.sum()), len(is_recalled))
 
 
 def _radii(features: Tensor) -> Tensor:
-    apart = torch.cdist(features.double(), features.double())
-    return apart.kthvalue(min(RADIUS_NEIGHBOR + 1, len(features)), dim=1).values  # the first is the picture itself
+    """The distance of each row of features [N, D] to its k-th nearest neighbor: [N]."""
+    distance = torch.cdist(features.double(), features.double())
+    return distance.kthvalue(min(RADIUS_NEIGHBOR + 1, len(features)), dim=1).values  # the first is the row itself
+
+
+def measure_quality(
+    data: EvalData, features: FeatureSets | None, settings: EvalSettings, notes: list[str]
+) -> Quality | None:
+    """Compare samples with training pictures, and as many unseen pictures with them for reference."""
+    if features is None:
+        return None
+    on_unseen = len(data.unseen) >= MIN_PICTURES  # otherwise `features.unseen` are training pictures
+    num = min(map(len, features))
+    if num < MIN_SAMPLES or not on_unseen:
+        reason = f"fewer than {MIN_SAMPLES} samples or held-out pictures" if on_unseen else "no pictures are held out"
+        notes.append(f"image quality was not measured: {reason}")
+        return None
+    rows = torch.arange(len(features.seen))
+    reference = features.seen[choose_subset(rows, MAX_REFERENCE, settings.seed, EvalSubset.CALIBRATION)]
+    project = Projection(reference)
+    samples, unseen, seen = map(project, (features.samples[:num], features.unseen[:num], reference))
+    subset = choose_subset(torch.arange(len(seen)), num, settings.seed, EvalSubset.CALIBRATION)
+    precision, recall = precision_recall(samples, seen[subset])
+    precision_real, recall_real = precision_recall(unseen, seen[subset])
+    return Quality(
+        features=settings.features,
+        frechet=corrected_frechet(samples, seen),
+        frechet_real=corrected_frechet(unseen, seen),
+        precision=precision,
+        recall=recall,
+        precision_real=precision_real,
+        recall_real=recall_real,
+        num=num,
+    )

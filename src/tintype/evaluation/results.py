@@ -1,4 +1,7 @@
-"""What an evaluation found, as data: written to JSON, shown in the report."""
+"""Results of an evaluation: dataclasses, written to results.json and drawn in the report.
+
+The names of fields are the keys in the file, except where the metadata name an older "key".
+"""
 
 from __future__ import annotations
 
@@ -12,32 +15,32 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.evaluation.shapes_accuracy import Score
-from tintype.metrics.intervals import Estimate
+from tintype.metrics.intervals import Estimate, relative_reduction
 
 FORMAT = 1  # of results.json
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSettings:
-    """How much is measured. More pictures narrow the intervals."""
+    """The extent of an evaluation. More pictures narrow the intervals."""
 
-    num: int = 192  # pictures of each kind, seen and unseen
-    samples: int = 192  # pictures made
-    asked: int = 96  # captions of the drawn world, new and held out each
+    num: int = 192  # seen pictures, and as many unseen ones
+    samples: int = 192  # sampled images
+    captions: int = field(default=96, metadata={"key": "asked"})  # shapes captions: new ones, and as many held out
     calibrated: int = 1000  # unseen pictures that the alarm is calibrated on, at most
     seed: int = 0
     features: str = "scattering"
-    choose: bool = False  # guidance and steps also where no program can check captions
+    tune: bool = field(default=False, metadata={"key": "choose"})  # also compare settings for other data
 
     @property
-    def compared(self) -> int:
-        """Captions of the drawn world that guidance and steps are compared on, new and held out together."""
-        return max(4, 2 * self.asked // 3)
+    def tuning_captions(self) -> int:
+        """Shapes captions that guidance and steps are compared on, new and held out together."""
+        return max(4, 2 * self.captions // 3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationInfo:
-    """Which model was evaluated, on what."""
+    """The evaluated model and the data."""
 
     name: str
     sha256: str
@@ -55,41 +58,41 @@ class EvaluationInfo:
     steps: int
     guidance: float
     sampler: str
-    plan: str  # of its training
+    plan: str  # of the training
     version: str
     time: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseErrors:
-    """Mean squared error of the predicted noise at each level; 1 is as wrong as predicting none."""
+    """Mean squared error of the predicted noise at each level; predicting zero has an error of 1."""
 
     unseen: list[Estimate]
     seen: list[Estimate]
-    ideal: list[Estimate]  # of the best any model could do that knows the training set by heart, captions included
-    ideal_blind: list[Estimate]  # the same without captions
-    gauge: list[Estimate]
+    ideal: list[Estimate]  # of the ideal denoiser of the training set, conditioned on captions
+    ideal_no_captions: list[Estimate] = field(metadata={"key": "ideal_blind"})
+    gauge: list[Estimate]  # memorization ratio
     gauge_overall: Estimate | None  # levels weighted as in training
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordEffect:
-    """What leaving out a word does to the error."""
+    """The effect of removing a word from the captions."""
 
     word: str
-    effect: Estimate  # relative rise of the error
+    effect: Estimate  # relative rise of the noise error
     num: int  # pictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionUse:
-    """The error under the right caption, one of another picture, and none."""
+    """The noise error under the right caption, another picture's caption and no caption."""
 
-    on_unseen: bool  # otherwise measured on training pictures
+    on_unseen: bool  # measured on unseen pictures, not on training pictures
     right: list[Estimate]
     other: list[Estimate]
     empty: list[Estimate]
-    gain_over_other: list[Estimate]  # relative: 0.2 means a fifth less error under the right caption
+    gain_over_other: list[Estimate]  # relative: 0.2 is 20 % less error under the right caption
     gain_over_empty: list[Estimate]
     words: list[WordEffect]
     word_sigmas: list[float]
@@ -97,27 +100,27 @@ class CaptionUse:
 
 @dataclass(frozen=True, kw_only=True)
 class CopyCheck:
-    """How near samples come to training pictures."""
+    """Near copies of training pictures among samples."""
 
     share: Estimate  # of samples that raise the alarm
     num_alarmed: int
     num: int
-    honest: Estimate | None  # the same share of samples for unseen captions, as if their pictures were trained on
-    rate: float  # of unseen pictures that raise it
+    control: Estimate | None = field(metadata={"key": "honest"})  # share of control samples
+    rate: float  # share of calibration pictures that raise it
     num_calibrated: int
     calibrated_on: str
     num_leaked: int  # unseen pictures that equal a training picture
-    distance: float  # median over samples to the nearest training picture, in levels of 255
-    distance_unseen: float  # the same of unseen pictures
+    distance: float  # median RMS distance of samples to the nearest training picture, in levels of 255
+    distance_unseen: float  # the same for unseen pictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """Samples as a whole against real pictures, in a space of features."""
+    """The distribution of samples compared with that of real pictures, in a feature space."""
 
     features: str
     frechet: Estimate  # samples against training pictures
-    frechet_real: Estimate  # unseen pictures against training pictures: what a perfect model would score
+    frechet_real: Estimate  # unseen pictures against training pictures: the score of a perfect model
     precision: Estimate
     recall: Estimate
     precision_real: Estimate
@@ -127,76 +130,93 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSetting:
-    """How good pictures are under one setting."""
+    """The quality of samples for one setting of steps and guidance."""
 
     steps: int
     guidance: float
-    figure: Estimate
-    all_right: Estimate | None  # share of the captions of which everything is right, where a program can tell
-    evaluations: float  # of the network, a picture
+    score: Estimate = field(metadata={"key": "figure"})
+    all_right: Estimate | None  # share of captions drawn completely right; only for shapes
+    evaluations: float  # of the network per image
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuningResult:
-    """Settings compared on the same captions and noise, and the one to take."""
+    """Settings compared on the same captions and noise, and the best one."""
 
-    criterion: str  # what `figure` is
+    criterion: str  # the name of the scores
     num: int  # captions
     settings: list[SamplingSetting]
-    chosen: SamplingSetting
+    best: SamplingSetting = field(metadata={"key": "chosen"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionAccuracy:
-    """How often pictures show what captions say, judged by a program."""
+    """How often images match their captions, judged by a program (`shapes.judge`)."""
 
     scores: dict[str, dict[str, Score]]  # "new", "held out" and "chance" -> attribute
-    by_distance: dict[int, Score]  # everything right, by how many combinations are new
+    by_distance: dict[int, Score]  # all attributes right, by the number of new combinations
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalResult:
-    """All of it; parts that could not be measured are None, and `notes` say why."""
+    """All results; parts that could not be measured are None, and `notes` says why."""
 
     about: EvaluationInfo
     settings: EvalSettings
     sigmas: list[float]
     noise: NoiseErrors
-    captions: CaptionUse | None = None
+    caption_use: CaptionUse | None = field(default=None, metadata={"key": "captions"})
     copies: CopyCheck | None = None
     quality: Quality | None = None
     accuracy: CaptionAccuracy | None = None
-    choice: TuningResult | None = None
+    tuning: TuningResult | None = field(default=None, metadata={"key": "choice"})
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleNeighbors:
-    """A sample beside the training pictures nearest to it."""
+    """A sample and its nearest training pictures."""
 
     caption: str
     sample: Image.Image
     by_pixels: Image.Image
     by_features: Image.Image
-    distance: float  # in levels of 255
+    distance: float  # RMS, in levels of 255
     alarmed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """Pictures for the report, and what two models are compared by."""
+    """Images for the report, and the errors that two models are compared by."""
 
     samples: list[tuple[str, Image.Image]]
     neighbors: list[SampleNeighbors]
-    developing: bytes | None
-    measured: list[str]  # sha256 of the unseen pictures, in order
+    denoising: bytes | None  # PNG of one image at every sampling step
+    measured: list[str]  # sha256 of the unseen pictures, in the order of `unseen_errors`
     unseen_errors: Tensor  # [N, K]
-    log: list[dict[str, Any]] = field(default_factory=list)  # rows of the run's log that have a noise error
+    log: list[dict[str, Any]] = field(default_factory=list)  # rows of the run's log with a noise error
+
+
+def compare_results(
+    first: tuple[EvalResult, ReportData], second: tuple[EvalResult, ReportData]
+) -> dict[str, Any] | None:
+    """Relative reduction of the noise error on unseen pictures from the first model to the second, at each level.
+
+    None unless both were measured on the same pictures, resolution and levels, so that the errors are paired.
+    """
+    (result, report), (other_result, other_report) = first, second
+    if report.measured != other_report.measured or not report.measured or result.sigmas != other_result.sigmas:
+        return None
+    if result.about.resolution != other_result.about.resolution:
+        return None
+    columns = zip(report.unseen_errors.unbind(1), other_report.unseen_errors.unbind(1), strict=True)
+    gains = [relative_reduction(lower, higher)._asdict() for higher, lower in columns]
+    return {"num": len(report.measured), "sigmas": result.sigmas, "gains": gains}
 
 
 def to_json(result: EvalResult | TuningResult) -> str:
-    """A result, or a choice alone, as JSON; what is not a finite number becomes null."""
+    """Results as JSON; NaN and infinity become null."""
     return json.dumps({"format": FORMAT, **_plain(result)}, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -204,7 +224,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Estimate):
         return _plain(value._asdict())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+        return {
+            entry.metadata.get("key", entry.name): _plain(getattr(value, entry.name))
+            for entry in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Pictures to look at and to measure, made the way that users make them."""
+"""Samples of a model, drawn with its own settings as `tintype generate` does."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ BATCH = 32
 def sample_images(
     pipeline: Pipeline, captions: Sequence[str], seed: int, steps: int | None = None, guidance: float | None = None
 ) -> Generator[int, None, list[Image.Image]]:
-    """Make one picture a caption, picture i from `seed` and index i. Yields how many were carried one step further.
+    """Sample one image per caption, image i from `seed` and index i. Yields the number of images advanced by one step.
 
-    `steps` and `guidance` None are the model's own.
+    `steps` and `guidance` default to the model's own.
     """
     request = pipeline.request(captions, seeds=seed, steps=steps, guidance=guidance)
     pictures: list[Image.Image] = []
@@ -37,7 +37,7 @@ def sample_images(
 
 
 def denoising_sheet(pipeline: Pipeline, caption: str, seed: int) -> Generator[int, None, bytes]:
-    """A picture coming out of the noise, step by step: PNG."""
+    """A contact sheet of one image at every sampling step: PNG."""
     frames: list[Frame] = []
     for step in pipeline.stream([caption], seeds=seed):
         frames.append(frame(step.index, step.total, step.sigma, step.x, step.denoised))
@@ -46,7 +46,7 @@ def denoising_sheet(pipeline: Pipeline, caption: str, seed: int) -> Generator[in
 
 
 def images_to_tensor(pictures: Sequence[Image.Image]) -> Tensor:
-    """Pictures of one size as uint8 [N, 3, H, W]."""
+    """Images of one size as uint8 [N, 3, H, W]."""
     rows = [torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8) for picture in pictures]
     width, height = pictures[0].size
     return torch.stack(rows).reshape(len(pictures), height, width, 3).permute(0, 3, 1, 2).contiguous()

@@ -1,4 +1,4 @@
-"""What stays with the model: the results in its card, the settings found best in its configuration."""
+"""Results saved with the model: the verdict in its card, the best guidance and steps in its config.json."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ BEGIN, END = "<!-- evaluation -->", "<!-- /evaluation -->"
 
 
 def fill_card(folder: Path, result: EvalResult) -> list[str]:
-    """Write the verdict into the card of a finished model, in place of an earlier one. Returns remarks for the user.
+    """Write the verdict into the card of a finished model, replacing an earlier one. Returns notes for the user.
 
-    Cards of models that came with the package, and of runs that still train, are left alone.
+    The cards of shipped models and of unfinished runs stay as they are.
     """
     card = folder / CARD
     if not folder.is_dir() or not card.is_file() or not (folder / store.WEIGHTS).is_file():
@@ -28,13 +28,13 @@ def fill_card(folder: Path, result: EvalResult) -> list[str]:
         text = card.read_text(encoding="utf-8")
         write_text(card, with_evaluation(text, result))
     except (OSError, UnicodeDecodeError, TintypeError) as error:
-        return [f"the model card {card} was not filled: {error}"]
-    return [f"the model card {card} now says this too"]
+        return [f"could not update the model card {card}: {error}"]
+    return [f"updated the model card {card}"]
 
 
 def with_evaluation(card: str, result: EvalResult) -> str:
-    """The card with the verdict at the end of its section on quality, or at its end."""
-    lines = "\n".join(f"- {line.text}" for line in verdict(result))
+    """The card with the verdict at the end of its section on quality, or of the card."""
+    lines = "\n".join(f"- {finding.text}" for finding in verdict(result))
     about = result.about
     block = (
         f"{BEGIN}\nMeasured by `tintype evaluate` after {about.images_seen:,} images, on {about.num_measured_unseen} "
@@ -44,25 +44,24 @@ def with_evaluation(card: str, result: EvalResult) -> str:
     if 0 <= start < end:
         return card[:start] + block + card[end + len(END) :]
     quality = card.find("\n## Quality")
-    place = card.find("\n## ", quality + 1) if quality >= 0 else -1
-    if place < 0:
+    next_section = card.find("\n## ", quality + 1) if quality >= 0 else -1
+    if next_section < 0:
         return card.rstrip("\n") + f"\n\n{block}\n"
-    return f"{card[:place].rstrip()}\n\n{block}\n{card[place:]}"
+    return f"{card[:next_section].rstrip()}\n\n{block}\n{card[next_section:]}"
 
 
-def save_settings(folder: Path | None, choice: TuningResult | None) -> list[str]:
-    """Write the chosen guidance and steps into config.json of a finished model. Returns remarks for the user.
+def save_settings(folder: Path | None, tuning: TuningResult | None) -> list[str]:
+    """Write the best guidance and steps into config.json of a finished model. Returns notes for the user.
 
-    folder: None for a model that came with the package, which is left as it is.
+    folder: None for a shipped model, which stays as it is.
     """
-    if choice is None:
+    if tuning is None:
         return ["nothing to save: guidance and steps were not compared"]
     if folder is None:
-        return ["nothing was saved: the model came with the package; copy its folder and give ./COPY"]
+        return ["nothing saved: this model came with the package; copy its folder and give ./COPY"]
     if not (folder / store.WEIGHTS).is_file() or not (folder / store.CONFIG).is_file():
-        return [f"nothing was saved: {folder} is not the folder of a finished model"]
-    place = store.Model(folder.name, folder, None)
-    config = store.read_config(place)
-    chosen = choice.chosen
-    write_text(folder / store.CONFIG, replace(config, sample=apply_setting(config.sample, chosen)).to_json())
-    return [f"{folder / store.CONFIG} now says {chosen.steps} steps and guidance {chosen.guidance:g}"]
+        return [f"nothing saved: {folder} is not the folder of a finished model"]
+    config = store.read_config(store.Model(folder.name, folder, None))
+    best = tuning.best
+    write_text(folder / store.CONFIG, replace(config, sample=apply_setting(config.sample, best)).to_json())
+    return [f"saved {best.steps} steps and guidance {best.guidance:g} in {folder / store.CONFIG}"]

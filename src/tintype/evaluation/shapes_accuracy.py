@@ -1,4 +1,4 @@
-"""How often a model draws what the caption says, judged by a program: the drawn world of `data.shapes`."""
+"""Shapes accuracy: captions to sample, and how often images show what the captions say, judged by a program."""
 
 from __future__ import annotations
 
@@ -17,59 +17,60 @@ from tintype.shapes.draw import draw
 from tintype.shapes.judge import Verdict, check_picture
 from tintype.shapes.scenes import HELD_OUT_ARRANGEMENTS, HELD_OUT_PAIRS, RandomStream, Scene, make_rng
 
-SEED = 1_000_003  # of the captions asked for; far from any seed of training
+SEED = 1_000_003  # of the captions; far from any seed of training data
 SPLITS = {"new": "train", "held out": "held_out"}
-# What is said of a picture -> what it is called. "Binding": of two things, each has its own color and shape.
+# Attribute of a verdict -> its name in the report. "Binding": each of two objects has its own color and shape.
 ATTRIBUTES = {
     "shapes": "object", "colors": "color", "count": "count", "relation": "position", "sizes": "size",
     "background": "background", "binding": "binding", "all": "all",
 }  # fmt: skip
 _WORD = re.compile(r"[a-z]+|\d+")
-_MIN_KNOWN = 0.98  # share of captions that speak only the words of the world: then the data are of the world
+_MIN_KNOWN = 0.98  # share of captions with only words of the shapes world, for data to count as shapes
 
 
 class CaptionTask(NamedTuple):
-    """A caption of the world, and what it says."""
+    """A caption of the shapes world and its scene."""
 
-    number: int  # in the world of its split
+    number: int  # index in its split
     caption: str
     scene: Scene
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How often something was right, of the pictures whose captions say it."""
+    """The share of images with an attribute right, of those whose captions specify it."""
 
     right: Estimate
     num: int
 
 
-def caption_tasks(split: str, num: int, seen: Collection[str]) -> list[CaptionTask]:
-    """The first `num` different captions of a split, "train" or "held_out", that are not in `seen`."""
-    found: dict[str, CaptionTask] = {}
+def caption_tasks(split: str, num: int, known: Collection[str]) -> list[CaptionTask]:
+    """The first `num` distinct captions of a split, "train" or "held_out", that are not among the `known` ones."""
+    tasks: dict[str, CaptionTask] = {}
     for index, (caption, scene) in enumerate(captioned_scenes(8 * num + 200, SEED, split)):
-        if caption not in seen and caption not in found and len(found) < num:
-            found[caption] = CaptionTask(index, caption, scene)
-    return list(found.values())
+        if caption not in known and caption not in tasks and len(tasks) < num:
+            tasks[caption] = CaptionTask(index, caption, scene)
+    return list(tasks.values())
 
 
-def is_shapes_data(texts: Sequence[str]) -> bool:
-    """Whether captions are those of the drawn world, so that a program can check them."""
+def is_shapes_data(captions: Sequence[str]) -> bool:
+    """Whether captions are those of the shapes world, so that a program can judge images."""
     known = _vocabulary()
-    some = texts[:: max(1, len(texts) // 500)]
-    return bool(some) and sum(set(_WORD.findall(text.lower())) <= known for text in some) >= _MIN_KNOWN * len(some)
+    sample = captions[:: max(1, len(captions) // 500)]
+    num_known = sum(set(_WORD.findall(caption.lower())) <= known for caption in sample)
+    return bool(sample) and num_known >= _MIN_KNOWN * len(sample)
 
 
 @cache
 def _vocabulary() -> frozenset[str]:
-    said = (caption for split in SPLITS.values() for caption, _ in captioned_scenes(600, SEED, split))
-    return frozenset(word for caption in said for word in _WORD.findall(caption))
+    captions = (caption for split in SPLITS.values() for caption, _ in captioned_scenes(600, SEED, split))
+    return frozenset(word for caption in captions for word in _WORD.findall(caption))
 
 
 def concept_distance(scene: Scene) -> int:
-    """How many things in a scene no training picture shows together: pairs of color and shape, arrangements of two.
+    """The number of combinations in a scene that no training picture shows: of color and shape, of two colors.
 
-    0 for what training pictures show; the distance of Okawa et al. (2310.09336), counted in combinations.
+    The concept distance of Okawa et al. 2023, arXiv 2310.09336, counted in combinations.
     """
     pairs = sum((spec.color, spec.shape) in HELD_OUT_PAIRS for spec in scene.specs)
     if scene.relation is None:
@@ -79,13 +80,13 @@ def concept_distance(scene: Scene) -> int:
     return pairs + (arranged in HELD_OUT_ARRANGEMENTS)
 
 
-def judge_pictures(pictures: Iterable[Image.Image], asked: Sequence[CaptionTask]) -> list[Verdict]:
-    """What each picture shows of what was asked."""
-    return [check_picture(picture, ask.scene) for picture, ask in zip(pictures, asked, strict=True)]
+def judge_pictures(pictures: Iterable[Image.Image], tasks: Sequence[CaptionTask]) -> list[Verdict]:
+    """Judge each picture by the scene of its task."""
+    return [check_picture(picture, task.scene) for picture, task in zip(pictures, tasks, strict=True)]
 
 
 def is_correct(verdict: Verdict, scene: Scene, attribute: str) -> bool | None:
-    """Whether a picture is right in an attribute; None where the caption does not speak of it."""
+    """Whether a picture has an attribute right; None where the caption does not specify it."""
     if attribute != "binding":
         value: bool | None = getattr(verdict, attribute)
         return value
@@ -93,36 +94,33 @@ def is_correct(verdict: Verdict, scene: Scene, attribute: str) -> bool | None:
 
 
 def attribute_score(verdicts: Sequence[Verdict], scenes: Sequence[Scene], attribute: str) -> Score:
-    """The share of pictures that are right in an attribute, of those whose captions speak of it."""
-    said = [
+    """The share of pictures with an attribute right, of those whose captions specify it."""
+    correct = [
         value
         for verdict, scene in zip(verdicts, scenes, strict=True)
         if (value := is_correct(verdict, scene, attribute)) is not None
     ]
-    return Score(proportion(sum(said), len(said)), len(said))
+    return Score(proportion(sum(correct), len(correct)), len(correct))
 
 
 def attribute_scores(verdicts: Sequence[Verdict], scenes: Sequence[Scene]) -> dict[str, Score]:
-    """`attribute_score` of every attribute."""
+    """The `attribute_score` of every attribute."""
     return {attribute: attribute_score(verdicts, scenes, attribute) for attribute in ATTRIBUTES}
 
 
 def fraction_correct(verdict: Verdict, scene: Scene) -> float:
-    """Share of the attributes a caption speaks of that a picture shows: finer than all or nothing."""
+    """The share of the specified attributes that a picture has right: finer than all or nothing."""
     names = [name for name in ATTRIBUTES if name not in ("all", "binding")]
-    said = [value for name in names if (value := is_correct(verdict, scene, name)) is not None]
-    return sum(said) / len(said)
+    correct = [value for name in names if (value := is_correct(verdict, scene, name)) is not None]
+    return sum(correct) / len(correct)
 
 
-def chance_scores(asked: Sequence[CaptionTask], size: int, seed: int) -> dict[str, Score]:
-    """How often a model would be right that draws the world well and ignores the caption.
-
-    Each caption is judged by a picture drawn for another one of the same kind of captions.
-    """
-    order = permutation(seed, Purpose.PAIRED, 0, len(asked)).tolist()
+def chance_scores(tasks: Sequence[CaptionTask], size: int, seed: int) -> dict[str, Score]:
+    """The scores of a model that draws perfectly and ignores captions: true pictures of other captions are judged."""
+    order = permutation(seed, Purpose.PAIRED, 0, len(tasks)).tolist()
     verdicts, scenes = [], []
-    for own, other in zip(order, order[1:] + order[:1], strict=True):
-        picture = draw(asked[other].scene, size, make_rng(SEED, asked[other].number, RandomStream.PICTURE))
-        verdicts.append(check_picture(picture, asked[own].scene))
-        scenes.append(asked[own].scene)
+    for row, other in zip(order, order[1:] + order[:1], strict=True):
+        picture = draw(tasks[other].scene, size, make_rng(SEED, tasks[other].number, RandomStream.PICTURE))
+        verdicts.append(check_picture(picture, tasks[row].scene))
+        scenes.append(tasks[row].scene)
     return attribute_scores(verdicts, scenes)

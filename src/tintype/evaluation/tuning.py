@@ -1,4 +1,4 @@
-"""Guidance and steps chosen from data: what is tried, on the same captions and noise, and what is taken."""
+"""Tuning of guidance and steps: settings compared on the same captions and noise, and the best one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tintype.diffusion.samplers import num_evaluations
 from tintype.evaluation.caption_accuracy import choose_tasks
 from tintype.evaluation.eval_data import EvalData, choose_subset
 from tintype.evaluation.features import Features, features_of
-from tintype.evaluation.progress import Progress, with_progress
-from tintype.evaluation.quality import MIN_SAMPLES, Projection, corrected_frechet, frechet_difference
+from tintype.evaluation.progress import StageProgress, with_progress
+from tintype.evaluation.quality import MAX_REFERENCE, MIN_SAMPLES, Projection, corrected_frechet, frechet_difference
 from tintype.evaluation.results import EvalSettings, SamplingSetting, TuningResult
 from tintype.evaluation.samples import images_to_tensor, sample_images
 from tintype.evaluation.shapes_accuracy import CaptionTask, fraction_correct, is_shapes_data, judge_pictures
@@ -27,167 +27,170 @@ from tintype.pipeline.start import request_sampler, request_sigmas
 
 GUIDANCE = (1.0, 2.0, 3.0, 5.0)
 STEPS = (8, 12, 16, 24)
-REFERENCE = 20_000  # training pictures that pictures are compared with as a whole, at most
 
 
 class Criterion(Protocol):
-    """Says how good the pictures of some captions are."""
+    """Scores samples for fixed captions."""
 
     captions: Sequence[str]
-    criterion: str
-    more_is_better: bool
+    name: str
+    higher_is_better: bool
 
-    def evidence(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """What is judged by: [N, ...]."""
+    def measure(self, images: Sequence[Image.Image]) -> Tensor:
+        """The measurements that scores are computed from: [N, ...], one row per image."""
 
-    def figure(self, evidence: Tensor) -> Estimate: ...
+    def score(self, measurements: Tensor) -> Estimate: ...
 
-    def all_right(self, evidence: Tensor) -> Estimate | None: ...
+    def all_right(self, measurements: Tensor) -> Estimate | None: ...
 
-    def lead(self, first: Tensor, second: Tensor) -> Estimate:
-        """How much better the first is than the second, picture by picture: above 0 if it is."""
+    def advantage(self, first: Tensor, second: Tensor) -> Estimate:
+        """How much better the first measurements are than the second, paired by image: above 0 if better."""
 
 
 class CaptionCriterion:
-    """In the drawn world: the share of what captions say that pictures show."""
+    """For shapes: the mean share of the specified attributes that images have right."""
 
-    criterion, more_is_better = "share of what captions say", True
+    name, higher_is_better = "share of what captions say", True
 
-    def __init__(self, asked: Sequence[CaptionTask]) -> None:
-        self.captions: Sequence[str] = [ask.caption for ask in asked]
-        self._asked = asked
+    def __init__(self, tasks: Sequence[CaptionTask]) -> None:
+        self.captions: Sequence[str] = [task.caption for task in tasks]
+        self._tasks = tasks
 
-    def evidence(self, pictures: Sequence[Image.Image]) -> Tensor:
-        verdicts = judge_pictures(pictures, self._asked)
+    def measure(self, images: Sequence[Image.Image]) -> Tensor:
+        """Whether an image is right, in part and entirely: [N, 2]."""
+        verdicts = judge_pictures(images, self._tasks)
         rows = [
-            (fraction_correct(verdict, ask.scene), float(verdict.all))
-            for verdict, ask in zip(verdicts, self._asked, strict=True)
+            (fraction_correct(verdict, task.scene), float(verdict.all))
+            for verdict, task in zip(verdicts, self._tasks, strict=True)
         ]
         return torch.tensor(rows, dtype=torch.float64)
 
-    def figure(self, evidence: Tensor) -> Estimate:
-        return proportion(float(evidence[:, 0].sum()), len(evidence))  # all right in all is not beyond doubt
+    def score(self, measurements: Tensor) -> Estimate:
+        return proportion(float(measurements[:, 0].sum()), len(measurements))  # has an interval even where all is right
 
-    def all_right(self, evidence: Tensor) -> Estimate | None:
-        return proportion(int(evidence[:, 1].sum()), len(evidence))
+    def all_right(self, measurements: Tensor) -> Estimate | None:
+        return proportion(int(measurements[:, 1].sum()), len(measurements))
 
-    def lead(self, first: Tensor, second: Tensor) -> Estimate:
+    def advantage(self, first: Tensor, second: Tensor) -> Estimate:
         return mean(first[:, 0] - second[:, 0])
 
 
 class FrechetCriterion:
-    """Where no program can check captions: how like training pictures the pictures are as a whole.
+    """For other data: the Fréchet distance between samples and training pictures.
 
-    The captions are those of pictures held out, where there are enough. What guidance does to the distance is what it
-    does to color and variety; it says little about how well captions are followed.
+    Captions are those of unseen pictures, if there are enough. The distance shows what guidance does to colors and
+    variety, but hardly how well images match their captions.
     """
 
-    criterion, more_is_better = "Fréchet distance to training pictures", False
+    name, higher_is_better = "Fréchet distance to training pictures", False
 
-    def __init__(self, material: EvalData, features: Features, side: int, settings: EvalSettings) -> None:
-        pool = material.unseen if len(material.unseen) >= MIN_SAMPLES else material.seen
-        chosen = pool[torch.arange(settings.samples) % len(pool)]
+    def __init__(self, data: EvalData, features: Features, side: int, settings: EvalSettings) -> None:
+        pool = data.unseen if len(data.unseen) >= MIN_SAMPLES else data.seen
+        indices = pool[torch.arange(settings.samples) % len(pool)]
         if len(pool) > settings.samples:
-            chosen = choose_subset(pool, settings.samples, settings.seed, EvalSubset.TUNING)
-        self.captions: Sequence[str] = material.captions(chosen)
-        reference = choose_subset(material.seen, REFERENCE, settings.seed, EvalSubset.TUNING_REFERENCE)
-        rows = torch.cat([features(block) for block in material.blocks(reference, side)])
+            indices = choose_subset(pool, settings.samples, settings.seed, EvalSubset.TUNING)
+        self.captions: Sequence[str] = data.captions(indices)
+        reference = choose_subset(data.seen, MAX_REFERENCE, settings.seed, EvalSubset.TUNING_REFERENCE)
+        rows = torch.cat([features(block) for block in data.square_blocks(reference, side)])
         self._features, self._project = features, Projection(rows)
         self._real = self._project(rows)
 
-    def evidence(self, pictures: Sequence[Image.Image]) -> Tensor:
-        return self._project(self._features(images_to_tensor(pictures)))
+    def measure(self, images: Sequence[Image.Image]) -> Tensor:
+        """Projected features: [N, D]."""
+        return self._project(self._features(images_to_tensor(images)))
 
-    def figure(self, evidence: Tensor) -> Estimate:
-        return corrected_frechet(evidence, self._real)
+    def score(self, measurements: Tensor) -> Estimate:
+        return corrected_frechet(measurements, self._real)
 
-    def all_right(self, evidence: Tensor) -> Estimate | None:
+    def all_right(self, measurements: Tensor) -> Estimate | None:
         return None
 
-    def lead(self, first: Tensor, second: Tensor) -> Estimate:
+    def advantage(self, first: Tensor, second: Tensor) -> Estimate:
         return frechet_difference(second, first, self._real)
 
 
 def make_criterion(
-    pipeline: Pipeline, material: EvalData, settings: EvalSettings, num: int, notes: list[str]
+    pipeline: Pipeline, data: EvalData, settings: EvalSettings, num_captions: int, notes: list[str]
 ) -> CaptionCriterion | FrechetCriterion | None:
-    """What guidance and steps are judged by: on `num` captions in the drawn world, else on pictures as a whole.
+    """The criterion for this data: caption accuracy on `num_captions` captions for shapes, else Fréchet distance.
 
-    None, and a note, where there are too few pictures to judge by, and for a distilled model, which has both built in.
+    None, with a note, for too few pictures and for a distilled model, whose guidance and steps are fixed.
     """
     if pipeline.config.distill.steps:
-        notes.append("guidance and steps were not compared: this model is distilled, and has them built in")
+        notes.append("guidance and steps were not compared: they are built into a distilled model")
         return None
-    if is_shapes_data(material.pack.unique):
-        return CaptionCriterion(choose_tasks(set(material.pack.unique), settings.asked, num)[1])
-    if len(material.seen) < MIN_SAMPLES or settings.samples < MIN_SAMPLES:
+    if is_shapes_data(data.pack.unique):
+        return CaptionCriterion(choose_tasks(set(data.pack.unique), settings.captions, num_captions)[1])
+    if len(data.seen) < MIN_SAMPLES or settings.samples < MIN_SAMPLES:
         notes.append(f"guidance and steps were not compared: that takes {MIN_SAMPLES} training pictures and samples")
         return None
-    side = pipeline.config.net.resolution
-    return FrechetCriterion(material, features_of(settings.features), side, settings)
+    return FrechetCriterion(data, features_of(settings.features), pipeline.config.net.resolution, settings)
 
 
 def tune(
-    pipeline: Pipeline, material: EvalData, settings: EvalSettings, notes: list[str]
-) -> Generator[Progress, None, TuningResult | None]:
-    """Only choose guidance and steps, on more captions than a whole evaluation does."""
+    pipeline: Pipeline, data: EvalData, settings: EvalSettings, notes: list[str]
+) -> Generator[StageProgress, None, TuningResult | None]:
+    """Only tune guidance and steps, on more captions than a whole evaluation uses."""
     pipeline.batch_invariant = False
-    judge = make_criterion(pipeline, material, settings, 2 * settings.asked, notes)
-    return None if judge is None else (yield from compare_settings(pipeline, judge, settings.seed))
+    criterion = make_criterion(pipeline, data, settings, 2 * settings.captions, notes)
+    return None if criterion is None else (yield from compare_settings(pipeline, criterion, settings.seed))
 
 
 class Trial(NamedTuple):
-    """A setting and what it was judged by."""
+    """A setting and the measurements of its samples."""
 
     setting: SamplingSetting
-    evidence: Tensor
+    measurements: Tensor
 
 
-def compare_settings(pipeline: Pipeline, judge: Criterion, seed: int) -> Generator[Progress, None, TuningResult]:
-    """Try scales of guidance with the model's own number of steps, then numbers of steps with the best of them."""
+def compare_settings(
+    pipeline: Pipeline, criterion: Criterion, seed: int
+) -> Generator[StageProgress, None, TuningResult]:
+    """Compare guidance scales at the model's own number of steps, then numbers of steps at the best scale."""
     sample = pipeline.config.sample
-    tried: dict[tuple[int, float], Trial] = {}
+    trials: dict[tuple[int, float], Trial] = {}
 
-    def attempt(steps: int, guidance: float) -> Generator[Progress, None, None]:
-        if (steps, guidance) in tried:
+    def run_trial(steps: int, guidance: float) -> Generator[StageProgress, None, None]:
+        if (steps, guidance) in trials:
             return
-        work = sample_images(pipeline, judge.captions, seed, steps, guidance)
-        what = f"{steps} steps, guidance {guidance:g}"
-        evidence = judge.evidence((yield from with_progress(what, steps * len(judge.captions), work)))
+        work = sample_images(pipeline, criterion.captions, seed, steps, guidance)
+        stage = f"{steps} steps, guidance {guidance:g}"
+        images = yield from with_progress(stage, steps * len(criterion.captions), work)
+        measurements = criterion.measure(images)
         setting = SamplingSetting(
             steps=steps,
             guidance=guidance,
-            figure=judge.figure(evidence),
-            all_right=judge.all_right(evidence),
+            score=criterion.score(measurements),
+            all_right=criterion.all_right(measurements),
             evaluations=evaluations_per_image(pipeline, steps, guidance),
         )
-        tried[steps, guidance] = Trial(setting, evidence)
+        trials[steps, guidance] = Trial(setting, measurements)
 
     for guidance in sorted({*GUIDANCE, sample.guidance}):
-        yield from attempt(sample.steps, guidance)
-    guidance = best_trial(list(tried.values()), judge).setting.guidance
+        yield from run_trial(sample.steps, guidance)
+    guidance = best_trial(list(trials.values()), criterion).setting.guidance
     for steps in sorted({*STEPS, sample.steps}):
-        yield from attempt(steps, guidance)
-    chosen = fewest_steps([one for one in tried.values() if one.setting.guidance == guidance], judge)
-    settings = [tried[key].setting for key in sorted(tried, key=lambda key: (key[1], key[0]))]
-    return TuningResult(criterion=judge.criterion, num=len(judge.captions), settings=settings, chosen=chosen)
+        yield from run_trial(steps, guidance)
+    best = fewest_steps([trial for trial in trials.values() if trial.setting.guidance == guidance], criterion)
+    settings = [trials[key].setting for key in sorted(trials, key=lambda key: (key[1], key[0]))]
+    return TuningResult(criterion=criterion.name, num=len(criterion.captions), settings=settings, best=best)
 
 
-def best_trial(tried: Sequence[Trial], judge: Criterion) -> Trial:
-    """The one with the best figure; of equals the first."""
-    sign = 1 if judge.more_is_better else -1
-    return max(tried, key=lambda one: sign * one.setting.figure.value)
+def best_trial(trials: Sequence[Trial], criterion: Criterion) -> Trial:
+    """The trial with the best score; the first of equals."""
+    sign = 1 if criterion.higher_is_better else -1
+    return max(trials, key=lambda trial: sign * trial.setting.score.value)
 
 
-def fewest_steps(tried: Sequence[Trial], judge: Criterion) -> SamplingSetting:
-    """The setting with the fewest steps that is not clearly worse than the best, picture by picture."""
-    most = best_trial(tried, judge)
-    good = [one.setting for one in tried if not judge.lead(most.evidence, one.evidence).low > 0]
+def fewest_steps(trials: Sequence[Trial], criterion: Criterion) -> SamplingSetting:
+    """The setting with the fewest steps that is not significantly worse than the best, paired by image."""
+    best = best_trial(trials, criterion).measurements
+    good = [trial.setting for trial in trials if not criterion.advantage(best, trial.measurements).low > 0]
     return min(good, key=lambda setting: setting.steps)
 
 
 def evaluations_per_image(pipeline: Pipeline, steps: int, guidance: float) -> float:
-    """How often the network is asked for one picture: twice where guidance acts."""
+    """Evaluations of the network per image: two for each denoising where guidance acts."""
     request = pipeline.request(["x"], steps=steps, guidance=guidance)
     sigmas = request_sigmas(request, pipeline.config.noise)
     low, high = request.guidance_interval
@@ -196,6 +199,6 @@ def evaluations_per_image(pipeline: Pipeline, steps: int, guidance: float) -> fl
     return per_step * (len(sigmas) - 1 + guided)
 
 
-def apply_setting(sample: SampleConfig, chosen: SamplingSetting) -> SampleConfig:
-    """A model's settings with those that were chosen."""
-    return replace(sample, steps=chosen.steps, guidance=chosen.guidance)
+def apply_setting(sample: SampleConfig, setting: SamplingSetting) -> SampleConfig:
+    """The sampling configuration with the steps and guidance of a setting."""
+    return replace(sample, steps=setting.steps, guidance=setting.guidance)

@@ -1,21 +1,24 @@
-"""What an evaluation means, in words."""
+"""The verdict: the results of an evaluation in sentences."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-from tintype.evaluation.results import EvalResult
+from tintype.evaluation.eval_data import MIN_PICTURES
+from tintype.evaluation.results import CopyCheck, EvalResult
+from tintype.evaluation.shapes_accuracy import ATTRIBUTES
 from tintype.metrics.intervals import format_estimate, format_percent, format_proportion, proportion_difference
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
-MIN_PICTURES = 20  # pictures, below which a difference that is not clear means nothing
-MIDDLE = 1.0  # the noise level that one figure is given for
-COPYING, LEARNING_BY_HEART = 0.5, 0.1  # of the gauge
+REFERENCE_SIGMA = 1.0  # the noise level whose error stands for all
+STRONG_GAIN = 0.2  # of the right caption over another one
+MEMORIZED, PARTLY_MEMORIZED = 0.5, 0.1  # memorization ratios
+MIN_JUDGED = 10  # images, to single out an attribute
 
 
 class Finding(NamedTuple):
-    """One sentence, and how good the news is."""
+    """One or two sentences on a topic, with a rating."""
 
     topic: str
     text: str
@@ -23,140 +26,140 @@ class Finding(NamedTuple):
 
 
 def verdict(result: EvalResult) -> list[Finding]:
-    """The findings, most important first; what was not measured is not mentioned."""
-    lines = [*_noise(result), *_caption_use(result), *_copies(result), *_accuracy(result), *_quality(result)]
-    return lines
+    """The findings, most important first; topics that were not measured are left out."""
+    return [
+        *_noise(result),
+        *_caption_use(result),
+        *_memorization(result),
+        *_copies(result),
+        *_accuracy(result),
+        *_quality(result),
+    ]
 
 
 def _noise(result: EvalResult) -> list[Finding]:
     noise, sigmas = result.noise, result.sigmas
-    unseen = result.about.num_measured_unseen > 0
-    curve, of_what = (noise.unseen, "pictures it has never seen") if unseen else (noise.seen, "its training pictures")
-    place = min(range(len(sigmas)), key=lambda level: abs(math.log(sigmas[level] / MIDDLE)))
-    found = 1 - curve[place].value
-    text = f"It identifies {format_percent(found)} of the noise in {of_what} at sigma {sigmas[place]:.2g}."
-    mark = GOOD if found > 0.95 else FAIR if found > 0.8 else BAD
-    blind = [level for level, error in enumerate(curve) if error.low > 1]
-    if blind:
+    on_unseen = result.about.num_measured_unseen > 0
+    curve, pictures = (noise.unseen, "unseen pictures") if on_unseen else (noise.seen, "its training pictures")
+    reference = min(range(len(sigmas)), key=lambda level: abs(math.log(sigmas[level] / REFERENCE_SIGMA)))
+    explained = 1 - curve[reference].value
+    text = f"It predicts {format_percent(explained)} of the noise in {pictures} at sigma {sigmas[reference]:.2g}."
+    mark = GOOD if explained > 0.95 else FAIR if explained > 0.8 else BAD
+    failed = [level for level, error in enumerate(curve) if error.low > 1]
+    if failed:
         mark = FAIR if mark == GOOD else mark
-        where = f"at sigma {sigmas[blind[-1]]:.2g}" + (" and below" if len(blind) > 1 else "")
-        text += f" The slightest noise it does not see: {where} its error is larger than that of saying nothing."
+        below = " and below" if len(failed) > 1 else ""
+        text += f" At sigma {sigmas[failed[-1]]:.2g}{below}, its error is larger than that of predicting no noise."
     return [Finding("noise", text, mark)]
 
 
 def _caption_use(result: EvalResult) -> list[Finding]:
-    heard = result.captions
-    if heard is None:
+    use, about = result.caption_use, result.about
+    if use is None:
         return []
-    gains = heard.gain_over_other
-    clear = [level for level, gain in enumerate(gains) if gain.low > 0]
-    about = result.about
-    num = about.num_measured_unseen if heard.on_unseen else about.num_measured_seen
-    if not clear and num < MIN_PICTURES:
-        return [Finding("captions", f"{num} pictures are too few to tell whether it listens.", PLAIN)]
-    if not clear:
-        text = "It does not listen: another picture's caption serves it as well as the right one, at every level."
+    gains = use.gain_over_other
+    significant = [level for level, gain in enumerate(gains) if gain.low > 0]
+    num = about.num_measured_unseen if use.on_unseen else about.num_measured_seen
+    if not significant and num < MIN_PICTURES:
+        return [Finding("captions", f"{num} pictures are too few to tell whether it follows captions.", PLAIN)]
+    if not significant:
+        text = "It ignores captions: another picture's caption serves as well as the right one, at every noise level."
         return [Finding("captions", text, BAD)]
-    best = max(clear, key=lambda level: gains[level].value)
-    span = f"from sigma {result.sigmas[clear[0]]:.2g} to {result.sigmas[clear[-1]]:.2g}"
-    strong = gains[best].value
-    how = "It listens" if strong >= 0.2 else "It listens a little"
+    best = max(significant, key=lambda level: gains[level].value)
+    strong = gains[best].value >= STRONG_GAIN
     text = (
-        f"{how}: the right caption takes {format_proportion(gains[best])} off the error that another picture's "
-        f"caption leaves, "
-        f"at sigma {result.sigmas[best]:.2g}; a difference is clear {span}."
+        f"{'It follows captions' if strong else 'It follows captions a little'}: at sigma {result.sigmas[best]:.2g}, "
+        f"the right caption lowers the error by {format_proportion(gains[best])} compared with another picture's "
+        f"caption; the difference is significant from sigma {result.sigmas[significant[0]]:.2g} to "
+        f"{result.sigmas[significant[-1]]:.2g}."
     )
-    words = [word for word in heard.words if word.effect.low > 0][:5]
+    words = [word.word for word in use.words if word.effect.low > 0][:5]
     if words:
-        text += f" Words that matter most: {', '.join(word.word for word in words)}."
-    return [Finding("captions", text, GOOD if strong >= 0.2 else FAIR)]
+        text += f" Words that matter most: {', '.join(words)}."
+    return [Finding("captions", text, GOOD if strong else FAIR)]
+
+
+def _memorization(result: EvalResult) -> list[Finding]:
+    gauge, overall = result.noise.gauge, result.noise.gauge_overall
+    if overall is None or not math.isfinite(overall.value):
+        return []
+    memorized = [level for level, ratio in enumerate(gauge) if ratio.low > PARTLY_MEMORIZED]
+    mark = BAD if overall.low > MEMORIZED else FAIR if memorized or overall.low > PARTLY_MEMORIZED else GOOD
+    if mark != BAD and overall.high > MEMORIZED:
+        mark = PLAIN
+    conclusion = {
+        BAD: "It has memorized its training pictures",
+        FAIR: "It has begun to memorize its training pictures",
+        GOOD: "It has not memorized its training pictures",
+        PLAIN: "These are too few pictures to tell whether it has memorized its training pictures",
+    }[mark]
+    value = format_proportion(overall)
+    if overall.value <= 0:
+        value = f"at or below 0, at most {format_percent(max(0.0, overall.high))}"
+    text = f"{conclusion}: memorization gauge {value}, where 0 is not at all and 100 is completely."
+    if memorized:
+        highest = max(memorized, key=lambda level: gauge[level].value)
+        text += f" It is highest at sigma {result.sigmas[highest]:.2g}: {format_proportion(gauge[highest])}."
+    return [Finding("memory", text, mark)]
 
 
 def _copies(result: EvalResult) -> list[Finding]:
-    lines = []
-    overall = result.noise.gauge_overall
-    if overall is not None and math.isfinite(overall.value):
-        begun = [level for level, one in enumerate(result.noise.gauge) if one.low > LEARNING_BY_HEART]
-        mark = BAD if overall.low > COPYING else FAIR if begun or overall.low > LEARNING_BY_HEART else GOOD
-        if mark != BAD and overall.high > COPYING:
-            mark = PLAIN
-        how = {
-            BAD: "It knows its training pictures by heart",
-            FAIR: "It has begun to learn its training pictures by heart",
-            GOOD: "It has not learned its training pictures by heart",
-            PLAIN: "These are too few pictures to tell whether it knows its training pictures by heart",
-        }[mark]
-        gauge = (
-            format_proportion(overall)
-            if overall.value > 0
-            else f"not above 0, at most {format_percent(max(0.0, overall.high))}"
-        )
-        text = f"{how}: memorization gauge {gauge}, where 0 is not at all and 100 entirely."
-        if begun:
-            most = max(begun, key=lambda level: result.noise.gauge[level].value)
-            text += f" Most at sigma {result.sigmas[most]:.2g}: {format_proportion(result.noise.gauge[most])}."
-        lines.append(Finding("memory", text, mark))
     copies = result.copies
-    if copies is not None:
-        many, how = copies.share.low > max(copies.rate, 0.01), "It copies"
-        if not many:
-            how = "No more near copies than chance"
-        elif copies.honest is not None and not proportion_difference(copies.share, copies.honest).low > 0:
-            many, how = False, "No more near copies than following a caption brings"
-        text = (
-            f"{how}: {copies.num_alarmed} of {copies.num} "
-            f"samples, {format_proportion(copies.share)}, are near copies of a training picture; of "
-            f"{copies.calibrated_on}, "
-            f"{format_percent(copies.rate)} would count as such"
+    if copies is None:
+        return []
+    copied, conclusion = _is_copying(copies)
+    text = (
+        f"{conclusion}: {copies.num_alarmed} of {copies.num} samples, {format_proportion(copies.share)}, are near "
+        f"copies of a training picture; of {copies.calibrated_on}, {format_percent(copies.rate)} would count as such"
+    )
+    if copies.control is not None:
+        text += (
+            f", and of samples for unseen captions, compared with their pictures, {format_proportion(copies.control)}"
         )
-        if copies.honest is not None:
-            text += (
-                f", and of those it makes for unseen captions, next to their pictures, "
-                f"{format_proportion(copies.honest)}"
-            )
-        text += "."
-        lines.append(Finding("copies", text, GOOD if not many else BAD if copies.share.low > 0.1 else FAIR))
-    return lines
+    return [Finding("copies", f"{text}.", GOOD if not copied else BAD if copies.share.low > 0.1 else FAIR)]
+
+
+def _is_copying(copies: CopyCheck) -> tuple[bool, str]:
+    """Whether near copies are more frequent than chance and captions explain, and the conclusion."""
+    if not copies.share.low > max(copies.rate, 0.01):
+        return False, "No more near copies than by chance"
+    if copies.control is not None and not proportion_difference(copies.share, copies.control).low > 0:
+        return False, "No more near copies than from following captions"
+    return True, "It copies"
 
 
 def _accuracy(result: EvalResult) -> list[Finding]:
-    found = result.accuracy
-    if found is None:
+    accuracy = result.accuracy
+    if accuracy is None:
         return []
-    new, held_out, by_chance = (found.scores[name]["all"].right for name in ("new", "held out", "chance"))
-    mark = GOOD if new.value >= 0.8 else FAIR if new.low > by_chance.high else BAD
+    new, held_out, chance = (accuracy.scores[name]["all"].right for name in ("new", "held out", "chance"))
+    mark = GOOD if new.value >= 0.8 else FAIR if new.low > chance.high else BAD
     text = (
-        f"It draws all that a new caption says {format_proportion(new)} of the time, and "
-        f"{format_proportion(held_out)} where the "
-        f"combination is one it has never seen; chance would do {format_percent(by_chance.value)}."
+        f"It draws everything right for {format_proportion(new)} of new captions and {format_proportion(held_out)} of "
+        f"captions with combinations that it has never seen; chance would be {format_percent(chance.value)}."
     )
-    said = [
-        (name, score.right.value) for name, score in found.scores["new"].items() if name != "all" and score.num >= 10
-    ]
-    if said and min(value for _, value in said) < 1:
-        name, value = min(said, key=lambda one: one[1])
-        text += f" Hardest for it: {_called(name)}, {format_percent(value)}."
+    rates = {
+        name: score.right.value
+        for name, score in accuracy.scores["new"].items()
+        if name != "all" and score.num >= MIN_JUDGED
+    }
+    if rates and min(rates.values()) < 1:
+        hardest = min(rates, key=lambda name: rates[name])
+        text += f" Hardest for it: {ATTRIBUTES[hardest]}, {format_percent(rates[hardest])}."
     return [Finding("accuracy", text, mark)]
-
-
-def _called(attribute: str) -> str:
-    from tintype.evaluation.shapes_accuracy import ATTRIBUTES
-
-    return ATTRIBUTES[attribute]
 
 
 def _quality(result: EvalResult) -> list[Finding]:
     quality = result.quality
     if quality is None:
         return []
-    apart = quality.frechet.low > quality.frechet_real.high
+    differs = quality.frechet.low > quality.frechet_real.high
     text = (
-        f"As a whole its pictures {'differ from' if apart else 'are like'} real ones: Fréchet distance "
-        f"{format_estimate(quality.frechet)}, where unseen real ones have {format_estimate(quality.frechet_real)} "
-        f"and gray ones 1. "
-        f"{format_percent(quality.precision.value)} of them lie among real ones (of real ones "
-        f"{format_percent(quality.precision_real.value)}), and they cover {format_percent(quality.recall.value)} of "
-        f"the variety "
-        f"({format_percent(quality.recall_real.value)})."
+        f"Its samples {'differ from' if differs else 'resemble'} real pictures as a whole: their Fréchet distance is "
+        f"{format_estimate(quality.frechet)}, that of unseen real pictures {format_estimate(quality.frechet_real)}, "
+        f"that of a constant mean picture 1. Precision is {format_percent(quality.precision.value)} (real pictures: "
+        f"{format_percent(quality.precision_real.value)}), recall {format_percent(quality.recall.value)} (real "
+        f"pictures: "
+        f"{format_percent(quality.recall_real.value)})."
     )
-    return [Finding("quality", text, FAIR if apart else GOOD)]
+    return [Finding("quality", text, FAIR if differs else GOOD)]

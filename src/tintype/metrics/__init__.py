@@ -1,1 +1,1 @@
-"""Estimates with intervals, noise errors and memorization, measured the same way everywhere."""
+"""Metrics that training and evaluation share: confidence intervals, noise error, memorization."""

@@ -1,4 +1,4 @@
-"""Estimates and how sure they are: every figure of an evaluation has an interval of 95 %."""
+"""Estimates with 95 % confidence intervals: means, proportions, bootstrap and jackknife."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESAMPLES = 1000  # of a bootstrap
 
 
 class Estimate(NamedTuple):
-    """A figure and its 95 % interval; nan where nothing can be said."""
+    """A value and its 95 % confidence interval; NaN where it is unknown."""
 
     value: float
     low: float
@@ -28,16 +28,16 @@ UNKNOWN = Estimate(math.nan, math.nan, math.nan)
 
 
 def mean(values: Tensor) -> Estimate:
-    """Mean of independent `values` [N], with Student's interval; of one value, an interval without bounds."""
+    """Mean of independent `values` [N] with Student's t interval; the interval of a single value is unbounded."""
     values = values.double()
     num = len(values)
     if num == 0:
         return UNKNOWN
-    middle = float(values.mean())
+    center = float(values.mean())
     if num == 1:
-        return Estimate(middle, -math.inf, math.inf)
+        return Estimate(center, -math.inf, math.inf)
     half = student_t_quantile(num - 1) * float(values.std()) / math.sqrt(num)
-    return Estimate(middle, middle - half, middle + half)
+    return Estimate(center, center - half, center + half)
 
 
 def column_means(values: Tensor) -> list[Estimate]:
@@ -46,32 +46,32 @@ def column_means(values: Tensor) -> list[Estimate]:
 
 
 @cache
-def student_t_quantile(freedom: int) -> float:
-    """97.5 % quantile of Student's t with `freedom` degrees of freedom (Abramowitz and Stegun 26.7.5).
+def student_t_quantile(degrees: int) -> float:
+    """97.5 % quantile of Student's t with `degrees` of freedom (Abramowitz and Stegun 1964, eq. 26.7.5).
 
-    To 1 % at 3 degrees and better above; the two below are written out.
+    Accurate to 1 % at 3 degrees and better above; 1 and 2 degrees are tabulated.
     """
-    if freedom <= 2:
-        return (12.7062, 4.30265)[freedom - 1]
-    z, n = Z, float(freedom)
+    if degrees <= 2:
+        return (12.7062, 4.30265)[degrees - 1]
+    z, n = Z, float(degrees)
     first = (z**3 + z) / (4 * n)
     second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
     return z + first + second + third
 
 
-def proportion(num_right: float, num: int) -> Estimate:
-    """`num_right` of `num` with Wilson's interval (1927); of nothing, 0 to 1.
+def proportion(num_successes: float, num: int) -> Estimate:
+    """The proportion `num_successes` / `num` with its Wilson score interval (Wilson 1927); [0, 1] if `num` is 0.
 
-    Of parts that are right in part, their sum: then the interval is on the wide side.
+    Fractional successes may be summed; the interval is then conservative.
     """
     if num == 0:
         return Estimate(math.nan, 0.0, 1.0)
-    part, spread = num_right / num, Z * Z / num
-    middle = part + spread / 2
-    half = Z * math.sqrt(part * (1 - part) / num + spread / num / 4)
-    low, high = max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
-    return Estimate(part, min(low, part), max(high, part))  # rounding may not push the share out of its interval
+    value, shrinkage = num_successes / num, Z * Z / num
+    center = value + shrinkage / 2
+    half = Z * math.sqrt(value * (1 - value) / num + shrinkage / num / 4)
+    low, high = max(0.0, (center - half) / (1 + shrinkage)), min(1.0, (center + half) / (1 + shrinkage))
+    return Estimate(value, min(low, value), max(high, value))  # rounding may not push the value out of its interval
 
 
 def proportion_difference(first: Estimate, second: Estimate) -> Estimate:
@@ -82,64 +82,77 @@ def proportion_difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(value, low, high)
 
 
-def bootstrap(groups: list[Tensor], figure: Callable[[list[Tensor]], Tensor], seed: int) -> list[Estimate]:
-    """Intervals of figures that are no plain means, by resampling pictures (Efron 1979, percentiles).
+def bootstrap(groups: list[Tensor], statistic: Callable[[list[Tensor]], Tensor], seed: int) -> list[Estimate]:
+    """Percentile bootstrap intervals (Efron 1979) of statistics of group means.
 
-    groups: [N_i, ...] each, resampled by themselves along their first dimension. figure: takes means of the groups,
-    each [R, ...], and gives [R, K] figures.
+    groups: [N_i, ...] each, resampled independently along the first dimension. statistic: maps the means of the groups,
+    each [R, ...], to [R, K].
     """
-    middle = figure([group.double().mean(0, keepdim=True) for group in groups])[0]
-    drawn = figure([_resampled(group.double(), seed, place) for place, group in enumerate(groups)])
-    found = []
-    for value, column in zip(middle.tolist(), drawn.unbind(1), strict=True):
+    center = statistic([group.double().mean(0, keepdim=True) for group in groups])[0]
+    resampled = statistic([_resampled_means(group.double(), seed, index) for index, group in enumerate(groups)])
+    estimates = []
+    for value, column in zip(center.tolist(), resampled.unbind(1), strict=True):
         column = column[torch.isfinite(column)]
         if not math.isfinite(value) or len(column) < RESAMPLES // 2:
-            found.append(UNKNOWN)
+            estimates.append(UNKNOWN)
             continue
         low, high = torch.quantile(column, torch.tensor([0.025, 0.975], dtype=column.dtype)).tolist()
-        found.append(Estimate(value, min(low, value), max(high, value)))
-    return found
+        estimates.append(Estimate(value, min(low, value), max(high, value)))
+    return estimates
 
 
-def _resampled(group: Tensor, seed: int, place: int) -> Tensor:
+def _resampled_means(group: Tensor, seed: int, group_index: int) -> Tensor:
     """Means [R, ...] of samples drawn from `group` [N, ...] with replacement."""
     num = len(group)
-    picks = (uniform(seed, Purpose.RESAMPLE, place, RESAMPLES * num)[0] * num).long().clamp(max=num - 1)
+    picks = (uniform(seed, Purpose.RESAMPLE, group_index, RESAMPLES * num)[0] * num).long().clamp(max=num - 1)
     counts = torch.zeros(RESAMPLES, num, dtype=torch.float64)
     counts.scatter_add_(1, picks.reshape(RESAMPLES, num), torch.ones(RESAMPLES, num, dtype=torch.float64))
     return ((counts / num) @ group.flatten(1)).reshape(RESAMPLES, *group.shape[1:])
 
 
-def jackknife(num: int, figure: Callable[[Tensor], float], num_groups: int = 10) -> Estimate:
-    """A smooth figure of `num` samples, given as indices, with the interval of a jackknife over groups (Tukey 1958)."""
-    every = torch.arange(num)
-    value = figure(every)
+def jackknife(num: int, statistic: Callable[[Tensor], float], num_groups: int = 10) -> Estimate:
+    """A smooth statistic of `num` samples, computed from indices, with a grouped jackknife interval (Tukey 1958)."""
+    indices = torch.arange(num)
+    value = statistic(indices)
     num_groups = min(num_groups, num // 2)
     if num_groups < 2:
         return Estimate(value, -math.inf, math.inf)
-    without = torch.tensor([figure(every[every % num_groups != group]) for group in range(num_groups)])
-    error = math.sqrt((num_groups - 1) * float((without - without.mean()).square().mean()))
+    left_out = torch.tensor([statistic(indices[indices % num_groups != group]) for group in range(num_groups)])
+    error = math.sqrt((num_groups - 1) * float((left_out - left_out.mean()).square().mean()))
     half = student_t_quantile(num_groups - 1) * error
     return Estimate(value, value - half, value + half)
 
 
+def relative_reduction(lower: Tensor, higher: Tensor) -> Estimate:
+    """Relative reduction from paired errors `higher` [N] to `lower` [N]: 1 - mean(lower) / mean(higher).
+
+    The interval is that of a ratio of means by the delta method.
+    """
+    total = float(higher.double().mean())
+    if not total > 0:
+        return Estimate(0.0, 0.0, 0.0)
+    ratio = float(lower.double().mean()) / total
+    residual = mean((ratio * higher.double() - lower.double()) / total)
+    return Estimate(1 - ratio, 1 - ratio + residual.low, 1 - ratio + residual.high)
+
+
 def format_percent(value: float) -> str:
-    """A share as people write it: 3 %, 0.4 %, 99.93 %; near the ends with the digits that tell."""
+    """A proportion in percent, with more digits near 0 and 100: 3 %, 0.4 %, 99.93 %."""
     if not math.isfinite(value):
         return "unknown"
-    shown = 100 * value
-    away = min(abs(shown), abs(100 - shown))
-    digits = 0 if away >= 10 else 1 if away >= 1 else 2 if away >= 0.1 or away == 0 else 3
-    text = f"{shown:.{digits}f}"
+    percent = 100 * value
+    margin = min(abs(percent), abs(100 - percent))
+    digits = 0 if margin >= 10 else 1 if margin >= 1 else 2 if margin >= 0.1 or margin == 0 else 3
+    text = f"{percent:.{digits}f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
 def format_proportion(estimate: Estimate) -> str:
-    """A share with its interval: 41 % [32, 51]."""
+    """A proportion with its interval, in percent: 41 % [32, 51]."""
     low, high = (format_percent(end).removesuffix(" %") for end in (estimate.low, estimate.high))
     return f"{format_percent(estimate.value)} [{low}, {high}]"
 
 
 def format_estimate(estimate: Estimate) -> str:
-    """A figure with its interval."""
+    """A value with its interval: 0.47 [0.31, 0.62]."""
     return f"{estimate.value:.2g} [{estimate.low:.2g}, {estimate.high:.2g}]"

@@ -1,4 +1,4 @@
-"""How far a model has gone from understanding its pictures to knowing them by heart."""
+"""Memorization: how far the training error lies below the error on unseen pictures, relative to the ideal denoiser."""
 
 from __future__ import annotations
 
@@ -21,70 +21,70 @@ CODEC = PixelCodec()
 
 
 def memorization_ratio(held_out: Tensor, training: Tensor, ideal: Tensor, weights: Tensor, seed: int) -> list[Estimate]:
-    """(held-out - training) / (held-out - ideal): 0 does no better on training pictures, 1 knows them by heart.
+    """The memorization ratio (held-out - training) / (held-out - ideal): 0 is none, 1 is complete memorization.
 
-    held_out [N, K], training [M, K]: noise errors of the model; ideal [M, K]: of the ideal denoiser of the training set
-    on the same pictures and noise. weights [K]: of a level in the last figure, which is for all levels together.
-    Returns K + 1 estimates.
+    held_out [N, K], training [M, K]: noise errors of the model; ideal [M, K]: noise errors of the ideal denoiser of the
+    training set on the same pictures and noise. weights [K]: of the noise levels in the overall ratio.
+    Returns K + 1 estimates: one per noise level, then the overall ratio.
     """
 
-    def figure(means: Sequence[Tensor]) -> Tensor:
-        unseen, both = means
-        seen, best = both.unbind(-1)
-        gap, room = unseen - seen, unseen - best
-        room = torch.where(room > 0, room, torch.nan)  # where new pictures are no harder, there is nothing to gauge
-        total_room = (weights * (unseen - best)).sum(-1)
-        total = (weights * gap).sum(-1) / torch.where(total_room > 0, total_room, torch.nan)
-        return torch.cat([gap / room, total[:, None]], dim=-1)
+    def ratios(means: Sequence[Tensor]) -> Tensor:
+        unseen, paired = means
+        seen, best = paired.unbind(-1)
+        gap, max_gap = unseen - seen, unseen - best
+        overall_max_gap = (weights * max_gap).sum(-1)
+        overall = (weights * gap).sum(-1) / torch.where(overall_max_gap > 0, overall_max_gap, torch.nan)
+        max_gap = torch.where(max_gap > 0, max_gap, torch.nan)  # unknown where unseen pictures are no harder
+        return torch.cat([gap / max_gap, overall[:, None]], dim=-1)
 
     weights = weights.double()
-    return bootstrap([held_out, torch.stack([training, ideal], dim=-1)], figure, seed)
+    return bootstrap([held_out, torch.stack([training, ideal], dim=-1)], ratios, seed)
 
 
 def level_weights(noise: NoiseConfig, sigmas: Tensor) -> Tensor:
-    """How much the error of the noise counts in training at each level: [K]."""
+    """The weight of the noise error in the training loss at each noise level: [K]."""
     return loss_weight(noise.weight, sigmas, noise.sigma_data, noise.weight_fade) * sigmas.square()
 
 
 def ideal_errors(
     pack: Pack, seen: Tensor, indices: Tensor, sigmas: Tensor, seed: int, *, captions: Sequence[bool] = (True, False)
 ) -> Generator[int, None, Tensor]:
-    """Noise errors of the ideal denoiser of a training set at some of its pictures.
+    """Noise errors of the ideal denoiser of a training set on some of its pictures.
 
     Args:
-        seen: the training set. indices: those of it to measure at, [N]. sigmas: [K].
-        seed: of the noise, that of `normal(seed, Purpose.EVALUATE, index)`.
-        captions: whether the denoiser knows the captions, so that it has to tell only pictures of the same caption
-            from each other; one answer each.
+        seen: indices of the training set. indices: of the pictures to measure, [N]. sigmas: [K].
+        seed: of the noise, `normal(seed, Purpose.EVALUATE, index)`.
+        captions: for each of the P results, whether the denoiser is conditioned on the caption, so that only pictures
+            with the same caption remain possible.
 
-    Yields how many pictures were gone through, about (1 + P) times each. Returns [P, N, K] float64.
+    Yields the number of training pictures just compared, about 1 + P times each. Returns [P, N, K] float64.
     """
-    found = torch.empty(len(captions), len(indices), len(sigmas), dtype=torch.float64)
-    for places in pack.by_shape(indices):
-        own = indices[places]
-        alike = seen[torch.from_numpy(pack.shape_of[seen.numpy()] == pack.shape_of[int(own[0])])]
-        x0 = CODEC.encode(pack.pictures(own))
-        noise = normal(seed, Purpose.EVALUATE, own, tuple(x0.shape[1:]))
-        blind = torch.zeros(len(alike)) if pack.weights is None else pack.weights[alike].log().float()
-        priors = [_log_shares(pack, own, alike).add_(blind) if known else blind for known in captions]
-        found[:, places] = yield from finite_errors(_blocks(pack, alike, x0[0].numel()), x0, noise, sigmas, priors)
-    return found
+    errors = torch.empty(len(captions), len(indices), len(sigmas), dtype=torch.float64)
+    for rows in pack.by_shape(indices):
+        queries = indices[rows]
+        points = seen[torch.from_numpy(pack.shape_of[seen.numpy()] == pack.shape_of[int(queries[0])])]
+        x0 = CODEC.encode(pack.pictures(queries))
+        noise = normal(seed, Purpose.EVALUATE, queries, tuple(x0.shape[1:]))
+        prior = torch.zeros(len(points)) if pack.weights is None else pack.weights[points].log().float()
+        priors = [_log_caption_likelihood(pack, queries, points).add_(prior) if known else prior for known in captions]
+        errors[:, rows] = yield from finite_errors(_blocks(pack, points, x0[0].numel()), x0, noise, sigmas, priors)
+    return errors
 
 
 def _blocks(pack: Pack, indices: Tensor, values: int) -> Callable[[], Iterator[Tensor]]:
     step = max(16, BLOCK_VALUES // values)
-    return lambda: (CODEC.encode(pack.pictures(some)) for some in torch.split(indices, step))
+    return lambda: (CODEC.encode(pack.pictures(block)) for block in torch.split(indices, step))
 
 
-def _log_shares(pack: Pack, queries: Tensor, points: Tensor) -> Tensor:
-    """ln of the probability that a point [N] is shown with the first caption of a query [Q]: [Q, N]."""
-    said_by: dict[int, list[int]] = defaultdict(list)
+def _log_caption_likelihood(pack: Pack, queries: Tensor, points: Tensor) -> Tensor:
+    """ln of the probability that a point [M] is shown with the first caption of a query [N]: [N, M]."""
+    columns_by_caption: dict[int, list[int]] = defaultdict(list)
     choices = pack.choices
-    for place, index in enumerate(points.tolist()):
+    for column, index in enumerate(points.tolist()):
         for caption in choices[index]:
-            said_by[caption].append(place)
-    shares = torch.zeros(len(queries), len(points))
+            columns_by_caption[caption].append(column)
+    likelihood = torch.zeros(len(queries), len(points))
     for row, index in enumerate(queries.tolist()):
-        for place in said_by[choices[index][0]]:
-            shares[row, place] += 1 / len(choices[int(points[place])])
-    return shares.log_()
+        for column in columns_by_caption[choices[index][0]]:
+            likelihood[row, column] += 1 / len(choices[int(points[column])])
+    return likelihood.log_()

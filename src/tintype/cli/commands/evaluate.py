@@ -10,23 +10,35 @@ from tintype.pipeline.request import MAX_SEED
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.epilog = "With two models the report compares them. A run is evaluated on its own pictures without --data."
-    command.add_argument("models", nargs="+", metavar="MODEL", help="shipped name, model or run folder; one or two")
-    command.add_argument("--data", metavar="DATA", help="the captioned pictures it was trained on")
+    command.epilog = "The report compares two models. Without --data, a run is evaluated on its own training copy."
     command.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="for report.html and results.json (of a run: RUN/evaluation)"
+        "models", nargs="+", metavar="MODEL", help="one or two of: shipped name, model folder, run folder"
+    )
+    command.add_argument("--data", metavar="DATA", help="the captioned pictures that the model was trained on")
+    command.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder of report.html and results.json (MODEL/evaluation)"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--tune", action="store_true", help="only find out which guidance and steps are best")
-    command.add_argument("--save", action="store_true", help="write guidance and steps found best into the model")
-    command.add_argument("--num", type=whole(8, 10**6), metavar="N", help="pictures measured of each kind (192)")
-    command.add_argument("--samples", type=whole(4, 10**6), metavar="N", help="pictures made (192)")
-    command.add_argument("--asked", type=whole(8, 10**5), metavar="N", help="captions of shapes, new and held out (96)")
+    command.add_argument("--tune", action="store_true", help="only compare guidance scales and numbers of steps")
+    command.add_argument("--save", action="store_true", help="write the best guidance and steps into the model")
     command.add_argument(
-        "--features", metavar="NAME", help="to compare pictures in: scattering (it ships), inception, hf:NAME-OR-FOLDER"
+        "--num", type=whole(8, 10**6), metavar="N", help="training pictures to measure, and as many unseen ones (192)"
     )
-    command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="of all that is drawn (0)")
-    command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the decoded pictures here")
+    command.add_argument("--samples", type=whole(4, 10**6), metavar="N", help="samples (192)")
+    command.add_argument(
+        "--captions",
+        "--asked",
+        type=whole(8, 10**5),
+        metavar="N",
+        help="shapes captions, new ones and as many held out (96)",
+    )
+    command.add_argument(
+        "--features",
+        metavar="NAME",
+        help="features to compare images in: scattering (default), inception, hf:NAME-OR-FOLDER",
+    )
+    command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of all random choices (0)")
+    command.add_argument("--cache", type=Path, metavar="FOLDER", help="folder that keeps the decoded pictures")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.set_defaults(run=run)
 

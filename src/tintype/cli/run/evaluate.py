@@ -1,4 +1,4 @@
-"""What `tintype evaluate` does."""
+"""The evaluate command: measure one model or two, write the report, print the verdict."""
 
 from __future__ import annotations
 
@@ -11,217 +11,202 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tintype.cli import options
-
-if TYPE_CHECKING:
-    from tintype.evaluation.eval_data import EvalData
-    from tintype.evaluation.results import EvalResult, EvalSettings, ReportData
-    from tintype.model.store import Model
-    from tintype.pipeline.pipeline import Pipeline
+from tintype.errors import ConfigError
+from tintype.evaluation.eval_data import EvalData, open_eval_data
+from tintype.evaluation.measure import evaluate
+from tintype.evaluation.report.html import to_html
+from tintype.evaluation.report.tables import tuning_lines
+from tintype.evaluation.results import EvalResult, EvalSettings, ReportData, compare_results, to_json
+from tintype.evaluation.save import fill_card, save_settings
+from tintype.evaluation.tuning import tune
+from tintype.evaluation.verdict import verdict
+from tintype.model import store
+from tintype.pipeline.pipeline import Pipeline
+from tintype.training.monitor.log import read_log
 
 T = TypeVar("T")
 REPORT, RESULTS, FOLDER = "report.html", "results.json", "evaluation"
-SPOKEN_SECONDS = 20.0  # between lines that say how far it is, where there is no terminal
+LINE_SECONDS = 20.0  # between lines of progress where there is no terminal
 
 
 def run(args: Namespace) -> int:
     """Evaluate one model or two, write the report and print the verdict. Returns the exit code."""
-    from tintype.errors import ConfigError
-    from tintype.evaluation.compare import compare_results
-    from tintype.evaluation.results import to_json
-    from tintype.evaluation.verdict import verdict
-    from tintype.model import store
-
     if len(args.models) > 2:
-        raise ConfigError("evaluate compares two models at most")
+        raise ConfigError("evaluate compares at most two models")
     for model in args.models:
-        store.find(model)  # the second is not found missing after the first was measured
+        store.find(model)  # a missing second model is refused before the first is measured
     if args.tune:
         return _tune(args)
-    with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:  # a second model finds the pictures decoded
-        found = [_evaluated(model, args, Path(scratch)) for model in args.models]
-    folder = args.output or _folder(args.models, [result.about.name for result, _ in found])
-    before = _previous(folder, found[0][0]) if len(found) == 1 else None
-    gap = compare_results(*found) if len(found) == 2 else None
-    texts = [json.loads(to_json(result)) for result, _ in found]
-    results = json.dumps({"models": texts, "difference": gap}, indent=1, ensure_ascii=False) + "\n"
+    with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:  # both models share the decoded pictures
+        models = [_evaluate(model, args, Path(scratch)) for model in args.models]
+    result = models[0][0]
+    is_single = len(models) == 1
+    folder = args.output or _report_folder(args.models, [result.about.name for result, _ in models])
+    previous = _previous(folder, result) if is_single else None
+    comparison = None if is_single else compare_results(*models)
+    content = {"models": [json.loads(to_json(result)) for result, _ in models], "difference": comparison}
+    results = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     options.write_over(folder / RESULTS, results.encode("utf-8", "backslashreplace"))
-    if len(found) == 1:
-        options.write_over(folder / _name_of(found[0][0].about.images_seen), to_json(found[0][0]).encode())
-    page = _page(found, before, gap)
+    if is_single:
+        options.write_over(folder / _history_name(result.about.images_seen), to_json(result).encode())
+    page = to_html(models, previous, comparison)
     report = options.write_over(folder / REPORT, page.encode("utf-8", "backslashreplace"))
-    said = _saved(args.models[0], found[0][0], args.save) if len(found) == 1 else []
+    notes = _save(args.models[0], result, args.save) if is_single else []
     if args.json:
         print(results, end="")
         return 0
-    for result, _ in found:
-        print(f"{result.about.name}:" if len(found) == 2 else f"{result.about.name} on {result.about.data}:")
-        for line in verdict(result):
-            print(f"  {line.text}")
-    for note in dict.fromkeys([*(note for result, _ in found for note in result.notes), *said]):
+    for result, _ in models:
+        print(f"{result.about.name} on {result.about.data}:" if is_single else f"{result.about.name}:")
+        for finding in verdict(result):
+            print(f"  {finding.text}")
+    for note in dict.fromkeys([*(note for result, _ in models for note in result.notes), *notes]):
         print(f"note: {note}")
     print(f"report: {report}")
     return 0
 
 
-def _page(found: list[tuple[EvalResult, ReportData]], before: dict[str, Any] | None, gap: dict[str, Any] | None) -> str:
-    from tintype.evaluation.report.html import to_html
+class _Opened(NamedTuple):
+    """A model, its pictures, and the progress display of the work on them."""
 
-    return to_html(found, before, gap)
+    model: store.Model
+    pipeline: Pipeline
+    data: EvalData
+    display: ProgressDisplay
 
 
-def _evaluated(model: str, args: Namespace, scratch: Path) -> tuple[EvalResult, ReportData]:
-    from tintype.evaluation.measure import evaluate
-    from tintype.training.monitor.log import read_log
-
-    with _opened(model, args, scratch) as (place, pipeline, material, display):
-        result, shown = display.follow(evaluate(pipeline, material, _images_seen(place), _settings(args)))
-    rows = [row for row in read_log((place.run or place.folder) / "log.jsonl") if row.get("noise_error")]
-    return result, replace(shown, log=rows)
+def _evaluate(model: str, args: Namespace, scratch: Path) -> tuple[EvalResult, ReportData]:
+    with _open(model, args, scratch) as (found, pipeline, data, display):
+        result, report = display.follow(evaluate(pipeline, data, _images_seen(found), _settings(args)))
+    rows = [row for row in read_log((found.run or found.folder) / "log.jsonl") if row.get("noise_error")]
+    return result, replace(report, log=rows)
 
 
 @contextmanager
-def _opened(model: str, args: Namespace, scratch: Path) -> Iterator[tuple[Model, Pipeline, EvalData, Display]]:
-    """A model and its pictures, as long as the `with` block lasts, and a display that tells how far work is."""
-    from tintype.evaluation.eval_data import open_eval_data
-    from tintype.model import store
-    from tintype.pipeline.pipeline import Pipeline
-
-    place = store.find(model)
+def _open(model: str, args: Namespace, scratch: Path) -> Iterator[_Opened]:
+    """Open a model and its pictures, and show progress for the length of the `with` block."""
+    found = store.find(model)
     pipeline = Pipeline.load(model, args.device)
-    with Display() as display:
-        cache = args.cache or _cache() or scratch
-        material = display.follow(open_eval_data(place, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
-        yield place, pipeline, material, display
+    with ProgressDisplay() as display:
+        cache = args.cache or _cache_folder() or scratch
+        data = display.follow(open_eval_data(found, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
+        yield _Opened(found, pipeline, data, display)
 
 
 def _tune(args: Namespace) -> int:
-    """Only choose guidance and steps, and write them into the model if asked. Returns the exit code."""
-    from tintype.errors import ConfigError
-    from tintype.evaluation.report.tables import tuning_lines
-    from tintype.evaluation.results import to_json
-    from tintype.evaluation.save import save_settings
-    from tintype.evaluation.tuning import tune
-
+    """Only tune guidance and steps, and save them if requested. Returns the exit code."""
     if len(args.models) > 1:
         raise ConfigError("--tune takes one model")
     notes: list[str] = []
     with (
         tempfile.TemporaryDirectory(prefix="tintype-") as scratch,
-        _opened(args.models[0], args, Path(scratch)) as (_, pipeline, material, display),
+        _open(args.models[0], args, Path(scratch)) as (_, pipeline, data, display),
     ):
-        choice = display.follow(tune(pipeline, material, _settings(args), notes))
-        own = pipeline.config.sample
-    said = save_settings(_own_folder(args.models[0]), choice) if args.save else []
+        tuning = display.follow(tune(pipeline, data, _settings(args), notes))
+        present = pipeline.config.sample
+    if args.save:
+        notes += save_settings(_model_folder(args.models[0]), tuning)
     if args.json:
-        print("null" if choice is None else to_json(choice), end="\n" if choice is None else "")
+        print("null" if tuning is None else to_json(tuning), end="\n" if tuning is None else "")
         return 0
-    for line in [] if choice is None else tuning_lines(choice, own.steps, own.guidance):
+    for line in [] if tuning is None else tuning_lines(tuning, present.steps, present.guidance):
         print(line)
-    if choice is not None and not args.save:
-        said = ["--save writes them into the model"]
-    for note in [*notes, *said]:
+    if tuning is not None and not args.save:
+        notes.append("--save writes the best settings into the model")
+    for note in notes:
         print(f"note: {note}")
     return 0
 
 
 def _settings(args: Namespace) -> EvalSettings:
-    from tintype.evaluation.results import EvalSettings
-
-    names = ("num", "samples", "asked", "features", "seed")
-    given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    return EvalSettings(choose=args.save, **given)
+    names = ("num", "samples", "captions", "features", "seed")
+    chosen = {name: value for name in names if (value := getattr(args, name)) is not None}
+    return EvalSettings(tune=args.save, **chosen)
 
 
-def _cache() -> Path | None:
+def _cache_folder() -> Path | None:
     folder = os.environ.get("TINTYPE_CACHE")
     return Path(folder) if folder else None
 
 
-def _images_seen(place: Any) -> int:
-    """How many images the model has been shown, as far as it is on record."""
-    from tintype.model import store
-
+def _images_seen(model: store.Model) -> int:
+    """The number of images in the model's training, as recorded; for want of a record, as planned."""
     try:
-        return int(json.loads((place.folder / "state.json").read_text(encoding="utf-8"))["images_seen"])
+        return int(json.loads((model.folder / "state.json").read_text(encoding="utf-8"))["images_seen"])
     except (OSError, ValueError, KeyError, TypeError):
-        return store.read_config(place).train.images
+        return store.read_config(model).train.images
 
 
-def _own_folder(model: str) -> Path | None:
-    """The folder that a model was given as. None for a name of the package: it wins over a folder that is called so."""
-    from tintype.model import store
-
+def _model_folder(model: str) -> Path | None:
+    """The folder of a model; None for a shipped one, whose name takes precedence over a folder of that name."""
     return None if model in store.shipped() else Path(model)
 
 
-def _folder(given: list[str], names: list[str]) -> Path:
-    """Where a report goes that no folder was named for: into a model's own folder, else beside the user."""
-    own = _own_folder(given[0])
-    if len(given) == 1 and own is not None and own.is_dir():
-        return own / FOLDER
+def _report_folder(models: list[str], names: list[str]) -> Path:
+    """The default folder of a report: inside a single model's folder, else in the current folder."""
+    folder = _model_folder(models[0])
+    if len(models) == 1 and folder is not None and folder.is_dir():
+        return folder / FOLDER
     return Path("-".join([FOLDER, *names]))
 
 
-def _name_of(images_seen: int) -> str:
+def _history_name(images_seen: int) -> str:
     return f"seen-{images_seen:09d}.json"
 
 
-def _previous(folder: Path, now: EvalResult) -> dict[str, Any] | None:
-    """The newest earlier evaluation in the folder of the same run, on the same data, in the same way."""
+def _previous(folder: Path, result: EvalResult) -> dict[str, Any] | None:
+    """The latest earlier evaluation in the folder with the same data and noise levels."""
     for path in sorted(folder.glob("seen-*.json"), reverse=True):
-        if path.name >= _name_of(now.about.images_seen):
+        if path.name >= _history_name(result.about.images_seen):
             continue
         try:
-            before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            about = before["about"]
-            if about["fingerprint"] == now.about.fingerprint and before["sigmas"] == now.sigmas:
-                return before
+            previous: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            about = previous["about"]
+            if about["fingerprint"] == result.about.fingerprint and previous["sigmas"] == result.sigmas:
+                return previous
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
 
 
-def _saved(model: str, result: EvalResult, settings_too: bool) -> list[str]:
-    """Fill the model card, and write the chosen settings if asked. Returns what there is to say about it."""
-    from tintype.evaluation.save import fill_card, save_settings
-
-    folder = _own_folder(model)
-    said = fill_card(folder, result) if folder is not None else []
-    return said + (save_settings(folder, result.choice) if settings_too else [])
+def _save(model: str, result: EvalResult, with_settings: bool) -> list[str]:
+    """Update the model card, and write the best settings if requested. Returns notes for the user."""
+    folder = _model_folder(model)
+    notes = fill_card(folder, result) if folder is not None else []
+    return notes + (save_settings(folder, result.tuning) if with_settings else [])
 
 
-class Display:
-    """A bar on a terminal; elsewhere a line now and then. On stderr."""
+class ProgressDisplay:
+    """Progress on stderr: a bar on a terminal, elsewhere an occasional line."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
         self._console = Console(stderr=True)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
         self._task = self._bar.add_task("loading", total=None)
-        self._spoken = time.monotonic()
+        self._last_line = time.monotonic()
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> ProgressDisplay:
         self._bar.start()
         return self
 
-    def __exit__(self, *failed: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
     def follow(self, work: Generator[Any, None, T]) -> T:
-        """Run work that yields (stage, done, total) to its end."""
+        """Run a generator of (stage, done, total) to its end; returns its result."""
         while True:
             try:
                 stage, done, total = next(work)
             except StopIteration as end:
-                found: T = end.value
-                return found
+                result: T = end.value
+                return result
             self._bar.update(self._task, description=stage, completed=done, total=total)
-            if not self._console.is_terminal and time.monotonic() - self._spoken >= SPOKEN_SECONDS:
-                self._spoken = time.monotonic()
+            if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
+                self._last_line = time.monotonic()
                 self._console.print(f"{stage}: {done:,} of {total:,}", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""The report of one model, or of two beside each other: one HTML file that needs no network and runs no script."""
+"""The report on one model or two: one HTML file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ from tintype.evaluation.verdict import verdict
 
 MARKS = {"good": "good", "fair": "so-so", "bad": "bad", "plain": "for comparison"}
 TOPICS = {
-    "noise": "Does it see the noise?", "captions": "Does it listen?", "memory": "Does it know its pictures by heart?",
-    "copies": "Does it copy?", "accuracy": "Does it draw what is said?", "quality": "Does it look real, and varied?",
+    "noise": "Does it predict the noise?", "captions": "Does it follow captions?",
+    "memory": "Has it memorized its training pictures?", "copies": "Does it copy?",
+    "accuracy": "Does it draw what the caption says?", "quality": "Are the images realistic and varied?",
 }  # fmt: skip
-Found = Sequence[tuple[EvalResult, ReportData]]
+Results = Sequence[tuple[EvalResult, ReportData]]
 
 
-def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, Any] | None = None) -> str:
+def to_html(models: Results, previous: dict[str, Any] | None = None, comparison: dict[str, Any] | None = None) -> str:
     """The report as a page.
 
-    found: one model or two. before: the JSON of an earlier evaluation of the same run. gap: as from `difference`.
+    models: one or two. previous: the JSON of an earlier evaluation of the same run. comparison: of two models, from
+    `compare_results`.
     """
-    results = [result for result, _ in found]
+    results = [result for result, _ in models]
     parts = [
-        _verdicts(results, before),
-        network_sections.noise_section(results, before, gap),
+        _verdicts(results),
+        network_sections.noise_section(results, previous, comparison),
         network_sections.caption_section(results),
         network_sections.copy_section(results),
-        *(_neighbors(result, pictures) for result, pictures in found),
+        *(_neighbors(result, report) for result, report in models),
         sample_sections.accuracy_section(results),
         sample_sections.tuning_section(results),
         sample_sections.quality_section(results),
-        *(_samples(result, pictures, len(found)) for result, pictures in found),
-        sample_sections.training_section(found),
+        *(_samples(result, report, len(models)) for result, report in models),
+        sample_sections.training_section(models),
         sample_sections.provenance_section(results),
     ]
     style = (files("tintype.evaluation.report") / "report.css").read_text(encoding="utf-8")
@@ -54,13 +56,14 @@ def to_html(found: Found, before: dict[str, Any] | None = None, gap: dict[str, A
         f"<title>{escape(names)}: evaluation</title><style>{style}</style></head><body>"
         f"<header><h1>{escape(names)}</h1>{''.join(_about(result) for result in results)}</header>"
         f"<main>{''.join(parts)}</main>"
-        f"<footer>Made by tintype {results[0].about.version}. Bands and brackets are intervals of 95 %.</footer>"
+        f"<footer>Made by tintype {results[0].about.version}. Bands and brackets are 95 % confidence "
+        f"intervals.</footer>"
         "</body></html>\n"
     )
 
 
 def picture(image: Image.Image, alt: str) -> str:
-    """A picture inside the page."""
+    """An embedded picture."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return f'<img alt="{html.escape(printable(alt), quote=True)}" src="{_data(buffer.getvalue())}">'
@@ -79,13 +82,13 @@ def _about(result: EvalResult) -> str:
     )
 
 
-def _verdicts(results: Sequence[EvalResult], before: dict[str, Any] | None) -> str:
+def _verdicts(results: Sequence[EvalResult]) -> str:
     columns = []
     for result in results:
         rows = "".join(
-            f'<li class="{line.mark}"><b>{TOPICS[line.topic]} '
-            f"<span>({MARKS[line.mark]})</span></b>{escape(line.text)}</li>"
-            for line in verdict(result)
+            f'<li class="{finding.mark}"><b>{TOPICS[finding.topic]} '
+            f"<span>({MARKS[finding.mark]})</span></b>{escape(finding.text)}</li>"
+            for finding in verdict(result)
         )
         head = f"<h2>{escape(result.about.name)}</h2>" if len(results) > 1 else ""
         notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
@@ -95,14 +98,18 @@ def _verdicts(results: Sequence[EvalResult], before: dict[str, Any] | None) -> s
     return f'<div class="{"two" if len(results) > 1 else ""}">{"".join(columns)}</div>'
 
 
-def _neighbors(result: EvalResult, pictures: ReportData) -> str:
-    if not pictures.neighbors:
+def _neighbors(result: EvalResult, report: ReportData) -> str:
+    if not report.neighbors:
         return ""
     rows = []
-    for near in pictures.neighbors:
+    for near in report.neighbors:
         three = "".join(
             f"<div>{picture(image, alt)}<span>{alt}</span></div>"
-            for image, alt in ((near.sample, "made"), (near.by_pixels, "nearest"), (near.by_features, "most alike"))
+            for image, alt in (
+                (near.sample, "sample"),
+                (near.by_pixels, "nearest in pixels"),
+                (near.by_features, "nearest in features"),
+            )
         )
         alarm = " alarm" if near.alarmed else ""
         rows.append(
@@ -111,32 +118,30 @@ def _neighbors(result: EvalResult, pictures: ReportData) -> str:
             f"{' · near copy' if near.alarmed else ''}</figcaption></figure>"
         )
     return (
-        f"<h3>What {escape(result.about.name)} made that comes nearest to a training picture</h3><p class=soft>Each "
-        "beside the "
-        "training picture nearest in pixels and the one most alike in features; the distance is the root mean square "
-        "over "
-        f'pixels, of 255 levels.</p><div class="sheet near">{"".join(rows)}</div>'
+        f"<h3>Samples of {escape(result.about.name)} nearest to training pictures</h3><p class=soft>Each sample beside "
+        "the training pictures nearest in pixels and in features. The distance in pixels is the root mean square, in "
+        f'levels of 255.</p><div class="sheet near">{"".join(rows)}</div>'
     )
 
 
-def _samples(result: EvalResult, pictures: ReportData, num_models: int) -> str:
+def _samples(result: EvalResult, report: ReportData, num_models: int) -> str:
     figures = "".join(
         f"<figure>{picture(image, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, image in pictures.samples
+        for caption, image in report.samples
     )
-    of_whom = f" of {escape(result.about.name)}" if num_models > 1 else ""
+    model = f" of {escape(result.about.name)}" if num_models > 1 else ""
     strip = ""
-    if pictures.developing is not None:
-        first = escape(pictures.samples[0][0])
+    if report.denoising is not None:
+        caption = escape(report.samples[0][0])
         strip = (
-            f"<h3>A picture developing: {first}</h3><p class=soft>What the network is given, what it believes lies "
-            "under "
-            "the noise, and the noise it sees.</p>"
-            f'<div class="scroll strip" tabindex=0 role=group aria-label="steps of a picture">'
-            f'<img alt="every step of a picture" src="{_data(pictures.developing)}"></div>'
+            f"<h3>One image, step by step: {caption}</h3><p class=soft>The noisy input of the network, its estimate "
+            f"of the "
+            "image, and its estimate of the noise.</p>"
+            f'<div class="scroll strip" tabindex=0 role=group aria-label="sampling steps">'
+            f'<img alt="every sampling step of an image" src="{_data(report.denoising)}"></div>'
         )
     return (
-        f"<section><h2>Pictures{of_whom}</h2><p class=soft>For captions of training pictures, not picked: the first "
-        f"{len(pictures.samples)} of seed {result.settings.seed}, {result.about.steps} steps, guidance "
+        f"<section><h2>Samples{model}</h2><p class=soft>For captions of training pictures, not selected: the first "
+        f"{len(report.samples)} of seed {result.settings.seed}, {result.about.steps} steps, guidance "
         f"{result.about.guidance:g}.</p><div class=sheet>{figures}</div>{strip}</section>"
     )

@@ -1,4 +1,4 @@
-"""Tables of the report, and on the terminal."""
+"""Tables in the report and on the terminal."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from tintype.metrics.intervals import format_estimate, format_proportion
 
 
 def escape(value: object) -> str:
-    """Anything as text that is safe to stand on a page."""
+    """Any value as text that is safe in HTML."""
     return html.escape(printable(str(value)))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 1) -> str:
-    """Cells are HTML; from column `numbers_from` on they are set to the right."""
+    """A table of HTML cells; columns from `numbers_from` on are right-aligned."""
 
     def cell(tag: str, column: int, content: str) -> str:
         if column < numbers_from:
             return f"<{tag}>{content}</{tag}>"
-        for space, kept in ((" %", "&nbsp;%"), (", ", ",&nbsp;"), (">of ", ">of&nbsp;")):  # figures break nowhere else
+        for space, kept in (
+            (" %", "&nbsp;%"),
+            (", ", ",&nbsp;"),
+            (">of ", ">of&nbsp;"),
+        ):  # the only places for line breaks in numbers
             content = content.replace(space, kept) if tag == "td" else content
         return f"<{tag} class=number>{content}</{tag}>"
 
@@ -35,17 +39,17 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int 
     )
 
 
-def format_setting(choice: TuningResult, setting: SamplingSetting) -> str:
-    """What a setting was judged by: a share where a program judges, else a distance."""
-    return format_estimate(setting.figure) if setting.all_right is None else format_proportion(setting.figure)
+def format_score(tuning: TuningResult, setting: SamplingSetting) -> str:
+    """The score of a setting: a proportion where a program judges images, else a distance."""
+    return format_estimate(setting.score) if setting.all_right is None else format_proportion(setting.score)
 
 
-def tuning_lines(choice: TuningResult, steps: int, guidance: float) -> list[str]:
-    """What was tried, for the terminal; `steps` and `guidance` are the model's own so far."""
-    lines = [f"{choice.criterion}, {choice.num} captions (intervals of 95 %, evaluations of the network a picture)"]
-    for one in choice.settings:
-        mark = "*" if one == choice.chosen else " "
-        what = f"{one.steps:3} steps, guidance {one.guidance:<4g}"
-        lines.append(f"{mark} {what} {format_setting(choice, one):<26} {one.evaluations:4.0f} evaluations")
-    chosen = choice.chosen
-    return [*lines, f"best: {chosen.steps} steps, guidance {chosen.guidance:g}; so far {steps} and {guidance:g}"]
+def tuning_lines(tuning: TuningResult, steps: int, guidance: float) -> list[str]:
+    """The compared settings, for the terminal; `steps` and `guidance` are the model's present ones."""
+    lines = [f"{tuning.criterion}, {tuning.num} captions (95 % intervals; evaluations of the network per image)"]
+    for setting in tuning.settings:
+        mark = "*" if setting == tuning.best else " "
+        name = f"{setting.steps:3} steps, guidance {setting.guidance:<4g}"
+        lines.append(f"{mark} {name} {format_score(tuning, setting):<26} {setting.evaluations:4.0f} evaluations")
+    best = tuning.best
+    return [*lines, f"best: {best.steps} steps, guidance {best.guidance:g}; now {steps} and {guidance:g}"]
