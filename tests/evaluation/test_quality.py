@@ -127,5 +127,5 @@ def test_any_vision_model_of_transformers_gives_features(tmp_path: Path) -> None
     found = features_of(f"hf:{tmp_path}")(torch.cat([stripes(4), stripes(8)]))
     assert found.shape == (2, 16)
     assert not torch.equal(found[0], found[1])
-    with pytest.raises(ConfigError, match="no vision model"):
+    with pytest.raises(ConfigError, match="cannot load the vision model"):
         features_of(f"hf:{tmp_path}/not-there")
