@@ -14,6 +14,7 @@ from PIL import Image
 
 from tintype.errors import DataError
 from tintype.pipeline.image_file import ENCODERS, encode, read_receipt, read_texts
+from tintype.pipeline.limits import PICTURE_SUFFIXES
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, clean, options_of
 
@@ -34,6 +35,10 @@ RECEIPT = Receipt(
 
 def noise(width: int = 24, height: int = 16) -> Image.Image:
     return Image.effect_noise((width, height), 90).convert("RGB")
+
+
+def test_every_picture_suffix_has_an_encoder() -> None:
+    assert tuple(ENCODERS) == PICTURE_SUFFIXES
 
 
 @pytest.mark.parametrize("suffix", [*ENCODERS, ".PNG"])

@@ -17,9 +17,10 @@ import tintype
 from tintype.diffusion.samplers import Coroutine, Randn, finish
 from tintype.diffusion.sigmas import karras_sigmas, log_snr_sigmas
 from tintype.errors import ConfigError
+from tintype.pipeline.limits import OLDER_NAMES
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
-from tintype.pipeline.request import OLDER_NAMES, Options
+from tintype.pipeline.request import Options
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Argument types of the command line, options that commands share, and files to write. Imports no torch."""
+"""Argument types of the command line, options that commands share, and files to write. Imports neither torch nor Pillow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES
-from tintype.pipeline.image_file import ENCODERS
+from tintype.pipeline.limits import PICTURE_SUFFIXES
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
 DATA = "a folder, .tar or .parquet file, URL, hf:NAME, or a .txt file that lists several of these"
@@ -119,9 +119,9 @@ def sheet_file(text: str) -> Path:
 def picture_path(text: str) -> Path:
     """An argument type: a picture file or a folder. A name without a suffix or with a slash at its end is a folder."""
     path = Path(text)
-    if path.is_dir() or text.endswith(("/", "\\")) or path.suffix.lower() in ("", *ENCODERS):
+    if path.is_dir() or text.endswith(("/", "\\")) or path.suffix.lower() in ("", *PICTURE_SUFFIXES):
         return path
-    raise argparse.ArgumentTypeError(f"must be a folder or end in {', '.join(ENCODERS)}, not {text!r}")
+    raise argparse.ArgumentTypeError(f"must be a folder or end in {', '.join(PICTURE_SUFFIXES)}, not {text!r}")
 
 
 def data_options(command: argparse.ArgumentParser) -> None:
@@ -146,7 +146,7 @@ def data_options(command: argparse.ArgumentParser) -> None:
 
 def is_folder(path: Path) -> bool:
     """Whether `picture_path` gave a folder rather than a file."""
-    return path.is_dir() or path.suffix.lower() not in ENCODERS
+    return path.is_dir() or path.suffix.lower() not in PICTURE_SUFFIXES
 
 
 def slug(caption: str) -> str:

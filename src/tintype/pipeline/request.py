@@ -12,6 +12,18 @@ from PIL import Image
 from tintype.config import Config, NetConfig
 from tintype.errors import ConfigError
 from tintype.pipeline.init_image import Padding, prepare
+from tintype.pipeline.limits import (
+    MAX_CAPTION,
+    MAX_GUIDANCE,
+    MAX_INDEX,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_SIGMA,
+    MAX_STEPS,
+    MIN_STRENGTH,
+    OLDER_NAMES,
+    STRENGTH,
+)
 from tintype.pipeline.validators import integer, noise_levels, number, one_of, per_caption, side, strings
 
 if TYPE_CHECKING:
@@ -22,24 +34,8 @@ if TYPE_CHECKING:
 Schedule = Callable[[int, float, float, float, float], "Tensor | Sequence[float]"]
 T = TypeVar("T")
 
-MAX_SIDE = 2048  # pixels
-MAX_STEPS = 1000
-MAX_GUIDANCE = 100.0
-MAX_SEED = 2**63 - 1
-MAX_INDEX = 2**32 - 1
-MAX_CAPTION = 32_000  # characters; the OpenAI images API takes as many
-MAX_SIGMA = 1e6
-MIN_STRENGTH = 0.01
-STRENGTH = 0.6  # default where an init_image is neither inverted nor outpainted
 INVERSION = (24, "euler", "log_snr")  # default steps, sampler and schedule: inversion is exact for euler
 NEED_INIT_IMAGE = ("strength", "mask", "outpaint", "source_caption")
-OLDER_NAMES = {
-    "schedule": "grid",
-    "guidance_interval": "interval",
-    "negative_prompt": "negative",
-    "source_caption": "invert",
-    "mix_weights": "shares",
-}
 
 # A polynomial through many predictions under strong guidance oscillates: measured on exact mixtures, from scale 5 on
 # deis_4 is the worst of all. unipc corrects itself and needs no lower order.

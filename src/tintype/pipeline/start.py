@@ -9,7 +9,8 @@ from tintype.config import NoiseConfig
 from tintype.diffusion.noise import Purpose, add_noise, normal, slerp
 from tintype.diffusion.samplers import SAMPLERS, Sampler
 from tintype.diffusion.sigmas import GRIDS
-from tintype.pipeline.request import MAX_SIGMA, MAX_STEPS, Request
+from tintype.pipeline.limits import MAX_SIGMA, MAX_STEPS
+from tintype.pipeline.request import Request
 from tintype.pipeline.validators import noise_levels
 
 

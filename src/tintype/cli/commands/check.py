@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tintype.cli import options
 from tintype.cli.options import DATA, whole
-from tintype.pipeline.request import MAX_SIDE
+from tintype.pipeline.limits import MAX_SIDE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

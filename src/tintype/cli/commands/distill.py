@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tintype.cli.commands import train
 from tintype.cli.options import DATA, number, whole
-from tintype.pipeline.request import MAX_GUIDANCE
+from tintype.pipeline.limits import MAX_GUIDANCE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -8,8 +8,16 @@ from typing import Any
 
 from tintype.cli import options
 from tintype.cli.options import DEFAULT_MODEL, number, whole
-from tintype.pipeline.image_file import ENCODERS
-from tintype.pipeline.request import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, OLDER_NAMES, STRENGTH
+from tintype.pipeline.limits import (
+    MAX_GUIDANCE,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_STEPS,
+    MIN_STRENGTH,
+    OLDER_NAMES,
+    PICTURE_SUFFIXES,
+    STRENGTH,
+)
 
 # Known without importing torch.
 SAMPLERS = (
@@ -127,6 +135,6 @@ def _shared_options(command: argparse.ArgumentParser) -> None:
         "--output",
         type=options.picture_path,
         metavar="FILE|FOLDER",
-        help=f"a file ({', '.join(ENCODERS)}), replaced if it exists, or a folder; several pictures become FILE-0, "
-        "FILE-1, ... (default: the current folder, names from captions; an existing file is never replaced)",
+        help=f"a file ({', '.join(PICTURE_SUFFIXES)}), replaced if it exists, or a folder; several pictures become "
+        "FILE-0, FILE-1, ... (default: the current folder, names from captions; an existing file is never replaced)",
     )

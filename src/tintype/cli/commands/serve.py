@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tintype.cli.options import DEFAULT_MODEL, number, whole
-from tintype.pipeline.request import MAX_STEPS
+from tintype.pipeline.limits import MAX_STEPS
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

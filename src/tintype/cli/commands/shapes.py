@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from tintype.cli.options import whole
-from tintype.pipeline.request import MAX_SIDE
+from tintype.pipeline.limits import MAX_SIDE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tintype.cli import options
 from tintype.cli.options import DATA, minutes, number, whole
 from tintype.config import PRESETS
-from tintype.pipeline.request import MAX_SEED, MAX_SIDE
+from tintype.pipeline.limits import MAX_SEED, MAX_SIDE
 
 if TYPE_CHECKING:
     from tintype.training.setup.request import TrainRequest

@@ -18,9 +18,10 @@ from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import store
 from tintype.pipeline.image_file import encode, read_receipt
+from tintype.pipeline.limits import OLDER_NAMES
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
-from tintype.pipeline.request import NEED_INIT_IMAGE, OLDER_NAMES, Options, Request
+from tintype.pipeline.request import NEED_INIT_IMAGE, Options, Request
 from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, num_shown, strip
 from tintype.view.terminal import Preview
 

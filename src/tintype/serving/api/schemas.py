@@ -12,8 +12,9 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, Str
 from tintype.config import Config
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.errors import ConfigError
+from tintype.pipeline.limits import MAX_CAPTION, MAX_GUIDANCE, MAX_INDEX, MAX_SEED, MAX_SIDE, MIN_STRENGTH
 from tintype.pipeline.pipeline import Pipeline
-from tintype.pipeline.request import MAX_CAPTION, MAX_GUIDANCE, MAX_INDEX, MAX_SEED, MAX_SIDE, MIN_STRENGTH, Request
+from tintype.pipeline.request import Request
 from tintype.serving.api.errors import Fault, invalid, of_validation
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.job import Making
