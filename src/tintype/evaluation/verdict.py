@@ -155,7 +155,7 @@ def _quality(result: EvalResult) -> list[Finding]:
         return []
     differs = quality.frechet.low > quality.frechet_real.high
     text = (
-        f"Its samples {'differ from' if differs else 'resemble'} real pictures as a whole: their Fréchet distance is "
+        f"As a whole, its samples {'differ from' if differs else 'resemble'} real pictures: their Fréchet distance is "
         f"{format_estimate(quality.frechet)}, that of unseen real pictures {format_estimate(quality.frechet_real)}, "
         f"that of a constant mean picture 1. Precision is {format_percent(quality.precision.value)} (real pictures: "
         f"{format_percent(quality.precision_real.value)}), recall {format_percent(quality.recall.value)} (real "
