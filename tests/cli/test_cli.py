@@ -21,11 +21,11 @@ import tintype
 from tintype.cli import options
 from tintype.cli.commands import generate
 from tintype.cli.main import main
+from tintype.config import DataOptions
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import GRIDS
 from tintype.pipeline.image_file import encode, read_receipt
 from tintype.shapes.write import write_shapes
-from tintype.training.setup.request import DataOptions
 
 Run = Callable[..., tuple[int, str, str]]
 

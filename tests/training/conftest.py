@@ -14,7 +14,10 @@ from torch import Tensor
 
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig, TrainConfig
 from tintype.data.order import Order
+from tintype.diffusion.loss import LossWeight
 from tintype.model.denoiser import Denoiser
+from tintype.training.core.components import Components
+from tintype.training.core.target import Target
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.parallel.world import World
 from tintype.training.setup import prepare
@@ -93,12 +96,29 @@ def make_trainer() -> Callable[..., Trainer]:
     """A trainer of the tiny model; equal arguments give equal trainers."""
 
     def make(
-        config: Config = TINY, *, seed: int = 0, bf16: bool = False, ahead: int = 0, world: World | None = None
+        config: Config = TINY,
+        *,
+        seed: int = 0,
+        bf16: bool = False,
+        ahead: int = 0,
+        world: World | None = None,
+        target: Target | None = None,
+        loss_weight: LossWeight | None = None,
     ) -> Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = Denoiser(config)
-        return Trainer(denoiser, DrawnSamples(), config, torch.device("cpu"), bf16=bf16, ahead=ahead, world=world)
+        return Trainer(
+            denoiser,
+            DrawnSamples(),
+            config,
+            torch.device("cpu"),
+            bf16=bf16,
+            ahead=ahead,
+            world=world,
+            target=target,
+            components=Components(loss_weight=loss_weight),
+        )
 
     return make
 

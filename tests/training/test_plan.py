@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tintype.config import Config, TrainConfig, nano
-from tintype.errors import ConfigError
 from tintype.training.console import duration
-from tintype.training.core import device
 from tintype.training.core.trainer import Trainer
 from tintype.training.setup import auto_preset, plan, prepare
 from tintype.training.setup.auto_preset import batch_within
@@ -89,14 +85,14 @@ def test_the_largest_preset_that_can_learn_in_time_is_chosen(
     monkeypatch: pytest.MonkeyPatch, rate: float, preset: str
 ) -> None:
     weights = {"base": 40_000_000, "small": 17_000_000, "nano": 5_000_000}
-    monkeypatch.setattr(auto_preset, "_measured", lambda config, device, bf16: (rate, weights[config.preset]))
+    monkeypatch.setattr(auto_preset, "measure_preset", lambda config, device, bf16: (rate, weights[config.preset]))
     found = auto_preset.auto_preset("base", 600.0, 64, torch.device("cpu"), bf16=False)
     assert (found.preset, found.net.resolution) == (preset, 64)
 
 
 def test_a_preset_is_measured_on_made_up_pictures(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_preset, "_SECONDS", 0.05)
-    rate, num_weights = auto_preset._measured(tiny, torch.device("cpu"), False)
+    rate, num_weights = auto_preset.measure_preset(tiny, torch.device("cpu"), False)
     assert rate > 0
     assert num_weights > 1000
 
@@ -106,36 +102,6 @@ def test_a_preset_is_measured_on_made_up_pictures(tiny: Config, monkeypatch: pyt
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-def test_bfloat16_is_chosen_only_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    threads = torch.get_num_threads()
-    for seconds, expected in ((0.9, False), (1.1, False), (0.3, True)):
-        monkeypatch.setattr(device, "_layer_seconds", lambda device, *, bf16, s=seconds: s if bf16 else 1.0)
-        assert device.bf16_is_faster(cpu) is expected
-    assert torch.get_num_threads() == threads
-    assert device.bf16_is_faster(torch.device("mps")) is False
-
-
-def test_the_measure_itself_runs() -> None:
-    assert device._layer_seconds(torch.device("cpu"), bf16=True) > 0
-
-
-def test_devices() -> None:
-    assert device.choose_device("cpu") == torch.device("cpu")
-    assert device.choose_device(None).type in ("cpu", "cuda")
-    for wrong in ("gpu9", "cuda:99"):
-        with pytest.raises(ConfigError, match="device"):
-            device.choose_device(wrong)
-
-
-def test_keeping_memory_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    device.keep_memory()
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # a libc without mallopt
-    device.keep_memory()
-    monkeypatch.setattr(sys, "platform", "darwin")
-    device.keep_memory()
 
 
 @pytest.mark.parametrize("bf16_is_slow", [False, True])

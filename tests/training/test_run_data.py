@@ -15,12 +15,11 @@ from PIL import Image
 from rich.console import Console
 from tests.training.conftest import after_step
 
-from tintype.config import Config
+from tintype.config import Config, DataOptions
 from tintype.data.cache import builder
 from tintype.errors import CheckpointError, ConfigError, DataError
 from tintype.model import checkpoint
 from tintype.training.run import Terminated, TrainRequest, train
-from tintype.training.setup.request import DataOptions
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 

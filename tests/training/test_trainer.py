@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from tintype.config import Config
-from tintype.diffusion.loss import diffusion_loss
 from tintype.errors import CheckpointError, TrainingError
-from tintype.training.core import objective as module
+from tintype.training.core.target import CleanPicture
 from tintype.training.core.trainer import MAX_SKIPPED, StepReport, Trainer
 from tintype.training.core.validation_error import LEVELS
 from tintype.training.core.weights import load_weights
@@ -96,21 +95,21 @@ def test_a_batch_may_be_larger_than_the_data(make_trainer: Make, tiny: Config) -
     assert [report.images_seen for report in reports] == [25, 50]
 
 
-def test_a_sample_at_a_position_does_not_depend_on_its_batch(
-    make_trainer: Make, tiny: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+def test_a_sample_at_a_position_does_not_depend_on_its_batch(make_trainer: Make, tiny: Config) -> None:
+    calls: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def recording(denoise: object, x0: Tensor, noise: Tensor, sigma: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-        seen.append((x0, noise, sigma))
-        return diffusion_loss(denoise, x0, noise, sigma, weight, target)  # type: ignore[arg-type]
+    class Recording(CleanPicture):
+        def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, states: Sequence[Tensor]) -> Tensor:
+            calls.append((x0, x, sigma))
+            return super().__call__(x0, x, sigma, states)
 
-    monkeypatch.setattr(module, "diffusion_loss", recording)
-    list(make_trainer(replace(tiny, train=replace(tiny.train, batch_size=12))).steps(12))
-    list(make_trainer().steps(12))
-    whole, *quarters = seen
-    for part in range(3):
-        assert torch.equal(whole[part], torch.cat([quarter[part] for quarter in quarters]))
+    target = Recording(tiny)
+    list(make_trainer(replace(tiny, train=replace(tiny.train, batch_size=12)), target=target).steps(12))
+    list(make_trainer(target=target).steps(12))
+    whole, *thirds = calls
+    assert len(thirds) == 3
+    for index in range(3):
+        assert torch.equal(whole[index], torch.cat([third[index] for third in thirds]))
 
 
 def test_captions_are_dropped_at_the_share_that_is_set(make_trainer: Make, tiny: Config) -> None:
@@ -122,24 +121,23 @@ def test_captions_are_dropped_at_the_share_that_is_set(make_trainer: Make, tiny:
 
 
 class Bomb:
-    """Makes the loss of chosen steps not a number."""
+    """A loss weight that is NaN in chosen calls."""
 
     def __init__(self, steps: set[int]) -> None:
         self.steps = steps
         self.count = -1
 
-    def __call__(self, *args: object) -> Tensor:
+    def __call__(self, sigma: Tensor) -> Tensor:
         self.count += 1
-        loss = diffusion_loss(*args)  # type: ignore[arg-type]
-        return loss * math.nan if self.count in self.steps else loss
+        return torch.full_like(sigma, math.nan if self.count in self.steps else 1.0)
 
 
 @pytest.mark.parametrize(("micro_batch", "bad"), [(0, 1), (2, 2), (2, 3)])  # the second step, or a half of it
 def test_a_step_that_is_not_finite_leaves_the_weights_alone_and_is_counted(
-    make_trainer: Make, tiny: Config, monkeypatch: pytest.MonkeyPatch, micro_batch: int, bad: int
+    make_trainer: Make, tiny: Config, micro_batch: int, bad: int
 ) -> None:
-    monkeypatch.setattr(module, "diffusion_loss", Bomb({bad}))
-    trainer = make_trainer(replace(tiny, train=replace(tiny.train, micro_batch=micro_batch)))
+    config = replace(tiny, train=replace(tiny.train, micro_batch=micro_batch))
+    trainer = make_trainer(config, loss_weight=Bomb({bad}))
     steps = trainer.steps(12)
     next(steps)
     before = snapshot(trainer)
@@ -153,11 +151,8 @@ def test_a_step_that_is_not_finite_leaves_the_weights_alone_and_is_counted(
     assert all(bool(torch.isfinite(tensor).all()) for tensor in snapshot(trainer).values())
 
 
-def test_step_after_step_without_a_finite_gradient_is_an_error(
-    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "diffusion_loss", Bomb(set(range(2, 1000))))
-    trainer = make_trainer()
+def test_step_after_step_without_a_finite_gradient_is_an_error(make_trainer: Make) -> None:
+    trainer = make_trainer(loss_weight=Bomb(set(range(2, 1000))))
     with pytest.raises(TrainingError, match="in a row"):
         list(trainer.steps(10_000))
     assert trainer.num_skipped == MAX_SKIPPED

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES
+from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES, DataOptions
 from tintype.pipeline.limits import PICTURE_SUFFIXES
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
@@ -142,6 +144,17 @@ def data_options(command: argparse.ArgumentParser) -> None:
         choices=SUBSTITUTES,
         help="for pictures without a caption: skip them, use an empty caption, or the file name (skip)",
     )
+
+
+def given_data_options(args: argparse.Namespace) -> DataOptions:
+    """The data options among parsed arguments; a command may lack some of them."""
+    return DataOptions(**{entry.name: getattr(args, entry.name, None) for entry in fields(DataOptions)})
+
+
+def cache_folder(args: argparse.Namespace) -> Path | None:
+    """The folder for training copies: --cache, else the environment variable TINTYPE_CACHE, else None."""
+    folder = args.cache or os.environ.get("TINTYPE_CACHE")
+    return Path(folder) if folder else None
 
 
 def is_folder(path: Path) -> bool:

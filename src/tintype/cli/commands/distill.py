@@ -12,16 +12,18 @@ from tintype.pipeline.limits import MAX_GUIDANCE
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Tune a trained model so that it makes a picture in --steps evaluations of the network, guidance built in, in "
-        "place of dozens. The new model is an ordinary one with these settings as its own."
+        "Distill a trained model into one that generates in a few network evaluations (--steps) instead of dozens, "
+        "with guidance built in. The new model is an ordinary one, with these settings as its defaults."
     )
-    command.epilog = train.AGAIN
+    command.epilog = train.RESUMES
     command.add_argument("model", metavar="MODEL", help="the teacher: a shipped name, a model folder or a run folder")
     command.add_argument("--data", required=True, metavar="DATA", help=DATA)
     train.length_options(command)
-    command.add_argument("--steps", type=whole(1, 16), metavar="N", help="evaluations for a picture: 1 to 16 (4)")
     command.add_argument(
-        "--guidance", type=number(0, MAX_GUIDANCE), metavar="W", help="of the teacher, built in (default: its own)"
+        "--steps", dest="distill_steps", type=whole(1, 16), metavar="N", help="evaluations per picture: 1 to 16 (4)"
+    )
+    command.add_argument(
+        "--guidance", type=number(0, MAX_GUIDANCE), metavar="W", help="guidance of the teacher to build in (its own)"
     )
     train.run_options(command)
     command.set_defaults(run=run)
@@ -30,5 +32,5 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tintype.training.setup.request import DistillRequest
 
-    asked = DistillRequest(steps=args.steps, guidance=args.guidance)
-    return train.train_as(replace(train.request_of(args), from_model=args.model, distill=asked))
+    distill = DistillRequest(steps=args.distill_steps, guidance=args.guidance)
+    return train.train_as(replace(train.request_of(args), from_model=args.model, distill=distill))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,11 @@ from tintype.pipeline.limits import MAX_SEED, MAX_SIDE
 if TYPE_CHECKING:
     from tintype.training.setup.request import TrainRequest
 
-AGAIN = "The same command again goes on with a run that was stopped. Ctrl-C saves first."
+RESUMES = "Ctrl-C saves a checkpoint; the same command resumes a run that was stopped."
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.epilog = AGAIN
+    command.epilog = RESUMES
     command.add_argument("data", metavar="DATA", help=DATA)
     length = length_options(command)
     length.add_argument("--steps", type=whole(1, 10**10), metavar="N", help="optimizer steps")
@@ -37,93 +37,58 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def length_options(command: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """Where a run writes and how long it is; of the group that is returned one option can be given."""
+    """The options for the folder and the length of a run; returns the group of lengths, which exclude each other."""
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run, and of the model")
     length = command.add_mutually_exclusive_group()
-    length.add_argument("--time", type=minutes, metavar="T", help="take about this long: 90s, 30m, 2h, 1h30m")
-    length.add_argument("--images", type=whole(1, 10**13), metavar="N", help="images to show, repeats counted")
+    length.add_argument("--time", dest="minutes", type=minutes, metavar="T", help="wall-clock: 90s, 30m, 2h, 1h30m")
+    length.add_argument("--images", type=whole(1, 10**13), metavar="N", help="images to train on, repeats counted")
     return length
 
 
 def run_options(command: argparse.ArgumentParser) -> None:
-    """What every command that trains has."""
-    command.add_argument("--batch-size", type=whole(1, 2**20), metavar="N", help="images per step")
-    command.add_argument("--micro-batch", type=whole(1, 2**20), metavar="N", help="images at once, if memory is short")
-    command.add_argument("--lr", type=number(1e-8, 1), metavar="X", help="learning rate")
-    command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="0 to 2^63 - 1")
-    command.add_argument("--resume", default="auto", metavar="auto|never|PATH", help="go on with a run (default: auto)")
-    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
-    command.add_argument("--save-every", type=minutes, metavar="T", help="time between checkpoints (5m)")
-    command.add_argument("--sample-every", type=minutes, metavar="T", help="time between samples (5m)")
-    command.add_argument("--keep", type=whole(1, 10**6), metavar="N", help="newest checkpoints to keep (3)")
-    command.add_argument("--keep-every", type=whole(0, 10**13), metavar="N", help="keep one every N images for good")
-    command.add_argument("--tensorboard", action="store_true", help="also write curves to RUN/tensorboard")
-    command.add_argument("--shard", action="store_true", help="under torchrun: share the model out over all processes")
-    command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    command.add_argument("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
-    command.add_argument("--dedupe", action="store_true", default=None, help="leave out exact copies but the first")
-    command.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the training copy here, for several runs")
-    command.add_argument("--stream", action="store_true", help="no training copy: decode whenever a picture is shown")
+    """The options of every command that trains."""
+    add = command.add_argument
+    add("--batch-size", type=whole(1, 2**20), metavar="N", help="images per optimizer step")
+    add("--micro-batch", type=whole(1, 2**20), metavar="N", help="images computed at once, to save memory")
+    add("--lr", type=number(1e-8, 1), metavar="X", help="learning rate")
+    add("--seed", type=whole(0, MAX_SEED), metavar="N", help="of weights, order and noise: 0 to 2^63 - 1")
+    add("--resume", default="auto", metavar="auto|never|PATH", help="auto: the run in RUN; PATH: a checkpoint (auto)")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    add("--save-every", dest="save_minutes", type=minutes, metavar="T", help="time between checkpoints (5m)")
+    add("--sample-every", dest="sample_minutes", type=minutes, metavar="T", help="time between validations (5m)")
+    add("--keep", dest="keep_last", type=whole(1, 10**6), metavar="N", help="newest checkpoints to keep (3)")
+    add("--keep-every", type=whole(0, 10**13), metavar="N", help="also keep one checkpoint every N images")
+    add("--tensorboard", action="store_true", help="also write curves to RUN/tensorboard")
+    add("--shard", action="store_true", help="under torchrun: shard the model over all processes")
+    add("--dry-run", action="store_true", help="print the plan and stop")
+    add("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
+    add("--dedupe", action="store_true", default=None, help="keep only the first of exact copies")
+    add("--cache", type=Path, metavar="FOLDER", help="folder for training copies that runs share")
+    add("--stream", action="store_true", help="no training copy: decode pictures at every use")
     options.data_options(command)
 
 
 def run(args: argparse.Namespace) -> int:
-    preset = None if args.preset == "auto" else args.preset
-    request = replace(request_of(args), steps=args.steps, preset=preset, resolution=args.resolution)
-    return train_as(replace(request, text=args.text, from_model=args.from_model))
+    request = request_of(args)
+    return train_as(replace(request, preset=None if request.preset == "auto" else request.preset))
 
 
 def request_of(args: argparse.Namespace) -> TrainRequest:
-    """What `length_options` and `run_options` say."""
-    from tintype.training.setup.request import DataOptions, TrainRequest
+    """The request that the options make: each is stored under the name of a field."""
+    from tintype.training.setup.request import TrainRequest
 
-    return TrainRequest(
-        data=args.data,
-        out=args.out,
-        minutes=args.time,
-        images=args.images,
-        batch_size=args.batch_size,
-        micro_batch=args.micro_batch,
-        lr=args.lr,
-        seed=args.seed,
-        resume=args.resume,
-        device=args.device,
-        save_minutes=args.save_every,
-        sample_minutes=args.sample_every,
-        keep_last=args.keep,
-        keep_every=args.keep_every,
-        tensorboard=args.tensorboard,
-        dry_run=args.dry_run,
-        shard=args.shard,
-        data_options=DataOptions(
-            crop=args.crop,
-            alpha_color=args.alpha_color,
-            min_size=args.min_size,
-            max_aspect=args.max_aspect,
-            animations=args.animations,
-            caption_encoding=args.caption_encoding,
-            no_caption=args.no_caption,
-            dedupe=args.dedupe,
-        ),
-        exclude=args.exclude,
-        cache=args.cache or _cache(),
-        stream=args.stream,
-    )
+    names = {entry.name for entry in fields(TrainRequest)}
+    request = TrainRequest(**{name: value for name, value in vars(args).items() if name in names})
+    return replace(request, data_options=options.given_data_options(args), cache=options.cache_folder(args))
 
 
 def train_as(request: TrainRequest) -> int:
-    """Train, and print the folder."""
+    """Train, and print the run folder."""
     from rich.console import Console
 
     from tintype.training.run import train
 
     folder = train(request, Console(stderr=not request.dry_run))
-    if not request.dry_run and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+    if not request.dry_run and os.environ.get("RANK", "0") == "0":  # one of several processes prints
         print(folder)
     return 0
-
-
-def _cache() -> Path | None:
-    """Where the environment says that training copies are kept."""
-    folder = os.environ.get("TINTYPE_CACHE")
-    return Path(folder) if folder else None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tintype.cli import options
-from tintype.config import DataConfig, TextConfig, check_data
+from tintype.config import DataConfig, TextConfig
 from tintype.data.check.report import Report, show, to_json, to_text
 from tintype.data.check.run import checking
 
@@ -42,14 +41,8 @@ def _page(report: Report) -> str:
 
 
 def _checked(args: Namespace) -> Report:
-    asked = {
-        name: value
-        for name in ("crop", "min_size", "max_aspect", "alpha_color", "animations", "caption_encoding", "no_caption")
-        if (value := getattr(args, name)) is not None
-    }
-    taking = replace(DataConfig(crop="none"), **asked)
-    check_data(taking)
-    progress = checking(args.data, args.resolution, taking, TextConfig(encoder=args.text))
+    data = options.given_data_options(args).applied_to(DataConfig(crop="none"))
+    progress = checking(args.data, args.resolution, data, TextConfig(encoder=args.text))
     console = Console(stderr=True)
     columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from argparse import Namespace
@@ -93,7 +92,7 @@ def _open(model: str, args: Namespace, scratch: Path) -> Iterator[_Opened]:
     found = store.find(model)
     pipeline = Pipeline.load(model, args.device)
     with ProgressDisplay() as display:
-        cache = args.cache or _cache_folder() or scratch
+        cache = options.cache_folder(args) or scratch
         data = display.follow(open_eval_data(found, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
         yield _Opened(found, pipeline, data, display)
 
@@ -127,11 +126,6 @@ def _settings(args: Namespace) -> EvalSettings:
     names = ("num", "samples", "captions", "features", "seed")
     chosen = {name: value for name in names if (value := getattr(args, name)) is not None}
     return EvalSettings(tune=args.save, **chosen)
-
-
-def _cache_folder() -> Path | None:
-    folder = os.environ.get("TINTYPE_CACHE")
-    return Path(folder) if folder else None
 
 
 def _images_seen(model: store.Model) -> int:

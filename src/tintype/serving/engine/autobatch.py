@@ -7,6 +7,7 @@ import time
 import torch
 
 from tintype.pipeline.pipeline import Pipeline
+from tintype.training.core.device import is_out_of_memory
 
 MAX_PICTURES = {"cpu": 64}  # elsewhere 512
 CALL_SECONDS = 0.5  # at most: a cancelled request waits for the call it is in
@@ -24,7 +25,7 @@ def measured(pipeline: Pipeline) -> int:
         try:
             seconds = _call_seconds(pipeline, num)
         except Exception as error:
-            if num > 1 and is_memory_error(error):
+            if num > 1 and is_out_of_memory(error):
                 return best
             raise
         if num / seconds > WORTH * best_rate:
@@ -53,10 +54,3 @@ def _call_seconds(pipeline: Pipeline, num: int) -> float:
             float(denoise(x, sigma).sum())  # waits for the device
             seconds.append((clock() - start) / share)
     return max(1e-6, min(seconds[1:]))
-
-
-def is_memory_error(error: BaseException) -> bool:
-    """Whether a device or this machine had too little memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    )

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tintype.pipeline.pipeline import Pipeline
-from tintype.serving.engine.autobatch import is_memory_error, measured
+from tintype.serving.engine.autobatch import measured
 from tintype.serving.engine.network_batch import Batch, Question
+from tintype.training.core.device import is_out_of_memory
 
 Size = tuple[int, int]  # width and height, pixels
 
@@ -49,7 +50,7 @@ class Answerer:
             return [[next(flat) for _ in questions] for questions in asked]
         except Exception as error:
             batch.forget()
-            if is_memory_error(error):
+            if is_out_of_memory(error):
                 self._halve(pipeline)
         return list(self._one_by_one(batch, self._rows(pipeline, size), asked))
 

@@ -20,7 +20,6 @@ from tintype.errors import TintypeError
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.sampling_task import SamplingTask
 from tintype.serving import logs
-from tintype.serving.engine.autobatch import is_memory_error
 from tintype.serving.engine.batcher import Answerer, Size
 from tintype.serving.engine.job import Reason, Work
 from tintype.serving.engine.metrics import Metrics
@@ -28,6 +27,7 @@ from tintype.serving.engine.network_batch import Exchange, Question
 from tintype.serving.engine.queue import Queue, Refused
 from tintype.serving.engine.throughput import Pace
 from tintype.serving.settings import Settings
+from tintype.training.core.device import is_out_of_memory
 
 Group = tuple[Pipeline, Size]  # pictures that fit into one call
 
@@ -273,7 +273,7 @@ class Engine:
         open_.sampling.coroutine.close()
 
     def _fail_with(self, work: Work, error: Exception) -> None:
-        if is_memory_error(error):
+        if is_out_of_memory(error):
             self._fail(work, "memory", "there is not enough memory for this")
         else:
             message = str(error) if isinstance(error, TintypeError) else f"unexpected {type(error).__name__}"

@@ -14,6 +14,11 @@ from tintype.errors import ConfigError
 
 BF16_GAIN = 1.5  # layers must be this much faster in bfloat16 before whole steps are tried
 _PASSES = 6  # of a measurement, of which the fastest counts
+_OUT_OF_MEMORY = (  # in RuntimeErrors that mean it: of torch on the CPU, of C++, of oneDNN
+    "allocate memory",
+    "std::bad_alloc",
+    "could not create a primitive",
+)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -37,14 +42,14 @@ def bf16_is_faster(device: torch.device) -> bool:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # its time can be told from that of other programs
     try:
-        passes = [(_layer_seconds(device, bf16=False), _layer_seconds(device, bf16=True)) for _ in range(_PASSES)]
+        passes = [(layer_seconds(device, bf16=False), layer_seconds(device, bf16=True)) for _ in range(_PASSES)]
     finally:
         torch.set_num_threads(threads)
     float32, bfloat16 = (min(seconds) for seconds in zip(*passes, strict=True))
     return bool(BF16_GAIN * bfloat16 < float32)
 
 
-def _layer_seconds(device: torch.device, *, bf16: bool) -> float:
+def layer_seconds(device: torch.device, *, bf16: bool) -> float:
     """One pass, forward and backward, through a linear layer and a convolution."""
     size = 4 if device.type == "cpu" else 256  # enough work to tell
     rows = torch.ones(size * 256, 256, device=device, requires_grad=True)
@@ -61,9 +66,11 @@ def _layer_seconds(device: torch.device, *, bf16: bool) -> float:
     return clock() - start
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch means that memory ran out, on a GPU or not."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def keep_memory() -> None:

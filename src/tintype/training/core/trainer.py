@@ -268,7 +268,7 @@ class Trainer:
                 found.append(losses.detach())
             for _ in range(num_padding_batches):  # others compute more, and need these weights
                 torch.autograd.backward(0.0 * module([batches[0][0].slice(0, 1)]).sum())
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if self._world.is_sharded:  # the others are in the middle of the same step

@@ -54,7 +54,7 @@ def auto_preset(largest: str, seconds: float, resolution: int | None, device: to
         config = PRESETS[name]() if resolution is None else PRESETS[name](resolution)
         if name == SIZES[0]:
             break
-        rate, num_weights = _measured(config, device, bf16)
+        rate, num_weights = measure_preset(config, device, bf16)
         images = rate * seconds
         if images * WEIGHTS_AN_IMAGE >= num_weights:
             return replace(
@@ -104,7 +104,7 @@ def batch_within(images: float, batch_size: int) -> int:
     return batch_size
 
 
-def _measured(config: Config, device: torch.device, bf16: bool) -> tuple[float, int]:
+def measure_preset(config: Config, device: torch.device, bf16: bool) -> tuple[float, int]:
     """Images per second, and the number of weights."""
     config = replace(config, text=TextConfig())
     denoiser = Denoiser(config)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from tintype.config import PRESETS, Config, DataConfig, TextConfig, check_data
+from tintype.config import PRESETS, Config, TextConfig, given_settings
 from tintype.errors import CheckpointError, ConfigError
-from tintype.training.setup.request import DataOptions, TrainRequest
+from tintype.training.setup.request import TrainRequest
 
-T = TypeVar("T")
 MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less
 CHANGEABLE = {  # settings that a run may go on without: when it ends, what is kept, and what fits into memory
     *("train.images", "train.warmup_images", "train.micro_batch", "train.save_minutes", "train.sample_minutes"),
@@ -37,39 +36,11 @@ def settings_of(request: TrainRequest, device: torch.device, base: Config | None
     config = _base(request, device, base)
     if request.text is not None and request.text != config.text.encoder:
         config = replace(config, text=TextConfig(encoder=request.text))
-    train = config.train
-    train = replace(
-        train,
-        batch_size=_either(request.batch_size, train.batch_size),
-        micro_batch=_either(request.micro_batch, train.micro_batch),
-        lr=_either(request.lr, train.lr),
-        seed=_either(request.seed, train.seed),
-        images=_either(request.images, train.images),
-        save_minutes=_either(request.save_minutes, train.save_minutes),
-        sample_minutes=_either(request.sample_minutes, train.sample_minutes),
-        keep_last=_either(request.keep_last, train.keep_last),
-        keep_every=_either(request.keep_every, train.keep_every),
-    )
+    train = replace(config.train, **given_settings(config.train, request))
     if request.steps is not None:
         train = replace(train, images=request.steps * train.batch_size)
-    config = replace(config, train=train, data=data_config(request.data_options, config.data))
+    config = replace(config, train=train, data=request.data_options.applied_to(config.data))
     return with_images(config, train.images)
-
-
-def data_config(request: DataOptions, otherwise: DataConfig) -> DataConfig:
-    """How data are taken in: as asked, and the rest as in `otherwise`. Raises ConfigError."""
-    asked = {
-        entry.name: value
-        for entry in dataclasses.fields(request)
-        if (value := getattr(request, entry.name)) is not None
-    }
-    found = replace(otherwise, **asked)
-    check_data(found)
-    return found
-
-
-def _either(asked: T | None, otherwise: T) -> T:
-    return otherwise if asked is None else asked
 
 
 def with_images(config: Config, images: int) -> Config:

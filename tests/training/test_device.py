@@ -1,0 +1,72 @@
+"""The device: which one is used, whether bfloat16 is faster on it, and what means that its memory ran out."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import pytest
+import torch
+
+from tintype.errors import ConfigError
+from tintype.training.core import device
+from tintype.training.core.device import is_out_of_memory
+
+
+def test_bfloat16_is_chosen_only_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    threads = torch.get_num_threads()
+    for seconds, expected in ((0.9, False), (1.1, False), (0.3, True)):
+        monkeypatch.setattr(device, "layer_seconds", lambda device, *, bf16, s=seconds: s if bf16 else 1.0)
+        assert device.bf16_is_faster(cpu) is expected
+    assert torch.get_num_threads() == threads
+    assert device.bf16_is_faster(torch.device("mps")) is False
+
+
+def test_the_measure_itself_runs() -> None:
+    assert device.layer_seconds(torch.device("cpu"), bf16=True) > 0
+
+
+def test_devices() -> None:
+    assert device.choose_device("cpu") == torch.device("cpu")
+    assert device.choose_device(None).type in ("cpu", "cuda")
+    for wrong in ("gpu9", "cuda:99"):
+        with pytest.raises(ConfigError, match="device"):
+            device.choose_device(wrong)
+
+
+def test_keeping_memory_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    device.keep_memory()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # a libc without mallopt
+    device.keep_memory()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    device.keep_memory()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend failed to allocate memory"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        MemoryError(),
+    ],
+)
+def test_errors_that_mean_memory_ran_out(error: BaseException) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("std::bad_alloc"), OSError(12, "x")])
+def test_other_errors_do_not(error: BaseException) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_real_allocations_that_fail() -> None:
+    with pytest.raises(RuntimeError) as on_cpu:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(on_cpu.value)
+    with pytest.raises(MemoryError) as in_python:
+        bytearray(2**60)
+    assert is_out_of_memory(in_python.value)
