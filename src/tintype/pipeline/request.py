@@ -11,20 +11,19 @@ from PIL import Image
 
 from tintype.config import Config, NetConfig
 from tintype.errors import ConfigError
-from tintype.pipeline.init_image import Padding, prepare
+from tintype.pipeline.init_image import InitImage, Padding, outpaint_padding
+from tintype.pipeline.interpolation import Interpolation, interpolation, no_interpolation, variations
 from tintype.pipeline.limits import (
     MAX_CAPTION,
     MAX_GUIDANCE,
     MAX_INDEX,
-    MAX_SEED,
     MAX_SIDE,
     MAX_SIGMA,
     MAX_STEPS,
-    MIN_STRENGTH,
     OLDER_NAMES,
     STRENGTH,
 )
-from tintype.pipeline.validators import integer, noise_levels, number, one_of, per_caption, side, strings
+from tintype.pipeline.validators import each_seed, integer, noise_levels, number, one_of, per_caption, side, strings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,7 +179,7 @@ def make_request(
     prompts = strings("captions", captions, MAX_CAPTION)
     num, source = len(prompts), options.get("source_caption")
     init = _init_image(config.net, options)
-    seeds = _seeds(options.get("seeds"), num)
+    seeds = each_seed(options.get("seeds"), num)
     mix = _interpolation(seeds, options)
     scales = _guidance(options.get("guidance"), defaults.guidance, num)
     steps, sampler, schedule = (defaults.steps, defaults.sampler, defaults.grid) if source is None else INVERSION
@@ -262,86 +261,32 @@ def _schedule(
     return noise_levels(option, schedule, least_steps, MAX_STEPS, MAX_SIGMA)
 
 
-@dataclass(frozen=True, slots=True)
-class _InitImage:
-    width: int
-    height: int
-    padding: Padding
-    image: Image.Image | None
-    mask: Image.Image | None
-    strength: float
-
-
-def _init_image(net: NetConfig, options: Options) -> _InitImage:
-    """The size of the pictures, and the picture they start from."""
-    image, mask, strength = options.get("init_image"), options.get("mask"), options.get("strength")
-    padding = _padding(options.get("outpaint"))
-    if image is None:
-        if any(options.get(name) is not None for name in NEED_INIT_IMAGE):
-            raise ConfigError("strength, mask, outpaint and source_caption (invert) need an init_image")
-    elif mask is not None and mask.size != image.size:
-        sizes = [f"{picture.width}x{picture.height}" for picture in (mask, image)]
-        raise ConfigError(f"the mask is {sizes[0]} and the init_image {sizes[1]}: they must have the same size")
-    width = side("width", _or(options.get("width"), net.resolution + padding[0] + padding[2]), net.patch, MAX_SIDE)
-    height = side("height", _or(options.get("height"), net.resolution + padding[1] + padding[3]), net.patch, MAX_SIDE)
-    image, repaint = prepare(image, mask, padding, width, height)
-    default = STRENGTH if options.get("source_caption") is None and not any(padding) else 1.0
-    amount = 1.0 if image is None else number("strength", _or(strength, default), MIN_STRENGTH, 1)
-    return _InitImage(width, height, padding, image, repaint, amount)
-
-
-@dataclass(frozen=True, slots=True)
-class _Interpolation:
-    captions: tuple[str, ...]
-    seeds: tuple[int, ...]
-    indices: tuple[int, ...]
-    weights: tuple[float, ...]
-
-
-def _interpolation(seeds: tuple[int, ...], options: Options) -> _Interpolation:
-    """The second caption and the second starting noise of each picture, and their weight."""
-    num = len(seeds)
-    captions_to, seeds_to, variation = options.get("captions_to"), options.get("seeds_to"), options.get("variation")
-    indices_to, weights = options.get("indices_to"), options.get("mix_weights")
+def _interpolation(seeds: tuple[int, ...], options: Options) -> Interpolation:
+    captions_to, seeds_to, indices_to = options.get("captions_to"), options.get("seeds_to"), options.get("indices_to")
+    variation, weights = options.get("variation"), options.get("mix_weights")
     mixes = captions_to is not None or seeds_to is not None
+    extra = weights is not None or indices_to is not None
     if variation is not None:
-        if mixes or weights is not None or indices_to is not None:
+        if mixes or extra:
             raise ConfigError("give either variation, or captions_to and seeds_to")
-        distance = number("variation", variation, 0, 1)
-        # Noise that no index of a request draws: indices of pictures stay below 2^32.
-        private = tuple(index << 32 for index in range(num))
-        return _Interpolation((), seeds, private, (0.0, *(distance,) * (num - 1)))
-    if not mixes:
-        if weights is not None or indices_to is not None:
-            raise ConfigError("mix_weights (shares) and indices_to need captions_to or seeds_to")
-        return _Interpolation((), (), (), (0.0,) * num)
-    even = [index / (num - 1) for index in range(num)] if num > 1 else [0.5]
-    others: tuple[str, ...] = ()
-    if captions_to is not None:
-        others = strings("captions_to", captions_to, MAX_CAPTION)
-        others = others * num if isinstance(captions_to, str) else others
-        per_caption("caption in captions_to", others, num)
-    indices = tuple(integer("index", i, 0, MAX_SEED) for i in per_caption("index", _or(indices_to, [0] * num), num))
-    return _Interpolation(
-        others,
-        () if seeds_to is None else _seeds(seeds_to, num),
-        () if seeds_to is None else indices,
-        tuple(number("mix weight", weight, 0, 1) for weight in per_caption("mix weight", _or(weights, even), num)),
-    )
+        return variations(seeds, variation)
+    if mixes:
+        return interpolation(len(seeds), captions_to, seeds_to, indices_to, weights)
+    if extra:
+        raise ConfigError("mix_weights (shares) and indices_to need captions_to or seeds_to")
+    return no_interpolation(len(seeds))
 
 
-def _padding(outpaint: Sequence[int] | None) -> Padding:
-    if outpaint is None:
-        return 0, 0, 0, 0
-    if len(outpaint) != 4:
-        raise ConfigError(f"outpaint must be four numbers: left, top, right, bottom, not {len(outpaint)}")
-    left, top, right, bottom = (integer("each side of outpaint", pixels, 0, MAX_SIDE) for pixels in outpaint)
-    return left, top, right, bottom
-
-
-def _seeds(seeds: int | Sequence[int] | None, num: int) -> tuple[int, ...]:
-    each = seeds if isinstance(seeds, Sequence) else [_or(seeds, 0)] * num
-    return tuple(integer("seed", seed, 0, MAX_SEED) for seed in per_caption("seed", each, num))
+def _init_image(net: NetConfig, options: Options) -> InitImage:
+    image, source = options.get("init_image"), options.get("source_caption")
+    if image is None and any(options.get(name) is not None for name in NEED_INIT_IMAGE):
+        raise ConfigError("strength, mask, outpaint and source_caption (invert) need an init_image")
+    padding = outpaint_padding(options.get("outpaint"))
+    width = _or(options.get("width"), net.resolution + padding[0] + padding[2])
+    height = _or(options.get("height"), net.resolution + padding[1] + padding[3])
+    strength = _or(options.get("strength"), STRENGTH if source is None and not any(padding) else 1.0)
+    size = side("width", width, net.patch, MAX_SIDE), side("height", height, net.patch, MAX_SIDE)
+    return InitImage.prepare(image, options.get("mask"), padding, *size, strength)
 
 
 def _indices(num: int, options: Options) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import SupportsFloat, SupportsIndex, TypeVar
 
 from tintype.errors import ConfigError
+from tintype.pipeline.limits import MAX_SEED
 
 T = TypeVar("T")
 
@@ -79,3 +80,9 @@ def per_caption(name: str, values: Sequence[T], num: int) -> Sequence[T]:
     if len(values) != num:
         raise ConfigError(f"there must be one {name} per caption: {num}, not {len(values)}")
     return values
+
+
+def each_seed(seeds: int | Sequence[int] | None, num: int) -> tuple[int, ...]:
+    """One seed for each of `num` captions, from a list or from one seed for all; None is 0."""
+    values = seeds if isinstance(seeds, Sequence) else [0 if seeds is None else seeds] * num
+    return tuple(integer("seed", seed, 0, MAX_SEED) for seed in per_caption("seed", values, num))
