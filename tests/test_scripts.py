@@ -1,4 +1,4 @@
-"""bench/ and dev/ are not type-checked with the package; what they take from it must at least be there."""
+"""bench/, dev/ and examples/ are not type-checked with the package; what they take from it must at least be there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = sorted([*ROOT.glob("bench/*.py"), *ROOT.glob("dev/*.py")])
+SCRIPTS = sorted([*ROOT.glob("bench/*.py"), *ROOT.glob("dev/*.py"), *ROOT.glob("examples/*.py")])
 
 
 def taken(script: Path) -> list[tuple[str, str]]:
