@@ -21,7 +21,7 @@ from torch import Tensor
 from tintype.diffusion.exact import mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
-from tintype.diffusion.samplers import SAMPLERS, sample
+from tintype.diffusion.samplers import sample
 from tintype.diffusion.sigmas import logistic_sigmas, per_sample
 
 SCALES = (1.25, 1.5, 2.0, 3.0)
@@ -108,7 +108,7 @@ def compare(world: World, out_of_place: float, num: int) -> None:
                 return plain(x, sigma)
             return rule(x, sigma, plain(x, sigma), reference(x, sigma), scale)
 
-        return energy(sample(SAMPLERS["unipc"], denoise, start, logistic_sigmas(16, 0.02, 80.0)), true)
+        return energy(sample(denoise, start, logistic_sigmas(16, 0.02, 80.0), "unipc"), true)
 
     print(f"\n{world.name}, blobs {out_of_place:g} out of place; no guidance {distance(cfg, untold, 1, (0, 0)):.4f}")
     rows: list[tuple[str, Rule, Denoise]] = [

@@ -30,7 +30,7 @@ from tintype.config import Config, SampleConfig
 from tintype.diffusion.exact import mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
-from tintype.diffusion.samplers import SAMPLERS, sample
+from tintype.diffusion.samplers import sample
 from tintype.pipeline.pipeline import Pipeline
 
 BUDGETS = (8, 12, 16, 20)
@@ -216,7 +216,7 @@ def overhead(options: argparse.Namespace) -> None:
     sigmas = levels(OWN, steps)
 
     def ours() -> None:
-        sample(SAMPLERS[OWN.sampler], lambda x, sigma: answer, x, sigmas)
+        sample(lambda x, sigma: answer, x, sigmas, OWN.sampler)
 
     scheduler = diffusers.DPMSolverMultistepScheduler(trained_betas=log_uniform_betas(), use_exponential_sigmas=True)
 

@@ -14,7 +14,7 @@ from tintype.config import SampleConfig
 from tintype.diffusion.noise import Purpose, normal
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import SAMPLERS, num_evaluations, sample
-from tintype.diffusion.sigmas import GRIDS, log_snr_sigmas
+from tintype.diffusion.sigmas import SCHEDULES, log_snr_sigmas
 from tintype.model.checkpoint import read_tensors, write_tensors
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.captions import captioned_scenes
@@ -46,11 +46,11 @@ def mixtures() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
 
 def follow(denoise: Denoise, noise: Tensor, sigma: float, num: int = 400, end: float = 1e-3) -> Tensor:
     """Where the flow leads from sigma * noise: fourth order on a fine grid, down to next to no noise."""
-    return sample(SAMPLERS["reference"], denoise, sigma * noise, log_snr_sigmas(num, end, sigma))
+    return sample(denoise, sigma * noise, log_snr_sigmas(num, end, sigma), "reference")
 
 
 def levels(chosen: SampleConfig, steps: int) -> Tensor:
-    return GRIDS[chosen.grid](steps, SIGMA_MIN, SIGMA_MAX, chosen.grid_center, chosen.grid_spread)
+    return SCHEDULES[chosen.grid](steps, SIGMA_MIN, SIGMA_MAX, chosen.grid_center, chosen.grid_spread)
 
 
 def own(chosen: SampleConfig = OWN) -> Peer:
@@ -62,7 +62,7 @@ def own(chosen: SampleConfig = OWN) -> Peer:
             if num_evaluations(SAMPLERS[sampler], sigmas) <= num:
                 break
             sigmas = levels(chosen, steps)
-        return sample(SAMPLERS[sampler], denoise, SIGMA_MAX * noise, sigmas), SIGMA_MAX
+        return sample(denoise, SIGMA_MAX * noise, sigmas, sampler), SIGMA_MAX
 
     return run
 
@@ -105,7 +105,7 @@ def of_model(
             truth.append(read_tensors(file)["x0"])
             continue
         rows = slice(place * AT_ONCE, place * AT_ONCE + len(part))
-        truth.append(sample(SAMPLERS["unipc"], pipeline.denoise(part), SIGMA_MAX * noise[rows], sigmas))
+        truth.append(sample(pipeline.denoise(part), SIGMA_MAX * noise[rows], sigmas, "unipc"))
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(file, {"x0": truth[-1].cpu()})

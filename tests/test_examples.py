@@ -37,9 +37,7 @@ def test_an_example_is_short_and_says_how_it_is_run(path: Path) -> None:
 def test_an_example_runs_from_an_empty_folder(tmp_path: Path, name: str) -> None:
     argument, prints = TINY[name]
     command = [sys.executable, str(EXAMPLES / name), argument]
-    ran = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True
-    )
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert re.search(prints, ran.stdout), ran.stdout
     assert "Warning" not in ran.stderr

@@ -14,7 +14,7 @@ import pytest
 import tintype
 
 PUBLIC = {
-    *("Options", "Pipeline", "Step", "Query", "Receipt", "SAMPLERS"),
+    *("Options", "Pipeline", "Step", "Query", "Receipt", "SAMPLERS", "SCHEDULES", "sample"),
     *("train", "StepReport", "Trainer", "Denoiser", "Conditioning", "Config", "Dataset", "load_dataset"),
     *("CaptionedImages", "Prediction", "Scalings", "NoiseLevelSampler", "LossWeight", "OptimizerFactory"),
     *("TintypeError", "ConfigError", "DataError", "CheckpointError", "TrainingError", "MissingExtraError"),

@@ -27,7 +27,8 @@ if _TYPE_CHECKING:
     from tintype.data.sources.objects import CaptionedImages
     from tintype.diffusion.loss import LossWeight
     from tintype.diffusion.parameterization import Prediction, Scalings
-    from tintype.diffusion.samplers import SAMPLERS, Query, Step
+    from tintype.diffusion.samplers import SAMPLERS, Query, Step, sample
+    from tintype.diffusion.sigmas import SCHEDULES
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
     from tintype.model.denoiser import Denoiser
     from tintype.model.nets.conditioning import Conditioning
@@ -42,6 +43,7 @@ if _TYPE_CHECKING:
 # Loaded on first use, so that `import tintype` and `tintype --help` do not wait for torch.
 _MODULES = {
     "SAMPLERS": "tintype.diffusion.samplers",
+    "SCHEDULES": "tintype.diffusion.sigmas",
     "CaptionedImages": "tintype.data.sources.objects",
     "CheckpointError": "tintype.errors",
     "Conditioning": "tintype.model.nets.conditioning",
@@ -66,6 +68,7 @@ _MODULES = {
     "Trainer": "tintype.training.core.trainer",
     "TrainingError": "tintype.errors",
     "load_dataset": "tintype.data.dataset",
+    "sample": "tintype.diffusion.samplers",
     "train": "tintype.training.api",
 }
 __all__ = [
@@ -87,6 +90,7 @@ __all__ = [
     "Query",
     "Receipt",
     "SAMPLERS",
+    "SCHEDULES",
     "Scalings",
     "Step",
     "StepReport",
@@ -95,6 +99,7 @@ __all__ = [
     "TrainingError",
     "__version__",
     "load_dataset",
+    "sample",
     "train",
 ]
 

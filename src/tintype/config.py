@@ -138,7 +138,7 @@ class SampleConfig:
 
     sampler: str = "unipc"
     steps: int = 16
-    grid: str = "logistic"  # a name in diffusion.sigmas.GRIDS
+    grid: str = "logistic"  # a name in diffusion.sigmas.SCHEDULES
     grid_center: float = 0.7  # sigma around which the steps of a grid are, at the resolution of training
     grid_spread: float = 1.1  # how widely: 1 is even in flow time; the wider, the more even in ln sigma
     guidance: float = 3.0

@@ -23,7 +23,7 @@ from tintype.cli.commands import generate
 from tintype.cli.main import main
 from tintype.config import DataOptions
 from tintype.diffusion.samplers import SAMPLERS
-from tintype.diffusion.sigmas import GRIDS
+from tintype.diffusion.sigmas import SCHEDULES
 from tintype.pipeline.image_file import encode, read_receipt
 from tintype.shapes.write import write_shapes
 
@@ -518,7 +518,7 @@ def test_help_and_version_succeed(run: Run) -> None:
 
 def test_the_names_known_without_torch_are_all_there_are() -> None:
     assert tuple(SAMPLERS) == generate.SAMPLERS
-    assert tuple(GRIDS) == generate.GRIDS
+    assert tuple(SCHEDULES) == generate.SCHEDULES
 
 
 # --- small parts ----------------------------------------------------------------------------------------------------

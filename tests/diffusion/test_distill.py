@@ -13,7 +13,7 @@ from tintype.diffusion.exact import gaussian_denoiser, gaussian_flow, mixture_de
 from tintype.diffusion.loss import diffusion_loss
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.diffusion.parameterization import Denoise
-from tintype.diffusion.samplers import SAMPLERS, sample
+from tintype.diffusion.samplers import sample
 from tintype.diffusion.sigmas import logistic_sigmas, per_sample
 
 LEVELS = logistic_sigmas(4, 0.02, 80.0).float()
@@ -90,9 +90,9 @@ def test_a_student_of_a_mixture_lands_on_the_flow_in_few_steps() -> None:
     """`euler` with the targets as answers is the teacher's flow, seen at the levels of the student."""
     teacher = mixture_denoiser(torch.tensor([0.3, 0.7]), draws(2, 5), torch.tensor([0.01, 0.04]))
     x = LEVELS[0] * draws(6, 3)
-    made = sample(SAMPLERS["euler"], lambda x, s: target_of(teacher, x, s, 64), x, LEVELS)
-    true = sample(SAMPLERS["reference"], teacher, x, logistic_sigmas(200, 0.02, 80.0))
-    few = sample(SAMPLERS["euler"], teacher, x, LEVELS)
+    made = sample(lambda x, s: target_of(teacher, x, s, 64), x, LEVELS, "euler")
+    true = sample(teacher, x, logistic_sigmas(200, 0.02, 80.0), "reference")
+    few = sample(teacher, x, LEVELS, "euler")
     assert float((made - true).square().mean()) < 0.05 * float((few - true).square().mean())
     assert float((made - true).square().mean()) < 1e-4
 

@@ -28,7 +28,7 @@ def test_guided_flow_is_that_of_the_gaussian_between_or_beyond(scale: float) -> 
     x, sigmas = static(8), log_snr_sigmas(801, 0.02, 80.0)[:-1]
     beyond = WITHOUT + scale * (WITH - WITHOUT)
     guided = guide(CONDITIONAL, UNCONDITIONAL, scale)
-    picture = sample(unipc, guided, x, sigmas)
+    picture = sample(guided, x, sigmas, unipc)
     torch.testing.assert_close(picture, gaussian_flow(x, 80.0, 0.02, beyond, VARIANCE), rtol=0, atol=1e-5)
     sigma = torch.logspace(-2, 2, 8, dtype=torch.float64)
     torch.testing.assert_close(guided(x, sigma), gaussian_denoiser(beyond, VARIANCE)(x, sigma), rtol=0, atol=1e-12)

@@ -18,7 +18,7 @@ from tintype.diffusion.sigmas import flow_sigmas, karras_sigmas, log_snr_sigmas,
 
 ORDERS = {"euler": 1, "heun": 2, "dpmpp_2m": 2, "unipc": 3, "deis_2": 2, "deis_3": 3, "deis_4": 4, "reference": 4}
 DETERMINISTIC = list(ORDERS)
-GRIDS = [karras_sigmas, flow_sigmas, log_snr_sigmas]
+SCHEDULES = [karras_sigmas, flow_sigmas, log_snr_sigmas]
 F64 = torch.float64
 Grid = Callable[..., torch.Tensor]
 
@@ -61,12 +61,13 @@ def truth(reference_end: torch.Tensor) -> torch.Tensor:
 
 # The first steps of a multistep sampler are of lower order: with deis_4 they show where they are long.
 @pytest.mark.parametrize(
-    ("name", "grid"), [(name, grid) for name in DETERMINISTIC for grid in (GRIDS if name != "deis_4" else GRIDS[-1:])]
+    ("name", "grid"),
+    [(name, grid) for name in DETERMINISTIC for grid in (SCHEDULES if name != "deis_4" else SCHEDULES[-1:])],
 )
 def test_error_falls_with_the_order_of_the_sampler(name: str, grid: Grid, truth: torch.Tensor) -> None:
     errors = []
     for steps in (257, 513):
-        picture = sample(SAMPLERS[name], mixture(), static(48), grid(steps, 0.02, 80.0))
+        picture = sample(mixture(), static(48), grid(steps, 0.02, 80.0), name)
         errors.append((picture - truth).square().mean().sqrt().item())
     # Even in flow time the first steps stay long, and multistep samplers begin with lower orders.
     tolerance = 0.3 if grid is flow_sigmas else 0.15
@@ -75,27 +76,27 @@ def test_error_falls_with_the_order_of_the_sampler(name: str, grid: Grid, truth:
 
 def test_few_steps_are_good_already(truth: torch.Tensor) -> None:
     def error(name: str, steps: int) -> float:
-        picture = sample(SAMPLERS[name], mixture(), static(48), logistic_sigmas(steps, 0.02, 80.0))
+        picture = sample(mixture(), static(48), logistic_sigmas(steps, 0.02, 80.0), name)
         return (picture - truth).square().mean().sqrt().item()
 
     assert error("unipc", 17) < 0.02
     assert max(error("unipc", 17), error("dpmpp_2m", 17)) < error("euler", 17) / 3
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", SCHEDULES)
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_flow_of_a_gaussian(name: str, grid: Grid) -> None:
     mean, variance, x = 0.3, 0.25, static(16, 3)
     sigmas = grid(400, 0.02, 80.0)
     scale = math.sqrt((variance + 0.02**2) / (variance + 80.0**2))
     at_end = mean + scale * (x - mean)
-    picture = sample(SAMPLERS[name], gaussian_denoiser(mean, variance), x, sigmas[:-1])  # a grid that ends above 0
+    picture = sample(gaussian_denoiser(mean, variance), x, sigmas[:-1], name)  # a grid that ends above 0
     tolerance = {1: 0.05, 2: 2e-3, 3: 1e-4, 4: 1e-4}[ORDERS[name]]
     torch.testing.assert_close(picture, at_end, rtol=0, atol=tolerance)
     torch.testing.assert_close(gaussian_flow(x, 80.0, 0.02, mean, variance), at_end, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 20])
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_one_picture_as_data_is_exact_for_any_number_of_steps(name: str, steps: int, grid: Grid) -> None:
@@ -103,7 +104,7 @@ def test_one_picture_as_data_is_exact_for_any_number_of_steps(name: str, steps: 
     steps_seen = steps_of(SAMPLERS[name], lambda x, sigma: only.expand_as(x), x, grid(steps, 0.02, 80.0))
     for step in steps_seen:
         torch.testing.assert_close(step.x, only + step.sigma / 80.0 * (x - only), rtol=1e-11, atol=1e-12)
-    picture = sample(SAMPLERS[name], lambda x, sigma: only.expand_as(x), x, grid(steps, 0.02, 80.0))
+    picture = sample(lambda x, sigma: only.expand_as(x), x, grid(steps, 0.02, 80.0), name)
     assert torch.equal(picture, only.expand_as(x))
 
 
@@ -121,7 +122,7 @@ def test_a_step_to_zero_returns_the_last_denoised(name: str) -> None:
 
 def test_euler_is_ddim_is_rectified_flow() -> None:
     x, sigmas, denoise = static(8), karras_sigmas(12, 0.02, 80.0), mixture()
-    pictures = sample(euler, denoise, x, sigmas)
+    pictures = sample(denoise, x, sigmas, euler)
 
     levels = sigmas.tolist()
     bars = [1 / (1 + s * s) for s in levels]
@@ -174,7 +175,7 @@ def test_weights_in_log_flow_integrate_its_polynomials(
         assert sum(terms) == pytest.approx(integral, abs=1e-10 * (1 + max(map(abs, terms))))
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", SCHEDULES)
 def test_dpmpp_2m_is_as_published(grid: Grid) -> None:
     levels = tuple(grid(9, 0.02, 80.0).tolist())
     stages = plan(levels, 2, 0, midpoint)
@@ -185,7 +186,7 @@ def test_dpmpp_2m_is_as_published(grid: Grid) -> None:
         assert stage.predict == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", SCHEDULES)
 def test_a_cautious_prediction_lies_between_two_orders(grid: Grid) -> None:
     levels = tuple(grid(9, 0.02, 80.0).tolist())
     bold, between, mild = (
@@ -197,7 +198,7 @@ def test_a_cautious_prediction_lies_between_two_orders(grid: Grid) -> None:
     assert [stage.predict for stage in between[:2]] == [stage.predict for stage in bold[:2]]
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", SCHEDULES)
 @pytest.mark.parametrize("coefficients", [(0.3, 0.0, 0.0), (0.3, -0.2, 0.0), (0.1, 0.2, -0.15)])
 def test_unipc_corrects_exactly_what_a_parabola_can_be(coefficients: tuple[float, float, float], grid: Grid) -> None:
     """`denoised` is a parabola in ln(1 + sigma), whatever x is."""
@@ -240,7 +241,7 @@ def gaussian_end(
     impulses = torch.zeros(num_draws, num_draws + 2, 1, 1, 1, dtype=F64)
     for draw in range(num_draws):
         impulses[draw, draw + 2] = 1.0
-    end = sample(sampler, gaussian_denoiser(mean, variance), start, sigmas, lambda n: impulses[n]).flatten()
+    end = sample(gaussian_denoiser(mean, variance), start, sigmas, sampler, lambda n: impulses[n]).flatten()
     from_start = (end[1] - end[0]) ** 2 * (variance + sigmas[0].item() ** 2)
     return end[0].item(), (from_start + (end[2:] - end[0]).square().sum()).item()
 
@@ -272,14 +273,14 @@ def test_variance_of_a_gaussian_converges_with_the_order_in_the_answers(sampler:
 def test_the_second_order_sde_sampler_begins_as_ddpm_does() -> None:
     x, sigmas = static(5), torch.tensor([80.0, 3.0], dtype=F64)
     randn = step_noise(0, torch.arange(5), (2, 1, 1))
-    ends = [sample(sampler, mixture(), x, sigmas, lambda n: randn(n).double()) for sampler in (ddpm, dpmpp_2m_sde)]
+    ends = [sample(mixture(), x, sigmas, sampler, lambda n: randn(n).double()) for sampler in (ddpm, dpmpp_2m_sde)]
     torch.testing.assert_close(*ends, rtol=0, atol=1e-12)
 
 
 def test_churn_raises_the_noise_and_takes_it_off_again() -> None:
     x = static(4)
     outside = torch.tensor([70.0, 60.0, 51.0], dtype=F64)
-    assert torch.equal(sample(heun_churn, mixture(), x, outside, failing), sample(heun, mixture(), x, outside))
+    assert torch.equal(sample(mixture(), x, outside, heun_churn, failing), sample(mixture(), x, outside, heun))
     seen = list(steps_of(heun_churn, mixture(), x, karras_sigmas(100, 0.02, 80.0), lambda n: torch.zeros_like(x)))
     grid = karras_sigmas(100, 0.02, 80.0).tolist()
     churn = min(40 / 100, math.sqrt(2) - 1)
@@ -297,7 +298,7 @@ def test_ancestral_draws_the_posterior_when_the_picture_is_known() -> None:
     x = only + 2.0 * normal(0, Purpose.START, torch.arange(num), (1, 1, 1)).double()
     randn = step_noise(0, torch.arange(num), (1, 1, 1))
     sigmas = torch.tensor([2.0, 1.2, 0.5], dtype=F64)
-    end = sample(ddpm, lambda x, sigma: torch.full_like(x, only), x, sigmas, lambda n: randn(n).double())
+    end = sample(lambda x, sigma: torch.full_like(x, only), x, sigmas, ddpm, lambda n: randn(n).double())
     assert end.mean().item() == pytest.approx(only, abs=0.01)
     assert end.var().item() == pytest.approx(0.25, rel=0.02)
 
@@ -308,10 +309,10 @@ def test_sampling_a_finite_set_lands_on_its_points(name: str) -> None:
     num = 256
     randn = step_noise(4, torch.arange(num), (2, 1, 1))
     pictures = sample(
-        SAMPLERS[name],
         finite_denoiser(points),
         static(num),
         karras_sigmas(40, 0.002, 80.0),
+        name,
         lambda n: randn(n).double(),
     )
     distance = torch.cdist(pictures.flatten(1), points.flatten(1))
@@ -336,8 +337,8 @@ def test_number_of_evaluations(steps: int) -> None:
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_a_picture_does_not_depend_on_its_batch(name: str) -> None:
     x, sigmas, denoise = static(5), karras_sigmas(6, 0.02, 80.0), gaussian_denoiser(0.1, 0.3)
-    together = sample(SAMPLERS[name], denoise, x, sigmas, step_noise(0, torch.arange(5), (2, 1, 1)))
-    alone = sample(SAMPLERS[name], denoise, x[3:4], sigmas, step_noise(0, 3, (2, 1, 1)))
+    together = sample(denoise, x, sigmas, name, step_noise(0, torch.arange(5), (2, 1, 1)))
+    alone = sample(denoise, x[3:4], sigmas, name, step_noise(0, 3, (2, 1, 1)))
     assert torch.equal(together[3:4], alone)
 
 

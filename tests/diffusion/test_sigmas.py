@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tintype.diffusion.sigmas import GRIDS as GRIDS_BY_NAME
+from tintype.diffusion.sigmas import SCHEDULES as GRIDS_BY_NAME
 from tintype.diffusion.sigmas import (
     alpha_bar,
     flow_sigmas,
@@ -23,7 +23,7 @@ from tintype.diffusion.sigmas import (
     sigma_from_log_snr,
 )
 
-GRIDS = [karras_sigmas, flow_sigmas, log_snr_sigmas, logistic_sigmas]  # the last may end above sigma_min
+SCHEDULES = [karras_sigmas, flow_sigmas, log_snr_sigmas, logistic_sigmas]  # the last may end above sigma_min
 Grid = Callable[..., torch.Tensor]
 levels = st.floats(1e-3, 1e3)
 
@@ -60,7 +60,7 @@ def test_a_timestep_shift_multiplies_sigma(value: float, factor: float) -> None:
     assert math.log(shifted / (1 - shifted)) == pytest.approx(logit + math.log(factor), rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 3, 16, 100])
 def test_grids_fall_from_one_end_to_the_other_and_to_zero(grid: Grid, steps: int) -> None:
     sigmas = grid(steps, 0.02, 80.0)
@@ -87,7 +87,7 @@ def test_a_larger_shift_keeps_sigma_larger() -> None:
     assert (flow_sigmas(9, 0.02, 80.0, shift=3.0)[1:-2] > flow_sigmas(9, 0.02, 80.0)[1:-2]).all()
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", SCHEDULES)
 @pytest.mark.parametrize("bad", [(0, 0.1, 1.0), (4, 0.0, 1.0), (4, 1.0, 1.0), (4, 0.1, math.inf), (4, math.nan, 1.0)])
 def test_impossible_grids_are_refused(grid: Grid, bad: tuple[int, float, float]) -> None:
     with pytest.raises(ValueError):

@@ -214,9 +214,7 @@ def test_a_picture_is_the_same_among_strangers_at_other_steps(pipeline: Pipeline
                 ends[name] = end.value
                 del queries[name]
     alone = torch.no_grad()(denoiser.given(text[torch.tensor([0])]))
-    (picture,), (other,) = (
-        pipeline.pictures(x0) for x0 in (ends[0], sample(SAMPLERS["unipc"], alone, x[:1], grids[0]))
-    )
+    (picture,), (other,) = (pipeline.pictures(x0) for x0 in (ends[0], sample(alone, x[:1], grids[0], "unipc")))
     assert int((levels(picture) - levels(other)).abs().max()) <= 1
 
 

@@ -113,9 +113,26 @@ def drive(
             yield step
 
 
-def sample(sampler: Sampler, denoise: Denoise, x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Tensor:
-    """Run a sampler from x [B, C, H, W] at sigmas[0] to the end, [B, C, H, W]. Raises as `steps_of` does."""
-    return finish(steps_of(sampler, denoise, x, sigmas, randn))
+def sample(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, sampler: str | Sampler = "euler", randn: Randn | None = None
+) -> Tensor:
+    """Run a sampler from noise to pictures, with any function as the denoiser.
+
+        x0 = torch.zeros(1, 3, 32, 32)
+        x = 80 * torch.randn(4, 3, 32, 32)
+        sigmas = tintype.SCHEDULES["karras"](16, 0.02, 80.0, 0.7, 1.1)
+        pictures = tintype.sample(lambda x, sigma: x0.expand_as(x), x, sigmas, sampler="unipc")
+
+    denoise: (x [B, C, H, W], sigma [B]) -> what it takes the clean pictures for [B, C, H, W]. x: [B, C, H, W] noise of
+    level sigmas[0]. sigmas: [K + 1] strictly decreasing, usually to 0. sampler: a name in `SAMPLERS`, or a coroutine
+    function as `Options` describes it. randn: n -> the n-th draw of standard normal noise shaped like x, for samplers
+    that add noise. Returns x at the last level [B, C, H, W].
+
+    Raises ValueError for an unknown sampler, for levels that do not decrease, or without a randn that is needed.
+    """
+    if isinstance(sampler, str) and sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}")
+    return finish(steps_of(SAMPLERS[sampler] if isinstance(sampler, str) else sampler, denoise, x, sigmas, randn))
 
 
 def finish(steps: Generator[Step, None, Tensor]) -> Tensor:

@@ -128,7 +128,7 @@ def _grid(sigmas: Tensor, sigma_min: float, sigma_max: float) -> Tensor:
 # are, and how widely, for those grids that have them.
 Grid = Callable[[int, float, float, float, float], Tensor]
 
-GRIDS: dict[str, Grid] = {
+SCHEDULES: dict[str, Grid] = {
     "logistic": lambda steps, low, high, center, spread: logistic_sigmas(steps, low, high, center, spread),
     "log_snr": lambda steps, low, high, center, spread: log_snr_sigmas(steps, low, high),
     "karras": lambda steps, low, high, center, spread: karras_sigmas(steps, low, high),

@@ -66,7 +66,7 @@ class Options(_OlderOptions, total=False):
             of standard normal noise, shaped like x. It yields `tintype.Query(x, sigma)` with sigma [B], is sent the
             network's prediction of the clean pictures, shaped like x, and returns the pictures. It must not change the
             tensors that it yields or is sent, and must work for B = 0: a run without pictures counts its queries.
-        schedule: a name in `tintype.diffusion.sigmas.GRIDS`; or a function (steps, sigma_min, sigma_max, center,
+        schedule: a name in `tintype.diffusion.sigmas.SCHEDULES`; or a function (steps, sigma_min, sigma_max, center,
             spread) that returns noise levels; or the noise levels themselves, decreasing and ending with 0.
         center, spread: noise level around which a schedule's steps are, and how widely, for schedules that have these.
     Size:

@@ -8,7 +8,7 @@ from torch import Tensor
 from tintype.config import NoiseConfig
 from tintype.diffusion.noise import Purpose, add_noise, normal, slerp
 from tintype.diffusion.samplers import SAMPLERS, Sampler
-from tintype.diffusion.sigmas import GRIDS
+from tintype.diffusion.sigmas import SCHEDULES
 from tintype.pipeline.limits import MAX_SIGMA, MAX_STEPS
 from tintype.pipeline.request import Request
 from tintype.pipeline.validators import noise_levels
@@ -39,7 +39,7 @@ def _scheduled(request: Request, steps: int, sigma_min: float, sigma_max: float)
     if isinstance(request.schedule, tuple):
         return torch.tensor(request.schedule, dtype=torch.float64)
     if isinstance(request.schedule, str):
-        return GRIDS[request.schedule](steps, sigma_min, sigma_max, request.center, request.spread)
+        return SCHEDULES[request.schedule](steps, sigma_min, sigma_max, request.center, request.spread)
     levels = request.schedule(steps, sigma_min, sigma_max, request.center, request.spread)
     least_steps = 1 if request.source_caption is None else 2
     return torch.tensor(noise_levels("schedule", levels, least_steps, MAX_STEPS, MAX_SIGMA), dtype=torch.float64)

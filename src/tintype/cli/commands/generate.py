@@ -24,7 +24,7 @@ SAMPLERS = (
     *("unipc", "dpmpp_2m", "deis_2", "deis_3", "deis_4", "euler", "ddim", "heun", "reference"),
     *("ddpm", "euler_ancestral", "dpmpp_2m_sde", "heun_churn"),
 )
-GRIDS = ("logistic", "log_snr", "karras", "flow")
+SCHEDULES = ("logistic", "log_snr", "karras", "flow")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     _renamed(command, "negative_prompt", metavar="TEXT", help="text to steer away from")
     command.add_argument("--sampler", choices=SAMPLERS, help="method of stepping")
-    _renamed(command, "schedule", choices=GRIDS, help="spacing of the noise levels")
+    _renamed(command, "schedule", choices=SCHEDULES, help="spacing of the noise levels")
     command.add_argument("--width", type=whole(1, MAX_SIDE), metavar="PX")
     command.add_argument("--height", type=whole(1, MAX_SIDE), metavar="PX")
     command.add_argument(

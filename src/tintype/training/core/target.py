@@ -13,7 +13,7 @@ from tintype.diffusion.distill import ends_of, flow_target
 from tintype.diffusion.guidance import guide
 from tintype.diffusion.noise import Purpose, sigma_of, uniform
 from tintype.diffusion.parameterization import Denoise
-from tintype.diffusion.sigmas import GRIDS
+from tintype.diffusion.sigmas import SCHEDULES
 from tintype.model.denoiser import Denoiser
 
 LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels at which the held-out error is measured
@@ -124,7 +124,7 @@ class TeacherFlow:
 def student_levels(config: Config) -> Tensor:
     """The noise levels of a distilled model's own steps, [steps + 1] float32, ending in 0."""
     noise, sample = config.noise, config.sample
-    grid = GRIDS[sample.grid]
+    grid = SCHEDULES[sample.grid]
     levels = grid(config.distill.steps, noise.sigma_min, noise.sigma_max, sample.grid_center, sample.grid_spread)
     return levels.float()
 
