@@ -53,6 +53,8 @@ class _OlderOptions(TypedDict, total=False):
 class Options(_OlderOptions, total=False):
     """The options of `Pipeline.generate`. None, the same as leaving an option out, means the model's own setting.
 
+        pipeline.generate(["a red circle", "a blue star"], seeds=[7, 8], steps=12, guidance=3.0)
+
     Noise:
         seeds: one per caption (each at index 0), or one for all (the i-th picture at index i); default: 0 for all.
         indices: one per caption. Picture i of a request with seed S is the picture of seed S and index i made alone.
