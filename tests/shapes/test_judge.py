@@ -60,10 +60,10 @@ def test_what_is_in_a_picture_is_seen_where_it_is(size: int, background: str) ->
     assert view.clean
     assert len(view.objects) == 3
     for one in placed:
-        seen = min(view.objects, key=lambda seen: math.dist((seen.x, seen.y), (one.x, one.y)))
-        assert (seen.color, seen.shape) == (one.spec.color, one.spec.shape)
-        assert (seen.x, seen.y) == pytest.approx((one.x, one.y), abs=0.15)
-        assert seen.radius == pytest.approx(one.radius, rel=0.05)
+        detected = min(view.objects, key=lambda detected: math.dist((detected.x, detected.y), (one.x, one.y)))
+        assert (detected.color, detected.shape) == (one.spec.color, one.spec.shape)
+        assert (detected.x, detected.y) == pytest.approx((one.x, one.y), abs=0.15)
+        assert detected.radius == pytest.approx(one.radius, rel=0.05)
 
 
 def test_a_verdict_speaks_only_of_what_is_said() -> None:
@@ -219,8 +219,8 @@ NEARLY = {
 def test_what_is_nearly_a_shape_is_none(name: str, radius: float, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OUTLINES, name, tuple(NEARLY[name]))
     view = parse_picture(render([PlacedObject(ObjectSpec("blue", name), 15.6, 16.3, radius)], WHITE, size))
-    assert [seen.shape for seen in view.objects] == [None]
-    assert [seen.color for seen in view.objects] == ["blue"]
+    assert [detected.shape for detected in view.objects] == [None]
+    assert [detected.color for detected in view.objects] == ["blue"]
 
 
 @pytest.mark.parametrize("radius", [4.0, 5.2, 8.0])
@@ -245,7 +245,7 @@ def test_an_object_of_two_colors_has_none(one: str, another: str, background: tu
     picture.paste(
         render([PlacedObject(ObjectSpec(another, "square"), 16, 16, 6)], background, 32).crop((16, 0, 32, 32)), (16, 0)
     )
-    assert [seen.color for seen in parse_picture(picture).objects] in ([None], [None, None])
+    assert [detected.color for detected in parse_picture(picture).objects] in ([None], [None, None])
 
 
 @pytest.mark.parametrize("color", [(128, 128, 128), (255, 255, 0), (0, 0, 0)])
@@ -261,7 +261,7 @@ def test_a_patch_of_the_color_around_it_is_no_object() -> None:
     pixels[:, 3:29:3, 3:29:3] = 0
     pixels[:, 13:20, 13:20] = np.array(COLORS["pink"])[:, None, None]
     view = parse_picture(pixels)
-    assert [(seen.color, seen.shape, seen.radius) for seen in view.objects] == [(None, None, 0.0)]
+    assert [(detected.color, detected.shape, detected.radius) for detected in view.objects] == [(None, None, 0.0)]
     assert not check_picture(pixels, Scene((ObjectSpec("pink", "square"),))).all
 
 

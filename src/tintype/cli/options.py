@@ -1,4 +1,4 @@
-"""Argument types of the command line, options that commands share, and files to write. Imports neither torch nor Pillow."""
+"""Argument types and shared options of the command line, and files to write. Imports neither torch nor Pillow."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A drawn world of colored shapes: scenes, captions, pictures, and a program that judges pictures."""
+"""The shapes world: scenes of colored shapes, their captions and pictures, and a program that judges pictures."""

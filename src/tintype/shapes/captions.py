@@ -26,26 +26,26 @@ COUNT_WORDS = {2: ("two", "two", "2", "a pair of"), 3: ("three", "three", "3", "
 
 
 def sample_caption(scene: Scene, rng: np.random.Generator) -> str:
-    """One of the many wordings of exactly what the scene says."""
+    """A random wording of exactly what the scene specifies."""
     if scene.kind == "count":
         spec = scene.specs[0]
         plural = spec.shape + ("es" if spec.shape == "cross" else "s")
-        said = f"{pick(rng, COUNT_WORDS[scene.count])} {_adjectives(spec, rng)} {plural}"
-        there = "there are "
+        caption = f"{pick(rng, COUNT_WORDS[scene.count])} {_adjectives(spec, rng)} {plural}"
+        opening = "there are "
     elif scene.relation:
         phrases = [_with_article(spec, rng) for spec in scene.specs]
-        said = pick(rng, RELATION_WORDS[scene.relation]).format(*phrases)
-        there = "there is "
+        caption = pick(rng, RELATION_WORDS[scene.relation]).format(*phrases)
+        opening = "there is "
     else:
-        said = _with_article(scene.specs[0], rng)
-        there = "there is "
+        caption = _with_article(scene.specs[0], rng)
+        opening = "there is "
         if rng.random() < 0.25:  # just "red circle"
-            said = said.partition(" ")[2]
-            there = ""
-    said = pick(rng, (*OPENINGS, there) if there else ("",)) + said
+            caption = caption.partition(" ")[2]
+            opening = ""
+    caption = pick(rng, (*OPENINGS, opening) if opening else ("",)) + caption
     if scene.background:
-        said = pick(rng, BACKGROUND_WORDS).format(said, b=scene.background)
-    return said
+        caption = pick(rng, BACKGROUND_WORDS).format(caption, b=scene.background)
+    return caption
 
 
 def _adjectives(spec: ObjectSpec, rng: np.random.Generator) -> str:
@@ -58,7 +58,7 @@ def _with_article(spec: ObjectSpec, rng: np.random.Generator) -> str:
 
 
 def captioned_scenes(num: int, seed: int, split: str = "train") -> list[tuple[str, Scene]]:
-    """The first `num` captions of a world and what each says. ValueError for an unknown split."""
+    """The first `num` captions for a seed, with their scenes. Raises ValueError for an unknown split."""
     scenes = [scene_at(seed, index, split) for index in range(num)]
     return [
         (sample_caption(scene, make_rng(seed, index, RandomStream.CAPTION)), scene)

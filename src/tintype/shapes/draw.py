@@ -1,6 +1,6 @@
-"""Draw a scene of the shapes world: places that leave no doubt, antialiased outlines.
+"""Drawings of scenes: unambiguous positions and sizes, antialiased outlines.
 
-Lengths are in units of 1/32 of the picture's side: one pixel of a 32 pixel picture.
+Lengths are in units of 1/32 of the picture's side, one pixel of a picture with 32.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from tintype.shapes.scenes import BACKGROUNDS, COLORS, RGB, ObjectSpec, Scene, p
 
 Point = tuple[float, float]
 
-SIDE = 32.0  # of every picture, in the units of this file
-GAP = 2.0  # at least this much background between two objects
-MARGIN = 0.75  # and this much between an object and the picture's edge
-JITTER = 1.0  # how far chance moves an object from its anchor, across and down
-SUPERSAMPLE = 8  # pictures are drawn this much larger, then averaged down
+SIDE = 32.0  # of every picture, in units
+GAP = 2.0  # minimum background between two objects
+MARGIN = 0.75  # minimum background between an object and the edge
+JITTER = 1.0  # maximum random offset of an object from its anchor, in x and y
+SUPERSAMPLE = 8  # pictures are drawn this many times larger, then averaged down
 
-# Radius of an object by size word, alone and in company. Small ends well below 4.6 and large begins well above 5.85.
+# Radius of an object by size word, alone and among others. Small ends well below 4.6 and large begins well above 5.85.
 RADIUS_ALONE = {"small": (3.9, 4.2), None: (5.6, 6.2), "large": (7.8, 8.4)}
-RADIUS_IN_COMPANY = {"small": (3.9, 4.1), None: (5.0, 5.4), "large": (6.3, 6.5)}
+RADIUS_AMONG_OTHERS = {"small": (3.9, 4.1), None: (5.0, 5.4), "large": (6.3, 6.5)}
 
 
 def _star() -> tuple[Point, ...]:
@@ -55,7 +55,7 @@ HALF_EXTENT: dict[str, Point] = {
 
 
 class PlacedObject(NamedTuple):
-    """One object as it is drawn: center and radius in 1/32 of the side."""
+    """An object with its position and size: center and radius, in units."""
 
     spec: ObjectSpec
     x: float
@@ -64,7 +64,7 @@ class PlacedObject(NamedTuple):
 
 
 def _anchors(scene: Scene) -> list[Point]:
-    """Where the objects of a scene stand, before chance moves them a little."""
+    """The positions of the objects of a scene before `JITTER`."""
     near, middle, far = 0.26 * SIDE, 0.5 * SIDE, 0.74 * SIDE
     if scene.relation:
         pair = (
@@ -77,10 +77,10 @@ def _anchors(scene: Scene) -> list[Point]:
 
 
 def place_objects(scene: Scene, rng: np.random.Generator) -> list[PlacedObject]:
-    """Places for the scene's objects: near their anchors, apart by `GAP`, relations clear of doubt, sizes as said."""
-    radii = RADIUS_ALONE if scene.kind == "single" else RADIUS_IN_COMPANY
+    """Place a scene's objects near their anchors, `GAP` apart, with unambiguous relations and the specified sizes."""
+    radii = RADIUS_ALONE if scene.kind == "single" else RADIUS_AMONG_OTHERS
     specs = scene.objects
-    if scene.kind == "count":  # objects alike are equally large
+    if scene.kind == "count":  # identical objects have the same size
         low, high = radii[scene.specs[0].size]
         radius = np.full(len(specs), low + (high - low) * rng.random())
     else:
@@ -88,7 +88,7 @@ def place_objects(scene: Scene, rng: np.random.Generator) -> list[PlacedObject]:
     half = radius[:, None] * np.array([HALF_EXTENT[spec.shape] for spec in specs])
     low_corner = half + MARGIN
     anchors = np.array(_anchors(scene))
-    while True:  # each round has 256 tries; hardly a scene needs a second round
+    while True:  # 256 candidates per round; a second round is rare
         centers = anchors + JITTER * (2 * rng.random((256, len(specs), 2)) - 1)
         centers = np.clip(centers, low_corner, SIDE - low_corner)
         good = np.flatnonzero(_is_clear(centers, half, scene))
@@ -98,7 +98,7 @@ def place_objects(scene: Scene, rng: np.random.Generator) -> list[PlacedObject]:
 
 
 def _is_clear(centers: np.ndarray, half: np.ndarray, scene: Scene) -> np.ndarray:
-    """Which of the tries [N, objects, 2] keep every two objects apart and the relation plain; bool [N]."""
+    """Which candidates [N, objects, 2] keep all objects apart and the relation unambiguous: bool [N]."""
     clear = np.ones(len(centers), dtype=bool)
     if scene.relation:
         first, second = (0, 1) if scene.relation in ("left", "above") else (1, 0)
@@ -114,13 +114,13 @@ def _is_clear(centers: np.ndarray, half: np.ndarray, scene: Scene) -> np.ndarray
 
 
 def draw(scene: Scene, size: int, rng: np.random.Generator) -> Image.Image:
-    """An antialiased RGB picture of the scene, `size` pixels square, everything unsaid drawn from `rng`."""
+    """An antialiased RGB picture of the scene, `size` pixels square, everything unspecified drawn from `rng`."""
     background = scene.background or pick(rng, tuple(BACKGROUNDS))
     return render(place_objects(scene, rng), BACKGROUNDS[background], size)
 
 
 def render(placed: Sequence[PlacedObject], background: RGB, size: int) -> Image.Image:
-    """Objects at their places on a plain background, as an RGB picture `size` pixels square."""
+    """Placed objects on a plain background, as an RGB picture `size` pixels square."""
     scale = size * SUPERSAMPLE / SIDE
     canvas = Image.new("RGB", (size * SUPERSAMPLE, size * SUPERSAMPLE), background)
     pen = ImageDraw.Draw(canvas)
@@ -130,6 +130,6 @@ def render(placed: Sequence[PlacedObject], background: RGB, size: int) -> Image.
 
 
 def outline_at(shape: str, x: float, y: float, radius: float) -> list[Point]:
-    """The corners of a shape for Pillow's pen: center and radius in pixels of the canvas."""
-    # Pillow counts from the middle of the first pixel.
+    """The corners of a shape for Pillow; center and radius are in pixels of the canvas."""
+    # Pillow's coordinates start at the center of the first pixel.
     return [(x + radius * u - 0.5, y + radius * v - 0.5) for u, v in OUTLINES[shape]]

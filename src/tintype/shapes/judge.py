@@ -1,8 +1,8 @@
-"""Whether a picture shows what a scene of drawn shapes says: a verdict per attribute, without a learned judge.
+"""The judge of shapes pictures: it detects the objects in a picture and compares their attributes with a scene.
 
-The background is the median color of the border; an object is a patch that stands out from it; its color is the
-nearest of the palette, its shape the template that covers the same ground, its size that of the template. Colors are
-compared by distance in RGB (0..255). Lengths are in units of 1/32 of the picture's side, as in `shapes_draw`.
+The background is the median color of the border. An object is a connected patch that contrasts with it; its color is
+the nearest of the palette, its shape that of the best-fitting template, its size that of the template. Colors are
+compared by distance in RGB (0..255). Lengths are in units of 1/32 of the picture's side, as in `draw`.
 """
 
 from __future__ import annotations
@@ -24,26 +24,29 @@ from tintype.shapes.scenes import BACKGROUNDS, COLORS, RGB, SHAPES, ObjectSpec, 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-ANALYSIS_SIDE = 64  # pixels; the side to which larger pictures are averaged down before anyone looks
-MIN_CONTRAST = 36.0  # a pixel nearer than this to the background is background
-BACKGROUND_TOLERANCE = 38.0  # of a background's name; half of the way from white to cream
-COLOR_TOLERANCE = 75.0  # of an object's name
-OFF_COLOR = 55.0  # a pixel this far from every mixture of the patch's color and the background is of a third color
-MAX_OFF_COLOR = 0.15  # share of a patch that may be, before the patch has no one color
-SPECK = 6.0  # square units; a smaller patch is a speck, not an object: the smallest star has 25
-GRAIN = 2.0  # square units; a speck below this is grain, and overlooked
-MAX_SPECKS = 12.0  # square units of larger specks in one picture that may be overlooked
-MAX_OBJECTS = 8  # patches that are looked at, the largest first
-SOFTEN = (0.6, 0.95)  # Gaussians, in units: the first on the patch, either one on the template, as pictures may be soft
-STEEPEN = 1.5  # then cover is steepened about one half, so that noise on the ground and within counts for little
-MIN_FIT = {"circle": 0.88, "square": 0.86, "triangle": 0.84, "star": 0.83, "cross": 0.82}  # as drawn: 0.92 or more
+ANALYSIS_SIDE = 64  # pixels; larger pictures are averaged down to this side
+MIN_CONTRAST = 36.0  # a pixel nearer than this to the background color is background
+BACKGROUND_TOLERANCE = 38.0  # maximum distance from a background color; half the distance from white to cream
+COLOR_TOLERANCE = 75.0  # maximum distance from an object color
+OFF_COLOR = 55.0  # a pixel this far from all mixtures of patch color and background has a third color
+MAX_OFF_COLOR = 0.15  # maximum share of such pixels in a patch of one color
+SPECK = 6.0  # square units; smaller patches are specks, not objects (the smallest star has 25)
+GRAIN = 2.0  # square units; smaller specks are ignored
+MAX_SPECKS = 12.0  # square units; maximum total of larger specks in a clean picture
+MAX_OBJECTS = 8  # patches to detect objects in, the largest first
+SOFTEN = (
+    0.6,
+    0.95,
+)  # Gaussian blur in units: the first for the patch, both for the template
+STEEPEN = 1.5  # contrast factor of coverage about one half after the blur, against noise inside and outside
+MIN_FIT = {"circle": 0.88, "square": 0.86, "triangle": 0.84, "star": 0.83, "cross": 0.82}  # true drawings: 0.92 or more
 SMALL_BELOW = 4.7  # radius of a small object, in units
-LARGE_ABOVE = {"single": 6.5, "count": 5.9, "relation": 5.9}  # and of a large one, by the kind of the scene
+LARGE_ABOVE = {"single": 6.5, "count": 5.9, "relation": 5.9}  # radius of a large object, by the kind of scene
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Which of the scene's attributes a picture shows; None for what the scene leaves unsaid."""
+    """The attributes of a scene that a picture has right; None for unspecified ones."""
 
     count: bool
     shapes: bool
@@ -54,33 +57,33 @@ class Verdict:
 
     @property
     def all(self) -> bool:
-        """Whether the picture shows everything that is said."""
+        """Whether all specified attributes are right."""
         return False not in (self.count, self.shapes, self.colors, self.sizes, self.relation, self.background)
 
 
 class DetectedObject(NamedTuple):
-    """One object in a picture; color or shape None where it is none of the world's."""
+    """An object in a picture; None for a color or shape outside the shapes world."""
 
     color: str | None
     shape: str | None
     x: float  # of its center, in units, like the radius
     y: float
-    radius: float  # 0 where a patch has the color of the ground around it
-    fit: float  # shared ground of patch and template over joint ground, at most 1
+    radius: float  # 0 where a patch has the color of its surroundings
+    fit: float  # intersection over union of patch and template, at most 1
 
 
 class ParsedPicture(NamedTuple):
-    """What there is in a picture, whatever should be."""
+    """The background and objects of a picture."""
 
     background: str | None
     objects: list[DetectedObject]  # the largest first, at most `MAX_OBJECTS`
-    clean: bool  # no more specks than may be overlooked
+    clean: bool  # whether there are few specks
 
 
 def check_picture(picture: Image.Image | NDArray[np.uint8], scene: Scene) -> Verdict:
-    """Judge a square picture (Pillow, or uint8 [3, S, S]) by what the scene says; each attribute on its own.
+    """Judge each attribute of a scene in a square picture (Pillow, or uint8 [3, S, S]).
 
-    ValueError for a picture that is not square, or below 16 pixels.
+    Raises ValueError for a picture that is not square, or smaller than 16 pixels.
     """
     view = parse_picture(picture)
     count = view.clean and len(view.objects) == scene.count
@@ -91,9 +94,9 @@ def check_picture(picture: Image.Image | NDArray[np.uint8], scene: Scene) -> Ver
     else:
         matches = _best_matches(scene.specs, view.objects)
         pairs = matches[0] if matches else []
-        # Things that cannot be told from one another stand in no relation, nor does a thing that is not there.
-        found = all(spec.color == detected.color or spec.shape == detected.shape for spec, detected in pairs)
-        relation = bool(matches) and found and all(_is_related(match, scene.relation) for match in matches)
+        # Objects that cannot be distinguished have no relation, and neither has a missing object.
+        all_present = all(spec.color == detected.color or spec.shape == detected.shape for spec, detected in pairs)
+        relation = bool(matches) and all_present and all(_is_related(match, scene.relation) for match in matches)
     sizes = [_has_size(spec.size, detected, scene.kind) for spec, detected in pairs if spec.size]
     return Verdict(
         count=count,
@@ -106,13 +109,13 @@ def check_picture(picture: Image.Image | NDArray[np.uint8], scene: Scene) -> Ver
 
 
 def parse_picture(picture: Image.Image | NDArray[np.uint8]) -> ParsedPicture:
-    """Find background and objects of a square picture (Pillow, or uint8 [3, S, S]); ValueError as `check_picture`."""
+    """Detect background and objects of a square picture (Pillow, or uint8 [3, S, S]); ValueError as `check_picture`."""
     pixels = _pixels(picture)
     unit = len(pixels) / SIDE
     border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     background = np.median(border, axis=0)
     contrast = np.linalg.norm(pixels - background, axis=-1)
-    # Half covered or more: so the soft edges of two neighbors do not join them.
+    # Pixels that are half covered or more, so that soft edges do not join neighbors.
     labels = _connected_patches((contrast > MIN_CONTRAST) & (contrast > 0.5 * _dilate(contrast, max(1, round(unit)))))
     areas = np.bincount(labels.ravel()) / unit**2
     areas[0] = 0.0  # the background's
@@ -129,8 +132,8 @@ def parse_picture(picture: Image.Image | NDArray[np.uint8]) -> ParsedPicture:
 def _best_matches(
     specs: tuple[ObjectSpec, ...], objects: list[DetectedObject]
 ) -> list[list[tuple[ObjectSpec, DetectedObject]]]:
-    """The ways to take objects for the two things under which most colors and shapes are right, right sizes first."""
-    matches = [list(zip(specs, some, strict=True)) for some in permutations(objects, len(specs))]
+    """The assignments of objects to specs with the most colors and shapes right, those with more sizes right first."""
+    matches = [list(zip(specs, candidates, strict=True)) for candidates in permutations(objects, len(specs))]
     right = [
         sum((spec.color == detected.color) + (spec.shape == detected.shape) for spec, detected in match)
         for match in matches
@@ -156,7 +159,7 @@ def _is_related(match: list[tuple[ObjectSpec, DetectedObject]], relation: str) -
 
 
 def _pixels(picture: Image.Image | NDArray[np.uint8]) -> Floats:
-    """Float64 [S, S, 3] in 0..255, S at most `MAX_SIDE`."""
+    """Float64 [S, S, 3] in 0..255, S at most `ANALYSIS_SIDE`."""
     if not isinstance(picture, Image.Image):
         if picture.ndim != 3 or picture.shape[0] != 3 or picture.dtype != np.uint8:
             raise ValueError(f"a picture must be uint8 [3, S, S], not {picture.dtype} {list(picture.shape)}")
@@ -170,33 +173,33 @@ def _pixels(picture: Image.Image | NDArray[np.uint8]) -> Floats:
 
 
 def _dilate(values: NDArray[Any], reach: int) -> NDArray[Any]:
-    """The maximum over a square of pixels that reaches `reach` to all sides."""
+    """Morphological dilation: the maximum over a square that extends `reach` pixels to each side."""
     for _ in range(reach):
         for _ in range(2):  # rows, then columns
-            spread = values.copy()
-            np.maximum(spread[1:], values[:-1], out=spread[1:])
-            np.maximum(spread[:-1], values[1:], out=spread[:-1])
-            values = spread.T
+            dilated = values.copy()
+            np.maximum(dilated[1:], values[:-1], out=dilated[1:])
+            np.maximum(dilated[:-1], values[1:], out=dilated[:-1])
+            values = dilated.T
     return values
 
 
 def _connected_patches(mask: NDArray[np.bool_]) -> Labels:
-    """Number the patches of pixels that hang together by their sides: 1, 2, ... on the mask, 0 elsewhere."""
-    side = mask.shape[1] + 2  # a frame of background saves asking where the picture ends
-    new = np.pad(mask, 1).ravel().tolist()
-    labels = np.zeros(len(new), dtype=np.int64)
+    """Label 4-connected components of a mask: 1, 2, ...; 0 elsewhere."""
+    side = mask.shape[1] + 2  # a frame of background makes checks of the picture's edge unnecessary
+    unlabeled = np.pad(mask, 1).ravel().tolist()
+    labels = np.zeros(len(unlabeled), dtype=np.int64)
     num = 0
-    for start in np.flatnonzero(new).tolist():
-        if not new[start]:
+    for start in np.flatnonzero(unlabeled).tolist():
+        if not unlabeled[start]:
             continue
         num += 1
-        new[start] = False
+        unlabeled[start] = False
         patch = [start]
-        for at in patch:  # grows while it is read
-            for near in (at - 1, at + 1, at - side, at + side):
-                if new[near]:
-                    new[near] = False
-                    patch.append(near)
+        for pixel_index in patch:  # grows while it is read
+            for neighbor in (pixel_index - 1, pixel_index + 1, pixel_index - side, pixel_index + side):
+                if unlabeled[neighbor]:
+                    unlabeled[neighbor] = False
+                    patch.append(neighbor)
         labels[patch] = num
     return labels.reshape(-1, side)[1:-1, 1:-1]
 
@@ -210,32 +213,32 @@ def _nearest(color: Floats, names: Mapping[str, RGB], tolerance: float) -> str |
 def _detect(
     pixels: Floats, background: Floats, contrast: Floats, labels: Labels, label: int, unit: float
 ) -> DetectedObject:
-    """Color, shape, place and size of one patch."""
+    """Color, shape, position and size of one patch."""
     patch = labels == label
     inside = patch & (contrast >= 0.85 * np.quantile(contrast[patch], 0.8))
     color = np.median(pixels[inside], axis=0)
     pixel = max(1, round(unit))
-    around = _dilate(patch, 4 * pixel) & ~_dilate(labels > 0, 2 * pixel)
-    ground = np.median(pixels[around], axis=0) if around.sum() > 8 else background  # not quite even in soft pictures
-    # How much of each pixel the object covers: least squares on the line from ground to color.
-    line = color - ground
-    if not line.any():  # a speckled ground, the patch a part of it that has no specks: no line, and nothing drawn
+    ring = _dilate(patch, 4 * pixel) & ~_dilate(labels > 0, 2 * pixel)
+    surroundings = np.median(pixels[ring], axis=0) if ring.sum() > 8 else background  # uneven in soft pictures
+    # Coverage of each pixel by the object: least squares on the line from the surrounding color to the object's.
+    line = color - surroundings
+    if not line.any():  # the patch is a gap in a speckled background: no object
         rows, columns = np.nonzero(patch)
         return DetectedObject(None, None, (columns.mean() + 0.5) / unit, (rows.mean() + 0.5) / unit, 0.0, 0.0)
-    cover = (pixels - ground) @ line / (line @ line)
-    off_line = np.linalg.norm(pixels - ground - cover[..., None] * line, axis=-1)
-    pure = float(np.mean(off_line[patch] > OFF_COLOR)) <= MAX_OFF_COLOR
-    mine = _dilate(patch, 2 * pixel) & (patch | ~_dilate((labels > 0) & ~patch, pixel))
-    # Only the ground around the patch is compared: a window with room for the templates.
-    rows, columns = (np.flatnonzero(mine.any(axis=axis)) for axis in (1, 0))
+    coverage = (pixels - surroundings) @ line / (line @ line)
+    off_line = np.linalg.norm(pixels - surroundings - coverage[..., None] * line, axis=-1)
+    is_one_color = float(np.mean(off_line[patch] > OFF_COLOR)) <= MAX_OFF_COLOR
+    region = _dilate(patch, 2 * pixel) & (patch | ~_dilate((labels > 0) & ~patch, pixel))
+    # Compare only a window around the patch, with room for the templates.
+    rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
     top, left = max(0, rows[0] - 3 * pixel), max(0, columns[0] - 3 * pixel)
     window = (slice(top, rows[-1] + 3 * pixel + 1), slice(left, columns[-1] + 3 * pixel + 1))
-    own = np.where(mine, cover.clip(-0.25, 1.1), 0.0)[window]  # below 0 too: the noise must cancel, not add up
-    fits = {shape: _fit(own, shape, unit) for shape in SHAPES}
+    window_coverage = np.where(region, coverage.clip(-0.25, 1.1), 0.0)[window]  # below 0, so that noise cancels
+    fits = {shape: _fit(window_coverage, shape, unit) for shape in SHAPES}
     shape = max(fits, key=lambda name: fits[name].fit)
     fit, x, y, radius = fits[shape]
     return DetectedObject(
-        color=_nearest(color, COLORS, COLOR_TOLERANCE) if pure else None,
+        color=_nearest(color, COLORS, COLOR_TOLERANCE) if is_one_color else None,
         shape=shape if fit >= MIN_FIT[shape] else None,
         x=(x + float(left)) / unit,
         y=(y + float(top)) / unit,
@@ -245,7 +248,7 @@ def _detect(
 
 
 class _Fit(NamedTuple):
-    """How well a template fits, and its place, in pixels of the window."""
+    """The fit of a template and its position, in pixels of the window."""
 
     fit: float
     x: float
@@ -253,21 +256,21 @@ class _Fit(NamedTuple):
     radius: float
 
 
-def _fit(cover: Floats, shape: str, unit: float) -> _Fit:
-    """Compare cover [H, W] with a shape of the same area and center of mass: intersection over union, softened."""
-    height, width = cover.shape
-    total = max(1.0, float(cover.sum()))
+def _fit(coverage: Floats, shape: str, unit: float) -> _Fit:
+    """Soft intersection over union of coverage [H, W] and a shape of the same area and center of mass."""
+    height, width = coverage.shape
+    total = max(1.0, float(coverage.sum()))
     area, center_x, center_y = _moments(shape)
     radius = math.sqrt(total / area)
-    x = float(cover.sum(axis=0) @ (np.arange(width) + 0.5)) / total - center_x * radius
-    y = float(cover.sum(axis=1) @ (np.arange(height) + 0.5)) / total - center_y * radius
+    x = float(coverage.sum(axis=0) @ (np.arange(width) + 0.5)) / total - center_x * radius
+    y = float(coverage.sum(axis=1) @ (np.arange(height) + 0.5)) / total - center_y * radius
     canvas = Image.new("L", (width * SUPERSAMPLE, height * SUPERSAMPLE))
     outline = outline_at(shape, x * SUPERSAMPLE, y * SUPERSAMPLE, radius * SUPERSAMPLE)
     ImageDraw.Draw(canvas).polygon(outline, fill=255)
     template = np.asarray(canvas.reduce(SUPERSAMPLE), dtype=np.float64) / 255
-    detected = _soften(cover, SOFTEN[0] * unit)
-    drawn = [_soften(template, amount * unit) for amount in SOFTEN]
-    fit = max(float(np.minimum(detected, one).sum() / np.maximum(detected, one).sum()) for one in drawn)
+    soft = _soften(coverage, SOFTEN[0] * unit)
+    soft_templates = [_soften(template, sigma * unit) for sigma in SOFTEN]
+    fit = max(float(np.minimum(soft, drawn).sum() / np.maximum(soft, drawn).sum()) for drawn in soft_templates)
     return _Fit(fit, x, y, radius)
 
 
@@ -282,16 +285,16 @@ def _moments(shape: str) -> tuple[float, float, float]:
     return area, center_x, center_y
 
 
-def _soften(cover: Floats, sigma: float) -> Floats:
-    """Cover [H, W] after a Gaussian blur and steepening, in 0..1."""
-    height, width = cover.shape
-    blurred = _gaussian(height, sigma) @ cover @ _gaussian(width, sigma)
+def _soften(coverage: Floats, sigma: float) -> Floats:
+    """Coverage [H, W] after blur and steepening, in 0..1."""
+    height, width = coverage.shape
+    blurred = _gaussian(height, sigma) @ coverage @ _gaussian(width, sigma)
     return np.asarray(((blurred - 0.5) * STEEPEN + 0.5).clip(0.0, 1.0))
 
 
 @cache
 def _gaussian(num: int, sigma: float) -> Floats:
-    """The symmetric matrix [num, num] of a Gaussian blur, background beyond its ends."""
+    """The symmetric matrix [num, num] of a Gaussian blur with zeros outside."""
     distance = np.arange(num) - np.arange(num)[:, None]
     weight = np.exp(-0.5 * (distance / sigma) ** 2)
     return np.asarray(weight / math.fsum(np.exp(-0.5 * (np.arange(-99, 100) / sigma) ** 2)))

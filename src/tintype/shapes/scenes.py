@@ -1,6 +1,6 @@
-"""The world of drawn shapes: its colors, shapes and words, and the scenes that occur in it.
+"""Scenes of the shapes world: colors, shapes and relations, and random scenes of them.
 
-Every draw is a pure function of (seed, index), so any part of a world can be made again alone.
+Every scene is a pure function of (seed, index), so any part of a data set can be drawn alone.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ BACKGROUNDS: dict[str, RGB] = {
     "cream": (255, 236, 180),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross")
-SIZES = ("small", "large")  # an object with no size word is about medium, whatever looks well
+SIZES = ("small", "large")  # an object without a size word is about medium
 RELATIONS = ("left", "right", "above", "below")
 KINDS = ("single", "count", "relation")
-_KINDS_DRAWN = (*KINDS, "relation")  # twice as often as the others: who is where is the hardest to learn
+_KINDS_DRAWN = (*KINDS, "relation")  # twice as often as the others: relations are the hardest to learn
 SPLITS = ("train", "held_out")
 
-# Never in a training picture, for any seed; every color and every shape is in training in other combinations.
+# Never in a training picture, for any seed; every color and every shape occurs in other combinations.
 HELD_OUT_PAIRS = frozenset({("red", "star"), ("blue", "circle"), ("green", "cross"), ("yellow", "triangle")})
-# (color on the left or on top, color on the right or below), however the caption words it.
+# (color on the left or on top, color on the right or below), for any wording of the caption.
 HELD_OUT_ARRANGEMENTS = frozenset(
     {("red", "blue"), ("green", "yellow"), ("purple", "orange"), ("cyan", "pink"), ("yellow", "red"), ("blue", "green")}
 )
@@ -49,7 +49,7 @@ HELD_OUT_ARRANGEMENTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ObjectSpec:
-    """One described object, or several alike; size None where the caption says none."""
+    """A described object, or several identical ones; None for an unspecified size."""
 
     color: str
     shape: str
@@ -58,7 +58,7 @@ class ObjectSpec:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a caption says: `count` objects alike, or things[0] `relation` things[1]; None where it says nothing."""
+    """The content of a caption: `count` identical objects, or specs[0] `relation` specs[1]; None is unspecified."""
 
     specs: tuple[ObjectSpec, ...]
     count: int = 1
@@ -77,7 +77,7 @@ class Scene:
 
 
 class RandomStream(IntEnum):
-    """Independent random streams of one index; the numbers are fixed for ever."""
+    """Independent random streams of one index; the numbers never change."""
 
     TRAIN_SCENE = 0
     HELD_OUT_SCENE = 1
@@ -86,19 +86,19 @@ class RandomStream(IntEnum):
 
 
 def make_rng(seed: int, index: int, stream: RandomStream) -> np.random.Generator:
-    """The random numbers of one stream of one index; seed and index count modulo 2^64."""
+    """The random generator of one stream of one index; seed and index are taken modulo 2^64."""
     mask = 2**64 - 1
     key = np.array([seed & mask, index & mask], dtype=np.uint64)  # a list of large numbers would be rounded
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, int(stream)]))
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
-    """One of the options, each as likely as the others."""
+    """One of the options, with equal probability."""
     return options[int(rng.random() * len(options))]
 
 
 def has_held_out_combination(scene: Scene) -> bool:
-    """Whether the scene has a (color, shape) pair or a color arrangement that no training picture shows."""
+    """Whether the scene has a color and shape, or an arrangement of two colors, that no training picture shows."""
     if any((spec.color, spec.shape) in HELD_OUT_PAIRS for spec in scene.specs):
         return True
     if scene.relation is None:
@@ -108,9 +108,9 @@ def has_held_out_combination(scene: Scene) -> bool:
 
 
 def scene_at(seed: int, index: int, split: str = "train") -> Scene:
-    """The scene at `index` of the world `seed`: never held out in split "train", always in "held_out".
+    """The scene at `index` for `seed`: without held-out combinations in split "train", with one in "held_out".
 
-    ValueError for another split.
+    Raises ValueError for another split.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
@@ -135,7 +135,7 @@ def _random_scene(kind: str, rng: np.random.Generator) -> Scene:
         return Scene((first,), count, background=background)
     while (second.color, second.shape) == (first.color, first.shape):
         second = _random_object(rng)
-    if first.size == second.size == "large":  # nor is there room for a clear relation of two
+    if first.size == second.size == "large":  # nor is there room for a clear relation of two large ones
         second = ObjectSpec(second.color, second.shape, "small")
     return Scene((first, second), 2, pick(rng, RELATIONS), background)
 

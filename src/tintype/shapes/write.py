@@ -19,7 +19,7 @@ from tintype.shapes.scenes import RandomStream, Scene, make_rng, scene_at
 
 
 class Example(NamedTuple):
-    """One captioned picture and what its caption says."""
+    """A picture, its caption and its scene."""
 
     picture: Image.Image
     caption: str
@@ -27,26 +27,26 @@ class Example(NamedTuple):
 
 
 def example(seed: int, index: int, split: str = "train", size: int = 64) -> Example:
-    """The captioned picture at `index` of the world `seed`. ValueError for an unknown split."""
+    """The captioned picture at `index` for `seed`. Raises ValueError for an unknown split."""
     scene = scene_at(seed, index, split)
     picture = draw(scene, size, make_rng(seed, index, RandomStream.PICTURE))
     return Example(picture, sample_caption(scene, make_rng(seed, index, RandomStream.CAPTION)), scene)
 
 
 def write_shapes(folder: str | Path, num: int, seed: int = 0, size: int = 64) -> None:
-    """Write `num` captioned training pictures as a data folder: images/NNNNNN.png and, last of all, metadata.jsonl.
+    """Write `num` captioned training pictures as a data folder: images/NNNNNN.png, then metadata.jsonl.
 
-    DataError if the folder is not empty or cannot be written, or if num or size is below 1.
+    Raises DataError if the folder is not empty or cannot be written, or if num or size is below 1.
     """
     folder = Path(folder)
     if num < 1 or size < 1:
-        raise DataError(f"cannot draw {num} pictures of {size} pixels: ask for at least one of at least one pixel")
+        raise DataError(f"cannot draw {num} pictures of {size} pixels; both numbers must be at least one")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DataError(f"{folder} is not an empty folder: give the name of a new one, or empty it first")
+            raise DataError(f"{folder} is not an empty folder; give a new name, or empty it first")
         (folder / "images").mkdir(parents=True)
-        unfinished = folder / "metadata.jsonl.part"
-        with unfinished.open("w", encoding="utf-8") as file:
+        partial = folder / "metadata.jsonl.part"
+        with partial.open("w", encoding="utf-8") as file:
             for index in range(num):
                 picture, caption, _ = example(seed, index, "train", size)
                 name = f"images/{index:06d}.png"
@@ -54,6 +54,6 @@ def write_shapes(folder: str | Path, num: int, seed: int = 0, size: int = 64) ->
                 file.write(json.dumps({"file_name": name, "text": caption}) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(folder / "metadata.jsonl")  # only now is the folder a data folder
+        partial.replace(folder / "metadata.jsonl")  # now the folder is a complete data folder
     except OSError as error:
-        raise DataError(f"cannot write {folder} ({error.strerror or error}): choose another folder") from error
+        raise DataError(f"cannot write {folder} ({error.strerror or error}); choose another folder") from error
