@@ -12,7 +12,7 @@ from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import normal
 from tintype.metrics.intervals import column_means, mean
 from tintype.metrics.memorization import memorization_ratio
-from tintype.metrics.noise_error import CaptionedDenoiser, evaluation_noise, noise_errors
+from tintype.metrics.noise_error import CaptionedDenoiser, errors_by_level, evaluation_noise, noise_errors
 
 SHAPE = (3, 4, 4)
 SIGMAS = torch.tensor([0.05, 0.2, 0.5, 1.0, 3.0, 20.0])
@@ -141,3 +141,14 @@ def test_where_new_pictures_are_no_harder_there_is_no_gauge() -> None:
 
 def test_a_mean_of_errors_is_of_pictures() -> None:
     assert mean(torch.tensor([1.0, 3.0])).value == 2.0
+
+
+def test_several_denoisers_see_the_same_noise_and_a_target_takes_the_place_of_the_picture() -> None:
+    x0, noise = normal(7, 0, torch.arange(5), SHAPE), normal(8, 0, torch.arange(5), SHAPE)
+    denoisers = [gaussian_denoiser(0.0, 1.0), gaussian_denoiser(0.2, 0.3)]
+    both = finished(errors_by_level(denoisers, x0, noise, SIGMAS.tolist()))
+    assert both.shape == (2, 5, len(SIGMAS))
+    for denoiser, errors in zip(denoisers, both, strict=True):
+        assert torch.equal(errors, finished(errors_by_level([denoiser], x0, noise, SIGMAS.tolist()))[0])
+    right = finished(errors_by_level(denoisers[:1], x0, noise, SIGMAS.tolist(), denoisers[0]))
+    assert torch.equal(right, torch.zeros(1, 5, len(SIGMAS), dtype=torch.float64))

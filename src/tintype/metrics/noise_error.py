@@ -1,4 +1,4 @@
-"""Noise error: mean squared error of the predicted noise, per picture and noise level."""
+"""Noise error: mean squared error of the predicted noise, per picture and noise level, in training and evaluation."""
 
 from __future__ import annotations
 
@@ -48,10 +48,30 @@ def noise_errors(
     for start in range(0, len(x0), batch):
         clean, eps = x0[start : start + batch].to(device), noise[start : start + batch].to(device)
         denoise = denoiser(captions[start : start + batch])
-        columns = []
-        for level in sigmas.tolist():
-            sigma = torch.full((len(clean),), level, device=device)
-            columns.append(noise_error(denoise(add_noise(clean, eps, sigma), sigma), clean, sigma).double().cpu())
-            yield len(clean)
-        rows.append(torch.stack(columns, dim=1))
+        rows.append((yield from errors_by_level([denoise], clean, eps, sigmas.tolist()))[0])
     return torch.cat(rows) if rows else torch.empty(0, len(sigmas), dtype=torch.float64)
+
+
+@torch.no_grad()
+def errors_by_level(
+    denoisers: Sequence[Denoise],
+    x0: Tensor,
+    noise: Tensor,
+    sigmas: Sequence[float],
+    target: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Generator[int, None, Tensor]:
+    """Noise errors of several denoisers, such as one network with different captions, on the same noisy pictures.
+
+    x0, noise: [B, C, H, W] on the device of the denoisers; sigmas: K noise levels. target: gives what x [B, C, H, W]
+    should be denoised to at sigma [B]; None: x0. Yields B after each level. Returns [denoisers, B, K] float64 on the
+    CPU.
+    """
+    errors: list[list[Tensor]] = [[] for _ in denoisers]
+    for level in sigmas:
+        sigma = torch.full((len(x0),), level, device=x0.device)
+        x = add_noise(x0, noise, sigma)
+        expected = x0 if target is None else target(x, sigma)
+        for denoise, columns in zip(denoisers, errors, strict=True):
+            columns.append(noise_error(denoise(x, sigma), expected, sigma).double().cpu())
+        yield len(x0)
+    return torch.stack([torch.stack(columns, dim=1) for columns in errors])

@@ -64,6 +64,6 @@ class Reader:
         return parts
 
 
-def rolled(indices: Tensor) -> Tensor:
-    """Each sample's neighbor, so that every caption belongs to another picture: indices [B]."""
+def shuffled(indices: Tensor) -> Tensor:
+    """The indices [B] moved on by one, so that each picture gets the caption of another."""
     return torch.roll(indices, 1)
