@@ -197,7 +197,7 @@ def main() -> int:
     import uvicorn
 
     from tintype.serving.api.app import create_app
-    from tintype.serving.api.connection import limited
+    from tintype.serving.api.connection import connection_class
     from tintype.serving.catalog import Catalog
     from tintype.serving.server import SWITCH_SECONDS
     from tintype.serving.settings import Settings
@@ -205,7 +205,7 @@ def main() -> int:
     catalog = Catalog([options.model], None)
     app, engine = create_app(catalog, Settings(max_waiting=10_000, max_waiting_cost=1e18))
     seen = Seen()
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, http=limited(30))
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, http=connection_class(30))
     server = uvicorn.Server(config)
     sys.setswitchinterval(SWITCH_SECONDS)
 

@@ -21,10 +21,10 @@ from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving.api.app import create_app
-from tintype.serving.api.connection import limited
+from tintype.serving.api.connection import connection_class
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
-from tintype.serving.engine.job import Making, Work
+from tintype.serving.engine.job import GenerateTask, Job
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
 
@@ -114,21 +114,23 @@ def engine_of() -> Iterator[Callable[..., Engine]]:
         assert not engine.alive
 
 
-def work_of(pipeline: Pipeline, captions: str | list[str] = "a red circle", **options: Any) -> Work:
-    """A work that makes pictures."""
+def job_of(pipeline: Pipeline, captions: str | list[str] = "a red circle", **options: Any) -> Job:
+    """A job that makes pictures."""
     seconds = options.pop("seconds", 60.0)
-    return Work(Making(pipeline, pipeline.request(captions, **options)), seconds=seconds, watch=range, keep=True)
+    return Job(
+        GenerateTask(pipeline, pipeline.request(captions, **options)), seconds=seconds, previews=range, keep_frames=True
+    )
 
 
-def over(*works: Work) -> None:
-    until(lambda: not any(work.open for work in works))
+def over(*jobs: Job) -> None:
+    until(lambda: not any(job.open for job in jobs))
 
 
-def done(work: Work) -> torch.Tensor:
-    over(work)
-    assert work.status == "done", (work.status, work.message)
-    assert work.result is not None
-    return work.result
+def done(job: Job) -> torch.Tensor:
+    over(job)
+    assert job.status == "done", (job.status, job.message)
+    assert job.result is not None
+    return job.result
 
 
 class Live:
@@ -142,7 +144,7 @@ class Live:
                 port=0,
                 log_config=None,
                 access_log=False,
-                http=limited(settings.head_seconds),
+                http=connection_class(settings.head_seconds),
                 timeout_graceful_shutdown=2,
             )
         )
@@ -165,7 +167,7 @@ class Live:
 def live(folder: Path, pipeline: Pipeline | None = None, **settings: Any) -> Iterator[Live]:
     catalog = Catalog([folder], "cpu")
     if pipeline is not None:
-        catalog._entries["tiny"].pipeline = pipeline
+        catalog._models["tiny"].pipeline = pipeline
     server = Live(catalog, Settings(**{"max_batch": 16, **settings}))
     try:
         server.ready()

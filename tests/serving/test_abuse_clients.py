@@ -141,7 +141,7 @@ def test_22_a_client_that_hangs_up(stream: bool, tiny_model: Path) -> None:
         with socket.create_connection(("127.0.0.1", server.port)) as plug:
             plug.sendall(head(MAKE, len(body)) + body)
             until(lambda: server.engine.num_running == 1)
-        until(lambda: any(open_.work.cancelled.is_set() for open_ in list(server.engine._running)))
+        until(lambda: any(open_.job.cancelled.is_set() for open_ in list(server.engine._running)))
         denoiser.allow(1)
         until(lambda: server.engine.num_running == 0)
         assert len(denoiser.calls) <= 2
@@ -218,7 +218,7 @@ def test_27_no_memory_a_bug_and_no_numbers(
 
 
 def test_32_a_client_that_asks_again_and_again(tiny_model: Path) -> None:
-    """Without a key each one that hung up is given up; with one they are all the same work (see test_repeats)."""
+    """Without a key each one that hung up is given up; with one they are all the same job (see test_repeats)."""
     pipeline, denoiser = held_pipeline(tiny_model)
     with live(tiny_model, pipeline, max_batch=4) as server:
         denoiser.hold()

@@ -1,25 +1,25 @@
-"""The engine: what it admits, how long it works on it, and how it stops."""
+"""The engine: what it admits, how long a job may run, and how it stops."""
 
 from __future__ import annotations
 
 import threading
 
 import pytest
-from tests.serving.conftest import EngineOf, Ready, over, until, work_of
+from tests.serving.conftest import EngineOf, Ready, job_of, over, until
 
-from tintype.serving.engine.queue import Refused
+from tintype.serving.engine.queue import Rejected
 
 
 def test_the_queue_is_bounded_by_number_cost_and_key(held: Ready, engine_of: EngineOf) -> None:
     pipeline, denoiser = held
     engine = engine_of(pipeline, max_batch=1, max_waiting=2)
     denoiser.hold()
-    engine.submit(work_of(pipeline))
+    engine.submit(job_of(pipeline))
     until(lambda: engine.num_running == 1)
-    engine.submit(work_of(pipeline))
-    engine.submit(work_of(pipeline))
-    with pytest.raises(Refused) as refused:
-        engine.submit(work_of(pipeline))
+    engine.submit(job_of(pipeline))
+    engine.submit(job_of(pipeline))
+    with pytest.raises(Rejected) as refused:
+        engine.submit(job_of(pipeline))
     assert refused.value.reason == "queue"
     assert refused.value.retry_after > 0
 
@@ -27,13 +27,13 @@ def test_the_queue_is_bounded_by_number_cost_and_key(held: Ready, engine_of: Eng
 def test_cost_bounds_the_queue_but_never_a_single_request(held: Ready, engine_of: EngineOf) -> None:
     pipeline, denoiser = held
     engine = engine_of(pipeline, max_batch=1)
-    engine._waiting._max_cost = work_of(pipeline).task.cost * 1.5
+    engine._waiting._max_cost = job_of(pipeline).task.cost * 1.5
     denoiser.hold()
-    engine.submit(work_of(pipeline))
+    engine.submit(job_of(pipeline))
     until(lambda: engine.num_running == 1)
-    engine.submit(work_of(pipeline, ["a"] * 3))
-    with pytest.raises(Refused) as refused:
-        engine.submit(work_of(pipeline))
+    engine.submit(job_of(pipeline, ["a"] * 3))
+    with pytest.raises(Rejected) as refused:
+        engine.submit(job_of(pipeline))
     assert refused.value.reason == "cost"
 
 
@@ -41,21 +41,21 @@ def test_one_key_cannot_take_every_place(held: Ready, engine_of: EngineOf) -> No
     pipeline, denoiser = held
     engine = engine_of(pipeline, max_open_per_key=1, api_keys=("a-long-key", "b-long-key"))
     denoiser.hold()
-    works = [work_of(pipeline) for _ in range(3)]
-    for work, owner in zip(works, ("key-0", "key-0", "key-1"), strict=True):
-        work.owner = owner
-    engine.submit(works[0])
-    with pytest.raises(Refused) as refused:
-        engine.submit(works[1])
+    jobs = [job_of(pipeline) for _ in range(3)]
+    for job, owner in zip(jobs, ("key-0", "key-0", "key-1"), strict=True):
+        job.owner = owner
+    engine.submit(jobs[0])
+    with pytest.raises(Rejected) as refused:
+        engine.submit(jobs[1])
     assert refused.value.reason == "key"
-    engine.submit(works[2])
+    engine.submit(jobs[2])
 
 
 def test_a_deadline_ends_what_waits_and_what_runs(held: Ready, engine_of: EngineOf) -> None:
     pipeline, denoiser = held
     engine = engine_of(pipeline, max_batch=1)
     denoiser.hold()
-    running, waiting = work_of(pipeline, steps=50), work_of(pipeline)
+    running, waiting = job_of(pipeline, steps=50), job_of(pipeline)
     engine.submit(running)
     until(lambda: running.status == "running")
     engine.submit(waiting)
@@ -69,7 +69,7 @@ def test_stopping_refuses_the_new_fails_what_waits_and_finishes_what_runs(held: 
     pipeline, denoiser = held
     engine = engine_of(pipeline, max_batch=1)
     denoiser.hold()
-    running, waiting = work_of(pipeline), work_of(pipeline)
+    running, waiting = job_of(pipeline), job_of(pipeline)
     engine.submit(running)
     until(lambda: running.status == "running")
     engine.submit(waiting)
@@ -77,8 +77,8 @@ def test_stopping_refuses_the_new_fails_what_waits_and_finishes_what_runs(held: 
     stopping.start()
     over(waiting)
     assert waiting.reason == "shutdown"
-    with pytest.raises(Refused) as refused:
-        engine.submit(work_of(pipeline))
+    with pytest.raises(Rejected) as refused:
+        engine.submit(job_of(pipeline))
     assert refused.value.reason == "stopping"
     denoiser.release()
     stopping.join(20)
@@ -89,14 +89,14 @@ def test_stopping_in_no_time_gives_up_what_runs(held: Ready, engine_of: EngineOf
     pipeline, denoiser = held
     engine = engine_of(pipeline)
     denoiser.hold()
-    work = work_of(pipeline, steps=50)
-    engine.submit(work)
-    until(lambda: work.status == "running")
+    job = job_of(pipeline, steps=50)
+    engine.submit(job)
+    until(lambda: job.status == "running")
     denoiser.allow(5)
     stopping = threading.Thread(target=engine.stop)
     stopping.start()
     until(lambda: engine._stopping)
     denoiser.allow(5)
-    over(work)
-    assert work.reason == "shutdown"
+    over(job)
+    assert job.reason == "shutdown"
     stopping.join(10)

@@ -153,10 +153,24 @@ def test_a_picture_is_led_back_to_its_noise_and_developed_again(
     assert psnr(start, other) < 30
 
 
-def test_without_a_picture_there_is_nothing_to_lead_back(http: httpx.Client) -> None:
+@pytest.mark.parametrize("name", ["source_caption", "invert"])
+def test_without_a_picture_there_is_nothing_to_lead_back(name: str, http: httpx.Client) -> None:
     for path in ("/api/jobs", "/v1/images/generations"):
-        answer = http.post(path, json={"prompt": "a", "invert": "b"})
-        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "invert")
+        answer = http.post(path, json={"prompt": "a", name: "b"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+
+
+def test_a_source_caption_has_the_same_meaning_under_its_older_name(http: httpx.Client) -> None:
+    start = data_url(Image.new("RGB", (16, 16), "teal"))
+    ask = {"init_image": start, "steps": 2, "seed": 1}
+    contents = []
+    for names in (["source_caption"], ["invert"], ["source_caption", "invert"]):
+        state = finished(http, submit(http, **ask, **dict.fromkeys(names, "teal"))["id"])
+        assert state["pictures"][0]["receipt"]["invert"] == "teal"
+        contents.append(http.get(state["pictures"][0]["url"]).content)
+    assert len(set(contents)) == 1
+    answer = http.post("/api/jobs", json={"prompt": "a", **ask, "source_caption": "teal", "invert": "red"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "source_caption")
 
 
 def test_a_reader_that_leaves_and_returns_misses_nothing_but_time(slow: tuple[Live, Held, httpx.Client]) -> None:
@@ -243,6 +257,7 @@ def test_the_page_learns_what_it_can_ask_for(http: httpx.Client) -> None:
     assert (found["models"][0]["steps"], found["models"][0]["patch"]) == (4, 4)
     assert (found["models"][0]["examples"], found["models"][0]["noise_error"]) == ([], {})
     assert "unipc" in found["samplers"]
+    assert found["models"][0]["schedule"] in found["schedules"]
 
 
 def test_looking_at_a_picture_shows_its_noise_and_the_models_error(http: httpx.Client, tiny_model: Path) -> None:

@@ -18,6 +18,8 @@ from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt
+from tintype.pipeline.request import Options
+from tintype.serving.api.schemas import SamplingBody
 
 PROMPT = "a red circle left of a blue square"
 
@@ -76,6 +78,59 @@ def test_the_same_seed_is_the_same_file_and_the_pipelines_picture(client: openai
     receipt = Receipt.from_json(shown.info["tintype"])
     assert (receipt.caption, receipt.seed, receipt.steps, receipt.guidance) == (PROMPT, 7, 5, 2.5)
     assert receipt.model_hash == pipeline.model_hash
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/images/edits"])
+@pytest.mark.parametrize(
+    ("new", "old", "value", "other"),
+    [("negative_prompt", "negative", "blue", "red"), ("guidance_interval", "interval", [0.3, 5], [0.3, 6.5]),
+     ("schedule", "grid", "karras", "log_snr")],
+)  # fmt: skip
+def test_an_option_has_the_same_meaning_under_its_older_name(
+    path: str, new: str, old: str, value: Any, other: Any, http: httpx.Client
+) -> None:
+    def post(**options: Any) -> httpx.Response:
+        fields = {"prompt": PROMPT, "seed": 7, "steps": 4, "guidance": 3, **options}
+        if path.endswith("generations"):
+            return http.post(path, json=fields)
+        form = {name: ",".join(map(str, v)) if isinstance(v, list) else v for name, v in fields.items()}
+        return http.post(path, data=form, files={"image": png(Image.new("RGB", (16, 16), "teal"))})
+
+    def image(**options: Any) -> str:
+        answer = post(**options)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["data"][0]["b64_json"])
+
+    assert image(**{new: value}) == image(**{old: value}) == image(**{new: value, old: value})
+    assert image(**{new: value}) != image()
+    answer = post(**{new: value, old: other})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, new)
+    assert old in answer.json()["error"]["message"]
+
+
+def test_a_null_is_as_good_as_absent_beside_the_older_name(http: httpx.Client) -> None:
+    fields = {"prompt": PROMPT, "seed": 7, "steps": 4, "negative": "blue"}
+    first, second = (
+        http.post("/v1/images/generations", json={**fields, **extra}).json()["data"][0]["b64_json"]
+        for extra in ({}, {"negative_prompt": None})
+    )
+    assert first == second
+    assert Receipt.from_json(picture(first).info["tintype"]).negative == "blue"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("schedule", "magic"), ("grid", "magic"), ("schedule", 3), ("guidance_interval", [1]), ("interval", [0.1, -1]),
+     ("guidance_interval", [5, 1]), ("guidance_interval", ["a", 1]), ("guidance_interval", 1)],
+)  # fmt: skip
+def test_schedules_and_intervals_that_do_not_exist_are_refused(name: str, value: Any, http: httpx.Client) -> None:
+    answer = http.post("/v1/images/generations", json={"prompt": "a", name: value})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, name), answer.text
+    assert "magic" not in answer.text
+
+
+def test_every_sampling_field_is_an_option_of_the_pipeline() -> None:
+    assert set(SamplingBody.model_fields) <= set(Options.__annotations__)
 
 
 def test_pictures_of_one_request_have_one_seed_and_their_own_index(client: openai.OpenAI) -> None:
@@ -255,7 +310,7 @@ def test_a_failure_midway_reaches_a_streaming_client(slow: tuple[Live, Held], cl
     server, denoiser = slow
     denoiser.fault = lambda x, sigma: x * float("nan")
     denoiser.release()
-    with pytest.raises(openai.APIError, match="not numbers"):
+    with pytest.raises(openai.APIError, match="NaN or infinity"):
         list(client_of(server).images.generate(prompt=PROMPT, stream=True))
     with pytest.raises(openai.InternalServerError) as failed:
         client_of(server, max_retries=2).images.generate(prompt=PROMPT)

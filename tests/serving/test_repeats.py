@@ -94,17 +94,17 @@ def test_who_hangs_up_may_come_back(served: tuple[Live, Held], monkeypatch: pyte
     with client(server) as http:
         with pytest.raises(httpx.ReadTimeout):
             http.post(MAKE, json=ASK, headers={"Idempotency-Key": "back"}, timeout=0.3)
-        running = server.engine._running[0].work
+        running = server.engine._running[0].job
         with ThreadPoolExecutor(1) as pool:
             again = pool.submit(post, http, "back")
             held.release()
             assert again.result().status_code == 200
         assert running.status == "done"
-        monkeypatch.setattr(dispatcher, "GRACE", 0.1)
+        monkeypatch.setattr(dispatcher, "GRACE_SECONDS", 0.1)
         held.hold()
         with pytest.raises(httpx.ReadTimeout):
             http.post(MAKE, json=ASK, headers={"Idempotency-Key": "never"}, timeout=0.3)
-        left = server.engine._running[0].work
+        left = server.engine._running[0].job
         until(left.cancelled.is_set)  # nobody came
         held.release()
         until(lambda: server.engine.num_running == 0)

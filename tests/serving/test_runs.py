@@ -19,8 +19,6 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving.catalog import Catalog
-from tintype.training.core.validation_error import ValidationMetrics
-from tintype.training.model_card import model_card
 
 
 @pytest.fixture
@@ -109,24 +107,31 @@ def test_the_shipped_model_says_what_to_try_and_how_well_it_sees_noise() -> None
     assert len(catalog.examples("shapes")) == 4
     assert catalog.examples("shapes")[0] == "a red circle left of a blue square"  # in the order they were chosen in
     errors = catalog.noise_error("shapes")
-    assert len(errors) >= 3
-    assert all(0 < error < 1 for error in errors.values())
+    assert errors == {"0.1": 0.0398, "0.3": 0.0062, "1": 0.0022, "3": 0.0011, "10": 0.0002}
 
 
-def test_the_card_that_training_writes_says_how_well_a_model_sees_noise(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_errors_of_a_finished_model_come_from_its_evaluation(tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     shutil.copytree(tiny_model, folder)
-    config = Config.from_json((folder / "config.json").read_text())
-    metrics = ValidationMetrics(8, {"true": {0.3: 0.25, 10.0: 0.0125}, "training": {0.3: 0.125, 10.0: 0.0125}})
-    facts = {
-        "data": "d", "num_shown": 9, "num_held_out": 1, "num_left_out": 0, "fingerprint": "f", "num_weights": 5,
-        "images_seen": 8, "seconds": 1.0, "ema_width": 0.05, "metrics": metrics, "caption": "c",
-    }  # fmt: skip
-    (folder / "README.md").write_text(model_card("mine", config, **facts))  # type: ignore[arg-type]
+    evaluation = folder / "evaluation.json"
+    evaluation.write_text(json.dumps({"images_seen": 8, "noise_error": {"0.3": 0.25, "10": 0.0125}}))
     assert Catalog([folder], "cpu").noise_error("mine") == {"0.3": 0.25, "10": 0.0125}
+    config = Config.from_json((folder / "config.json").read_text())
     student = replace(config, distill=DistillConfig(teacher="t", steps=2))
     (folder / "config.json").write_text(student.to_json())
     assert Catalog([folder], "cpu").noise_error("mine") == {}
+
+
+@pytest.mark.parametrize("content", ["", "[", "[]", "{}", '{"noise_error": null}', '{"noise_error": {"1": "x"}}'])
+def test_an_evaluation_that_cannot_be_read_is_no_error(content: str, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "mine")
+    (tmp_path / "mine" / "evaluation.json").write_text(content)
+    assert Catalog([tmp_path / "mine"], "cpu").noise_error("mine") == {}
+
+
+def test_the_errors_of_a_run_come_from_its_log(run: Path, tiny_model: Path) -> None:
+    save(run, tiny_model, 1)
+    assert Catalog([run], "cpu").noise_error("my-run") == {"0.3": 0.5 / 900, "1": 0.2 / 900}
 
 
 def test_loading_leaves_no_thread_of_openmp_behind(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from tests.serving.conftest import until
 from tintype.cli.main import main
 from tintype.errors import ConfigError
 from tintype.serving import logs
-from tintype.serving.api.guard import PIECE, Guard
+from tintype.serving.api.guard import CHUNK, RequestGuard
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.server import read_keys, warnings_of
 from tintype.serving.settings import Settings
@@ -151,7 +151,7 @@ def test_who_does_not_read_the_log_holds_up_nobody(monkeypatch: pytest.MonkeyPat
 
 def test_bodies_and_answers_of_megabytes_come_whole_in_pieces() -> None:
     sent: list[int] = []
-    content = os.urandom(3 * PIECE + 17)
+    content = os.urandom(3 * CHUNK + 17)
 
     async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", True
@@ -166,7 +166,7 @@ def test_bodies_and_answers_of_megabytes_come_whole_in_pieces() -> None:
             sent.append(len(message.get("body", b"")))
             await send(message)
 
-        await Guard(echo, Settings(), Metrics())(scope, receive, count)
+        await RequestGuard(echo, Settings(), Metrics())(scope, receive, count)
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(counted), base_url="http://localhost") as http:
@@ -179,5 +179,5 @@ def test_bodies_and_answers_of_megabytes_come_whole_in_pieces() -> None:
             return await http.post("/api/look", content=stream(), headers={"Content-Type": "application/json"})
 
     assert asyncio.run(ask()).content == content
-    assert max(sent) == PIECE
+    assert max(sent) == CHUNK
     assert sum(sent) == len(content)

@@ -306,7 +306,7 @@ def _guidance(guidance: float | Sequence[float] | None, default: float, num: int
 
 
 def _interval(interval: tuple[float, float]) -> tuple[float, float]:
-    low, high = (number("each end of the guidance interval", end, 0, MAX_SIGMA) for end in interval)
+    low, high = (number("guidance_interval", end, 0, MAX_SIGMA) for end in interval)
     if low > high:
-        raise ConfigError(f"the guidance interval must not end below its start: {low:g}, {high:g}")
+        raise ConfigError(f"guidance_interval must not end below its start: {low:g}, {high:g}")
     return low, high

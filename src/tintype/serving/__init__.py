@@ -1,1 +1,1 @@
-"""Serving: one thread that owns the models, the OpenAI images API, an API of jobs, and a page to watch pictures on."""
+"""Serving: the engine, the OpenAI images API, the jobs API, and the web page."""

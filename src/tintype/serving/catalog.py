@@ -1,8 +1,8 @@
-"""The models of a server, by name. A run that still trains is followed: its newest checkpoint is what is served."""
+"""The catalog: the models of a server by name. A run that still trains is served from its newest checkpoint."""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,127 +11,125 @@ from pathlib import Path
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import store
 from tintype.pipeline.pipeline import Pipeline
+from tintype.training.monitor.log import read_log
 
-CARD_HEAD = re.compile(r"^\| sigma \| (?:error|held out) \|", re.MULTILINE)  # "error" in older cards
-CARD_ROW = re.compile(r"^\| ([0-9.]{1,9}) \| ([0-9]{1,6}\.[0-9]{1,9}) \|", re.ASCII | re.MULTILINE)
 CAPTIONS = Path("samples", "captions.txt")
-EXAMPLES = 4
-MAX_EXAMPLE = 60  # characters
+MAX_EXAMPLES = 4
+MAX_EXAMPLE_LENGTH = 60  # characters
 
 
 @dataclass(slots=True)
-class Entry:
-    """A model that is served."""
+class ServedModel:
+    """A model of the server."""
 
     name: str
-    source: str | Path  # as given
+    source: str | Path  # as on the command line
     run: Path | None  # its run folder, if it has one
-    folder: Path | None = None  # which of its folders is loaded
+    folder: Path | None = None  # the folder it is loaded from
     pipeline: Pipeline | None = None  # None: a run without a checkpoint yet
     examples: tuple[str, ...] = ()  # captions to try
-    noise_error: dict[str, float] = field(default_factory=dict)  # of held-out pictures by noise level
+    noise_error: dict[str, float] = field(default_factory=dict)  # on held-out pictures, by noise level
 
 
 class Catalog:
     """Loads models and finds them by name.
 
-    Raises CheckpointError if a model cannot be loaded, ConfigError if two have one name.
+    Raises CheckpointError if a model cannot be loaded, ConfigError if two models have the same name.
     """
 
     def __init__(self, sources: Sequence[str | Path], device: str | None = None) -> None:
         self._device = device
-        self._entries: dict[str, Entry] = {}
+        self._models: dict[str, ServedModel] = {}
         for source in sources:
-            entry = _entry(source)
-            if entry.name in self._entries:
-                raise ConfigError(f"two models are called {entry.name}; rename one of the folders")
-            self._entries[entry.name] = entry
+            model = _model(source)
+            if model.name in self._models:
+                raise ConfigError(f"two models are called {model.name}; rename one of the folders")
+            self._models[model.name] = model
             try:
-                self._load(entry)
+                self._load(model)
             except CheckpointError:
-                if entry.run is None or not (entry.run / store.CONFIG).is_file() or _has_checkpoints(entry.run):
+                if model.run is None or not (model.run / store.CONFIG).is_file() or _has_checkpoints(model.run):
                     raise
 
     @property
     def pipelines(self) -> dict[str, Pipeline]:
-        """What can make pictures now; the first one is what is used when no model is named."""
-        return {entry.name: entry.pipeline for entry in self._entries.values() if entry.pipeline is not None}
+        """The loaded models; requests that name none use the first."""
+        return {model.name: model.pipeline for model in self._models.values() if model.pipeline is not None}
 
     @property
     def runs(self) -> dict[str, Path]:
-        """The run folders among the models."""
-        return {entry.name: entry.run for entry in self._entries.values() if entry.run is not None}
+        """The models that are run folders."""
+        return {model.name: model.run for model in self._models.values() if model.run is not None}
 
     def examples(self, name: str) -> tuple[str, ...]:
-        """Captions of the kind that a model was trained on; none where nobody knows."""
-        return self._entries[name].examples
+        """Captions like those that a model was trained on; empty if unknown."""
+        return self._models[name].examples
 
     def noise_error(self, name: str) -> dict[str, float]:
-        """What the card of a model says of its error on held-out pictures, by noise level."""
-        return self._entries[name].noise_error
+        """A model's noise error on held-out pictures by noise level; empty if unknown."""
+        return self._models[name].noise_error
 
     def get(self, name: str | None) -> Pipeline | None:
-        """A model by its name; None names the first."""
+        """A model by its name; None is the first."""
         pipelines = self.pipelines
         return next(iter(pipelines.values()), None) if name is None else pipelines.get(name)
 
     def refresh(self) -> list[str]:
-        """Load checkpoints that are newer than what is served; says which models changed. Takes a moment for each."""
+        """Load newer checkpoints of runs, which takes a moment for each. Returns the names of the changed models."""
         changed = []
-        for entry in self._entries.values():
-            if entry.run is None:
+        for model in self._models.values():
+            if model.run is None:
                 continue
             try:
-                if store.find(entry.source).folder != entry.folder:
-                    self._load(entry)
-                    changed.append(entry.name)
-            except CheckpointError:  # being written, or just deleted in favor of a newer one: next time
+                if store.find(model.source).folder != model.folder:
+                    self._load(model)
+                    changed.append(model.name)
+            except CheckpointError:  # still being written, or just replaced by a newer one: try again next time
                 continue
         return changed
 
-    def _load(self, entry: Entry) -> None:
-        folder = store.find(entry.source).folder
-        # In a thread that ends, and with it its threads of OpenMP: if they stayed, there would be more than cores, with
-        # the engine's, OpenMP would no longer wait actively, and pictures would take half as long again.
+    def _load(self, model: ServedModel) -> None:
+        folder = store.find(model.source).folder
+        # A thread that ends takes its OpenMP threads with it. If they stayed, there would be more threads than cores
+        # together with the engine's, OpenMP would stop busy-waiting, and pictures would take half as long again.
         with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
-            pipeline = thread.submit(Pipeline.load, entry.source, self._device).result()
-        pipeline.name = entry.name
-        entry.pipeline, entry.folder = pipeline, folder
-        entry.examples = _examples(entry)
-        # The card of a distilled model tells of another error, which nothing here compares with.
-        entry.noise_error = {} if pipeline.config.distill.steps else _noise_error(folder)
+            pipeline = thread.submit(Pipeline.load, model.source, self._device).result()
+        pipeline.name = model.name
+        model.pipeline, model.folder = pipeline, folder
+        model.examples = _examples(model)
+        # The error of a distilled model is that of few steps: nothing on the page compares with it.
+        model.noise_error = {} if pipeline.config.distill.steps else _noise_error(folder, model.run)
 
 
-def _entry(source: str | Path) -> Entry:
+def _model(source: str | Path) -> ServedModel:
     if isinstance(source, str) and source in store.shipped():
-        return Entry(source, source, None)
+        return ServedModel(source, source, None)
     folder = Path(source)
     if not folder.is_dir():
-        store.find(source)  # says what there is
+        store.find(source)  # raises with the names of the shipped models
     is_run = (folder / "log.jsonl").is_file() or (folder / "data.json").is_file()
-    return Entry(folder.resolve().name, source, folder if is_run or _has_checkpoints(folder) else None)
+    return ServedModel(folder.resolve().name, source, folder if is_run or _has_checkpoints(folder) else None)
 
 
-def _examples(entry: Entry) -> tuple[str, ...]:
-    """Those chosen for a shipped model; of a run's samples the shortest."""
-    shipped = store.shipped().get(str(entry.source)) if entry.run is None else None
+def _examples(model: ServedModel) -> tuple[str, ...]:
+    """The captions chosen for a shipped model, in their order; of a run's sample captions the shortest."""
+    shipped = store.shipped().get(str(model.source)) if model.run is None else None
     try:
-        text = ((shipped or Path(entry.source)) / CAPTIONS).read_text(encoding="utf-8")
+        text = ((shipped or Path(model.source)) / CAPTIONS).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ()
-    found = [line for line in dict.fromkeys(map(str.strip, text.splitlines())) if 0 < len(line) <= MAX_EXAMPLE]
-    return tuple((found if shipped else sorted(found, key=len))[:EXAMPLES])
+    lines = [line for line in dict.fromkeys(map(str.strip, text.splitlines())) if 0 < len(line) <= MAX_EXAMPLE_LENGTH]
+    return tuple((lines if shipped else sorted(lines, key=len))[:MAX_EXAMPLES])
 
 
-def _noise_error(folder: Path) -> dict[str, float]:
-    """From the table of a model card, as `train.card` writes it."""
+def _noise_error(folder: Path, run: Path | None) -> dict[str, float]:
+    """From the evaluation.json of a finished model, or else from the log of its run; empty without either."""
     try:
-        card = (folder / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return {}
-    head = CARD_HEAD.search(card)
-    table = "" if head is None else card[head.end() :].partition("\n\n")[0]
-    return {sigma: float(error) for sigma, error in CARD_ROW.findall(table)}
+        errors = json.loads((folder / store.EVALUATION).read_text(encoding="utf-8"))["noise_error"]
+        return {str(sigma): float(error) for sigma, error in errors.items()}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        rows = [] if run is None else read_log(run / "log.jsonl")
+    return next((row["noise_error"] for row in reversed(rows) if row.get("noise_error")), {})
 
 
 def _has_checkpoints(folder: Path) -> bool:

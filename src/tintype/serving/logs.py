@@ -1,4 +1,4 @@
-"""One JSON object a line on stderr. Captions are left out unless asked for, and nothing can break a line."""
+"""The log: one JSON object per line on stderr, without captions unless --log-prompts; no value can break a line."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from logging.handlers import QueueHandler, QueueListener
 from queue import Full, Queue
 from typing import Any
 
-MAX_TEXT = 300  # characters of any one value
-MAX_WAITING = 10_000  # lines that wait to be written; when nobody reads them, later ones are left out
-FLUSH_SECONDS = 2.0  # at the end
+MAX_TEXT = 300  # characters of a value
+MAX_WAITING = 10_000  # unwritten lines; when nobody reads stderr, later lines are dropped
+FLUSH_SECONDS = 2.0  # at exit
 
 log = logging.getLogger("tintype.serving")
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON; what `extra={"fields": ...}` holds becomes members."""
+    """A record as one line of JSON; the entries of `extra={"fields": ...}` become its members."""
 
     def format(self, record: logging.LogRecord) -> str:
         members: dict[str, Any] = {
@@ -34,8 +34,8 @@ class JsonLines(logging.Formatter):
         return json.dumps(members, default=str)
 
 
-class _Waiting(QueueHandler):
-    """Lines for a thread of their own to write: whoever reads them slowly, or not at all, holds up nobody."""
+class _Handler(QueueHandler):
+    """Hands lines to a thread that writes them, so that a slow or absent reader of stderr blocks no request."""
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
@@ -46,7 +46,7 @@ class _Waiting(QueueHandler):
 
 class _Writer(QueueListener):
     def finish(self) -> None:
-        """Write what still waits, if somebody reads it."""
+        """Write the remaining lines, if stderr is read."""
         try:
             self.enqueue_sentinel()
         except Full:
@@ -56,12 +56,12 @@ class _Writer(QueueListener):
 
 
 def set_up(level: str = "INFO") -> None:
-    """Log to stderr, uvicorn's own messages too."""
+    """Log to stderr, with uvicorn's messages."""
     lines: Queue[Any] = Queue(MAX_WAITING)
     writer = _Writer(lines, logging.StreamHandler(sys.stderr))
     writer.start()
     atexit.register(writer.finish)
-    handler = _Waiting(lines)
+    handler = _Handler(lines)
     handler.setFormatter(JsonLines())
     for name in ("tintype.serving", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
@@ -72,5 +72,5 @@ def set_up(level: str = "INFO") -> None:
 
 
 def event(name: str, **fields: object) -> None:
-    """Log one event with its members."""
+    """Log an event with its members."""
     log.info(name, extra={"fields": fields})

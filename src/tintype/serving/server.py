@@ -1,4 +1,4 @@
-"""`tintype serve`: the application on a port, until it is told to stop."""
+"""The server of `tintype serve`: listens on a port until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ except ImportError as error:
 
 from tintype.serving import logs
 from tintype.serving.api.app import create_app
-from tintype.serving.api.connection import limited
+from tintype.serving.api.connection import connection_class
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.settings import Settings
 
-MIN_KEY = 8  # characters
+MIN_KEY_LENGTH = 8  # characters
 MAX_CONNECTIONS = 1000
-SWITCH_SECONDS = 0.001  # that the event loop waits for a thread that computes; Python's own is 5 ms
-WATCH_SECONDS = 0.05  # between looks whether to stop
+SWITCH_SECONDS = 0.001  # after which a computing thread yields to the event loop; Python's default is 5 ms
+POLL_SECONDS = 0.05  # between checks for a signal
 
 
 def serve(models: Sequence[str], settings: Settings, device: str | None = None) -> None:
     """Load models and serve them until SIGINT or SIGTERM. Raises TintypeError."""
-    with _listen(settings) as listening:
+    with _listen(settings) as listener:
         for warning in warnings_of(settings):
             print(f"tintype: warning: {warning}", file=sys.stderr)
         catalog = Catalog(models, device)
@@ -48,76 +48,76 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
             log_config=None,
             access_log=False,
             server_header=False,
-            http=limited(settings.head_seconds),
+            http=connection_class(settings.head_seconds),
             ws="none",
             limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(settings.shutdown_seconds) + 2,
         )
-        shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         names = ", ".join(catalog.pipelines) or "no model yet"
-        address = f"http://{shown}:{listening.getsockname()[1]}"
+        address = f"http://{host}:{listener.getsockname()[1]}"
         print(f"tintype: serving {names} at {address}", file=sys.stderr, flush=True)
         sys.setswitchinterval(SWITCH_SECONDS)
-        asyncio.run(_run(uvicorn.Server(config), listening, engine, settings))
+        asyncio.run(_run(uvicorn.Server(config), listener, engine, settings))
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """The port, before any time is spent on models. Raises TintypeError."""
+    """Open the port, before loading models takes time. Raises TintypeError."""
     if not settings.host:
-        raise ConfigError("host must be an address or a name, such as 127.0.0.1; 0.0.0.0 is every network")
+        raise ConfigError("--host must be an address or a name, such as 127.0.0.1; 0.0.0.0 listens on every network")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        why = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise TintypeError(
-            f"cannot listen on {settings.host}:{settings.port} ({why}); choose another --host or --port"
+            f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another --host or --port"
         ) from None
 
 
-async def _run(server: uvicorn.Server, listening: socket.socket, engine: Engine, settings: Settings) -> None:
-    """Serve; when told to stop, admit nothing more, finish what runs within the limit, and give up the rest."""
-    stopping = asyncio.create_task(_stop_in_time(server, engine, settings))
+async def _run(server: uvicorn.Server, listener: socket.socket, engine: Engine, settings: Settings) -> None:
+    """Serve; on a signal reject new jobs, let running ones finish within the limit, and fail the rest."""
+    stopping = asyncio.create_task(_stop_on_signal(server, engine, settings))
     try:
-        await server.serve(sockets=[listening])
+        await server.serve(sockets=[listener])
     finally:
         stopping.cancel()
 
 
-async def _stop_in_time(server: uvicorn.Server, engine: Engine, settings: Settings) -> None:
+async def _stop_on_signal(server: uvicorn.Server, engine: Engine, settings: Settings) -> None:
     while not server.should_exit:
-        await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     logs.event("stopping", running=engine.num_running, waiting=engine.num_waiting)
     await asyncio.to_thread(engine.stop, settings.shutdown_seconds)
 
 
 def read_keys(path: Path) -> tuple[str, ...]:
-    """The keys in a file, one a line; empty lines and those beginning with # are passed over. Raises ConfigError."""
+    """The keys in a file, one per line; empty lines and lines that start with # are skipped. Raises ConfigError."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not text'}") from None
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
     keys = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
     if not keys:
-        raise ConfigError(f"{path} holds no key; write one a line")
-    if any(len(key) < MIN_KEY or not key.isascii() or " " in key for key in keys):
-        raise ConfigError(f"each key in {path} must be at least {MIN_KEY} letters and digits without spaces")
+        raise ConfigError(f"{path} contains no key; write one per line")
+    if any(len(key) < MIN_KEY_LENGTH or not key.isascii() or " " in key for key in keys):
+        raise ConfigError(f"each key in {path} must be at least {MIN_KEY_LENGTH} letters and digits without spaces")
     return keys
 
 
 def with_keys(settings: Settings, path: Path | None) -> Settings:
-    """The settings with the keys of a file, if one is given. Raises ConfigError."""
+    """The settings with the keys of a file; unchanged without a file. Raises ConfigError."""
     return settings if path is None else replace(settings, api_keys=read_keys(path))
 
 
 def warnings_of(settings: Settings) -> list[str]:
-    """What whoever starts a server so should know."""
+    """Warnings about a server with these settings."""
     if settings.api_keys or _is_loopback(settings.host):
         return []
     return [
-        f"ANYONE who can reach {settings.host}:{settings.port} over the network can use this server: there is no key. "
-        "Give --api-key-file FILE, or leave out --host to serve this machine only"
+        f"ANYONE who can reach {settings.host}:{settings.port} over the network can use this server, without a key; "
+        "give --api-key-file FILE, or leave out --host to serve this machine only"
     ]
 
 

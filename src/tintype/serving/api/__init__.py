@@ -1,1 +1,1 @@
-"""HTTP: the OpenAI images API, jobs, models and runs."""
+"""The HTTP API: the OpenAI images API, jobs, models and training runs."""

@@ -1,4 +1,4 @@
-"""The application: every route, behind the guard, with the engine's life tied to it."""
+"""The application: all routes behind the guard, and the engine, which starts and stops with them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from importlib.resources import files
 from typing import Any
 
 import anyio.lowlevel
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
+from fastapi import Request as HttpRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -18,17 +19,16 @@ from starlette.types import ASGIApp
 
 from tintype._version import __version__
 from tintype.serving import logs
-from tintype.serving.api import jobs, openai, runs
-from tintype.serving.api.dispatcher import Desk
-from tintype.serving.api.errors import Fault, of_validation
-from tintype.serving.api.guard import Guard
-from tintype.serving.api.schemas import max_cost
+from tintype.serving.api import inspection, jobs, openai, runs
+from tintype.serving.api.dispatcher import Dispatcher
+from tintype.serving.api.errors import ApiError, from_validation
+from tintype.serving.api.guard import RequestGuard
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
 
-REFRESH_SECONDS = 10.0  # between looks for newer checkpoints
+REFRESH_SECONDS = 10.0  # between searches for newer checkpoints
 PAGE = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
@@ -42,20 +42,20 @@ PAGE = {
     ),
 }
 HEARTBEAT_SECONDS = 0.05
-QUEUE = 8  # requests of the largest kind that may wait, by cost
+QUEUE_COST = 8  # of the waiting requests, in requests of the highest cost
 
 
 def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
-    """An ASGI application with its engine, which starts and stops with it."""
+    """An ASGI application and its engine, which starts and stops with it."""
     metrics = Metrics()
     pipelines = catalog.pipelines.values()
-    largest = max((max_cost(settings, pipeline.config) for pipeline in pipelines), default=1e12)
-    engine = Engine(settings, metrics, settings.max_waiting_cost or QUEUE * largest)
-    desk = Desk(catalog, engine, settings, metrics)
+    largest = max((settings.cost_limit(pipeline.config) for pipeline in pipelines), default=1e12)
+    engine = Engine(settings, metrics, settings.max_waiting_cost or QUEUE_COST * largest)
+    dispatcher = Dispatcher(catalog, engine, settings, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await anyio.lowlevel.checkpoint()  # imports here what the first stream would hold up the loop for
+        await anyio.lowlevel.checkpoint()  # imports a module now that would block the event loop at the first stream
         engine.start(list(catalog.pipelines.values()))
         background = [asyncio.create_task(_refresh(catalog)), asyncio.create_task(_heartbeat(metrics))]
         try:
@@ -67,14 +67,15 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
             await asyncio.to_thread(engine.stop)
 
     app = FastAPI(title="Tintype", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(openai.router(desk))
-    app.include_router(jobs.router(desk))
-    app.include_router(runs.router(desk))
-    _operation(app, desk)
-    _page(app)
-    _errors(app)
-    app.openapi()  # worked out once, here: it takes a while
-    return Guard(app, settings, metrics), engine
+    app.include_router(openai.router(dispatcher))
+    app.include_router(jobs.router(dispatcher))
+    app.include_router(inspection.router(dispatcher))
+    app.include_router(runs.router(dispatcher))
+    _add_operation(app, dispatcher)
+    _add_page(app)
+    _add_error_handlers(app)
+    app.openapi()  # computed once, here, because it takes a while
+    return RequestGuard(app, settings, metrics), engine
 
 
 async def _refresh(catalog: Catalog) -> None:
@@ -85,7 +86,7 @@ async def _refresh(catalog: Catalog) -> None:
 
 
 async def _heartbeat(metrics: Metrics) -> None:
-    """Notice when something holds up the event loop."""
+    """Measure how late the event loop runs."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + HEARTBEAT_SECONDS
@@ -93,17 +94,17 @@ async def _heartbeat(metrics: Metrics) -> None:
         metrics.lag.observe(max(0.0, loop.time() - due))
 
 
-def _operation(app: FastAPI, desk: Desk) -> None:
-    engine = desk.engine
+def _add_operation(app: FastAPI, dispatcher: Dispatcher) -> None:
+    engine = dispatcher.engine
 
     @app.get("/liveness", tags=["operation"])
     async def liveness() -> dict[str, str]:
-        """The process answers."""
+        """The process responds."""
         return {"status": "alive"}
 
     @app.get("/health", tags=["operation"])
     async def health() -> JSONResponse:
-        """Ready to make pictures: 200; warming up, draining or dead: 503 with the reason."""
+        """200 if ready; 503 with the reason while warming up, draining or after a failure."""
         if engine.failure:
             return JSONResponse({"status": "failed", "reason": engine.failure}, 503)
         if not (engine.ready and engine.alive):
@@ -112,17 +113,17 @@ def _operation(app: FastAPI, desk: Desk) -> None:
 
     @app.get("/version", tags=["operation"])
     async def version() -> dict[str, str]:
-        """Which Tintype this is."""
+        """The version of Tintype."""
         return {"version": __version__}
 
     @app.get("/metrics", tags=["operation"], response_class=Response)
     async def metrics() -> Response:
-        """Numbers for Prometheus."""
-        return Response(desk.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        """Metrics for Prometheus."""
+        return Response(dispatcher.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _page(app: FastAPI) -> None:
-    """The files of the page, read once; nothing is looked up by a name that was sent."""
+def _add_page(app: FastAPI) -> None:
+    """The files of the page, read once: no path is built from a client's input."""
     folder = files("tintype.serving") / "page"
     contents = {name: (folder / name).read_bytes() for name in PAGE}
 
@@ -133,33 +134,32 @@ def _page(app: FastAPI) -> None:
     @app.get("/page/{name}", include_in_schema=False)
     async def file(name: str) -> Response:
         if name not in contents:
-            raise Fault(404, "there is no such file", "not_found")
+            raise ApiError(404, "unknown file", "not_found")
         return Response(contents[name], media_type=PAGE[name], headers={"Cache-Control": "no-cache"})
 
 
-def _errors(app: FastAPI) -> None:
-    """Every error in one shape."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Every error in the same form."""
 
-    async def fault(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Fault)
+    async def api_error(request: HttpRequest, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
         return error.response()
 
-    async def validation(request: Request, error: Exception) -> Response:
+    async def validation(request: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        found = of_validation(error.errors())
-        if request.method == "GET":  # a number in the path that is none: there is no such thing
-            found = Fault(404, "there is no such thing here", "not_found")
-        return found.response()
+        if request.method == "GET":  # a malformed number in the path
+            return ApiError(404, "not found", "not_found").response()
+        return from_validation(error.errors()).response()
 
-    async def http(request: Request, error: Exception) -> Response:
+    async def http(request: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        says: dict[int, tuple[str, str]] = {
-            404: ("there is nothing here", "not_found"),
-            405: ("this cannot be done here", "method_not_allowed"),
+        messages: dict[int, tuple[str, str]] = {
+            404: ("not found", "not_found"),
+            405: ("this method is not allowed here", "method_not_allowed"),
         }
-        message, code = says.get(error.status_code, (str(error.detail), "invalid_value"))
-        return Fault(error.status_code, message, code, headers=dict(error.headers or {})).response()
+        message, code = messages.get(error.status_code, (str(error.detail), "invalid_value"))
+        return ApiError(error.status_code, message, code, headers=dict(error.headers or {})).response()
 
-    handlers: dict[Any, Any] = {Fault: fault, RequestValidationError: validation, HTTPException: http}
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
+    handlers: dict[Any, Any] = {ApiError: api_error, RequestValidationError: validation, HTTPException: http}
+    for error_class, handler in handlers.items():
+        app.add_exception_handler(error_class, handler)

@@ -1,30 +1,31 @@
-"""Where requests become works: the model looked up, the settings checked, a place in the queue."""
+"""The dispatcher: turns request bodies into tasks for the engine, and the engine's failures into API errors."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from fastapi import Request
+from fastapi import Request as HttpRequest
 from PIL import Image
 
+from tintype.pipeline.pipeline import Pipeline
 from tintype.serving import logs
-from tintype.serving.api.errors import Fault
-from tintype.serving.api.idempotency import GRACE, Repeats, has_key, mark_of
-from tintype.serving.api.schemas import Ask, pipeline_of, to_request
+from tintype.serving.api.errors import ApiError, bad_request
+from tintype.serving.api.idempotency import GRACE_SECONDS, IdempotencyCache, has_key, hash_request
+from tintype.serving.api.schemas import GenerateBody, to_request
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
-from tintype.serving.engine.job import Making, Task, Watch, Work
+from tintype.serving.engine.job import GenerateTask, Job, PreviewSteps, Task
 from tintype.serving.engine.metrics import Metrics
-from tintype.serving.engine.queue import Refused
+from tintype.serving.engine.queue import Rejected
 from tintype.serving.settings import Settings
 
 SSE_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 _OVERLOADED = ("queue", "cost", "key")
 
 
-class Desk:
-    """What all routes share."""
+class Dispatcher:
+    """The part that all routes share: models, engine, settings and repeated requests."""
 
     def __init__(self, catalog: Catalog, engine: Engine, settings: Settings, metrics: Metrics) -> None:
         self.catalog = catalog
@@ -32,86 +33,113 @@ class Desk:
         self.settings = settings
         self.metrics = metrics
         self.started = int(time.time())
-        self._repeats = Repeats()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._idempotency = IdempotencyCache()
+        self._abandoning: set[asyncio.Task[None]] = set()
 
-    async def making(self, ask: Ask, init: Image.Image | None = None, mask: Image.Image | None = None) -> Making:
-        """Check what is asked for. Raises Fault."""
-        pipeline = pipeline_of(self.catalog, ask.model)
-        if init is None and mask is None:
-            return Making(pipeline, to_request(ask, pipeline, self.settings))
-        # Scaling a picture to size may take a while: not on the loop.
-        return Making(pipeline, await asyncio.to_thread(to_request, ask, pipeline, self.settings, init, mask))
+    def pipeline(self, model: str | None) -> Pipeline:
+        """A model by name; None is the first. Raises ApiError."""
+        pipeline = self.catalog.get(model)
+        if pipeline is None and model is None:
+            message = "no model is ready: the run has not saved a checkpoint yet; try again later"
+            raise ApiError(503, message, "not_ready", retry_after=30)
+        if pipeline is None:
+            names = ", ".join(self.catalog.pipelines)
+            raise ApiError(404, f"unknown model; this server has {names}", "model_not_found", "model")
+        return pipeline
 
-    async def mark(self, request: Request, ask: Ask, *pictures: Image.Image | None) -> bytes:
-        """What tells a request from others, if it may be sent again (see `Repeats`); else nothing. Raises Fault."""
-        return await asyncio.to_thread(mark_of, ask, *pictures) if has_key(request) else b""
+    async def generate_task(
+        self, body: GenerateBody, init_image: Image.Image | None = None, mask: Image.Image | None = None
+    ) -> GenerateTask:
+        """The task for a request body. Raises ApiError."""
+        pipeline = self.pipeline(body.model)
+        if init_image is None and mask is None:
+            request = to_request(body, pipeline, self.settings)
+        else:  # resizing an image may take a while, so not on the event loop
+            request = await asyncio.to_thread(to_request, body, pipeline, self.settings, init_image, mask)
+        task = GenerateTask(pipeline, request)
+        if task.cost > self.settings.cost_limit(pipeline.config):
+            raise bad_request(
+                "request too large: n x size x steps is over the server's limit", "n", "request_too_large"
+            )
+        return task
 
-    def open(
+    async def request_hash(self, request: HttpRequest, body: GenerateBody, *images: Image.Image | None) -> bytes:
+        """The hash of a request that has an Idempotency-Key, else nothing. Raises ApiError."""
+        return await asyncio.to_thread(hash_request, body, *images) if has_key(request) else b""
+
+    def submit(
         self,
         task: Task,
-        request: Request,
+        request: HttpRequest,
         *,
         seconds: float,
-        watch: Watch | None = None,
-        keep: bool = False,
-        mark: bytes = b"",
-    ) -> Work:
-        """Put a task in the queue, or find the work of the same request sent before (see `Repeats`).
+        previews: PreviewSteps | None = None,
+        keep_frames: bool = False,
+        request_hash: bytes = b"",
+    ) -> Job:
+        """Submit a task to the engine, or find the job of the request that this one repeats (see IdempotencyCache).
 
-        mark: from `mark`; empty for what is not repeated. Raises Fault: 429 when there is no room, 503 when there is no
-        engine.
+        request_hash: from `request_hash`; empty for a request that has no key. Raises ApiError: 429 if the queue is
+        full, 503 if the engine does not run.
         """
-        known = self._repeats.find(request, mark) if mark else None
-        if known is not None:
-            return known
-        owner = request.state.owner
-        work = Work(task, owner=owner, seconds=seconds, watch=watch, keep=keep)
+        repeated = self._idempotency.find(request, request_hash) if request_hash else None
+        if repeated is not None:
+            return repeated
+        job = Job(task, owner=request.state.owner, seconds=seconds, previews=previews, keep_frames=keep_frames)
         try:
-            self.engine.submit(work)
-        except Refused as refused:
-            self.metrics.rejected.labels(refused.reason).inc()
-            overloaded = refused.reason in _OVERLOADED
+            self.engine.submit(job)
+        except Rejected as rejected:
+            self.metrics.rejected.labels(rejected.reason).inc()
+            overloaded = rejected.reason in _OVERLOADED
             status, code = (429, "slow_down") if overloaded else (503, "server_is_overloaded")
-            raise Fault(status, str(refused), code, retry_after=refused.retry_after) from None
+            raise ApiError(status, str(rejected), code, retry_after=rejected.retry_after) from None
+        self._log(job, request)
+        if request_hash:
+            self._idempotency.add(request, request_hash, job)
+        return job
+
+    def abandon(self, job: Job) -> None:
+        """Cancel a job that lost its reader; with an Idempotency-Key, after GRACE_SECONDS without another reader."""
+        if not self._idempotency.release(job):
+            self.engine.cancel(job)
+        elif job.open:
+            task = asyncio.create_task(self._abandon_later(job))
+            self._abandoning.add(task)
+            task.add_done_callback(self._abandoning.discard)
+
+    async def _abandon_later(self, job: Job) -> None:
+        await asyncio.sleep(GRACE_SECONDS)
+        if not self._idempotency.has_readers(job):
+            self.engine.cancel(job)
+
+    def _log(self, job: Job, request: HttpRequest) -> None:
         fields: dict[str, object] = {
-            "work": work.id,
+            "job": job.id,
             "request_id": request.state.request_id,
-            "model": task.pipeline.name,
+            "model": job.task.pipeline.name,
         }
-        if isinstance(task, Making):
-            asked = task.request
-            fields |= {"num": len(asked), "size": f"{asked.width}x{asked.height}", "steps": asked.steps}
+        if isinstance(job.task, GenerateTask):
+            sampled = job.task.request
+            fields |= {"num": len(sampled), "size": f"{sampled.width}x{sampled.height}", "steps": sampled.steps}
             if self.settings.log_prompts:
-                fields["prompt"] = asked.captions[0]
+                fields["prompt"] = sampled.captions[0]
         logs.event("submitted", **fields)
-        if mark:
-            self._repeats.keep(request, mark, work)
-        return work
-
-    def leave(self, work: Work) -> None:
-        """Nobody reads the answer any more: give the work up, if it is not over, unless somebody may ask again."""
-        if not self._repeats.leave(work):
-            self.engine.cancel(work)
-        elif work.open:
-            task = asyncio.create_task(self._leave_later(work))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
-
-    async def _leave_later(self, work: Work) -> None:
-        await asyncio.sleep(GRACE)
-        if self._repeats.alone(work):
-            self.engine.cancel(work)
 
 
-def fault_of(work: Work) -> Fault:
-    """Why a work has no pictures."""
-    if work.status == "cancelled":
-        return Fault(409, "it was cancelled", "cancelled", final=True)
-    if work.reason == "deadline":
-        return Fault(504, work.message, "timeout", retry_after=10)
-    if work.reason == "memory":
-        return Fault(503, work.message, "out_of_memory", retry_after=10)
-    if work.reason in ("shutdown", "dead"):
-        return Fault(503, work.message, "server_is_overloaded", retry_after=10)
-    return Fault(500, work.message or "it failed", "generation_failed", final=True)
+def job_error(job: Job) -> ApiError:
+    """The error of a job that ended without a result."""
+    if job.status == "cancelled":
+        return ApiError(409, "the request was cancelled", "cancelled", final=True)
+    if job.reason == "deadline":
+        return ApiError(504, job.message, "timeout", retry_after=10)
+    if job.reason == "memory":
+        return ApiError(503, job.message, "out_of_memory", retry_after=10)
+    if job.reason in ("shutdown", "dead"):
+        return ApiError(503, job.message, "server_is_overloaded", retry_after=10)
+    return ApiError(500, job.message or "the request failed", "generation_failed", final=True)
+
+
+def cut_warning(job: Job) -> str:
+    """The warning for a job whose caption is too long."""
+    limit = job.task.pipeline.config.text.max_tokens
+    return f"the caption is longer than the {limit} tokens that this model reads; the rest was ignored"

@@ -1,4 +1,4 @@
-"""What goes wrong with a request, in the shape that OpenAI clients read; nothing of the input is repeated."""
+"""Errors of the API, in the form that OpenAI clients read. Nothing that the client sent is repeated."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    503: "service_unavailable_error",
+}
 
 
-class Fault(Exception):
-    """An answer other than 200.
+class ApiError(Exception):
+    """An error response.
 
     Args:
         code: for programs, such as invalid_value.
-        param: the field that is wrong.
-        retry_after: seconds, for what may work later; sends Retry-After.
-        final: sends `x-should-retry: false`, for what will fail again.
+        param: the wrong field.
+        retry_after: seconds after which a retry may succeed; sends Retry-After.
+        final: a retry would fail again; sends `x-should-retry: false`.
     """
 
     def __init__(
@@ -44,35 +49,34 @@ class Fault(Exception):
             self.headers["x-should-retry"] = "false"
 
     def body(self) -> dict[str, Any]:
-        kind = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
-        if self.status == 503:
-            kind = "service_unavailable_error"
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        error_type = TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        return {"error": {"message": self.message, "type": error_type, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
         return JSONResponse(self.body(), self.status, self.headers)
 
 
-def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> Fault:
-    """A request that is wrong and will stay so."""
-    return Fault(400, message, code, param)
+def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """Status 400: the request is wrong, and a retry would fail again."""
+    return ApiError(400, message, code, param)
 
 
-def of_validation(errors: Sequence[Any]) -> Fault:
-    """The first of pydantic's errors, without what was sent."""
+def from_validation(errors: Sequence[Any]) -> ApiError:
+    """The first of pydantic's errors, without the client's input."""
     first = errors[0]
-    kind, place = str(first["type"]), [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    param = place[0] if place else None
-    if kind.startswith("json_"):
-        return invalid("the body is not JSON", None, "invalid_json")
-    if kind == "missing" and param is None:
-        return invalid("the body is empty; send a JSON object", None, "invalid_json")
-    if kind == "missing":
-        return invalid(f"{param} is missing", param, "missing_required_parameter")
-    if kind == "string_too_long":
+    error_type = str(first["type"])
+    path = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    param = path[0] if path else None
+    if error_type.startswith("json_"):
+        return bad_request("the body is not JSON", None, "invalid_json")
+    if error_type == "missing" and param is None:
+        return bad_request("the body is empty; send a JSON object", None, "invalid_json")
+    if error_type == "missing":
+        return bad_request(f"{param} is missing", param, "missing_required_parameter")
+    if error_type == "string_too_long":
         limit = first.get("ctx", {}).get("max_length")
-        return invalid(f"{param} is longer than {limit} characters", param, "string_above_max_length")
-    if kind in ("model_attributes_type", "dict_type"):
-        return invalid("the body must be a JSON object", None, "invalid_json")
-    says = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return invalid(f"{param or 'the request'} {says}", param)
+        return bad_request(f"{param} is longer than {limit} characters", param, "string_above_max_length")
+    if error_type in ("model_attributes_type", "dict_type"):
+        return bad_request("the body must be a JSON object", None, "invalid_json")
+    reason = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return bad_request(f"{param or 'the request'} {reason}", param)

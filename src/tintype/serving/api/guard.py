@@ -1,4 +1,4 @@
-"""What every request passes first: who asks, from where, how much, how slowly. Also the headers of every answer."""
+"""The guard before all routes: host, origin, key, body size and time of a request, and the headers of a response."""
 
 from __future__ import annotations
 
@@ -18,32 +18,29 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tintype.serving import logs
-from tintype.serving.api.errors import Fault
+from tintype.serving.api.errors import ApiError
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
 
-OPEN = ("/health", "/liveness")  # without a key
+PUBLIC = ("/health", "/liveness")  # without a key
 FORMS = ("/v1/images/edits", "/v1/images/variations")
-PICTURES = ("/api/jobs", "/api/look", "/api/receipt")  # JSON with pictures in it
-SECURITY = {
+IMAGE_JSON = ("/api/jobs", "/api/look", "/api/receipt")  # JSON with images
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+CHUNK = 256 * 1024  # bytes of a response that are sent at once
+_CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
-PIECE = 256 * 1024  # bytes of an answer that are sent at once
-
-_CLOSE = {"Connection": "close"}  # what is still being sent is not read
-
-
-class _Gone(Exception):
-    """The client went away before its request was complete."""
+class _ClientDisconnected(Exception):
+    """The client disconnected before its request was complete."""
 
 
-class Guard:
+class RequestGuard:
     """ASGI middleware around the whole application."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
@@ -58,100 +55,99 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        answer = _Answer(send, uuid.uuid4().hex)
-        scope.setdefault("state", {})["request_id"] = answer.request_id
+        sender = _ResponseSender(send, uuid.uuid4().hex)
+        scope.setdefault("state", {})["request_id"] = sender.request_id
         try:
             headers = Headers(scope=scope)
             self._check_origin(scope, headers)
             scope["state"]["owner"] = self._owner(scope, headers)
-            await self._app(scope, await self._body(scope, headers, receive), answer)
-        except Fault as fault:
-            await _say(fault, scope, receive, answer)
-        except _Gone:
-            answer.status = 499
+            await self._app(scope, await self._body(scope, headers, receive), sender)
+        except ApiError as error:
+            await _send_error(error, scope, receive, sender)
+        except _ClientDisconnected:
+            sender.status = 499
         except Exception as error:
-            logs.log.exception("unexpected error", extra={"fields": {"request_id": answer.request_id}})
-            unexpected = Fault(500, f"unexpected {type(error).__name__}; the server's log says more", "internal_error")
-            await _say(unexpected, scope, receive, answer)
+            logs.log.exception("unexpected error", extra={"fields": {"request_id": sender.request_id}})
+            message = f"unexpected {type(error).__name__}; the server's log has the details"
+            await _send_error(ApiError(500, message, "internal_error"), scope, receive, sender)
         finally:
-            self._log(scope, answer)
+            self._log(scope, sender)
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """Refuse names this server does not have (DNS rebinding), and pages of other origins."""
+        """Refuse host names that are not this server's (DNS rebinding), and pages from other origins."""
         host = headers.get("host", "")
         name = re.sub(r":\d*$", "", host).strip("[]").lower()
         if not (name in self._hosts or name.endswith(".localhost") or _is_address(name)):
-            raise Fault(
-                403, "this server does not go by that name; start it with --allow-host NAME", "host_not_allowed"
-            )
+            message = "unknown host name; start the server with --allow-host NAME"
+            raise ApiError(403, message, "host_not_allowed")
         origin = headers.get("origin")
-        own = origin is not None and origin.partition("://")[2].lower() == host.lower()
-        link = scope["method"] in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
-        foreign = headers.get("sec-fetch-site") == "cross-site" and not link
-        if (origin is not None and not own) or foreign:
-            raise Fault(403, "pages of another site may not use this server", "origin_not_allowed")
+        same_origin = origin is not None and origin.partition("://")[2].lower() == host.lower()
+        is_link = scope["method"] in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+        cross_site = headers.get("sec-fetch-site") == "cross-site" and not is_link
+        if (origin is not None and not same_origin) or cross_site:
+            raise ApiError(403, "pages from another site may not use this server", "origin_not_allowed")
 
     def _owner(self, scope: Scope, headers: Headers) -> str:
-        """Who asks. Every known key is compared, in constant time."""
+        """The client's key by number. Compares every key, each in constant time."""
         if not self._keys:
             return "anyone"
-        if scope["path"] in OPEN:
+        if scope["path"] in PUBLIC:
             return ""
-        given = _digest(_credential(headers.get("authorization", "")))
-        matches = [secrets.compare_digest(given, key) for key in self._keys]
+        digest = _digest(_credential(headers.get("authorization", "")))
+        matches = [secrets.compare_digest(digest, key) for key in self._keys]
         if True not in matches:
-            # The page is opened by browsers, which ask their user for a Basic password: the key.
+            # A browser that opens the page asks its user for a Basic password, which is the key.
             scheme = "Bearer" if scope["path"].startswith("/v1") else 'Basic realm="tintype", charset="UTF-8"'
-            raise Fault(401, "an API key is needed", "invalid_api_key", headers={"WWW-Authenticate": scheme})
+            raise ApiError(401, "a valid API key is needed", "invalid_api_key", headers={"WWW-Authenticate": scheme})
         return f"key-{matches.index(True)}"
 
     async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
-        """The whole body, if it is small enough and comes in time; then whatever else is received."""
+        """Read the whole body, within the limits on size and time; returns a `receive` that replays it."""
         path = scope["path"]
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return receive
         settings = self._settings
-        limit = settings.max_form if path in FORMS else settings.max_base64 if path in PICTURES else settings.max_json
+        limit = settings.max_form if path in FORMS else settings.max_base64 if path in IMAGE_JSON else settings.max_json
         length = headers.get("content-length", "0")
-        pieces: list[bytes] = []
+        chunks: list[bytes] = []
         if length.isdecimal() and int(length[:20]) <= limit:
             try:
                 async with asyncio.timeout(self._settings.body_seconds):
-                    pieces = await _read(receive, limit)
+                    chunks = await _read(receive, limit)
             except TimeoutError:
-                raise Fault(408, "the request was not sent in time", "request_timeout", headers=_CLOSE) from None
+                raise ApiError(408, "the request was not received in time", "request_timeout", headers=_CLOSE) from None
         else:
             raise _too_large(limit)
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        wanted = "multipart/form-data" if path in FORMS else "application/json"
-        if path.startswith(("/v1/", "/api/")) and kind != wanted and (any(pieces) or kind):
-            raise Fault(415, f"the content type must be {wanted}", "unsupported_media_type")
-        return _replay(pieces, receive)
+        content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        expected = "multipart/form-data" if path in FORMS else "application/json"
+        if path.startswith(("/v1/", "/api/")) and content_type != expected and (any(chunks) or content_type):
+            raise ApiError(415, f"the content type must be {expected}", "unsupported_media_type")
+        return _replay(chunks, receive)
 
-    def _log(self, scope: Scope, answer: _Answer) -> None:
-        self._metrics.http.labels(str(answer.status)).inc()
-        if scope["path"] in (*OPEN, "/metrics") and answer.status == 200:
+    def _log(self, scope: Scope, sender: _ResponseSender) -> None:
+        self._metrics.http.labels(str(sender.status)).inc()
+        if scope["path"] in (*PUBLIC, "/metrics") and sender.status == 200:
             return
         route = scope.get("route")
         logs.event(
             "request",
-            request_id=answer.request_id,
+            request_id=sender.request_id,
             method=scope["method"],
             path=getattr(route, "path", "(unknown)"),
-            status=answer.status,
-            seconds=round(time.monotonic() - answer.started, 4),
+            status=sender.status,
+            seconds=round(time.monotonic() - sender.started, 4),
             owner=scope["state"].get("owner"),
             retry=Headers(scope=scope).get("x-stainless-retry-count"),
         )
 
 
-class _Answer:
-    """Sends an answer with the headers that all have, and remembers its status."""
+class _ResponseSender:
+    """Sends a response with the headers common to all, and keeps its status."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self.request_id = request_id
-        self.status = 0  # nothing was sent
+        self.status = 0  # nothing sent yet
         self.started = time.monotonic()
 
     async def __call__(self, message: Message) -> None:
@@ -159,54 +155,54 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
-            for name, value in SECURITY.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
         body = message.get("body", b"")
-        if len(body) <= PIECE:
+        if len(body) <= CHUNK:
             return await self._send(message)
-        starts = range(0, len(body), PIECE)
+        starts = range(0, len(body), CHUNK)
         for start in starts:
             more = message.get("more_body", False) or start != starts[-1]
-            await self._send({**message, "body": body[start : start + PIECE], "more_body": more})
+            await self._send({**message, "body": body[start : start + CHUNK], "more_body": more})
             await asyncio.sleep(0)
 
 
-async def _say(fault: Fault, scope: Scope, receive: Receive, answer: _Answer) -> None:
-    if answer.status == 0:
-        await fault.response()(scope, receive, answer)
+async def _send_error(error: ApiError, scope: Scope, receive: Receive, sender: _ResponseSender) -> None:
+    if sender.status == 0:
+        await error.response()(scope, receive, sender)
 
 
 async def _read(receive: Receive, limit: int) -> list[bytes]:
-    """A body as it comes, piece by piece: one of many megabytes is never moved as a whole."""
-    pieces: list[bytes] = []
+    """The chunks of a body, never joined, because copying many megabytes would block the event loop."""
+    chunks: list[bytes] = []
     size = 0
     while True:
         message: dict[str, Any] = dict(await receive())
         if message["type"] == "http.disconnect":
-            raise _Gone
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
+            raise _ClientDisconnected
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
         if size > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
-            return pieces
+            return chunks
 
 
-def _replay(pieces: list[bytes], receive: Receive) -> Receive:
-    """A body that was read, in pieces between which the event loop does other things; then whatever else comes."""
-    pieces.reverse()
+def _replay(chunks: list[bytes], receive: Receive) -> Receive:
+    """A `receive` that replays a body, with a turn of the event loop before each chunk, and then continues."""
+    chunks.reverse()
 
     async def replay() -> Message:
-        if not pieces:
+        if not chunks:
             return await receive()
         await asyncio.sleep(0)
-        return {"type": "http.request", "body": pieces.pop(), "more_body": bool(pieces)}
+        return {"type": "http.request", "body": chunks.pop(), "more_body": bool(chunks)}
 
     return replay
 
 
-def _too_large(limit: int) -> Fault:
-    return Fault(413, f"the request is larger than {limit // 1024:,} KiB", "request_too_large", headers=_CLOSE)
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"the request is larger than {limit // 1024:,} KiB", "request_too_large", headers=_CLOSE)
 
 
 def _credential(authorization: str) -> bytes:

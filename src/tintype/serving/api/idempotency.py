@@ -1,8 +1,8 @@
-"""Requests that are sent again with the Idempotency-Key of the first: they get its work, not one of their own.
+"""Idempotency-Key: a repeated request gets the job of the first one.
 
-A client that loses its connection, or its patience, sends its request again. With a key the second one joins the first,
-or gets what came of it, down to the random seed. Without a key hanging up cancels at once; with one the work goes on
-for GRACE seconds, in case the client comes back.
+A client that loses its connection, or its patience, repeats its request. With a key the repetition joins the first
+request's job or gets its result, down to the random seed. Without a key a disconnect cancels the job at once; with a
+key the job continues for GRACE_SECONDS, in case the client returns.
 """
 
 from __future__ import annotations
@@ -14,93 +14,96 @@ from dataclasses import dataclass
 
 from PIL import Image
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import Request as HttpRequest
 
-from tintype.serving.api.errors import Fault, invalid
-from tintype.serving.engine.job import Work
+from tintype.serving.api.errors import ApiError, bad_request
+from tintype.serving.engine.job import Job
 
 HEADER = "idempotency-key"
-GRACE = 15.0  # seconds; clients wait at most 8 before they try again
-KEPT = 200  # requests
-KEPT_SECONDS = 3600.0
+GRACE_SECONDS = 15.0  # clients wait at most 8 before they retry
+MAX_ENTRIES = 200
+MAX_AGE = 3600.0  # seconds
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+CacheKey = tuple[str, str, str]  # owner, path, Idempotency-Key
 
 
 @dataclass(slots=True)
-class _Kept:
-    mark: bytes  # what was asked for
-    work: Work
+class _Entry:
+    request_hash: bytes
+    job: Job
     created: float
-    readers: int
+    num_readers: int
 
 
-class Repeats:
-    """Works by who asked and with which key. Lives on the event loop."""
+class IdempotencyCache:
+    """Jobs by owner and Idempotency-Key. Used on the event loop only."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str, str], _Kept] = {}
+        self._entries: dict[CacheKey, _Entry] = {}
 
-    def find(self, request: Request, mark: bytes) -> Work | None:
-        """The work of the same request sent before; None if there is none, or it failed and may be tried again.
+    def find(self, request: HttpRequest, request_hash: bytes) -> Job | None:
+        """The job of the same request; None if it is the first, or if the first one failed and may be retried.
 
-        Raises Fault: 422 if something else was asked for with this key.
+        Raises ApiError: 422 if the key was used for another request.
         """
-        name = _name(request)
-        kept = self._kept.get(name) if name is not None else None
-        if name is None or kept is None:
+        key = _cache_key(request)
+        entry = self._entries.get(key) if key is not None else None
+        if key is None or entry is None:
             return None
-        if kept.mark != mark:
-            raise Fault(422, "this Idempotency-Key was used for another request", "idempotency_key_reused", final=True)
-        if kept.work.status in ("failed", "cancelled"):
-            del self._kept[name]
+        if entry.request_hash != request_hash:
+            message = "this Idempotency-Key was used for another request; use a new key"
+            raise ApiError(422, message, "idempotency_key_reused", final=True)
+        if entry.job.status in ("failed", "cancelled"):
+            del self._entries[key]
             return None
-        kept.readers += 1
-        return kept.work
+        entry.num_readers += 1
+        return entry.job
 
-    def keep(self, request: Request, mark: bytes, work: Work) -> None:
-        """Remember a work under the key of its request, if it has one, and forget the oldest beyond the limits."""
-        name = _name(request)
-        if name is None:
+    def add(self, request: HttpRequest, request_hash: bytes, job: Job) -> None:
+        """Remember the job of a request that has a key, and forget the oldest ones beyond the limits."""
+        key = _cache_key(request)
+        if key is None:
             return
-        self._kept[name] = _Kept(mark, work, time.monotonic(), readers=1)
-        for old, kept in list(self._kept.items()):
-            late = kept.created + KEPT_SECONDS < time.monotonic()
-            if not kept.work.open and (late or len(self._kept) > KEPT):
-                del self._kept[old]
+        self._entries[key] = _Entry(request_hash, job, time.monotonic(), num_readers=1)
+        for other, entry in list(self._entries.items()):
+            expired = entry.created + MAX_AGE < time.monotonic()
+            if not entry.job.open and (expired or len(self._entries) > MAX_ENTRIES):
+                del self._entries[other]
 
-    def leave(self, work: Work) -> bool:
-        """Somebody waits no longer for a work. Whether it has a key, so that somebody may come back."""
-        mine = self._of(work)
-        for kept in mine:
-            kept.readers -= 1
-        return bool(mine)
+    def release(self, job: Job) -> bool:
+        """Count off a reader of a job. True if the job has a key, so that a reader may return."""
+        entries = self._entries_of(job)
+        for entry in entries:
+            entry.num_readers -= 1
+        return bool(entries)
 
-    def alone(self, work: Work) -> bool:
-        """Whether nobody waits for a work."""
-        return not any(kept.readers for kept in self._of(work))
+    def has_readers(self, job: Job) -> bool:
+        """Whether a client waits for a job."""
+        return any(entry.num_readers for entry in self._entries_of(job))
 
-    def _of(self, work: Work) -> list[_Kept]:
-        return [kept for kept in self._kept.values() if kept.work is work]
+    def _entries_of(self, job: Job) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.job is job]
 
 
-def mark_of(ask: BaseModel, *pictures: Image.Image | None) -> bytes:
-    """What tells one request from another: everything it asks for."""
-    digest = hashlib.sha256(ask.model_dump_json().encode("utf-8", "surrogatepass"))
-    for picture in pictures:
-        digest.update(b"none" if picture is None else f"{picture.mode} {picture.size} ".encode() + picture.tobytes())
+def hash_request(body: BaseModel, *images: Image.Image | None) -> bytes:
+    """SHA-256 of everything in a request that determines its result."""
+    digest = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass"))
+    for image in images:
+        digest.update(b"none" if image is None else f"{image.mode} {image.size} ".encode() + image.tobytes())
     return digest.digest()
 
 
-def has_key(request: Request) -> bool:
-    """Whether a request may be sent again. Raises Fault if its key is none."""
-    return _name(request) is not None
+def has_key(request: HttpRequest) -> bool:
+    """Whether a request has an Idempotency-Key. Raises ApiError for a malformed one."""
+    return _cache_key(request) is not None
 
 
-def _name(request: Request) -> tuple[str, str, str] | None:
-    """Raises Fault if the key is none."""
+def _cache_key(request: HttpRequest) -> CacheKey | None:
+    """Raises ApiError for a malformed key."""
     key = request.headers.get(HEADER)
     if key is None:
         return None
     if not _KEY.fullmatch(key):
-        raise invalid("Idempotency-Key must be 1 to 255 printable ASCII characters", "Idempotency-Key")
+        raise bad_request("Idempotency-Key must be 1 to 255 printable ASCII characters", "Idempotency-Key")
     return request.state.owner, request.url.path, key

@@ -1,11 +1,10 @@
-"""Pictures that are sent in, decoded with limits, and pictures that are sent out, encoded."""
+"""Images of requests and responses: uploads decoded within limits, steps as PNG."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import io
-from typing import Literal
 
 import torch
 from PIL import Image
@@ -14,67 +13,75 @@ from torch import Tensor
 from tintype.data.images.decode import PictureError, decode_image
 from tintype.errors import DataError
 from tintype.pipeline.receipt import Receipt
-from tintype.serving.api.errors import Fault, invalid
+from tintype.serving.api.errors import ApiError, bad_request
 from tintype.view.contact_sheet import Frame
 
-Format = Literal["png", "jpeg", "webp"]
-PIECE = 2**18  # characters of base64 that are read at once: while they are, no other thread can run
-MAX_SIDE = 8192  # pixels of a picture that is sent in
+CHUNK = 2**18  # characters of base64 that are decoded at once: no other thread runs meanwhile
+MAX_INPUT_SIDE = 8192  # pixels
 
 
-def from_base64(text: str, param: str) -> bytes:
-    """The bytes of base64 or of a data: URL with it. Raises Fault."""
+def base64_bytes(text: str, param: str) -> bytes:
+    """Decode base64, or a data: URL with base64. Raises ApiError."""
     if text.startswith("data:"):
         head, _, text = text.partition(",")
         if not head.endswith(";base64"):
-            raise invalid(f"{param} must be base64", param, "invalid_image")
+            raise bad_request(f"{param} must be base64", param, "invalid_image")
     elif "://" in text[:20]:
-        raise invalid(
-            f"{param} must be the picture itself as base64: addresses are not fetched", param, "invalid_image"
-        )
+        message = f"{param} must be the image itself as base64; this server does not fetch URLs"
+        raise bad_request(message, param, "invalid_image")
     try:
-        starts = range(0, len(text), PIECE)
-        return b"".join(base64.b64decode(text[start : start + PIECE], validate=True) for start in starts)
+        starts = range(0, len(text), CHUNK)
+        return b"".join(base64.b64decode(text[start : start + CHUNK], validate=True) for start in starts)
     except (binascii.Error, ValueError):
-        raise invalid(f"{param} must be base64", param, "invalid_image") from None
+        raise bad_request(f"{param} must be base64", param, "invalid_image") from None
 
 
-def read(content: bytes, param: str) -> Image.Image:
-    """Decode a picture, mode RGB. Raises Fault."""
-    _require_small(content, param)
+def decode(content: bytes, param: str) -> Image.Image:
+    """Decode an image, mode RGB. Raises ApiError."""
+    _check_size(content, param)
     try:
         return decode_image(content)[0]
     except PictureError as error:
-        raise invalid(f"{param} cannot be used: {error}", param, "invalid_image") from None
+        raise bad_request(f"{param} cannot be used: {error}", param, "invalid_image") from None
 
 
-def read_mask(content: bytes, param: str) -> Image.Image:
-    """Decode a mask, mode L, white where to paint: what is transparent, or else what is white. Raises Fault."""
-    _require_small(content, param)
-    plain = read(content, param)
+def decode_mask(content: bytes, param: str) -> Image.Image:
+    """Decode a mask, mode L, white where to repaint: where it is transparent, or where it is white. Raises ApiError."""
+    _check_size(content, param)
+    rgb = decode(content, param)
     with Image.open(io.BytesIO(content)) as image:
         alpha = image.convert("RGBA").getchannel("A")
     if alpha.getextrema() == (255, 255):
-        return plain.convert("L")
+        return rgb.convert("L")
     return alpha.point([255 - value for value in range(256)])
 
 
-def _require_small(content: bytes, param: str) -> None:
-    """Sizes are in the header: a small file that unfolds into a huge picture is never unfolded."""
+def decode_base64(text: str, param: str) -> Image.Image:
+    """Decode an image in base64, mode RGB. Raises ApiError."""
+    return decode(base64_bytes(text, param), param)
+
+
+def decode_base64_mask(text: str, param: str) -> Image.Image:
+    """Decode a mask in base64, as `decode_mask`. Raises ApiError."""
+    return decode_mask(base64_bytes(text, param), param)
+
+
+def _check_size(content: bytes, param: str) -> None:
+    """Read the size from the header, so that a small file with a huge image is never decoded."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if max(image.size) > MAX_SIDE:
-                raise Fault(413, f"{param} is larger than {MAX_SIDE} pixels on a side", "image_too_large", param)
+            if max(image.size) > MAX_INPUT_SIDE:
+                raise ApiError(413, f"{param} has a side over {MAX_INPUT_SIDE} pixels", "image_too_large", param)
     except Image.DecompressionBombError:
-        raise Fault(413, f"{param} has too many pixels", "image_too_large", param) from None
-    except Fault:
+        raise ApiError(413, f"{param} has too many pixels", "image_too_large", param) from None
+    except ApiError:
         raise
-    except Exception:  # whatever is wrong with it, decoding says it better
+    except Exception:  # decoding reports any other error better
         return
 
 
-def receipt_of(content: bytes) -> Receipt | None:
-    """The receipt inside a PNG, if there is one that can be read."""
+def read_receipt(content: bytes) -> Receipt | None:
+    """The receipt inside a PNG; None if it has none, or one that cannot be read."""
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             text = image.info.get("tintype")
@@ -83,13 +90,13 @@ def receipt_of(content: bytes) -> Receipt | None:
         return None
 
 
-def guess_of(frame: Frame, row: int) -> Image.Image:
-    """What the model believes picture `row` to be at a step."""
+def guess_image(frame: Frame, row: int) -> Image.Image:
+    """The model's guess of picture `row` at a step."""
     return Image.fromarray(frame.guess[row].permute(1, 2, 0).contiguous().numpy())
 
 
-def strip(frame: Frame) -> bytes:
-    """A step as one PNG: a row per picture, with what went in, the guess, and the noise identified side by side."""
+def strip_png(frame: Frame) -> bytes:
+    """A step as one PNG, a row per picture: noisy picture, guess and predicted noise side by side."""
     rows = [torch.cat([frame.noisy, frame.guess, frame.noise], dim=3)[i] for i in range(len(frame.guess))]
     return _png(torch.cat(rows, dim=1))
 

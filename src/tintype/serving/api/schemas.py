@@ -1,204 +1,281 @@
-"""What may be asked for over HTTP. Types are strict, null is as good as absent, unknown fields are ignored."""
+"""Request bodies. Types are strict, null counts as absent, unknown fields are ignored."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from PIL import Image
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictBool, StrictStr, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from tintype.config import Config
 from tintype.diffusion.samplers import SAMPLERS
+from tintype.diffusion.sigmas import SCHEDULES
 from tintype.errors import ConfigError
-from tintype.pipeline.limits import MAX_CAPTION, MAX_GUIDANCE, MAX_INDEX, MAX_SEED, MAX_SIDE, MIN_STRENGTH
+from tintype.pipeline.limits import (
+    MAX_CAPTION,
+    MAX_GUIDANCE,
+    MAX_INDEX,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_SIGMA,
+    MAX_STEPS,
+    MIN_STRENGTH,
+    OLDER_NAMES,
+)
 from tintype.pipeline.pipeline import Pipeline
-from tintype.pipeline.request import Request
-from tintype.serving.api.errors import Fault, invalid, of_validation
-from tintype.serving.catalog import Catalog
-from tintype.serving.engine.job import Making
-from tintype.serving.settings import MAX_PICTURES, Settings, cost_of
+from tintype.pipeline.request import Options, Request
+from tintype.serving.api.errors import bad_request, from_validation
+from tintype.serving.settings import MAX_PICTURES, Settings
 
 SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 MAX_PARTIAL = 100
 MAX_LEVELS = 24
+MAX_NAME = 40  # characters
 
 
-def _whole(low: int, high: int, *names: str) -> Any:
-    return Field(None, strict=True, ge=low, le=high, validation_alias=AliasChoices(*names) if names else None)
+def _alias(names: tuple[str, ...]) -> AliasChoices | None:
+    """The names of a field for clients; the schema shows the first."""
+    return AliasChoices(*names) if names else None
+
+
+def _with_older(name: str) -> AliasChoices:
+    """A sampling option's name, and its older name."""
+    return AliasChoices(name, OLDER_NAMES[name])
+
+
+def _integer(low: int, high: int, *names: str) -> Any:
+    return Field(None, strict=True, ge=low, le=high, validation_alias=_alias(names))
 
 
 def _number(low: float, high: float, *names: str) -> Any:
-    alias = AliasChoices(*names) if names else None
-    return Field(None, strict=True, ge=low, le=high, allow_inf_nan=False, validation_alias=alias)
+    return Field(None, strict=True, ge=low, le=high, allow_inf_nan=False, validation_alias=_alias(names))
 
 
-class Ask(BaseModel):
-    """What every way of making pictures understands."""
+def _text(max_length: int, *names: str) -> Any:
+    return Field(None, max_length=max_length, validation_alias=_alias(names))
+
+
+def _one_of(choices: Collection[str]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Sigma = Annotated[StrictInt | StrictFloat, Field(ge=0, le=MAX_SIGMA, allow_inf_nan=False)]
+
+
+class SamplingBody(BaseModel):
+    """Sampling options: each field is the option of `Pipeline.generate` with that name, and is passed to it.
+
+    A new option needs a field here and nothing else.
+    """
+
+    steps: int | None = _integer(1, MAX_STEPS, "num_inference_steps", "steps")
+    guidance: float | None = _number(0, MAX_GUIDANCE, "guidance_scale", "guidance", "cfg_scale")
+    guidance_interval: tuple[Sigma, Sigma] | None = Field(
+        None,
+        validation_alias=_with_older("guidance_interval"),
+        description="Lowest and highest noise level at which guidance acts.",
+    )
+    negative_prompt: StrictStr | None = Field(
+        None, max_length=MAX_CAPTION, validation_alias=_with_older("negative_prompt")
+    )
+    sampler: Annotated[StrictStr, _one_of(SAMPLERS)] | None = _text(MAX_NAME, "sampler", "scheduler")
+    schedule: Annotated[StrictStr, _one_of(SCHEDULES)] | None = Field(
+        None,
+        max_length=MAX_NAME,
+        validation_alias=_with_older("schedule"),
+        description="Spacing of the steps' noise levels.",
+    )
+    strength: float | None = _number(MIN_STRENGTH, 1)
+    source_caption: StrictStr | None = Field(
+        None,
+        max_length=MAX_CAPTION,
+        validation_alias=_with_older("source_caption"),
+        description="The caption of the input image: invert the image to its noise instead of adding noise to it.",
+    )
+    width: int | None = _integer(1, MAX_SIDE)
+    height: int | None = _integer(1, MAX_SIDE)
+
+
+class GenerateBody(SamplingBody):
+    """Fields of every request for pictures."""
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
-    prompt: Annotated[StrictStr, Field(max_length=MAX_CAPTION, description="What to make; empty: whatever comes.")]
-    model: StrictStr | None = Field(None, max_length=200)
-    n: int | None = _whole(1, MAX_PICTURES)
+    prompt: Annotated[StrictStr, Field(max_length=MAX_CAPTION, description="The caption; empty for any picture.")]
+    model: StrictStr | None = _text(200)
+    n: int | None = _integer(1, MAX_PICTURES)
     size: StrictStr | None = Field(None, max_length=20, description='Such as "64x64", or "auto".')
-    width: int | None = _whole(1, MAX_SIDE)
-    height: int | None = _whole(1, MAX_SIDE)
-    seed: int | None = _whole(-1, MAX_SEED)
-    index: int | None = _whole(0, MAX_INDEX - MAX_PICTURES)
-    steps: int | None = _whole(1, 1000, "num_inference_steps", "steps")
-    guidance: float | None = _number(0, MAX_GUIDANCE, "guidance_scale", "guidance", "cfg_scale")
-    negative: StrictStr | None = Field(
-        None, max_length=MAX_CAPTION, validation_alias=AliasChoices("negative_prompt", "negative")
-    )
-    sampler: StrictStr | None = Field(None, max_length=40, validation_alias=AliasChoices("sampler", "scheduler"))
-    strength: float | None = _number(MIN_STRENGTH, 1)
-    invert: StrictStr | None = Field(
-        None, max_length=MAX_CAPTION, description="What the init image shows: lead it back to its noise, not noise it."
-    )
+    seed: int | None = _integer(-1, MAX_SEED)
+    index: int | None = _integer(0, MAX_INDEX - MAX_PICTURES)
+
+    _older_names: Mapping[str, str] = PrivateAttr({})  # new -> older name, where the client sent the older one
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_value(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Refuse an option under both its names with different values; raises ApiError."""
+        if not isinstance(values, dict):
+            return handler(values)
+        options = SamplingBody.model_fields
+        older_names = {new: old for new, old in OLDER_NAMES.items() if new in options and values.get(old) is not None}
+        for new, old in older_names.items():
+            if values.get(new) is None:  # null counts as absent
+                values = {name: value for name, value in values.items() if name != new}
+            elif values[new] != values[old]:
+                raise bad_request(f"{old} is the older name of {new}; send {new} alone", new)
+        body = handler(values)
+        body._older_names = older_names
+        return body
+
+    def param(self, option: str) -> str:
+        """The name under which the client sent a sampling option."""
+        return self._older_names.get(option, option)
 
 
-class ImagesAsk(Ask):
-    """Body of POST /v1/images/generations: the OpenAI images API, and what diffusion servers add to it."""
+class ImagesBody(GenerateBody):
+    """Body of POST /v1/images/generations: the OpenAI images API, with the usual fields of diffusion servers."""
 
     response_format: Literal["b64_json", "url"] | None = None
     output_format: Literal["png", "webp", "jpeg"] | None = None
-    output_compression: int | None = _whole(0, 100)
+    output_compression: int | None = _integer(0, 100)
     background: Literal["auto", "opaque"] | None = None
     stream: StrictBool | None = None
-    partial_images: int | None = _whole(0, MAX_PARTIAL)
-    preview_every: int | None = _whole(1, 1000)
-    # Nothing here changes the picture; they are named so that a wrong type is said rather than guessed at.
-    quality: StrictStr | None = Field(None, max_length=40)
-    user: StrictStr | None = Field(None, max_length=1000)
+    partial_images: int | None = _integer(0, MAX_PARTIAL)
+    preview_every: int | None = _integer(1, MAX_STEPS)
+    # These do not change the picture. They are listed so that a value of the wrong type is an error.
+    quality: StrictStr | None = _text(40)
+    user: StrictStr | None = _text(1000)
 
 
-class JobAsk(Ask):
+class JobBody(GenerateBody):
     """Body of POST /api/jobs."""
 
-    init_image: StrictStr | None = Field(None, description="A picture to start from: base64, or a data: URL.")
-    mask: StrictStr | None = Field(None, description="White, or transparent, where to paint the init image again.")
+    init_image: StrictStr | None = Field(None, description="The image to start from: base64, or a data: URL.")
+    mask: StrictStr | None = Field(None, description="White, or transparent, where to repaint the init_image.")
 
 
-class LookAsk(BaseModel):
-    """Body of POST /api/look: noise a picture to many levels and see what the model finds at each."""
+class NoiseLevelsBody(BaseModel):
+    """Body of POST /api/look: add noise to an image at many levels and denoise it at each."""
 
     model_config = ConfigDict(extra="ignore")
 
     image: StrictStr
     prompt: Annotated[StrictStr, Field(max_length=MAX_CAPTION)] = ""
-    model: StrictStr | None = Field(None, max_length=200)
-    seed: int | None = _whole(0, MAX_SEED)
-    levels: int | None = _whole(2, MAX_LEVELS)
+    model: StrictStr | None = _text(200)
+    seed: int | None = _integer(0, MAX_SEED)
+    levels: int | None = _integer(2, MAX_LEVELS)
 
 
-class ReceiptAsk(BaseModel):
+class ReceiptBody(BaseModel):
     """Body of POST /api/receipt."""
 
     image: StrictStr
 
 
-def from_form(fields: dict[str, str]) -> ImagesAsk:
-    """Form fields, where every value is a text, as an ImagesAsk. Raises Fault."""
-    values: dict[str, Any] = {}
-    for name, text in fields.items():
-        value: Any = text
-        if name not in ("prompt", "negative_prompt", "negative", "invert", "user", "size", "model"):
-            if re.fullmatch(r"-?[0-9]{1,30}", text, re.ASCII):
-                value = int(text)
-            elif re.fullmatch(r"-?[0-9]{0,30}\.?[0-9]{1,30}([eE][+-]?[0-9]{1,3})?", text, re.ASCII):
-                value = float(text)
-            elif text.lower() in ("true", "false"):
-                value = text.lower() == "true"
-        values[name] = value
+def from_form(fields: dict[str, str]) -> ImagesBody:
+    """The fields of a form, whose values are all text, as an ImagesBody. Raises ApiError."""
+    values = {name: text if name in _TEXT_NAMES else _parse(text) for name, text in fields.items()}
     try:
         return _FORM.validate_python(values)
     except ValidationError as error:
-        raise of_validation(error.errors(include_url=False, include_input=False)) from None
+        raise from_validation(error.errors(include_url=False, include_input=False)) from None
 
 
-_FORM = TypeAdapter(ImagesAsk)
+def _parse(text: str) -> Any:
+    """A whole number, a number, a pair of numbers LOW,HIGH, a boolean, or else the text itself."""
+    if re.fullmatch(r"-?[0-9]{1,30}", text, re.ASCII):
+        return int(text)
+    if re.fullmatch(r"-?[0-9]{0,30}\.?[0-9]{1,30}([eE][+-]?[0-9]{1,3})?", text, re.ASCII):
+        return float(text)
+    if re.fullmatch(r"[-+.eE0-9]{1,40},[-+.eE0-9]{1,40}", text, re.ASCII):
+        return tuple(map(_parse, text.split(",")))
+    return text.lower() == "true" if text.lower() in ("true", "false") else text
 
 
-def pipeline_of(catalog: Catalog, name: str | None) -> Pipeline:
-    """The model asked for; none named is the first. Raises Fault."""
-    pipeline = catalog.get(name)
-    if pipeline is None and name is None:
-        raise Fault(503, "no model is ready: the run has not saved a checkpoint yet", "not_ready", retry_after=30)
-    if pipeline is None:
-        known = ", ".join(catalog.pipelines)
-        raise Fault(404, f"there is no such model here; there is: {known}", "model_not_found", "model")
-    return pipeline
+def _text_names() -> set[str]:
+    """Every name of every field that is a text."""
+    names = set()
+    for name, field in ImagesBody.model_fields.items():
+        if field.annotation is str or StrictStr in get_args(field.annotation):
+            alias = field.validation_alias
+            names |= {name, *(map(str, alias.choices) if isinstance(alias, AliasChoices) else ())}
+    return names
 
 
-def max_pixels(settings: Settings, config: Config) -> int:
-    """Of one picture."""
-    return settings.max_pixels or min(MAX_SIDE**2, 16 * config.net.resolution**2)
-
-
-def max_cost(settings: Settings, config: Config) -> float:
-    """Of one request."""
-    most = cost_of(MAX_PICTURES, 4 * config.net.resolution**2, settings.max_steps, True)
-    return settings.max_cost or most
+_FORM = TypeAdapter(ImagesBody)
+_TEXT_NAMES = _text_names()
 
 
 def to_request(
-    ask: Ask,
+    body: GenerateBody,
     pipeline: Pipeline,
     settings: Settings,
     init_image: Image.Image | None = None,
     mask: Image.Image | None = None,
 ) -> Request:
-    """Complete and check what is asked for; the i-th picture has the seed given and index i. Raises Fault."""
-    width, height = _sides(ask, pipeline.config)
-    num = ask.n or 1
-    seed = secrets.randbelow(2**32) if ask.seed in (None, -1) else ask.seed
-    assert seed is not None
-    if ask.sampler is not None and ask.sampler not in SAMPLERS:
-        raise invalid(f"sampler must be one of {', '.join(SAMPLERS)}", "sampler")
-    if ask.invert is not None and init_image is None:
-        raise invalid("invert needs a picture to lead back", "invert")
-    if ask.steps is not None and ask.steps > settings.max_steps:
-        raise invalid(f"steps must be from 1 to {settings.max_steps} here", "steps")
-    pixels = max_pixels(settings, pipeline.config)
+    """The pipeline's request, completed and checked; picture i has the body's seed and index i. Raises ApiError."""
+    width, height = _sides(body, pipeline.config)
+    num = body.n or 1
+    seed = secrets.randbelow(2**32) if body.seed is None or body.seed == -1 else body.seed
+    if body.source_caption is not None and init_image is None:
+        name = body.param("source_caption")
+        raise bad_request(f"{name} needs an input image", name)
+    if body.steps is not None and body.steps > settings.max_steps:
+        raise bad_request(f"steps must be from 1 to {settings.max_steps} here", "steps")
+    pixels = settings.pixel_limit(pipeline.config)
     if (width or 1) * (height or 1) > pixels:
         side = int(pixels**0.5)
-        raise invalid(f"size must be at most {pixels} pixels, such as {side}x{side}", "size")
-    first = ask.index or 0
+        raise bad_request(f"size must be at most {pixels} pixels, such as {side}x{side}", "size")
+    first = body.index or 0
+    options = {name: getattr(body, name) for name in SamplingBody.model_fields} | {
+        "seeds": [seed] * num,
+        "indices": range(first, first + num),
+        "init_image": init_image,
+        "mask": mask,
+        "strength": body.strength if init_image is not None else None,
+        "width": width,
+        "height": height,
+    }
     try:
-        request = pipeline.request(
-            [ask.prompt] * num,
-            seeds=[seed] * num,
-            indices=range(first, first + num),
-            steps=ask.steps,
-            guidance=ask.guidance,
-            sampler=ask.sampler,
-            negative=ask.negative,
-            init_image=init_image,
-            strength=ask.strength if init_image is not None else None,
-            mask=mask,
-            invert=ask.invert,
-            width=width,
-            height=height,
-        )
+        return pipeline.request([body.prompt] * num, **cast(Options, options))
     except ConfigError as error:
-        name = str(error).partition(" ")[0]
-        raise invalid(str(error), "size" if name in ("width", "height") else name) from None
-    if Making(pipeline, request).cost > max_cost(settings, pipeline.config):
-        raise invalid("n times size times steps is more than one request may ask for here", "n", "request_too_large")
-    return request
+        name = str(error).partition(" ")[0]  # messages start with the option's name
+        param = body.param(name) if name in SamplingBody.model_fields else None
+        raise bad_request(str(error), "size" if name in ("width", "height") else param) from None
 
 
-def _sides(ask: Ask, config: Config) -> tuple[int | None, int | None]:
-    if ask.size in (None, "auto", ""):
-        return ask.width, ask.height
-    found = SIZE.fullmatch(str(ask.size))
+def _sides(body: GenerateBody, config: Config) -> tuple[int | None, int | None]:
+    if body.size in (None, "auto", ""):
+        return body.width, body.height
+    match = SIZE.fullmatch(str(body.size))
     net = config.net
-    if found is None:
-        raise invalid(
+    if match is None:
+        raise bad_request(
             f'size must be "auto" or WIDTHxHEIGHT in multiples of {net.patch}, such as '
             f'"{net.resolution}x{net.resolution}"',
             "size",
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])

@@ -1,4 +1,4 @@
-"""Calls of the networks: as large as was measured to be worth it, halved when memory runs out, and tried again."""
+"""The batcher: network calls of the measured batch size, halved and repeated when memory runs out."""
 
 from __future__ import annotations
 
@@ -9,67 +9,68 @@ import torch
 from torch import Tensor
 
 from tintype.pipeline.pipeline import Pipeline
-from tintype.serving.engine.autobatch import measured
-from tintype.serving.engine.network_batch import Batch, Question
+from tintype.serving.engine.autobatch import measure_batch_size
+from tintype.serving.engine.network_batch import DenoiseCall, NetworkBatch
 from tintype.training.core.device import is_out_of_memory
 
 Size = tuple[int, int]  # width and height, pixels
 
 
-class Answerer:
-    """Answers the questions of several requests together.
+class Batcher:
+    """Runs the network calls of several requests together.
 
     Args:
-        max_batch: pictures of a model's own size to show it in one call; None measures it.
+        max_batch: pictures of a model's own resolution in one network call; None measures it.
     """
 
     def __init__(self, max_batch: int | None) -> None:
         self._max_batch = max_batch
-        self._batches: WeakKeyDictionary[Pipeline, Batch] = WeakKeyDictionary()
-        self._limits: dict[object, int] = {}  # of a network: pixels in one call
+        self._batches: WeakKeyDictionary[Pipeline, NetworkBatch] = WeakKeyDictionary()
+        self._pixel_limits: dict[object, int] = {}  # by network configuration
 
-    def limit(self, pipeline: Pipeline) -> int:
-        """Pixels to show a network in one call: measured once for each shape of network, which also warms it up."""
+    def pixel_limit(self, pipeline: Pipeline) -> int:
+        """Pixels in one network call. Measured once for each network configuration, which also warms it up."""
         net = pipeline.config.net
-        if net not in self._limits:
-            num = self._max_batch or measured(pipeline)
+        if net not in self._pixel_limits:
+            num = self._max_batch or measure_batch_size(pipeline)
             pipeline.encode(["", "warm"])
-            self._limits[net] = num * net.resolution**2
-        return self._limits[net]
+            self._pixel_limits[net] = num * net.resolution**2
+        return self._pixel_limits[net]
 
-    def answer(
-        self, pipeline: Pipeline, size: Size, asked: Sequence[Sequence[Question]]
+    def denoise(
+        self, pipeline: Pipeline, size: Size, requests: Sequence[Sequence[DenoiseCall]]
     ) -> list[list[Tensor] | Exception]:
-        """For each request the network's answers to its questions, all of one size, or why there are none.
+        """For each request the results of its calls, all of one picture size, or the error that prevented them.
 
-        What goes wrong for all is tried again request by request, so that only the one at fault fails.
+        An error of the batch is retried request by request, so that only the request at fault fails.
         """
-        batch = self._batches.setdefault(pipeline, Batch(pipeline.denoiser))
+        batch = self._batches.setdefault(pipeline, NetworkBatch(pipeline.denoiser))
         try:
-            flat = iter(batch.answer([q for questions in asked for q in questions], self._rows(pipeline, size)))
-            return [[next(flat) for _ in questions] for questions in asked]
+            flat = [call for calls in requests for call in calls]
+            results = iter(batch.denoise(flat, self._batch_size(pipeline, size)))
+            return [[next(results) for _ in calls] for calls in requests]
         except Exception as error:
-            batch.forget()
+            batch.clear()
             if is_out_of_memory(error):
                 self._halve(pipeline)
-        return list(self._one_by_one(batch, self._rows(pipeline, size), asked))
+        return list(self._one_request_at_a_time(batch, self._batch_size(pipeline, size), requests))
 
-    def _one_by_one(
-        self, batch: Batch, rows: int, asked: Sequence[Sequence[Question]]
+    def _one_request_at_a_time(
+        self, batch: NetworkBatch, limit: int, requests: Sequence[Sequence[DenoiseCall]]
     ) -> Iterator[list[Tensor] | Exception]:
-        for questions in asked:
+        for calls in requests:
             try:
-                yield batch.answer(questions, rows)
+                yield batch.denoise(calls, limit)
             except Exception as error:
                 yield error
             finally:
-                batch.forget()
+                batch.clear()
 
-    def _rows(self, pipeline: Pipeline, size: Size) -> int:
-        """How many pictures of a size to show the network in one call."""
-        return max(1, self.limit(pipeline) // (size[0] * size[1]))
+    def _batch_size(self, pipeline: Pipeline, size: Size) -> int:
+        """Pictures of a size in one network call."""
+        return max(1, self.pixel_limit(pipeline) // (size[0] * size[1]))
 
     def _halve(self, pipeline: Pipeline) -> None:
-        self._limits[pipeline.config.net] = max(1, self.limit(pipeline) // 2)
+        self._pixel_limits[pipeline.config.net] = max(1, self.pixel_limit(pipeline) // 2)
         if pipeline.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""The engine: one thread owns the models and answers the open questions of all requests together, step by step.
+"""The engine: one thread owns the models and runs all jobs together, step by step.
 
-Each turn of its loop drops what was cancelled or is late, admits what waits, and answers all open questions of one
-model and picture size with one call of the network, whatever step, sampler, caption and guidance each belongs to.
+Each turn of its loop removes cancelled and expired jobs, admits waiting ones, and answers the open queries of all jobs
+of one model and picture size with one network call, whatever their step, sampler, captions and guidance.
 """
 
 from __future__ import annotations
@@ -10,95 +10,83 @@ import gc
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tintype.diffusion.samplers import Query, Step
 from tintype.errors import TintypeError
 from tintype.pipeline.pipeline import Pipeline
-from tintype.pipeline.sampling_task import SamplingTask
 from tintype.serving import logs
-from tintype.serving.engine.batcher import Answerer, Size
-from tintype.serving.engine.job import Reason, Work
+from tintype.serving.engine.batcher import Batcher, Size
+from tintype.serving.engine.job import Job, Reason
 from tintype.serving.engine.metrics import Metrics
-from tintype.serving.engine.network_batch import Exchange, Question
-from tintype.serving.engine.queue import Queue, Refused
-from tintype.serving.engine.throughput import Pace
+from tintype.serving.engine.queue import Queue, Rejected
+from tintype.serving.engine.running_job import RunningJob
+from tintype.serving.engine.throughput import Throughput
 from tintype.serving.settings import Settings
 from tintype.training.core.device import is_out_of_memory
 
-Group = tuple[Pipeline, Size]  # pictures that fit into one call
-
-
-@dataclass(eq=False, slots=True)
-class _Open:
-    """A work that runs."""
-
-    work: Work
-    exchange: Exchange
-    sampling: SamplingTask
-    query: Query
-    questions: list[Question] = field(default_factory=list)
+Group = tuple[Pipeline, Size]  # jobs that fit into one network call
 
 
 class Engine:
-    """Runs works. `submit`, `cancel` and the properties may be used from any thread.
+    """Runs jobs. Any thread may use `submit`, `cancel` and the properties.
 
     Args:
-        max_waiting_cost: of all works that wait, see `cost_of`.
+        max_waiting_cost: of all waiting jobs together, see `cost_of`.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, max_waiting_cost: float) -> None:
         self._metrics = metrics
         self._lock = threading.Condition()
         self._waiting = Queue(settings, max_waiting_cost)
-        self._running: list[_Open] = []
-        self._turns: dict[Group, int] = {}  # when each group was last answered
+        self._running: list[RunningJob] = []
+        self._last_turns: dict[Group, int] = {}  # turn in which each group was last advanced
         self._num_turns = 0
-        self._answerer = Answerer(settings.max_batch)
-        self._pace = Pace()
+        self._batcher = Batcher(settings.max_batch)
+        self._throughput = Throughput()
         self._thread: threading.Thread | None = None
         self._draining = self._stopping = False
         self.ready = False
-        self.failure = ""  # why the thread died
+        self.failure = ""  # the error that ended the thread
 
     def start(self, pipelines: Sequence[Pipeline]) -> None:
-        """Start the thread; `ready` once every pipeline has been tried out."""
+        """Start the thread; `ready` becomes true once every pipeline is warm."""
         self._thread = threading.Thread(target=self._run, args=(list(pipelines),), name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work) -> None:
-        """Put a work at the end of the queue. Raises Refused."""
+    def submit(self, job: Job) -> None:
+        """Append a job to the queue. Raises Rejected."""
         with self._lock:
             self._require_service()
-            self._waiting.put(work, self._running_works(), min(60.0, self._pace.clearing(self._running_works())))
+            running = self._running_jobs()
+            self._waiting.put(job, running, min(60.0, self._throughput.seconds_to_free_place(running)))
             self._metrics.waiting.set(len(self._waiting))
             self._lock.notify()
 
-    def cancel(self, work: Work) -> None:
-        """Give a work up: at once if it waits, else after the step it is in."""
-        work.cancelled.set()
+    def cancel(self, job: Job) -> None:
+        """Cancel a job: at once if it waits, after its current step if it runs; no effect once it has ended."""
+        job.cancelled.set()
         with self._lock:
-            waiting = self._waiting.remove(work)
+            was_waiting = self._waiting.remove(job)
             self._metrics.waiting.set(len(self._waiting))
             self._lock.notify()
-        if waiting:
-            self._end(work, "cancelled")
+        if was_waiting:
+            self._end(job, "cancelled")
 
     def drain(self) -> None:
-        """Admit nothing more; what waits fails, what runs goes on."""
+        """Reject new jobs and fail the waiting ones; running jobs continue."""
         with self._lock:
             self._draining = True
-            waiting = self._waiting.clear()
+            waiting = self._waiting.pop_all()
             self._metrics.waiting.set(0)
             self._lock.notify()
-        for work in waiting:
-            self._fail(work, "shutdown", "the server is shutting down")
+        for job in waiting:
+            self._fail(job, "shutdown", "the server is shutting down")
 
     def stop(self, seconds: float = 0.0) -> None:
-        """Drain, give what runs so many seconds, and end the thread."""
+        """Drain, wait at most `seconds` for the running jobs, and end the thread."""
         self.drain()
         until = time.monotonic() + seconds
         while self.num_running and time.monotonic() < until and self.alive:
@@ -121,27 +109,27 @@ class Engine:
     def num_running(self) -> int:
         return len(self._running)
 
-    def position(self, work: Work) -> int:
-        """Place in the queue, from 1; 0 if it does not wait."""
+    def position(self, job: Job) -> int:
+        """Position in the queue, from 1; 0 if the job does not wait."""
         with self._lock:
-            return next((place for place, other in enumerate(self._waiting, 1) if other is work), 0)
+            return next((position for position, other in enumerate(self._waiting, 1) if other is job), 0)
 
-    def seconds_left(self, work: Work | None = None) -> float | None:
-        """A guess from the speed so far: until a work is done, or until all are. None before anything was measured."""
+    def seconds_left(self, job: Job | None = None) -> float | None:
+        """Estimated time until a job ends, or for None until all end; None before the first measurement."""
         with self._lock:
-            waiting, running = list(self._waiting), self._running_works()
-        return self._pace.seconds_left(work, running, waiting)
+            waiting, running = list(self._waiting), self._running_jobs()
+        return self._throughput.seconds_left(job, running, waiting)
 
     def _require_service(self) -> None:
         if self.failure or (self.ready and not self.alive):
-            raise Refused("dead", f"the engine has stopped: {self.failure or 'unknown'}", 30)
+            raise Rejected("dead", f"the engine has stopped: {self.failure or 'unknown'}", 30)
         if self._draining:
-            raise Refused("stopping", "the server is shutting down", 10)
+            raise Rejected("stopping", "the server is shutting down", 10)
         if not self.ready:
-            raise Refused("starting", "the server is still warming up", 2)
+            raise Rejected("starting", "the server is still warming up", 2)
 
-    def _running_works(self) -> list[Work]:
-        return [open_.work for open_ in self._running]
+    def _running_jobs(self) -> list[Job]:
+        return [running.job for running in self._running]
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -149,19 +137,19 @@ class Engine:
         try:
             with torch.no_grad():
                 for pipeline in pipelines:
-                    num = self._answerer.limit(pipeline) // pipeline.config.net.resolution**2
-                    logs.event("warm", model=pipeline.name, pictures_in_one_call=num)
-                # Everything imported stays for good: the collector, which stops all threads, need not look at it again.
+                    batch_size = self._batcher.pixel_limit(pipeline) // pipeline.config.net.resolution**2
+                    logs.event("warm", model=pipeline.name, batch_size=batch_size)
+                # Everything imported stays for good, so the garbage collector, which stops all threads, can skip it.
                 gc.collect()
                 gc.freeze()
                 self.ready = True
                 while not self._stopping:
                     self._turn()
-        except BaseException as error:  # whatever it was, nobody may wait for ever
+        except BaseException as error:  # any error at all, since no client may wait forever
             self.failure = f"{type(error).__name__}: {error}"
             raise
         finally:
-            self._abandon()
+            self._fail_all()
 
     def _turn(self) -> None:
         with self._lock:
@@ -170,129 +158,124 @@ class Engine:
         self._drop()
         self._admit()
         self._metrics.running.set(len(self._running))
-        groups: dict[Group, list[_Open]] = {}
-        for open_ in self._running:
-            groups.setdefault((open_.work.task.pipeline, open_.work.task.size), []).append(open_)
+        groups: dict[Group, list[RunningJob]] = {}
+        for running in self._running:
+            groups.setdefault((running.job.task.pipeline, running.job.task.size), []).append(running)
         if groups:
-            chosen = min(groups, key=lambda group: self._turns.get(group, -1))
+            oldest = min(groups, key=lambda group: self._last_turns.get(group, -1))
             self._num_turns += 1
-            self._turns = {group: turn for group, turn in self._turns.items() if group in groups}
-            self._turns[chosen] = self._num_turns
-            self._advance(chosen, groups[chosen])
+            self._last_turns = {group: turn for group, turn in self._last_turns.items() if group in groups}
+            self._last_turns[oldest] = self._num_turns
+            self._advance(oldest, groups[oldest])
 
     def _drop(self) -> None:
+        """Remove cancelled and expired jobs."""
         now = time.monotonic()
         with self._lock:
-            late = self._waiting.late(now)
+            expired = self._waiting.pop_expired(now)
             self._metrics.waiting.set(len(self._waiting))
-        for work in late:
-            self._fail(work, "deadline", "it was not made in time: too many requests were before it")
-        for open_ in list(self._running):
-            if open_.work.cancelled.is_set():
-                self._close(open_)
-                self._end(open_.work, "cancelled")
-            elif open_.work.deadline <= now:
-                self._close(open_)
-                self._fail(open_.work, "deadline", "it was not made in time")
+        for job in expired:
+            self._fail(job, "deadline", "timed out while waiting in the queue")
+        for running in list(self._running):
+            if running.job.cancelled.is_set():
+                self._close(running)
+                self._end(running.job, "cancelled")
+            elif running.job.deadline <= now:
+                self._close(running)
+                self._fail(running.job, "deadline", "timed out while running")
 
     def _admit(self) -> None:
-        """Let in what waits, in order, as long as one call has room; whatever comes first always gets in."""
+        """Start waiting jobs in order while a network call has room; an idle engine always starts the first."""
         while True:
             with self._lock:
-                work = self._waiting.first()
-            if work is None or not self._has_room(work):
+                job = self._waiting.first()
+            if job is None or not self._has_room(job):
                 return
             with self._lock:
-                still_waits = self._waiting.remove(work)
+                still_waits = self._waiting.remove(job)
                 self._metrics.waiting.set(len(self._waiting))
             if still_waits:
-                self._begin(work)
+                self._start(job)
 
-    def _has_room(self, work: Work) -> bool:
-        """Not under the lock: a network that is new here is measured first, and the event loop would wait for that."""
-        width, height = work.task.size
-        used = sum(2 * o.work.task.num * o.work.task.size[0] * o.work.task.size[1] for o in self._running)
-        limit = self._answerer.limit(work.task.pipeline)
+    def _has_room(self, job: Job) -> bool:
+        """Without the lock: this may measure a new network first, and the event loop would wait for that."""
+        width, height = job.task.size
+        used = sum(2 * other.task.num * other.task.size[0] * other.task.size[1] for other in self._running_jobs())
+        limit = self._batcher.pixel_limit(job.task.pipeline)
         return not self._running or used + 2 * width * height <= limit
 
-    def _begin(self, work: Work) -> None:
-        exchange = Exchange()
-        self._metrics.queue_wait.observe(time.monotonic() - work.created)
+    def _start(self, job: Job) -> None:
+        self._metrics.queue_wait.observe(time.monotonic() - job.created)
         try:
-            begun = work.task.begin(exchange.given)
-            query = next(begun.sampling.coroutine)
+            running = RunningJob(job)
         except Exception as error:
-            self._fail_with(work, error)
+            self._fail_with(job, error)
             return
-        work.num_cut = begun.num_cut
-        mask = exchange.conds[0].mask
-        work.text_tokens = int(mask.sum()) - len(mask)  # without the token that begins every caption
-        self._running.append(_Open(work, exchange, begun.sampling, query))
-        work.begin(begun.sampling.total)
+        self._running.append(running)
+        job.start(running.total)
 
-    def _advance(self, group: Group, opens: list[_Open]) -> None:
-        started = time.perf_counter()
-        for open_ in opens:
-            open_.questions = open_.exchange.ask(open_.sampling.denoise, open_.query)
-        answers = self._answerer.answer(*group, [open_.questions for open_ in opens])
-        seconds = time.perf_counter() - started
-        num = sum(len(question) for open_ in opens for question in open_.questions)
-        self._pace.measure(num * group[1][0] * group[1][1], seconds)
+    def _advance(self, group: Group, jobs: list[RunningJob]) -> None:
+        """One step for each job of a group."""
+        start = time.perf_counter()
+        calls = [running.calls() for running in jobs]
+        results = self._batcher.denoise(*group, calls)
+        seconds = time.perf_counter() - start
+        num = sum(len(call) for job_calls in calls for call in job_calls)
+        self._throughput.measure(num * group[1][0] * group[1][1], seconds)
         self._metrics.step(num, seconds)
-        for open_, told in zip(opens, answers, strict=True):
-            if isinstance(told, Exception):
-                self._close(open_)
-                self._fail_with(open_.work, told)
+        for running, result in zip(jobs, results, strict=True):
+            if isinstance(result, Exception):
+                self._close(running)
+                self._fail_with(running.job, result)
             else:
-                self._send(open_, told)
+                self._step(running, result)
 
-    def _send(self, open_: _Open, answers: list[Tensor]) -> None:
-        """Give a coroutine its answer, and hear its next question or its result."""
-        work, query = open_.work, open_.query
+    def _step(self, running: RunningJob, results: list[Tensor]) -> None:
+        """Answer a job's open query with the results of its network calls."""
+        job = running.job
         try:
-            denoised = open_.exchange.tell(open_.sampling.denoise, query, answers)
-            if not bool(torch.isfinite(denoised).all()):
-                self._close(open_)
-                self._fail(work, "not_finite", "the model gave values that are not numbers; use another checkpoint")
+            step = running.step(results)
+            if not bool(torch.isfinite(step.denoised).all()):
+                self._close(running)
+                self._fail(job, "not_finite", "the model produced NaN or infinity; use another checkpoint")
                 return
-            index = work.index + 1 if open_.sampling.index is None else open_.sampling.index()
-            work.advance(Step(index, open_.sampling.total, float(query.sigma[0]), query.x, denoised))
-            if work.index == 0 and work.first_shown:
-                self._metrics.first_preview.observe(work.first_shown - work.created)
-            open_.query = open_.sampling.coroutine.send(denoised)
-        except StopIteration as finished:
-            work.result = finished.value.cpu()
-            self._close(open_)
-            self._end(work, "done")
+            job.advance(step)
+            if job.index == 0 and job.first_preview:
+                self._metrics.first_preview.observe(job.first_preview - job.created)
+            result = running.send(step.denoised)
+            if result is not None:
+                job.result = result.cpu()
+                self._close(running)
+                self._end(job, "done")
         except Exception as error:
-            self._close(open_)
-            self._fail_with(work, error)
+            self._close(running)
+            self._fail_with(job, error)
 
-    def _close(self, open_: _Open) -> None:
-        self._running.remove(open_)
-        open_.sampling.coroutine.close()
+    def _close(self, running: RunningJob) -> None:
+        self._running.remove(running)
+        running.close()
 
-    def _fail_with(self, work: Work, error: Exception) -> None:
+    def _fail_with(self, job: Job, error: Exception) -> None:
         if is_out_of_memory(error):
-            self._fail(work, "memory", "there is not enough memory for this")
+            self._fail(job, "memory", "not enough memory for this request; ask for fewer or smaller pictures")
         else:
             message = str(error) if isinstance(error, TintypeError) else f"unexpected {type(error).__name__}"
-            self._fail(work, "error", message)
+            self._fail(job, "error", message)
 
-    def _fail(self, work: Work, reason: Reason, message: str) -> None:
-        work.end("failed", reason, message)
-        self._metrics.ended(work)
+    def _fail(self, job: Job, reason: Reason, message: str) -> None:
+        job.end("failed", reason, message)
+        self._metrics.ended(job)
 
-    def _end(self, work: Work, status: str) -> None:
-        work.end("done" if status == "done" else "cancelled")
-        self._metrics.ended(work)
+    def _end(self, job: Job, status: Literal["done", "cancelled"]) -> None:
+        job.end(status)
+        self._metrics.ended(job)
 
-    def _abandon(self) -> None:
+    def _fail_all(self) -> None:
         with self._lock:
-            left = [*self._running_works(), *self._waiting.clear()]
+            jobs = [*self._running_jobs(), *self._waiting.pop_all()]
             self._running = []
         self._metrics.running.set(0)
         self._metrics.waiting.set(0)
         reason: Reason = "shutdown" if self._stopping else "dead"
-        for work in left:
-            self._fail(work, reason, "the server is shutting down" if self._stopping else "the engine has stopped")
+        for job in jobs:
+            self._fail(job, reason, "the server is shutting down" if self._stopping else "the engine has stopped")

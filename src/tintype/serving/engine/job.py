@@ -1,4 +1,8 @@
-"""One open request: what it asks, how far it is, and how it ended. Written by the engine's thread, read on the loop."""
+"""Jobs: one request in the engine, its task, its progress and its result.
+
+Every HTTP request that calls the network becomes one `Job`. `POST /api/jobs` hands its id to the client; the other
+routes wait for their job and answer with its result. The engine's thread writes a job, the event loop reads it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -22,21 +26,14 @@ from tintype.view.contact_sheet import Frame, frame
 
 Status = Literal["waiting", "running", "done", "failed", "cancelled"]
 Reason = Literal["error", "not_finite", "memory", "deadline", "shutdown", "dead"]
-Watch = Callable[[int], Collection[int]]  # number of steps -> which to show
-SHOWN_SIDE = 512  # pixels; larger pictures are shown thinned out while they are made
-KEPT_BYTES = 64 * 2**20  # of the frames of one work
-ROUNDS = 6  # evaluations for each noise level on a way back to noise, about
-
-
-class Begun(NamedTuple):
-    """A task that has been started."""
-
-    sampling: SamplingTask
-    num_cut: int  # texts that were too long for the model
+PreviewSteps = Callable[[int], Collection[int]]  # number of steps -> indices of the steps to keep a frame of
+MAX_PREVIEW_SIDE = 512  # pixels; frames of larger pictures are subsampled
+MAX_FRAME_BYTES = 64 * 2**20  # of one job's frames
+INVERSION_EVALUATIONS = 6  # about, per noise level, while a picture is inverted
 
 
 class Task(Protocol):
-    """What an engine can do: a coroutine over pictures of one size. Begun on the engine's thread."""
+    """A computation for the engine: a coroutine over pictures of one size."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -48,19 +45,23 @@ class Task(Protocol):
 
     @property
     def num(self) -> int:
-        """Pictures worked on at once."""
+        """Number of pictures, B."""
 
     @property
     def cost(self) -> float:
-        """See `cost_of`."""
+        """Network pixels; see `cost_of`."""
 
-    def begin(self, given: Given) -> Begun:
-        """Start, with `given` in place of the network. Raises TintypeError."""
+    @property
+    def texts(self) -> list[str]:
+        """Every text that the network reads for this task."""
+
+    def start(self, network: Given) -> SamplingTask:
+        """The sampler and its denoiser, which calls `network` in place of the pipeline's own. Raises TintypeError."""
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
-    """Make the pictures of a request. Returns x0 [B, 3, H, W]."""
+class GenerateTask:
+    """Generate the pictures of a request. Returns x0 [B, 3, H, W]."""
 
     pipeline: Pipeline
     request: Request
@@ -77,28 +78,38 @@ class Making:
     def cost(self) -> float:
         pixels = self.request.width * self.request.height
         guided = any(scale != 1 for scale in self.request.guidance)
-        evaluations = self.request.steps * (1 if self.request.source_caption is None else 1 + ROUNDS)
+        evaluations = self.request.steps * (1 if self.request.source_caption is None else 1 + INVERSION_EVALUATIONS)
         return cost_of(len(self.request), pixels, evaluations, guided)
 
-    def begin(self, given: Given) -> Begun:
-        num_cut = self.pipeline.num_cut(request_texts(self.request))
-        return Begun(self.pipeline.sampling_task(self.request, given), num_cut)
+    @property
+    def texts(self) -> list[str]:
+        return request_texts(self.request)
+
+    def start(self, network: Given) -> SamplingTask:
+        return self.pipeline.sampling_task(self.request, network)
 
 
-class Work:
-    """A task in an engine.
+class Job:
+    """A task in the engine.
 
     Args:
-        owner: who asked, for limits and rights.
-        seconds: until it is given up.
-        watch: which of `total` steps to show; a reader that is slow sees the newest.
-        keep: whether all steps shown are kept; of very large ones, as many as fit into KEPT_BYTES, evenly spread.
+        owner: the client's key, for limits and access.
+        seconds: until the job fails with reason "deadline".
+        previews: steps whose frames to keep; None keeps none.
+        keep_frames: keep every preview frame; of very large pictures as many as fit into MAX_FRAME_BYTES, evenly
+            spread. Otherwise the newest frame replaces the one before.
 
-    `version` grows with every change. Any number of readers may wait for changes; none can hold up the engine.
+    `version` grows with every change. Any number of readers may wait for a change; none of them can slow the engine.
     """
 
     def __init__(
-        self, task: Task, *, owner: str = "", seconds: float = 600.0, watch: Watch | None = None, keep: bool = False
+        self,
+        task: Task,
+        *,
+        owner: str = "",
+        seconds: float = 600.0,
+        previews: PreviewSteps | None = None,
+        keep_frames: bool = False,
     ) -> None:
         self.id = str(uuid.uuid4())
         self.task = task
@@ -107,80 +118,79 @@ class Work:
         self.deadline = self.created + seconds
         self.status: Status = "waiting"
         self.reason: Reason | None = None  # of a failure
-        self.message = ""  # likewise
-        self.index = -1  # of the newest step
-        self.total = 0
-        self.frames: dict[int, Frame] = {}  # by step; without `keep` the newest one only
+        self.message = ""  # of a failure
+        self.index = -1  # newest step
+        self.total = 0  # steps
+        self.frames: dict[int, Frame] = {}  # by step
         self.num_cut = 0  # texts longer than the model reads
         self.text_tokens = 0
         self.result: Tensor | None = None  # on the CPU
-        self.started = self.first_shown = self.ended = 0.0  # monotonic, 0: not yet
+        self.started = self.first_preview = self.ended = 0.0  # monotonic; 0: not yet
         self.version = 0
         self.cancelled = threading.Event()
-        self._watch = watch
-        self._keep = keep
-        self._shown: Collection[int] = ()
+        self._previews = previews
+        self._keep_frames = keep_frames
+        self._preview_steps: Collection[int] = ()
         self._changed = _Signal()
 
     @property
     def open(self) -> bool:
+        """Whether the job waits or runs."""
         return self.status in ("waiting", "running")
 
     @property
-    def size_kept(self) -> int:
-        """Bytes of the frames and the result."""
+    def num_bytes(self) -> int:
+        """Size of the frames and the result."""
         frames = sum(3 * frame.guess.nbytes for frame in list(self.frames.values()))
         return frames + (0 if self.result is None else self.result.nbytes)
 
-    def begin(self, total: int) -> None:
-        """It runs, and will take `total` steps. Engine's thread."""
+    def start(self, total: int) -> None:
+        """Mark the job as running, with `total` steps. Engine thread only."""
         self.status, self.total, self.started = "running", total, time.monotonic()
-        if self._watch is not None:
-            self._shown = self._watch(total)
+        if self._previews is not None:
+            self._preview_steps = self._previews(total)
         width, height = self.task.size
-        room = max(2, KEPT_BYTES // (9 * self.task.num * min(width, SHOWN_SIDE) * min(height, SHOWN_SIDE)))
-        if self._keep and len(self._shown) > room:
-            every = -(-len(self._shown) // room)
-            self._shown = {index for index in self._shown if index % every == 0 or index == total - 1}
-        self.changed()
+        frame_bytes = 9 * self.task.num * min(width, MAX_PREVIEW_SIDE) * min(height, MAX_PREVIEW_SIDE)
+        max_frames = max(2, MAX_FRAME_BYTES // frame_bytes)
+        if self._keep_frames and len(self._preview_steps) > max_frames:
+            every = -(-len(self._preview_steps) // max_frames)
+            self._preview_steps = {i for i in self._preview_steps if i % every == 0 or i == total - 1}
+        self._notify()
 
     def advance(self, step: Step) -> None:
-        """A step was made. Engine's thread."""
+        """Record a finished step. Engine thread only."""
         self.index = step.index
-        if step.index in self._shown:
-            stride = -(-max(self.task.size) // SHOWN_SIDE)  # every n-th pixel: an average would change the noise
-            small = slice(None, None, stride)
-            frames = self.frames if self._keep else {}
-            shown = frame(
-                step.index, step.total, step.sigma, step.x[..., small, small], step.denoised[..., small, small]
-            )
-            self.frames = {**frames, step.index: shown}
-            self.first_shown = self.first_shown or time.monotonic()
-        self.changed()
+        if step.index in self._preview_steps:
+            stride = -(-max(self.task.size) // MAX_PREVIEW_SIDE)  # subsampled, since an average would change the noise
+            rows = slice(None, None, stride)
+            x, denoised = step.x[..., rows, rows], step.denoised[..., rows, rows]
+            frames = self.frames if self._keep_frames else {}
+            self.frames = {**frames, step.index: frame(step.index, step.total, step.sigma, x, denoised)}
+            self.first_preview = self.first_preview or time.monotonic()
+        self._notify()
 
     def end(self, status: Status, reason: Reason | None = None, message: str = "") -> None:
-        """It is over. Engine's thread, or whoever took it out of the queue."""
+        """Close the job. Called by the engine thread, or by the thread that took the job out of the queue."""
         self.reason, self.message, self.ended = reason, message, time.monotonic()
-        self.status = status  # last: readers look at it first
-        self.changed()
+        self.status = status  # last, because readers check it first
+        self._notify()
 
-    def changed(self) -> None:
-        """Tell every reader. From any thread."""
-        self.version += 1
-        self._changed.wake()
-
-    async def wait(self, seen: int, seconds: float | None = None) -> bool:
-        """Until `version` differs from `seen`; False if that took longer than `seconds`."""
-        return await self._changed.wait(lambda: self.version != seen, seconds)
+    async def wait(self, version: int, seconds: float | None = None) -> bool:
+        """Wait until `self.version` differs from `version`; False after `seconds` without a change."""
+        return await self._changed.wait(lambda: self.version != version, seconds)
 
     async def finished(self) -> None:
-        """Until it is no longer open."""
+        """Wait until the job is no longer open."""
         while self.open:
             await self.wait(self.version)
 
+    def _notify(self) -> None:
+        self.version += 1
+        self._changed.wake()
+
 
 class _Signal:
-    """Wakes waiting coroutines from another thread, with one message to the loop however often it is woken."""
+    """Wakes coroutines from another thread, with one message per event loop however often it is woken."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -192,7 +202,7 @@ class _Signal:
         for loop, future in waiting:
             try:
                 loop.call_soon_threadsafe(_finish, future)
-            except RuntimeError:  # the loop is closed: nobody is left to be told
+            except RuntimeError:  # the loop is closed, so nobody waits in it
                 pass
 
     async def wait(self, done: Callable[[], bool], seconds: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""Numbers for Prometheus. Labels are from short fixed lists: never a request, a caption or a path."""
+"""Metrics for Prometheus. Labels come from short fixed lists: never a request, a caption or a path."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from tintype.serving.engine.job import Work
+from tintype.serving.engine.job import Job
 
 try:
     from resource import RUSAGE_SELF, getrusage
-except ImportError:  # Windows does not tell
+except ImportError:  # Windows
     getrusage = None  # type: ignore[assignment]
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
@@ -20,7 +20,7 @@ BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """One server's numbers."""
+    """The metrics of one server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -34,44 +34,44 @@ class Metrics:
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"tintype_{name}", text, registry=self.registry)
 
-        self.running = gauge("num_requests_running", "Requests that pictures are made for now")
+        self.running = gauge("num_requests_running", "Requests running")
         self.waiting = gauge("num_requests_waiting", "Requests in the queue")
-        self.success = counter("requests_success", "Requests that ended well", "finished_reason")
+        self.success = counter("requests_success", "Requests completed", "finished_reason")
         self.failed = counter("requests_failed", "Requests that failed", "reason")
-        self.rejected = counter("requests_rejected", "Requests that were not taken", "reason")
-        self.cancelled = counter("requests_cancelled", "Requests given up by who made them", "phase")
+        self.rejected = counter("requests_rejected", "Requests rejected", "reason")
+        self.cancelled = counter("requests_cancelled", "Requests cancelled by their client", "phase")
         self.latency = histogram("e2e_request_latency_seconds", "From arrival to the last picture")
         self.queue_wait = histogram("request_queue_wait_seconds", "From arrival to the first step")
         self.first_preview = histogram("image_ttfp_seconds", "From arrival to the first preview")
-        self.step_latency = histogram("denoise_step_latency_seconds", "One call of the network", STEP_SECONDS)
-        self.batch_size = histogram("generation_batch_size", "Pictures in one call of the network", BATCH)
-        self.images = counter("image_count", "Pictures made")
-        self.pixels = counter("image_pixels", "Pixels of pictures made")
-        self.steps = counter("num_inference_steps", "Calls of the network, times the pictures in them")
-        self.lag = histogram("event_loop_lag_seconds", "How late the event loop comes to what is due", LAG_SECONDS)
-        self.http = counter("http_responses", "Answers by status", "status")
+        self.step_latency = histogram("denoise_step_latency_seconds", "Duration of a network call", STEP_SECONDS)
+        self.batch_size = histogram("generation_batch_size", "Pictures in a network call", BATCH)
+        self.images = counter("image_count", "Pictures generated")
+        self.pixels = counter("image_pixels", "Pixels generated")
+        self.steps = counter("num_inference_steps", "Network calls times the pictures in them")
+        self.lag = histogram("event_loop_lag_seconds", "Delay of the event loop", LAG_SECONDS)
+        self.http = counter("http_responses", "Responses by status", "status")
         if getrusage is not None:
-            peak = gauge("peak_memory_bytes", "Most memory this process ever had")
+            peak = gauge("peak_memory_bytes", "Peak memory of the process")
             peak.set_function(lambda: float(getrusage(RUSAGE_SELF).ru_maxrss * _RSS_UNIT))
 
     def step(self, num: int, seconds: float) -> None:
-        """One call of the network with `num` pictures."""
+        """Count a network call with `num` pictures."""
         self.step_latency.observe(seconds)
         self.batch_size.observe(num)
         self.steps.inc(num)
 
-    def ended(self, work: Work) -> None:
-        """A work is over."""
-        if work.status == "done":
-            width, height = work.task.size
+    def ended(self, job: Job) -> None:
+        """Count a job that has ended."""
+        if job.status == "done":
+            width, height = job.task.size
             self.success.labels("stop").inc()
-            self.latency.observe(work.ended - work.created)
-            self.images.inc(work.task.num)
-            self.pixels.inc(work.task.num * width * height)
-        elif work.status == "cancelled":
-            self.cancelled.labels("running" if work.started else "waiting").inc()
+            self.latency.observe(job.ended - job.created)
+            self.images.inc(job.task.num)
+            self.pixels.inc(job.task.num * width * height)
+        elif job.status == "cancelled":
+            self.cancelled.labels("running" if job.started else "waiting").inc()
         else:
-            self.failed.labels(work.reason or "error").inc()
+            self.failed.labels(job.reason or "error").inc()
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

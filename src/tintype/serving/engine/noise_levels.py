@@ -1,4 +1,4 @@
-"""How it works: one picture at many noise levels, and what the model makes of each."""
+"""Noise sweep for *How it works*: one picture at many noise levels, and the model's prediction at each."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from tintype.model.codec import pixels_of
 from tintype.pipeline.init_image import resize_and_crop
 from tintype.pipeline.pipeline import Given, Pipeline
 from tintype.pipeline.sampling_task import SamplingTask
-from tintype.serving.engine.job import Begun
 from tintype.serving.settings import cost_of
 from tintype.view.contact_sheet import frame
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
-    """Show a picture to the model once at each of `levels` noise levels. Returns [2 * levels, 3, H, W]: the noisy
-    pictures, then what the model takes them for."""
+class NoiseSweepTask:
+    """Denoise a picture once at each of K noise levels.
+
+    Returns [2 K, 3, H, W]: the K noisy pictures, then the K denoised ones.
+    """
 
     pipeline: Pipeline
-    picture: Image.Image
+    image: Image.Image
     caption: str
     seed: int
-    levels: int
+    num_levels: int  # K
 
     @property
     def size(self) -> tuple[int, int]:
@@ -42,55 +43,60 @@ class Looking:
 
     @property
     def num(self) -> int:
-        return self.levels
+        return self.num_levels
 
     @property
     def cost(self) -> float:
-        return cost_of(self.levels, self.size[0] ** 2, 1, False)
+        return cost_of(self.num_levels, self.size[0] ** 2, 1, False)
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.caption]
 
     def sigmas(self) -> Tensor:
-        """From almost clear to static, [levels] float32."""
+        """The noise levels from low to high, [K] float32."""
         noise = self.pipeline.config.noise
-        return log_snr_sigmas(self.levels, noise.sigma_min, noise.sigma_max)[:-1].flip(0).float()
+        return log_snr_sigmas(self.num_levels, noise.sigma_min, noise.sigma_max)[:-1].flip(0).float()
 
-    def clear(self) -> Tensor:
-        """The picture as the model would see it, x0 [1, 3, H, W] on the CPU."""
-        return self.pipeline.codec.encode(pixels_of(resize_and_crop(self.picture, "RGB", *self.size)))
+    def x0(self) -> Tensor:
+        """The picture at the model's resolution, [1, 3, H, W] on the CPU."""
+        return self.pipeline.codec.encode(pixels_of(resize_and_crop(self.image, "RGB", *self.size)))
 
     def noise(self) -> Tensor:
-        """The static that is added, the same at every level, [1, 3, H, W] on the CPU."""
-        return normal(self.seed, Purpose.START, 0, tuple(self.clear().shape[1:]))
+        """The noise, the same at every level, [1, 3, H, W] on the CPU."""
+        return normal(self.seed, Purpose.START, 0, tuple(self.x0().shape[1:]))
 
-    def begin(self, given: Given) -> Begun:
+    def start(self, network: Given) -> SamplingTask:
         device = self.pipeline.device
         sigma = self.sigmas().to(device)
-        clear, noise = self.clear().to(device), self.noise().to(device)
-        shape = (self.levels, -1, -1, -1)
-        x = add_noise(clear.expand(shape), noise.expand(shape), sigma)
-        denoise = given(self.pipeline.encode([self.caption]).expand(self.levels))
-        return Begun(SamplingTask(_look(x, sigma), denoise, 1), self.pipeline.num_cut([self.caption]))
+        x0, noise = self.x0().to(device), self.noise().to(device)
+        shape = (self.num_levels, -1, -1, -1)
+        x = add_noise(x0.expand(shape), noise.expand(shape), sigma)
+        denoise = network(self.pipeline.encode([self.caption]).expand(self.num_levels))
+        return SamplingTask(_sweep(x, sigma), denoise, 1)
 
 
-def _look(x: Tensor, sigma: Tensor) -> Coroutine:
+def _sweep(x: Tensor, sigma: Tensor) -> Coroutine:
     denoised = yield Query(x, sigma)
     return torch.cat([x, denoised])
 
 
-def levels(looking: Looking, result: Tensor) -> list[dict[str, Any]]:
-    """What was seen, from clear to static: noise level, error of the predicted noise, and a strip of pictures.
+def describe_levels(task: NoiseSweepTask, result: Tensor) -> list[dict[str, Any]]:
+    """The noise levels from low to high: sigma, error of the predicted noise, and a strip of pictures.
 
-    The strip is a data: URL of a PNG: noisy, the model's guess, the noise it identified, the noise there was.
+    The strip is a PNG as a data: URL: noisy picture, denoised picture, predicted noise, true noise.
     """
-    clear, true = looking.clear(), looking.noise()
-    seen = []
-    for sigma, x, denoised in zip(looking.sigmas(), result[: looking.levels], result[looking.levels :], strict=True):
+    x0, noise = task.x0(), task.noise()
+    noisy, denoised = result[: task.num_levels], result[task.num_levels :]
+    levels = []
+    for sigma, x, prediction in zip(task.sigmas(), noisy, denoised, strict=True):
         level = float(sigma)
-        shown = frame(0, 1, level, x[None], denoised[None])
-        truth = frame(0, 1, level, level * true, torch.zeros_like(true)).noise
-        pixels = torch.cat([shown.noisy, shown.guess, shown.noise, truth], dim=3)[0].permute(1, 2, 0)
+        predicted = frame(0, 1, level, x[None], prediction[None])
+        true = frame(0, 1, level, level * noise, torch.zeros_like(noise)).noise
+        pixels = torch.cat([predicted.noisy, predicted.guess, predicted.noise, true], dim=3)[0].permute(1, 2, 0)
         buffer = io.BytesIO()
         Image.fromarray(pixels.contiguous().numpy()).save(buffer, "PNG", compress_level=3)
-        error = float(noise_error(denoised[None], clear, sigma[None]))
+        error = float(noise_error(prediction[None], x0, sigma[None]))
         strip = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-        seen.append({"sigma": level, "noise_error": error, "strip": strip})
-    return seen
+        levels.append({"sigma": level, "noise_error": error, "strip": strip})
+    return levels

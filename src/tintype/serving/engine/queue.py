@@ -1,20 +1,20 @@
-"""The queue before the engine: first come, first served, bounded by number, by cost and by who asks."""
+"""The queue in front of the engine: first come, first served, bounded by number, cost and key."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from tintype.serving.engine.job import Work
+from tintype.serving.engine.job import Job
 from tintype.serving.settings import Settings
 
 
-class Refused(Exception):
-    """There is no room for a request now.
+class Rejected(Exception):
+    """The engine does not accept a job now.
 
     Args:
         reason: queue, cost, key, starting, stopping or dead.
-        retry_after: seconds until there may be.
+        retry_after: seconds after which a retry may succeed.
     """
 
     def __init__(self, reason: str, message: str, retry_after: float) -> None:
@@ -24,54 +24,54 @@ class Refused(Exception):
 
 
 class Queue:
-    """Works that wait. Not safe for threads by itself: the engine holds its lock.
+    """Waiting jobs. Not thread-safe: the engine holds its lock.
 
     Args:
-        max_cost: of all works that wait, see `cost_of`; a work alone may cost more.
+        max_cost: of all waiting jobs together, see `cost_of`; an empty queue takes a job of any cost.
     """
 
     def __init__(self, settings: Settings, max_cost: float) -> None:
         self._settings = settings
         self._max_cost = max_cost
-        self._works: deque[Work] = deque()
+        self._jobs: deque[Job] = deque()
 
     def __len__(self) -> int:
-        return len(self._works)
+        return len(self._jobs)
 
-    def __iter__(self) -> Iterator[Work]:
-        return iter(self._works)
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs)
 
-    def put(self, work: Work, running: Sequence[Work], retry_after: float) -> None:
-        """Add a work at the end. Raises Refused."""
+    def put(self, job: Job, running: Sequence[Job], retry_after: float) -> None:
+        """Append a job. Raises Rejected."""
         settings = self._settings
-        if len(self._works) >= settings.max_waiting:
-            raise Refused("queue", f"{len(self._works)} requests are waiting already", retry_after)
-        if self._works and work.task.cost + sum(other.task.cost for other in self._works) > self._max_cost:
-            raise Refused("cost", "what waits already is as much work as the queue may hold", retry_after)
-        mine = sum(other.owner == work.owner for other in (*self._works, *running))
-        if settings.api_keys and mine >= settings.max_open_per_key:
-            raise Refused("key", f"this key has {mine} requests open already", retry_after)
-        self._works.append(work)
+        if len(self._jobs) >= settings.max_waiting:
+            raise Rejected("queue", f"the queue is full: {len(self._jobs)} requests are waiting", retry_after)
+        if self._jobs and job.task.cost + sum(other.task.cost for other in self._jobs) > self._max_cost:
+            raise Rejected("cost", "the queue is full: large requests are waiting", retry_after)
+        num_open = sum(other.owner == job.owner for other in (*self._jobs, *running))
+        if settings.api_keys and num_open >= settings.max_open_per_key:
+            raise Rejected("key", f"this key has {num_open} open requests, the most it may have", retry_after)
+        self._jobs.append(job)
 
-    def first(self) -> Work | None:
-        """The one that has waited longest; it stays."""
-        return self._works[0] if self._works else None
+    def first(self) -> Job | None:
+        """The job that has waited longest; it stays in the queue."""
+        return self._jobs[0] if self._jobs else None
 
-    def remove(self, work: Work) -> bool:
-        """Take a work out; False if it does not wait."""
-        if work not in self._works:
+    def remove(self, job: Job) -> bool:
+        """Take a job out; False if it is not in the queue."""
+        if job not in self._jobs:
             return False
-        self._works.remove(work)
+        self._jobs.remove(job)
         return True
 
-    def late(self, now: float) -> list[Work]:
-        """Take out those whose deadline has passed."""
-        late = [work for work in self._works if work.deadline <= now]
-        for work in late:
-            self._works.remove(work)
-        return late
+    def pop_expired(self, now: float) -> list[Job]:
+        """Take out the jobs whose deadline has passed."""
+        expired = [job for job in self._jobs if job.deadline <= now]
+        for job in expired:
+            self._jobs.remove(job)
+        return expired
 
-    def clear(self) -> list[Work]:
-        """Take out all."""
-        works, self._works = list(self._works), deque()
-        return works
+    def pop_all(self) -> list[Job]:
+        """Take out every job."""
+        jobs, self._jobs = list(self._jobs), deque()
+        return jobs
