@@ -43,10 +43,10 @@ def test_an_older_name_means_the_same_and_both_are_refused(name: str, pipeline: 
     older = {OLDER_NAMES.get(key, key) if key == name else key: value for key, value in VALUES[name].items()}
     assert name not in older
     request = pipeline.request("a red circle", **VALUES[name])
-    assert request == pipeline.request("a red circle", **older)  # type: ignore[arg-type]
+    assert request == pipeline.request("a red circle", **older)
     assert request != pipeline.request("a red circle", **{**VALUES[name], name: None})
     with pytest.raises(ConfigError, match=f"{OLDER_NAMES[name]} is the older name of {name}"):
-        pipeline.request("a red circle", **VALUES[name], **{OLDER_NAMES[name]: VALUES[name][name]})  # type: ignore[arg-type]
+        pipeline.request("a red circle", **VALUES[name], **{OLDER_NAMES[name]: VALUES[name][name]})
 
 
 @pytest.mark.parametrize("name", ["schedule", "negative_prompt", "source_caption"])
@@ -76,7 +76,8 @@ def my_euler(x: Tensor, sigmas: Tensor, randn: Randn | None) -> Coroutine:
 class Ancestral:
     """A sampler that draws noise, as an object."""
 
-    def __call__(self, x: Tensor, sigmas: Tensor, randn: Randn) -> Coroutine:
+    def __call__(self, x: Tensor, sigmas: Tensor, randn: Randn | None) -> Coroutine:
+        assert randn is not None
         for i, (sigma, sigma_next) in enumerate(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True)):
             denoised = yield tintype.Query(x, x.new_full((len(x),), sigma))
             x = denoised + sigma_next * randn(i)
@@ -128,7 +129,8 @@ def test_a_schedule_may_be_a_function_or_the_noise_levels(pipeline: Pipeline) ->
     known = finish(pipeline.stream("a star", schedule="karras", steps=6, **settings))
     function = lambda steps, low, high, center, spread: karras_sigmas(steps, low, high)  # noqa: E731
     assert torch.equal(finish(pipeline.stream("a star", schedule=function, steps=6, **settings)), known)
-    for same in (levels, levels.tolist(), tuple(levels.tolist()), np.array(levels.tolist())):
+    forms: list[Any] = [levels, levels.tolist(), tuple(levels.tolist()), np.array(levels.tolist())]
+    for same in forms:
         assert torch.equal(finish(pipeline.stream("a star", schedule=same, **settings)), known)
     steps = list(pipeline.stream("a star", schedule=quick, steps=3))
     assert [step.sigma for step in steps] == pytest.approx([high, high / 2, high / 4])
