@@ -35,7 +35,7 @@ def rounds(options: argparse.Namespace) -> None:
         found, rms_, asked = [], [], []
         for seed, (text, picture) in enumerate(zip(texts, pictures, strict=True)):
             request = pipeline.request(
-                text, seeds=seed, init_image=picture, invert=text, guidance=options.guidance, steps=steps
+                text, seeds=seed, init_image=picture, source_caption=text, guidance=options.guidance, steps=steps
             )
             with counting(pipeline.denoiser) as count:
                 stream = pipeline.run(request)

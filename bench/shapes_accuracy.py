@@ -49,7 +49,7 @@ def from_model(
             part = asked[start : start + batch]
             seeds = list(range(start, start + len(part)))
             texts = [ask.caption for ask in part]
-            yield from pipeline.generate(texts, seeds=seeds, steps=steps, guidance=guidance, interval=interval)
+            yield from pipeline.generate(texts, seeds=seeds, steps=steps, guidance=guidance, guidance_interval=interval)
 
     return make
 
