@@ -34,3 +34,7 @@ def test_a_command_is_imported_without_heavy_packages(module: str) -> None:
 
 def test_the_body_of_a_command_does_import_torch() -> None:
     assert "torch" in loaded_after("import tintype.cli.run.evaluate")
+
+
+def test_help_does_not_wait_for_heavy_packages() -> None:
+    assert loaded_after("from tintype.cli.main import parser; parser()") == set()

@@ -54,5 +54,5 @@ def opened(model: Path, data: Path | None, cache: Path) -> tuple[Pipeline, EvalD
 @pytest.fixture(scope="session")
 def evaluated(cautious: Path, drawings: Path, cache: Path) -> tuple[EvalResult, ReportData]:
     """One evaluation, for whoever wants to look at it."""
-    pipeline, material = opened(cautious, drawings, cache)
-    return finished(evaluate(pipeline, material, 1000, SMALL))
+    pipeline, data = opened(cautious, drawings, cache)
+    return finished(evaluate(pipeline, data, 1000, SMALL))

@@ -1,21 +1,16 @@
-"""`tintype evaluate` as users call it, and what it leaves behind."""
+"""The command `tintype evaluate`: its report, its card, two models, refusals."""
 
 from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from tintype.cli.main import main
 from tintype.config import Config
-from tintype.evaluation.report.html import to_html
-from tintype.evaluation.report.plot import Curve, plot
-from tintype.evaluation.results import EvalResult, ReportData
-from tintype.evaluation.save import BEGIN, with_evaluation
-from tintype.metrics.intervals import UNKNOWN, Estimate, format_percent
+from tintype.evaluation.save import BEGIN
 
 QUICK = ["--num", "8", "--samples", "4", "--asked", "8", "--device", "cpu"]
 
@@ -98,81 +93,3 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert said in error
     assert error.count("\n") == 1
     assert not (model / "evaluation").exists()
-
-
-class Tags(HTMLParser):
-    """What a page is made of; void and unclosed tags are counted as HTML allows them."""
-
-    VOID = ("meta", "img", "br", "line", "circle", "path", "rect")
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.links: list[str] = []
-        self.names: set[str] = set()
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.names.add(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href", "action", "xlink:href")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-
-@pytest.mark.parametrize("several", [False, True])
-def test_the_page_is_whole_and_needs_nothing_from_elsewhere(
-    evaluated: tuple[EvalResult, ReportData], several: bool
-) -> None:
-    page = to_html([evaluated, evaluated] if several else [evaluated])
-    tags = Tags(page)
-    assert tags.open == []
-    assert tags.links
-    assert all(link.startswith("data:image/png;base64,") for link in tags.links)
-    assert "script" not in tags.names
-    assert "http" not in re.sub(r"http-equiv|base64,[^\"]*", "", page)
-    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page))
-
-
-def test_captions_cannot_change_the_page(evaluated: tuple[EvalResult, ReportData]) -> None:
-    result, pictures = evaluated
-    caption = '<script>alert("x")</script>" onload=alert(1) \x1b[31m'
-    pictures.samples[0] = (caption, pictures.samples[0][1])
-    tags = Tags(to_html([(result, pictures)]))
-    assert "script" not in tags.names
-    assert tags.open == []
-
-
-def test_a_plot_survives_what_is_missing_and_what_is_far_off() -> None:
-    values = [Estimate(1e-9, -5.0, 1e9), UNKNOWN, Estimate(1.0, float("-inf"), float("inf")), Estimate(-1.0, -2, 0)]
-    for log_y in (False, True):
-        drawn = plot("a", "x", "y", [Curve(name="n", x=[0.1, 1, 10, 100], y=values, color=0)], log_y=log_y)
-        assert "nan" not in drawn
-        assert "inf" not in drawn
-    assert plot("a", "x", "y", [Curve(name="n", x=[1.0], y=[UNKNOWN], color=0)]) == ""
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [(0.5, "50 %"), (0.034, "3.4 %"), (0.0012, "0.12 %"), (0.9993, "99.93 %"), (0.0, "0 %"), (1.0, "100 %"),
-     (-0.02, "-2 %"), (0.3, "30 %"), (float("nan"), "unknown")],
-)  # fmt: skip
-def test_shares_are_written_with_the_digits_that_tell(value: float, said: str) -> None:
-    assert format_percent(value) == said
-
-
-def test_a_card_without_such_a_section_gets_the_results_at_its_end(evaluated: tuple[EvalResult, ReportData]) -> None:
-    card = with_evaluation("# mine\n", evaluated[0])
-    assert card.startswith("# mine\n\n" + BEGIN)
-    assert with_evaluation(card, evaluated[0]) == card
-
-
-def test_help_does_not_wait_for_torch() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys; from tintype.cli.main import parser; parser(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -22,10 +22,10 @@ def images_of(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
 
 
-def judged(material: EvalData, pictures: Tensor, control: Control | None = None) -> tuple[CopyCheck, list[str]]:
+def judged(data: EvalData, pictures: Tensor, control: Control | None = None) -> tuple[CopyCheck, list[str]]:
     images, notes = images_of(pictures), list[str]()
     captions = [f"number {n}" for n in range(len(images))]
-    work = find_copies(material, captions, images, scattering, SMALL, notes, control)
+    work = find_copies(data, captions, images, scattering, SMALL, notes, control)
     copies, neighbors, _ = finished(work)
     assert copies is not None
     assert sum(near.alarmed for near in neighbors) == min(copies.num_alarmed, len(neighbors))
@@ -33,11 +33,11 @@ def judged(material: EvalData, pictures: Tensor, control: Control | None = None)
 
 
 def test_copies_are_all_found_and_pictures_held_out_are_none(cautious: Path, drawings: Path, cache: Path) -> None:
-    _, material = opened(cautious, drawings, cache)
-    taken = judged(material, material.squares(material.seen[:40], 16))[0]
+    _, data = opened(cautious, drawings, cache)
+    taken = judged(data, data.squares(data.seen[:40], 16))[0]
     assert (taken.num_alarmed, taken.num, taken.distance) == (40, 40, 0.0)
     assert taken.share.low > 0.9
-    honest, notes = judged(material, material.squares(material.unseen[:40], 16))
+    honest, notes = judged(data, data.squares(data.unseen[:40], 16))
     assert honest.num_alarmed == 0
     assert honest.calibrated_on == "held-out pictures"
     assert honest.distance_unseen > 0
@@ -45,9 +45,9 @@ def test_copies_are_all_found_and_pictures_held_out_are_none(cautious: Path, dra
 
 
 def test_half_copies_are_counted_as_half(cautious: Path, drawings: Path, cache: Path) -> None:
-    _, material = opened(cautious, drawings, cache)
-    mixed = torch.cat([material.squares(material.seen[:30], 16), material.squares(material.unseen[:30], 16)])
-    found, _ = judged(material, mixed)
+    _, data = opened(cautious, drawings, cache)
+    mixed = torch.cat([data.squares(data.seen[:30], 16), data.squares(data.unseen[:30], 16)])
+    found, _ = judged(data, mixed)
     assert found.num_alarmed == 30
     assert found.share.low < 0.5 < found.share.high
 
@@ -56,12 +56,12 @@ def test_a_model_that_comes_as_near_to_pictures_it_never_saw_does_not_copy(
     evaluated: tuple[EvalResult, ReportData], cautious: Path, drawings: Path, cache: Path
 ) -> None:
     """It draws what captions say so well that both kinds look like copies; only the first kind can be."""
-    _, material = opened(cautious, drawings, cache)
-    own, other = material.seen[:30], material.unseen[:30]
+    _, data = opened(cautious, drawings, cache)
+    own, other = data.seen[:30], data.unseen[:30]
     result, _ = evaluated
-    for indices, honest in ((other, True), (material.unseen[30:60], False)):
-        control = Control(images_of(material.squares(other, 16)), indices)
-        found, _ = judged(material, material.squares(own, 16), control)
+    for indices, honest in ((other, True), (data.unseen[30:60], False)):
+        control = Control(images_of(data.squares(other, 16)), indices)
+        found, _ = judged(data, data.squares(own, 16), control)
         assert found.num_alarmed == 30
         assert found.control is not None
         assert (found.control.low > 0.8) is honest
@@ -72,9 +72,9 @@ def test_a_model_that_comes_as_near_to_pictures_it_never_saw_does_not_copy(
 def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
-    _, material = opened(cautious, drawings, cache)
-    alone = EvalData("alone", material.pack, material.seen, material.unseen[:0])
-    found, notes = judged(alone, material.squares(material.seen[:20], 16))
+    _, data = opened(cautious, drawings, cache)
+    alone = EvalData("alone", data.pack, data.seen, data.unseen[:0])
+    found, notes = judged(alone, data.squares(data.seen[:20], 16))
     assert found.num_alarmed == 20
     assert found.calibrated_on.startswith("training pictures")
     assert any("too few pictures are held out" in note for note in notes)

@@ -7,7 +7,15 @@ import torch
 from scipy import stats
 
 from tintype.diffusion.noise import normal
-from tintype.metrics.intervals import bootstrap, jackknife, mean, proportion, proportion_difference, student_t_quantile
+from tintype.metrics.intervals import (
+    bootstrap,
+    format_percent,
+    jackknife,
+    mean,
+    proportion,
+    proportion_difference,
+    student_t_quantile,
+)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 5, 19, 191])
@@ -57,3 +65,16 @@ def test_nothing_is_said_of_nothing() -> None:
     assert math.isnan(mean(torch.empty(0)).value)
     assert mean(torch.ones(1)).high == math.inf
     assert (proportion(0, 0).low, proportion(0, 0).high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.5, "50 %"), (0.034, "3.4 %"), (0.0012, "0.12 %"), (0.9993, "99.93 %"), (0.0, "0 %"), (1.0, "100 %"),
+     (-0.02, "-2 %"), (0.3, "30 %"), (float("nan"), "unknown")],
+)  # fmt: skip
+def test_shares_are_written_with_the_digits_that_tell(value: float, said: str) -> None:
+    assert format_percent(value) == said
+
+
+def test_a_mean_of_errors_is_of_pictures() -> None:
+    assert mean(torch.tensor([1.0, 3.0])).value == 2.0

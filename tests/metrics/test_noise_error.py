@@ -1,37 +1,17 @@
-"""Noise error per level, the ideal denoiser of a set and the gauge, on data whose answers are known."""
+"""Noise error by level and the ideal denoiser of a set, on data whose answers are known."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from tests.metrics.conftest import SHAPE, SIGMAS, blocks_of, ideal, measured
 
 from tintype.data.thread_pool import finished
-from tintype.diffusion.exact import finite_denoiser, finite_errors, gaussian_denoiser, mixture_denoiser
+from tintype.diffusion.exact import finite_denoiser, finite_errors, gaussian_denoiser
 from tintype.diffusion.loss import noise_error
 from tintype.diffusion.noise import normal
-from tintype.metrics.intervals import column_means, mean
-from tintype.metrics.memorization import memorization_ratio
-from tintype.metrics.noise_error import CaptionedDenoiser, errors_by_level, evaluation_noise, noise_errors
-
-SHAPE = (3, 4, 4)
-SIGMAS = torch.tensor([0.05, 0.2, 0.5, 1.0, 3.0, 20.0])
-
-
-def measured(given: CaptionedDenoiser, x0: Tensor, seed: int = 0, first: int = 0) -> Tensor:
-    noise = evaluation_noise(seed, torch.arange(first, first + len(x0)), SHAPE)
-    return finished(noise_errors(given, x0, [""] * len(x0), noise, SIGMAS, batch=100))
-
-
-def blocks_of(points: Tensor, size: int):  # type: ignore[no-untyped-def]
-    return lambda: iter(points.split(size))
-
-
-def ideal(points: Tensor, chosen: slice, size: int = 64) -> Tensor:
-    noise = evaluation_noise(0, torch.arange(len(points))[chosen], SHAPE)
-    return finished(finite_errors(blocks_of(points, size), points[chosen], noise, SIGMAS, [torch.zeros(len(points))]))[
-        0
-    ]
+from tintype.metrics.intervals import column_means
+from tintype.metrics.noise_error import errors_by_level, evaluation_noise
 
 
 def test_the_error_on_gaussian_data_is_that_of_the_closed_form() -> None:
@@ -89,58 +69,6 @@ def test_copies_of_a_picture_are_told_from_it_by_nobody() -> None:
     points = normal(3, 0, torch.arange(20), SHAPE)
     points = torch.cat([points, points[:1]])
     assert float(ideal(points, slice(0, 1))[0, 0]) < 1e-9
-
-
-WEIGHTS = torch.ones(len(SIGMAS))
-
-
-def blobs(first: int, num: int) -> Tensor:
-    """Pictures of a mixture: five means, and a variance of 0.09."""
-    means_of = normal(11, 0, torch.arange(5), SHAPE)
-    return means_of[torch.arange(first, first + num) % 5] + 0.3 * normal(12, 0, torch.arange(first, first + num), SHAPE)
-
-
-def gauged(given: CaptionedDenoiser) -> tuple[list[float], bool]:
-    training, held_out = blobs(0, 400), blobs(400, 400)
-    found = memorization_ratio(
-        measured(given, held_out, first=400), measured(given, training), ideal(training, slice(0, 400)), WEIGHTS, seed=0
-    )
-    return [one.value for one in found], all(one.low < 0 < one.high for one in found[:4])
-
-
-def test_a_model_that_is_the_ideal_denoiser_has_a_gauge_of_one() -> None:
-    values, _ = gauged(lambda captions: finite_denoiser(blobs(0, 400)))
-    assert values[:4] == pytest.approx([1.0] * 4, abs=1e-4)
-    assert values[-1] == pytest.approx(1.0, abs=1e-4)
-
-
-def test_the_true_mixture_has_a_gauge_of_zero() -> None:
-    true = mixture_denoiser(torch.full((5,), 0.2), normal(11, 0, torch.arange(5), SHAPE), torch.full((5,), 0.09))
-    values, straddling = gauged(lambda captions: true)
-    assert values[:4] == pytest.approx([0.0] * 4, abs=0.08)
-    assert straddling
-
-
-def test_halfway_between_the_two_lies_halfway() -> None:
-    """Errors half of each: a gauge between those of both."""
-    training, held_out = blobs(0, 200), blobs(400, 200)
-    true = mixture_denoiser(torch.full((5,), 0.2), normal(11, 0, torch.arange(5), SHAPE), torch.full((5,), 0.09))
-    best = ideal(training, slice(0, 200))
-    given: CaptionedDenoiser = lambda captions: true  # noqa: E731
-    seen = measured(given, training)
-    found = memorization_ratio(measured(given, held_out, first=400), (seen + best) / 2, best, WEIGHTS, seed=0)
-    assert 0.4 < found[2].value < 0.6
-    assert found[2].low < 0.5 < found[2].high
-
-
-def test_where_new_pictures_are_no_harder_there_is_no_gauge() -> None:
-    same = torch.ones(30, 2, dtype=torch.float64)
-    found = memorization_ratio(same, same, same, torch.ones(2), seed=0)
-    assert all(one.value != one.value for one in found)
-
-
-def test_a_mean_of_errors_is_of_pictures() -> None:
-    assert mean(torch.tensor([1.0, 3.0])).value == 2.0
 
 
 def test_several_denoisers_see_the_same_noise_and_a_target_takes_the_place_of_the_picture() -> None:

@@ -16,8 +16,17 @@ from tintype.config import Config, DistillConfig
 from tintype.data.thread_pool import finished
 from tintype.evaluation.features import scattering
 from tintype.evaluation.results import SamplingSetting, TuningResult
-from tintype.evaluation.tuning import FrechetCriterion, Trial, best_trial, compare_settings, fewest_steps, tune
-from tintype.metrics.intervals import UNKNOWN, Estimate, mean
+from tintype.evaluation.shapes_accuracy import caption_tasks
+from tintype.evaluation.tuning import (
+    CaptionCriterion,
+    FrechetCriterion,
+    Trial,
+    best_trial,
+    compare_settings,
+    fewest_steps,
+    tune,
+)
+from tintype.metrics.intervals import UNKNOWN, Estimate, mean, proportion
 
 PLAIN = SamplingSetting(steps=4, guidance=1.0, score=UNKNOWN, all_right=None, evaluations=1.0)
 
@@ -49,6 +58,22 @@ class Known:
 KNOWN = [0.1, 0.4, 0.3, 0.2, 0.6, 0.7, 0.7, 0.7]
 
 
+def scored(steps: int, right: torch.Tensor) -> Trial:
+    figure = mean(right)
+    setting = SamplingSetting(steps=steps, guidance=3, score=figure, all_right=proportion(0, 1), evaluations=1)
+    return Trial(setting, torch.stack([right, right], dim=1))
+
+
+def test_the_fewest_steps_that_are_not_clearly_worse_are_chosen() -> None:
+    noise = torch.rand(200, generator=torch.Generator().manual_seed(0)) * 0.1
+    bad, good, most = (noise + level for level in (0.3, 0.8, 0.8005))
+    judge = CaptionCriterion(caption_tasks("train", 1, set()))
+    several = [scored(8, bad), scored(16, good + 0.01 * noise.flip(0)), scored(32, most)]
+    assert best_trial(several, judge).setting.steps == 32
+    assert fewest_steps(several, judge).steps == 16
+    assert fewest_steps(several[:1], judge).steps == 8
+
+
 @pytest.mark.slow
 def test_the_best_guidance_and_the_fewest_steps_as_good_are_taken(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, _ = opened(cautious, drawings, cache)
@@ -63,10 +88,10 @@ def test_the_best_guidance_and_the_fewest_steps_as_good_are_taken(cautious: Path
 def test_without_a_checker_the_setting_nearest_to_real_pictures_is_best(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
-    _, material = opened(cautious, drawings, cache)
-    judge = FrechetCriterion(material, scattering, 16, replace(SMALL, samples=80))
+    _, data = opened(cautious, drawings, cache)
+    judge = FrechetCriterion(data, scattering, 16, replace(SMALL, samples=80))
     assert len(judge.captions) == 80
-    real = material.squares(material.unseen, 16)
+    real = data.squares(data.unseen, 16)
     real = real.repeat(2, 1, 1, 1)[:80]
     washed = ((real.float() - 128) * 0.5 + 128).to(torch.uint8)
 
@@ -85,18 +110,18 @@ def test_without_a_checker_the_setting_nearest_to_real_pictures_is_best(
 def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
-    pipeline, material = opened(cautious, drawings, cache)
-    material.pack.unique = [f"photograph {number}" for number in range(len(material.pack.unique))]
+    pipeline, data = opened(cautious, drawings, cache)
+    data.pack.unique = [f"photograph {number}" for number in range(len(data.pack.unique))]
     notes: list[str] = []
-    found = finished(tune(pipeline, material, SMALL, notes))
+    found = finished(tune(pipeline, data, SMALL, notes))
     assert isinstance(found, TuningResult)
     assert found.criterion.startswith("Fréchet distance")
     assert found.best in found.settings
     assert notes == []
-    assert finished(tune(pipeline, material, replace(SMALL, samples=16), notes)) is None
+    assert finished(tune(pipeline, data, replace(SMALL, samples=16), notes)) is None
     assert "not compared" in notes[0]
     pipeline.config = replace(pipeline.config, distill=DistillConfig(teacher="t", steps=4))
-    assert finished(tune(pipeline, material, SMALL, notes)) is None
+    assert finished(tune(pipeline, data, SMALL, notes)) is None
     assert "distilled model" in notes[1]
 
 

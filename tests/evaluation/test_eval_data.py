@@ -1,0 +1,64 @@
+"""Evaluation data: training pictures and unseen ones, from a folder or a training copy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tests.evaluation.conftest import opened
+
+from tintype.data.cache.open_or_build import packing
+from tintype.data.images.decode import preprocess_for
+from tintype.data.sources.find import find_pairs
+from tintype.data.thread_pool import finished
+from tintype.errors import ConfigError
+from tintype.pipeline.pipeline import Pipeline
+
+
+def test_pictures_that_were_never_trained_on_count_as_unseen(
+    cautious: Path, drawings: Path, cache: Path, tmp_path: Path
+) -> None:
+    """With data.json beside a model, what is not on record was not seen."""
+    _, data = opened(cautious, drawings, cache)
+    assert not data.has_record
+    half = [{"sha256": data.pack.sha256[index]} for index in range(0, 240, 2)]
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in cautious.iterdir():
+        (model / path.name).write_bytes(path.read_bytes())
+    (model / "data.json").write_text(json.dumps({"samples": half, "fingerprint": "other"}), encoding="utf-8")
+    _, known = opened(model, drawings, cache)
+    assert known.has_record
+    assert set(known.seen.tolist()) == set(data.seen.tolist()) & set(range(0, 240, 2))
+    assert len(known.seen) + len(known.unseen) == 240
+
+
+def test_without_data_there_is_advice(cautious: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give --data"):
+        opened(cautious, None, cautious)
+    model = tmp_path / "model"  # with a training copy of a version that can no longer be read
+    shutil.copytree(cautious, model)
+    (model / "data.json").write_text('{"samples": [{"sha256": "0"}], "fingerprint": "1"}', encoding="utf-8")
+    (model / "pack" / "pack-1").mkdir(parents=True)
+    (model / "pack" / "pack-1" / "pack.json").write_text('{"format": 0}', encoding="utf-8")
+    with pytest.raises(ConfigError, match="give --data"):
+        opened(model, None, tmp_path)
+
+
+def test_a_run_is_evaluated_on_the_training_copy_it_keeps(cautious: Path, drawings: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cautious, run)
+    pipeline = Pipeline.load(run, "cpu")
+    preprocess = preprocess_for(16, pipeline.config.data, pipeline.config.net.patch)
+    pairs, _ = find_pairs(drawings, pipeline.config.data)
+    made = finished(packing(pairs, preprocess, run / "pack", pipeline.denoiser.encoder))
+    (run / "data.json").write_text(json.dumps(made.data_json()), encoding="utf-8")
+    _, alone = opened(run, None, tmp_path / "unused")
+    _, given = opened(run, drawings, tmp_path / "unused")
+    assert alone.has_record
+    assert alone.pack.folder == given.pack.folder == made.folder
+    assert torch.equal(alone.seen, given.seen)
+    assert not (tmp_path / "unused").exists()
