@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import re
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ PUBLIC = {
     *("TintypeError", "ConfigError", "DataError", "CheckpointError", "TrainingError", "MissingExtraError"),
     "__version__",
 }
+PLAIN = {name for name in PUBLIC if name.endswith("Error")}
 HELPED = PUBLIC - {"SAMPLERS", "SCHEDULES", "__version__"}
 
 
@@ -42,8 +44,17 @@ def test_training_is_a_function_also_when_its_modules_were_imported_before() -> 
 def test_help_says_how_a_name_is_used(name: str) -> None:
     value = getattr(tintype, name)
     text = inspect.getdoc(value) or ""
-    assert len(text) > 30, text
+    assert len(text) > (40 if name not in PLAIN else 20), text
     assert "Alias for field" not in text
+
+
+def test_the_api_reference_has_every_name() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
+    errors = {name for name in PUBLIC if name.endswith("Error")}
+    names = PUBLIC - errors - {"__version__"}
+    assert {
+        name for name in names if not re.search(rf"(^::: tintype\S*|`tintype)\.{name}\b", page, re.MULTILINE)
+    } == set()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -161,7 +161,16 @@ class DistillConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """Everything there is to know about a model but its weights and its data."""
+    """Everything about a model but its weights and its data: the sections of config.json, frozen.
+
+        config = Config.from_preset("nano", resolution=64)
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, lr=5e-4, flip=True))
+
+    Sections: `net` (size of the network), `text` (encoder), `noise` (prediction, loss weight, noise levels), `train`,
+    `data` (how pictures are taken in), `sample` (defaults of `Pipeline.generate`) and `distill`.
+
+    Raises ConfigError for a setting that is out of range or unknown.
+    """
 
     preset: str = "nano"
     net: NetConfig = field(default_factory=NetConfig)

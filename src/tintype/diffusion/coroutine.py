@@ -21,7 +21,10 @@ from torch import Tensor
 
 
 class Query(NamedTuple):
-    """A question to the network: what is the clean picture?"""
+    """A question to the network, which a sampler yields: what is the clean picture under the noise in x?
+
+    denoised = yield Query(x, x.new_full((len(x),), sigma))  # [B, C, H, W]
+    """
 
     x: Tensor  # [B, C, H, W] noisy pictures
     sigma: Tensor  # [B] their noise levels

@@ -20,7 +20,10 @@ Denoise = Callable[[Tensor, Tensor], Tensor]  # (x [B, C, H, W], sigma [B]) -> d
 
 
 class Scalings(NamedTuple):
-    """The four scalars, each of sigma's shape."""
+    """The four scalars of a `Prediction`, each a tensor [B] like sigma.
+
+    denoised = c_skip * x + c_out * net(c_in * x, c_noise)
+    """
 
     c_skip: Tensor
     c_out: Tensor

@@ -52,6 +52,11 @@ class _Calls(NamedTuple):
 class Pipeline:
     """A model ready to make pictures.
 
+        pipeline = Pipeline.load("shapes")  # a shipped name, a model folder or a run folder
+        pipeline.generate(["a red circle", "two blue stars"], seeds=[7, 8])[0].save("circle.png")
+        for step in pipeline.stream("a red circle"):
+            print(step.sigma, pipeline.pictures(step.denoised)[0])
+
     Args:
         denoiser: not copied; a denoiser in training may be passed.
         device: where to compute; None leaves the denoiser where it is.

@@ -19,7 +19,12 @@ FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
-    """Everything needed to make one picture again with the same model."""
+    """Everything needed to make one picture again with the same model: what `tintype redo` reads from a picture.
+
+    request = pipeline.request("a red circle", seeds=7)
+    receipt = pipeline.receipts(request)[0]
+    print(receipt.caption, receipt.seed, receipt.sampler)
+    """
 
     caption: str
     negative: str = ""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """Captions as the network reads them.
+    """Captions as the network reads them; `Denoiser.encode` makes them.
 
     tokens  [B, L, D] float
     mask    [B, L] bool, True where there is a token, False where there is padding

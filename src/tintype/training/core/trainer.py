@@ -42,7 +42,12 @@ MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step did; made after the optimizer and the averages were updated."""
+    """What one step of training did, as `train` and `Trainer.steps` yield it.
+
+    `loss` and `grad_norm` are of this batch alone and noisy: plot a mean over some steps. `validation`, where errors
+    were measured after the step, has `noise_error` (noise level -> mean square error of the predicted noise on held-out
+    pictures), `score` (their geometric mean, lower is better) and `errors` (also for shuffled and empty captions).
+    """
 
     images_seen: int
     loss: float  # weighted, mean over the batch
@@ -54,9 +59,22 @@ class StepReport:
 
 
 class Trainer:
-    """Trains a denoiser on the samples of a pack. Two trainers of equal arguments and state go on bit for bit alike.
+    """The loop of training below `tintype.train`, without folders, plan and checkpoints.
+
+        trainer = Trainer(Denoiser(config, tokenizer), samples, config, torch.device("cpu"))
+        for report in trainer.steps(until=config.train.images):
+            print(report.loss)
+        with trainer.averaged():
+            Pipeline(trainer.denoiser).generate("a red circle")
+
+    `tensors()` and `counts()` are the whole state; `load` restores them. Two trainers of equal arguments and state
+    continue bit for bit alike.
 
     Args:
+        denoiser: is trained in place; `averaged` lends it the averaged weights.
+        samples: pictures and text embeddings by index, as a training copy of the data has them.
+        config: all of it; `config.train` sets batch, learning rate and length.
+        device: of the network.
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe, and so Muon; weights and loss stay
             float32.
         ahead: batches that are read while others are computed, for samples that take time to read.
