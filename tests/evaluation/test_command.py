@@ -12,7 +12,7 @@ from tintype.cli.main import main
 from tintype.config import Config
 from tintype.evaluation.save import BEGIN
 
-QUICK = ["--num", "8", "--samples", "4", "--asked", "8", "--device", "cpu"]
+QUICK = ["--num", "8", "--samples", "4", "--captions", "8", "--device", "cpu"]
 
 
 @pytest.fixture

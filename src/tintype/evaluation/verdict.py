@@ -159,7 +159,6 @@ def _quality(result: EvalResult) -> list[Finding]:
         f"{format_estimate(quality.frechet)}, that of unseen real pictures {format_estimate(quality.frechet_real)}, "
         f"that of a constant mean picture 1. Precision is {format_percent(quality.precision.value)} (real pictures: "
         f"{format_percent(quality.precision_real.value)}), recall {format_percent(quality.recall.value)} (real "
-        f"pictures: "
-        f"{format_percent(quality.recall_real.value)})."
+        f"pictures: {format_percent(quality.recall_real.value)})."
     )
     return [Finding("quality", text, FAIR if differs else GOOD)]

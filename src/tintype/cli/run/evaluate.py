@@ -79,22 +79,22 @@ class _Opened(NamedTuple):
     display: ProgressDisplay
 
 
-def _evaluate(model: str, args: Namespace, scratch: Path) -> tuple[EvalResult, ReportData]:
-    with _open(model, args, scratch) as (found, pipeline, data, display):
-        result, report = display.follow(evaluate(pipeline, data, _images_seen(found), _settings(args)))
-    rows = [row for row in read_log((found.run or found.folder) / "log.jsonl") if row.get("noise_error")]
+def _evaluate(source: str, args: Namespace, scratch: Path) -> tuple[EvalResult, ReportData]:
+    with _open(source, args, scratch) as (model, pipeline, data, display):
+        result, report = display.follow(evaluate(pipeline, data, _images_seen(model), _settings(args)))
+    rows = [row for row in read_log((model.run or model.folder) / "log.jsonl") if row.get("noise_error")]
     return result, replace(report, log=rows)
 
 
 @contextmanager
-def _open(model: str, args: Namespace, scratch: Path) -> Iterator[_Opened]:
+def _open(source: str, args: Namespace, scratch: Path) -> Iterator[_Opened]:
     """Open a model and its pictures, and show progress for the length of the `with` block."""
-    found = store.find(model)
-    pipeline = Pipeline.load(model, args.device)
+    model = store.find(source)
+    pipeline = Pipeline.load(source, args.device)
     with ProgressDisplay() as display:
         cache = options.cache_folder(args) or scratch
-        data = display.follow(open_eval_data(found, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
-        yield _Opened(found, pipeline, data, display)
+        data = display.follow(open_eval_data(model, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
+        yield _Opened(model, pipeline, data, display)
 
 
 def _tune(args: Namespace) -> int:

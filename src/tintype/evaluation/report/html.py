@@ -56,9 +56,8 @@ def to_html(models: Results, previous: dict[str, Any] | None = None, comparison:
         f"<title>{escape(names)}: evaluation</title><style>{style}</style></head><body>"
         f"<header><h1>{escape(names)}</h1>{''.join(_about(result) for result in results)}</header>"
         f"<main>{''.join(parts)}</main>"
-        f"<footer>Made by tintype {results[0].about.version}. Bands and brackets are 95 % confidence "
-        f"intervals.</footer>"
-        "</body></html>\n"
+        f"<footer>Made by tintype {results[0].about.version}. Bands and brackets are 95 % confidence intervals."
+        "</footer></body></html>\n"
     )
 
 
@@ -135,8 +134,7 @@ def _samples(result: EvalResult, report: ReportData, num_models: int) -> str:
         caption = escape(report.samples[0][0])
         strip = (
             f"<h3>One image, step by step: {caption}</h3><p class=soft>The noisy input of the network, its estimate "
-            f"of the "
-            "image, and its estimate of the noise.</p>"
+            "of the image, and its estimate of the noise.</p>"
             f'<div class="scroll strip" tabindex=0 role=group aria-label="sampling steps">'
             f'<img alt="every sampling step of an image" src="{_data(report.denoising)}"></div>'
         )

@@ -148,8 +148,7 @@ def _words(result: EvalResult, several: bool) -> str:
     levels = ", ".join(f"{sigma:.2g}" for sigma in use.word_sigmas)
     return (
         f"<div><h3>Words that matter most{model}</h3><p class=soft>Rise of the error at sigma {levels} when the word "
-        f"is "
-        f"removed, in about {use.words[0].num} pictures each.</p>"
+        f"is removed, in about {use.words[0].num} pictures each.</p>"
         f"{table(['word', 'bar', 'rise'], rows, 2)}</div>"
     )
 
@@ -174,11 +173,9 @@ def copy_section(results: Sequence[EvalResult]) -> str:
     first = next(result.copies for result in results if result.copies is not None)
     return (
         "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it is nearer to a training picture, relative "
-        "to "
-        f"its neighbors, than all but {format_percent(first.rate)} of {first.num_calibrated:,} "
+        f"to its neighbors, than all but {format_percent(first.rate)} of {first.num_calibrated:,} "
         f"{escape(first.calibrated_on)}; that is the share by chance. <em>Control</em>: the share for samples of "
-        f"unseen "
-        "captions, with the pictures of these captions counted as training pictures. A model that follows captions "
-        "comes that near without copying. Distances are medians of the root mean square distance to the nearest "
-        f"training picture, in levels of 255.</p>{table(head, rows)}</section>"
+        "unseen captions, with the pictures of these captions counted as training pictures. A model that follows "
+        "captions comes that near without copying. Distances are medians of the root mean square distance to the "
+        f"nearest training picture, in levels of 255.</p>{table(head, rows)}</section>"
     )
