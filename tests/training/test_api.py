@@ -275,7 +275,7 @@ def test_a_stored_run_continues_with_its_config_or_without(tmp_path: Path, confi
 
 def test_other_pictures_are_refused(tmp_path: Path, config: Config) -> None:
     leave(tintype.train(DATA, tmp_path / "run", config, device="cpu"), 1)
-    with pytest.raises(CheckpointError, match=r"data \(list\) are not those"):
+    with pytest.raises(CheckpointError, match=r"data \(list\) changed since"):
         list(tintype.train(DATA[1:], tmp_path / "run", config, device="cpu"))
 
 

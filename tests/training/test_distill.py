@@ -172,7 +172,7 @@ def test_a_stopped_distillation_goes_on_bit_for_bit(request_: TrainRequest, monk
         after_step(patch, 12, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(Terminated):
             run(request_)
-    assert "going on at 12 of 40 images" in run(request_)
+    assert "resuming at 12 of 40 images" in run(request_)
     left, right = (_everything(folder) for folder in (straight.out, request_.out))
     assert set(left) == set(right)
     assert [name for name in left if not torch.equal(left[name], right[name])] == []
@@ -197,14 +197,14 @@ def test_a_run_goes_on_with_its_own_teacher_only(request_: TrainRequest, teacher
     longer = replace(request_, images=48)
     moved = teacher.with_name("moved")
     shutil.copytree(teacher, moved)
-    assert "changed: distill.teacher is 'teacher' there and 'moved' now" in run(replace(longer, from_model=str(moved)))
+    assert "changed: distill.teacher was 'teacher' and is 'moved' now" in run(replace(longer, from_model=str(moved)))
     other = teacher.with_name("other")
     run(TrainRequest(data=pictures, out=other, images=8, text="learned", device="cpu"))
     with pytest.raises(CheckpointError, match=r"is distilled from moved with sha256 .* but other has"):
         run(replace(longer, from_model=str(other)))
-    with pytest.raises(CheckpointError, match=r"distill.steps is 2 there and 3 now"):
+    with pytest.raises(CheckpointError, match=r"distill.steps was 2 and is 3 now"):
         run(replace(longer, distill=DistillRequest(steps=3)))
-    with pytest.raises(CheckpointError, match="go on with tintype distill"):
+    with pytest.raises(CheckpointError, match="resume with tintype distill"):
         run(TrainRequest(data=pictures, out=request_.out, device="cpu"))
     with pytest.raises(CheckpointError, match="is a run of tintype train"):
         run(replace(request_, out=other, from_model=str(teacher)))

@@ -16,7 +16,7 @@ from tintype.config import Config, TrainConfig, nano
 from tintype.training.console import duration
 from tintype.training.core.trainer import Trainer
 from tintype.training.setup import auto_preset, plan, prepare
-from tintype.training.setup.auto_preset import batch_within
+from tintype.training.setup.auto_preset import batch_size_for
 from tintype.training.setup.plan import Speed
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import at_resolution
@@ -77,7 +77,7 @@ def test_the_plan_says_what_a_run_will_need() -> None:
 
 @pytest.mark.parametrize(("images", "batch"), [(1e9, 512), (512_000, 512), (511_000, 256), (300, 16)])
 def test_few_images_make_smaller_batches(images: float, batch: int) -> None:
-    assert batch_within(images, 512) == batch
+    assert batch_size_for(images, 512) == batch
 
 
 @pytest.mark.parametrize(("rate", "preset"), [(1e9, "base"), (300.0, "small"), (0.1, "nano")])
@@ -86,8 +86,8 @@ def test_the_largest_preset_that_can_learn_in_time_is_chosen(
 ) -> None:
     weights = {"base": 40_000_000, "small": 17_000_000, "nano": 5_000_000}
     monkeypatch.setattr(auto_preset, "measure_preset", lambda config, device, bf16: (rate, weights[config.preset]))
-    found = auto_preset.auto_preset("base", 600.0, 64, torch.device("cpu"), bf16=False)
-    assert (found.preset, found.net.resolution) == (preset, 64)
+    config = auto_preset.auto_preset("base", 600.0, 64, torch.device("cpu"), bf16=False)
+    assert (config.preset, config.net.resolution) == (preset, 64)
 
 
 def test_a_preset_is_measured_on_made_up_pictures(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:

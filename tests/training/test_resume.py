@@ -187,7 +187,7 @@ def test_runs_of_every_released_format_go_on(tmp_path: Path, monkeypatch: pytest
     assert Pipeline.load(run).generate("shade number 2", seeds=1)[0].size == (8, 8)
     out = io.StringIO()
     train(TrainRequest(data=tmp_path / "pictures", out=run, device="cpu"), Console(file=out, width=200))
-    assert "going on at 12 of 40 images" in out.getvalue()
+    assert "resuming at 12 of 40 images" in out.getvalue()
     newest = checkpoint.latest(run)
     assert newest is not None
     assert newest.name == "step-00000010"

@@ -128,7 +128,7 @@ def test_a_signal_saves_and_the_same_command_goes_on_exactly(
         with pytest.raises(expected):
             run(request_)
     assert not (request_.out / "model.safetensors").exists()
-    assert "going on at 28 of 40 images" in run(request_)
+    assert "resuming at 28 of 40 images" in run(request_)
     assert_same_end(request_.out, other.out)
     seen = [row["images_seen"] for row in read_log(request_.out / "log.jsonl")]
     assert seen == sorted(seen)
@@ -236,9 +236,9 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(request_: Tra
 def test_a_run_may_be_made_longer_and_save_at_other_times(request_: TrainRequest) -> None:
     run(request_)
     said = run(replace(request_, images=48, save_minutes=1.0, keep_last=2, micro_batch=2))
-    assert "changed: train.images is 40 there and 48 now" in said
-    assert "changed: train.keep_last is 3 there and 2 now" in said
-    assert "going on at 40 of 48 images" in said
+    assert "changed: train.images was 40 and is 48 now" in said
+    assert "changed: train.keep_last was 3 and is 2 now" in said
+    assert "resuming at 40 of 48 images" in said
     newest = checkpoint.latest(request_.out)
     assert newest is not None
     assert newest.name == "step-00000012"
@@ -252,7 +252,7 @@ def test_other_data_is_refused_and_nothing_is_touched(request_: TrainRequest) ->
     run(request_)
     before = files_of(request_.out)
     (request_.data / "0.txt").write_text("something else", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="not those the run was started with"):
+    with pytest.raises(CheckpointError, match="changed since the run was started"):
         run(request_)
     assert files_of(request_.out) == before
 
@@ -283,7 +283,7 @@ def test_damaged_checkpoints_are_passed_over_with_a_warning(
     (newest / "weights.safetensors").write_bytes(b"\0")
     said = run(request_)
     assert "step-00000006 is damaged" in said
-    assert "going on at 12 of 40" in said
+    assert "resuming at 12 of 40" in said
     assert_same_end(request_.out, straight.out)
 
 
@@ -326,7 +326,7 @@ def test_going_on_from_a_checkpoint_given_by_hand(
             run(request_)
     place = checkpoint.step_folder(request_.out, 3)
     branch = replace(request_, out=tmp_path / "branch", resume=str(place))
-    assert "going on at 12" in run(branch)
+    assert "resuming at 12" in run(branch)
     run(replace(request_, resume=str(request_.out)))
     assert_same_end(request_.out, branch.out)
     with pytest.raises(CheckpointError, match="another checkpoint"):
@@ -379,8 +379,8 @@ def test_a_model_to_start_from_must_fit(request_: TrainRequest, tmp_path: Path) 
     run(request_)
     child = replace(request_, out=tmp_path / "child", from_model=str(request_.out))
     for other, says in (
-        (replace(child, text="minilm"), "reads its captions with text learned"),
-        (replace(child, preset="small", text="learned"), "another shape than preset small"),
+        (replace(child, text="minilm"), "was trained with text encoder learned"),
+        (replace(child, preset="small", text="learned"), "another network than preset small"),
         (replace(child, resolution=18), "multiple of the patch"),
     ):
         with pytest.raises(ConfigError, match=says):

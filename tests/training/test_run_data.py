@@ -67,7 +67,7 @@ def test_what_is_excluded_is_not_trained_on_and_stands_in_data_json(request_: Tr
     card = (request_.out / "README.md").read_text()
     assert "[data.json](data.json)" in card
     assert data["fingerprint"] in card
-    with pytest.raises(CheckpointError, match="not those the run was started with"):
+    with pytest.raises(CheckpointError, match="changed since the run was started"):
         run(request_)
 
 

@@ -1,15 +1,15 @@
-"""Plain lines for the terminal of a run, and durations as people read them."""
+"""Plain lines on the terminal, and durations in words."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-LINE_SECONDS = 10.0  # between plain lines that say how far work is, where there is no terminal
+LINE_SECONDS = 10.0  # between plain lines of progress, where there is no terminal
 _MINUTE = 60.0
 
 
 def say(console: Console, text: str) -> None:
-    """Print one plain line at once. A reader that has gone away does not stop the run."""
+    """Print one plain line at once. A closed pipe does not stop the run."""
     try:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.file.flush()

@@ -22,7 +22,7 @@ CARD = "README.md"
 def export_model(
     run: Path,
     config: Config,
-    ready: Prepared,
+    prepared: Prepared,
     trainer: Trainer,
     metrics: tuple[ValidationMetrics, ValidationMetrics],
     seconds: float,
@@ -39,13 +39,13 @@ def export_model(
     with trainer.averaged(long=is_longer):
         if world.is_main:
             best = metrics[is_longer]
-            _write(run, config, ready, trainer, is_longer=is_longer, metrics=best, seconds=seconds, data=data)
+            _write(run, config, prepared, trainer, is_longer=is_longer, metrics=best, seconds=seconds, data=data)
 
 
 def _write(
     run: Path,
     config: Config,
-    ready: Prepared,
+    prepared: Prepared,
     trainer: Trainer,
     *,
     is_longer: bool,
@@ -54,21 +54,21 @@ def _write(
     data: str,
 ) -> None:
     """Write the current weights of `trainer` as the model, its card, and its errors as JSON."""
-    trained_on, held_out = ready.pack.split(config.train.held_out)
+    trained_on, held_out = prepared.pack.split(config.train.held_out)
     card = model_card(
         run.resolve().name,
         config,
         data=data,
         num_shown=len(trained_on),
         num_held_out=len(held_out),
-        num_left_out=sum(problem.left_out for problem in ready.pack.problems),
-        fingerprint=ready.pack.fingerprint,
+        num_left_out=sum(problem.left_out for problem in prepared.pack.problems),
+        fingerprint=prepared.pack.fingerprint,
         num_weights=sum(weight.numel() for weight in trainer.denoiser.parameters()),
         images_seen=trainer.images_seen,
         seconds=seconds,
         ema_width=config.train.ema_width_long if is_longer else config.train.ema_width,
         metrics=metrics,
-        caption=choose_captions(ready.pack.captions, 1)[0],
+        caption=choose_captions(prepared.pack.captions, 1)[0],
     )
     checkpoint.write_text(run / CARD, card)
     errors = {"images_seen": trainer.images_seen, **metrics_json(metrics)}

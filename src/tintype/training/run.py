@@ -1,4 +1,4 @@
-"""A whole training run: data, plan, steps, samples, checkpoints, and the finished model."""
+"""A training run from start to end: data, plan, steps, samples, checkpoints, finished model."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ __all__ = ["Terminated", "TrainRequest", "train"]
 
 
 def train(request: TrainRequest, console: Console | None = None) -> Path:
-    """Train as asked, or go on with the run that is in the folder. Returns that folder, now a model folder.
+    """Start the run of a request, or resume the one in its folder. Returns that folder, now a model folder.
 
-    Progress goes to `console`, else to the standard output. With dry_run the plan is printed and nothing is kept.
-    SIGINT and SIGTERM end the run after a checkpoint: KeyboardInterrupt, and Terminated (a SystemExit of code 143).
-    Under torchrun all processes train together. Raises TintypeError.
+    Progress goes to `console`, by default to the standard output. dry_run prints the plan and keeps nothing. SIGINT and
+    SIGTERM end the run after a checkpoint, with KeyboardInterrupt or Terminated (a SystemExit of code 143). Under
+    torchrun all processes train together. Raises TintypeError.
     """
     for _ in training_steps(request, console or Console(), Interruption()):
         pass
@@ -48,7 +48,7 @@ def train(request: TrainRequest, console: Console | None = None) -> Path:
 
 
 def training_steps(request: TrainRequest, console: Console, interruption: Interruption) -> Iterator[StepReport]:
-    """Train as `train` does: a report after each step. Closing the iterator saves a checkpoint and ends the run."""
+    """Train as `train` does, and yield a report after each step. Closing the iterator saves a checkpoint."""
     started = time.monotonic()
     device = choose_device(local_device(request.device))
     keep_memory()
@@ -63,79 +63,80 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
                 stack.enter_context(locked(run))
                 sweep(run)
         if request.shard and not world.is_sharded:
-            say(console, "note: --shard is for several processes, started by torchrun; one alone has the whole model")
+            say(console, "note: --shard has no effect with one process; start several with torchrun")
         request = _with_preset(request, device, world, console)
-        stored, ready = _prepared(request, run, device, world, console)
-        config, seconds = _planned(request, run, stored, ready, world, started, console)
+        stored, prepared = _prepare(request, run, device, world, console)
+        config, seconds = _plan(request, run, stored, prepared, world, started, console)
         if not request.dry_run:
             budget = Budget(started, seconds) if seconds and request.minutes and world.is_main else None
-            yield from _train(request, run, config, ready, world, console, budget, interruption)
+            yield from _train(request, run, config, prepared, world, console, budget, interruption)
 
 
 class Budget(NamedTuple):
-    """A budget of time that a run is planned to fill."""
+    """The time that a run is planned to fill."""
 
-    started: float  # by the monotonic clock, at the start of the command
-    seconds: float  # expected, from there to the finished model
+    started: float  # monotonic clock at the start of the command
+    seconds: float  # expected from there to the finished model
 
 
 def _with_preset(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
-    """The request with the preset and batch that suit its time, if it leaves the choice and there is one."""
+    """The request, with a preset and batch size for its time if it leaves them open and there is a choice."""
     largest = preset_for(device, request.resolution)
-    is_given = request.preset is not None or request.from_model is not None or request.config is not None
+    is_chosen = request.preset is not None or request.from_model is not None or request.config is not None
     is_stored = request.resume not in ("auto", "never") or (request.out / CONFIG).is_file()
-    if is_given or is_stored or request.minutes is None or largest == SIZES[0]:
+    if is_chosen or is_stored or request.minutes is None or largest == SIZES[0]:
         return request
-    chosen = {"preset": "", "batch_size": 0}
+    choice = {"preset": "", "batch_size": 0}
     if world.is_main:
-        say(console, "measuring which preset suits the time")
+        say(console, "measuring which preset fits the time")
         seconds = 60 * request.minutes * world.size
-        found = auto_preset(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device))
-        chosen = {"preset": found.preset, "batch_size": request.batch_size or found.train.batch_size}
-    told = json.loads(world.broadcast(json.dumps(chosen)))
-    return replace(request, preset=told["preset"], batch_size=told["batch_size"])
+        config = auto_preset(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device))
+        choice = {"preset": config.preset, "batch_size": request.batch_size or config.train.batch_size}
+    choice = json.loads(world.broadcast(json.dumps(choice)))
+    return replace(request, **choice)
 
 
-def _prepared(
+def _prepare(
     request: TrainRequest, run: Path, device: torch.device, world: World, console: Console
 ) -> tuple[Stored | None, Prepared]:
-    """What the run goes on from and needs: found out by the first process, then read by the others."""
+    """The run to resume, if any, and everything that training needs: rank 0 prepares it, then the others read it."""
     if not world.is_main:
         world.barrier()
     stored = find_stored(request.out, request.resume)
     for damaged in stored.damaged if stored is not None else ():
-        say(console, f"warning: {damaged} is damaged; going on from an older checkpoint")
-    ready = prepare(request, run, stored, device, console)
+        say(console, f"warning: {damaged} is damaged; resuming from an older checkpoint")
+    prepared = prepare(request, run, stored, device, console)
     if world.is_main:
         world.barrier()
-    decided = json.loads(world.broadcast(json.dumps({"bf16": ready.bf16, "checkpoint": str(ready.checkpoint or "")})))
-    place = Path(decided["checkpoint"]) if decided["checkpoint"] else None
-    return stored, replace(ready, bf16=decided["bf16"], checkpoint=place)
+    choices = {"bf16": prepared.bf16, "checkpoint": str(prepared.checkpoint or "")}
+    choices = json.loads(world.broadcast(json.dumps(choices)))
+    path = Path(choices["checkpoint"]) if choices["checkpoint"] else None
+    return stored, replace(prepared, bf16=choices["bf16"], checkpoint=path)
 
 
 def _train(
     request: TrainRequest,
     run: Path,
     config: Config,
-    ready: Prepared,
+    prepared: Prepared,
     world: World,
     console: Console,
     budget: Budget | None,
     interruption: Interruption,
 ) -> Iterator[StepReport]:
-    trainer = ready.resumed(config, world)
+    trainer = prepared.resumed_trainer(config, world)
     if trainer.images_seen >= config.train.images and (run / WEIGHTS).is_file():
         say(console, f"the run in {run} is complete: {trainer.images_seen:,} images; nothing to do")
         return
     if trainer.images_seen:
-        say(console, f"going on at {trainer.images_seen:,} of {config.train.images:,} images")
+        say(console, f"resuming at {trainer.images_seen:,} of {config.train.images:,} images")
         if trainer.reset_moments:
             num = len(trainer.reset_moments)
             say(console, f"note: {num} weights have another optimizer now; their moments start from zero")
     else:
-        _say_cut(config, ready, console)
+        _say_cut(config, prepared, console)
     if world.is_main:
-        write_start(run, config, ready.tokenizer, ready.pack.data_json(), ready.components.names())
+        write_start(run, config, prepared.tokenizer, prepared.pack.data_json(), prepared.components.names())
         trim_log(run / LOG, trainer.images_seen)
     log = Log(run / LOG)
     if budget is not None and request.minutes is not None:
@@ -143,65 +144,65 @@ def _train(
     tensorboard = TensorBoardWriter(run) if request.tensorboard and world.is_main else None
     with interruption:
         name = dataset_name(request.data)
-        session = Session(run, config, ready, trainer, console, data=name, world=world, tensorboard=tensorboard)
+        session = Session(run, config, prepared, trainer, console, data=name, world=world, tensorboard=tensorboard)
         yield from session.steps(interruption)
     if budget is not None:
         log.event(config.train.images, "ended", {"seconds": round(time.monotonic() - budget.started, 3)})
     say(console, f"done: {run / WEIGHTS}; samples are in {run / 'samples'}")
 
 
-def _planned(
+def _plan(
     request: TrainRequest,
     run: Path,
     stored: Stored | None,
-    ready: Prepared,
+    prepared: Prepared,
     world: World,
     started: float,
     console: Console,
 ) -> tuple[Config, float | None]:
-    """The configuration with its final length, told to the user, and when the run will end if that was measured.
+    """The configuration with its final length, and the expected end if speed was measured; prints the plan.
 
-    Seconds from the start of the command. A stored run keeps the length it was started with.
+    The end is in seconds from the start of the command. A stored run keeps its length.
     """
-    config, end = ready.config, None
+    config, end = prepared.config, None
     timed = request.minutes is not None and stored is None
     speed = None
     if timed or request.dry_run:
-        say(console, "measuring some steps")
-        speed = _speed(request, run, ready, world, console)
+        say(console, "measuring the speed of some steps")
+        speed = _speed(request, run, prepared, world, console)
     if timed and speed is not None and request.minutes is not None:
-        left = 60 * request.minutes - (time.monotonic() - started)
-        config = with_images(config, plan.images_within(left, speed, config.train))
+        remaining = 60 * request.minutes - (time.monotonic() - started)
+        config = with_images(config, plan.images_within(remaining, speed, config.train))
     if speed is not None:
         config = replace(config, train=replace(config.train, micro_batch=speed.micro_batch))
     if world.is_main:
-        _say_plan(config, ready, speed, world, console)
+        _say_plan(config, prepared, speed, world, console)
         if speed is not None:
             end = time.monotonic() - started + plan.expected_seconds(config.train.images, speed, config.train)
     return Config.from_json(world.broadcast(config.to_json())), end
 
 
-def _speed(request: TrainRequest, run: Path, ready: Prepared, world: World, console: Console) -> plan.Speed:
+def _speed(request: TrainRequest, run: Path, prepared: Prepared, world: World, console: Console) -> plan.Speed:
     with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:
-        trainer = ready.fresh(ready.config, world)
-        session = Session(Path(scratch), ready.config, ready, trainer, console, data="", world=world)
+        trainer = prepared.new_trainer(prepared.config, world)
+        session = Session(Path(scratch), prepared.config, prepared, trainer, console, data="", world=world)
         return plan.measure(trainer, request.minutes or 10.0, session.validate, world)
 
 
-def _say_plan(config: Config, ready: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:
+def _say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:
     net, train = config.net, config.train
-    shown, held_out = ready.pack.split(train.held_out)
-    say(console, f"data: {len(shown):,} pictures to train on, {len(held_out):,} held out to measure")
+    training, held_out = prepared.pack.split(train.held_out)
+    say(console, f"data: {len(training):,} pictures to train on, {len(held_out):,} held out for validation")
     say(
         console,
         f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
-        f"text {config.text.encoder}; on {ready.device}, {'bfloat16' if ready.bf16 else 'float32'}",
+        f"text {config.text.encoder}; on {prepared.device}, {'bfloat16' if prepared.bf16 else 'float32'}",
     )
-    for line in plan.plan_lines(config, len(shown), speed, sum(ready.pack.sizes.values()), world.size):
+    for line in plan.plan_lines(config, len(training), speed, sum(prepared.pack.sizes.values()), world.size):
         say(console, line)
 
 
-def _say_cut(config: Config, ready: Prepared, console: Console) -> None:
-    cut = ready.encoder.num_cut([caption for own in ready.pack.captions for caption in own])
-    if cut:
-        say(console, f"note: {cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")
+def _say_cut(config: Config, prepared: Prepared, console: Console) -> None:
+    num_cut = prepared.encoder.num_cut([caption for captions in prepared.pack.captions for caption in captions])
+    if num_cut:
+        say(console, f"note: {num_cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")

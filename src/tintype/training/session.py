@@ -49,7 +49,7 @@ class Session:
         self,
         run: Path,
         config: Config,
-        ready: Prepared,
+        prepared: Prepared,
         trainer: Trainer,
         console: Console,
         *,
@@ -59,14 +59,14 @@ class Session:
     ) -> None:
         self._run = run
         self._config = config
-        self._ready = ready
+        self._prepared = prepared
         self._trainer = trainer
         self._console = console
         self._data = data
         self._world = world or World()
-        self._seconds = float(ready.state.get("seconds", 0.0))
+        self._seconds = float(prepared.state.get("seconds", 0.0))
         self._log = Log(run / LOG, tensorboard)
-        self._validator = Validator(run, config, ready, trainer)
+        self._validator = Validator(run, config, prepared, trainer)
         self._checkpointer = Checkpointer(run, config.train, self._world)
         self._metrics = ValidationMetrics()
         self._spikes = Spikes()
@@ -78,7 +78,7 @@ class Session:
         """Train to the end and leave a model folder: a report after each step, the last once that folder is complete.
 
         A report has the errors that were measured after its step, if any. Closing the iterator saves a checkpoint.
-        Raises what `interruption` says, once everything is saved.
+        Raises `interruption.error()` once everything is saved, if a signal came.
         """
         images = self._config.train.images
         last = None
@@ -110,10 +110,10 @@ class Session:
             return
         folder = checkpoint.step_folder(self._run, self._trainer.images_seen // self._config.train.batch_size)
         texts = {CONFIG: self._config.to_json(), STATE: json.dumps(self._state(), indent=2) + "\n"}
-        if names := self._ready.components.names():
+        if names := self._prepared.components.names():
             texts[COMPONENTS] = to_json(names)
-        if self._ready.tokenizer is not None:
-            texts[TOKENIZER] = self._ready.tokenizer
+        if self._prepared.tokenizer is not None:
+            texts[TOKENIZER] = self._prepared.tokenizer
         self._checkpointer.save(folder, self._trainer.tensors(), texts)
 
     def _steps(self, display: Display, interruption: Interruption) -> Generator[StepReport, None, StepReport | None]:
@@ -126,8 +126,8 @@ class Session:
             if self._world.is_main:
                 self._log.step(report, size, seconds)
             display.step(report, size, seconds)
-            if interruption.asked:
-                interruption.asked = False
+            if interruption.status_requested:
+                interruption.status_requested = False
                 self._say(display.status())
                 self._log.write()
             self._after_step(report, interruption)
@@ -165,7 +165,7 @@ class Session:
         if self._trainer.micro_batch != self._micro_batch:
             self._micro_batch = self._trainer.micro_batch
             self._say(f"memory ran out: now {self._micro_batch} pictures at a time; the batch stays the same")
-        unreadable = list(self._ready.pack.unreadable)[self._num_unreadable :]  # each process reports its own
+        unreadable = list(self._prepared.pack.unreadable)[self._num_unreadable :]  # each process reports its own
         if unreadable:
             self._num_unreadable += len(unreadable)
             self._log.event(report.images_seen, "unreadable", {"pictures": unreadable})
@@ -183,7 +183,7 @@ class Session:
         """Keys of the pictures with the largest losses in a step."""
         indices = largest_losses(report.losses)
         positions = report.images_seen - len(report.losses) + indices
-        return [self._ready.pack.keys[index] for index in self._trainer.samples_at(positions).tolist()]
+        return [self._prepared.pack.keys[index] for index in self._trainer.samples_at(positions).tolist()]
 
     def _stop(self, interruption: Interruption) -> None:
         self._save_and_wait()
@@ -266,7 +266,7 @@ class Session:
         export_model(
             self._run,
             self._config,
-            self._ready,
+            self._prepared,
             self._trainer,
             (self._metrics, longer),
             self._seconds,
@@ -284,9 +284,9 @@ class Session:
         return {
             **self._trainer.counts(),
             HELD_OUT_ERROR: None if measured is None else measured.score,
-            "fingerprint": self._ready.pack.fingerprint,
-            "device": self._ready.device.type,
-            "bf16": self._ready.bf16,
+            "fingerprint": self._prepared.pack.fingerprint,
+            "device": self._prepared.device.type,
+            "bf16": self._prepared.bf16,
             "seconds": round(self._seconds, 3),
             "torch": str(torch.__version__),
         }

@@ -1,6 +1,6 @@
-"""Being asked to stop: Ctrl-C, SIGTERM and a closed terminal end the run at the next step, after a checkpoint.
+"""Signals: Ctrl-C, SIGTERM and a closed terminal end the run after the current step, with a checkpoint.
 
-So does SIGUSR2, which a batch system sends before it takes the machine away. SIGUSR1 asks where the run stands.
+So does SIGUSR2, which batch systems send before they preempt a job. SIGUSR1 prints the status of the run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-PREEMPTED = 75  # exit code that asks to be started again: EX_TEMPFAIL of sysexits.h
+PREEMPTED = 75  # exit code that asks for a restart: EX_TEMPFAIL in sysexits.h
 _SIGNALS = [
     *(signal.SIGINT, signal.SIGTERM),
     *([signal.SIGHUP, signal.SIGUSR2] if hasattr(signal, "SIGHUP") else []),
@@ -19,9 +19,9 @@ _SIGNALS = [
 
 
 class Terminated(SystemExit):
-    """The run was asked to end by a signal other than SIGINT, and has saved.
+    """A signal other than SIGINT ended the run, after a checkpoint.
 
-    The exit code is 143 for SIGTERM, 129 for SIGHUP and 75 for SIGUSR2, which means: preempted, start me again.
+    The exit code is 143 for SIGTERM, 129 for SIGHUP and 75 for SIGUSR2, which means: preempted, restart.
     """
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
@@ -29,26 +29,26 @@ class Terminated(SystemExit):
 
 
 class Interruption:
-    """A `with` block in which the first signal to stop is noted, and the second ends the program at once.
+    """A `with` block that records the first signal to stop; the second ends the program at once.
 
-    Signals that are ignored (nohup) stay so. Outside the main thread signals cannot be caught, and nothing is noted.
+    Ignored signals (nohup) stay ignored. Outside the main thread signals cannot be caught, and none is recorded.
 
     Args:
-        release: whether signals take their usual course in a `released` block.
+        release: restore the previous handlers inside `released` blocks.
     """
 
     def __init__(self, *, release: bool = False) -> None:
         self._release = release
         self.received: signal.Signals | None = None
-        self.asked = False  # where the run stands
+        self.status_requested = False  # by SIGUSR1
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._note) for number in heard}
+            signals = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._record) for number in signals}
             if hasattr(signal, "SIGUSR1"):
-                self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._ask)
+                self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._request_status)
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ class Interruption:
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """A `with` block, inside the other, in which code of somebody else runs: it gets its own signals."""
+        """A `with` block inside the other one, for code of the caller, which gets its own signal handlers."""
         if not self._release:
             yield
             return
@@ -72,13 +72,13 @@ class Interruption:
             self.__enter__()
 
     def error(self) -> BaseException:
-        """What to raise once everything is saved."""
+        """The exception to raise once everything is saved."""
         return _error(self.received or signal.SIGINT)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _request_status(self, number: int, frame: FrameType | None) -> None:
+        self.status_requested = True
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             raise _error(number)
         self.received = signal.Signals(number)

@@ -25,12 +25,12 @@ MAX_GRID_PIXELS = {"cpu": 2**17}  # of a grid of samples, so that validation sta
 class Validator:
     """Validates a trainer inside `averaged`, with the same captions, pictures and noise every time."""
 
-    def __init__(self, run: Path, config: Config, ready: Prepared, trainer: Trainer) -> None:
+    def __init__(self, run: Path, config: Config, prepared: Prepared, trainer: Trainer) -> None:
         self._folder = run / SAMPLES
         self._seed = config.train.seed
         self._trainer = trainer
-        self._captions = choose_captions(ready.pack.captions, _num_sampled(config, ready.device))
-        self._gauge = None if config.distill.steps else MemorizationGauge(ready.pack, config)
+        self._captions = choose_captions(prepared.pack.captions, _num_sampled(config, prepared.device))
+        self._gauge = None if config.distill.steps else MemorizationGauge(prepared.pack, config)
 
     def __call__(self, interruption: Interruption | None = None, seconds: float = 0.0) -> ValidationMetrics:
         """Measure errors and write a grid of samples, or no grid if interrupted. seconds: time trained so far."""

@@ -1,4 +1,4 @@
-"""Which preset suits a budget of time on this machine: measured on made-up pictures, before the data are read."""
+"""The automatic preset: the largest that can learn in the given time on this machine, measured on synthetic data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tintype.model.denoiser import Denoiser
 from tintype.training.core.trainer import Trainer
 
 SIZES = ("nano", "small", "base", "large")  # ascending
-WEIGHTS_AN_IMAGE = 100  # a model that is shown fewer images than its weights divided by this is too large to learn
-FEWEST_STEPS = 1000  # or batches are halved
-SMALLEST_BATCH = 16
-BF16_GAIN = 1.1  # whole steps must be this much faster in bfloat16 before its rounding is worth it
+WEIGHTS_PER_IMAGE = 100  # a model needs at least one training image for this many weights
+MIN_STEPS = 1000  # or the batch size is halved
+MIN_BATCH_SIZE = 16
+BF16_GAIN = 1.1  # steps must be this much faster in bfloat16 to be worth its rounding
 _SECONDS = 5.0  # of a measurement
-_TRIED = {"cpu": 16}  # pictures, at most, in a step that is tried in both precisions; 64 on other devices
+_MAX_TRIAL_BATCH = {"cpu": 16}  # of the steps that compare precisions; 64 on other devices
 _TOKENS = 16  # of a caption
 
 
@@ -49,16 +49,16 @@ class SyntheticData:
 
 
 def auto_preset(largest: str, seconds: float, resolution: int | None, device: torch.device, *, bf16: bool) -> Config:
-    """The largest preset, up to `largest`, that can be shown enough images in `seconds`, and a batch that suits it."""
+    """The largest preset, up to `largest`, that can see enough images in `seconds`, with a batch size that fits."""
     for name in reversed(SIZES[: SIZES.index(largest) + 1]):
         config = PRESETS[name]() if resolution is None else PRESETS[name](resolution)
         if name == SIZES[0]:
             break
         rate, num_weights = measure_preset(config, device, bf16)
         images = rate * seconds
-        if images * WEIGHTS_AN_IMAGE >= num_weights:
+        if images * WEIGHTS_PER_IMAGE >= num_weights:
             return replace(
-                config, train=replace(config.train, batch_size=batch_within(images, config.train.batch_size))
+                config, train=replace(config.train, batch_size=batch_size_for(images, config.train.batch_size))
             )
     return config
 
@@ -66,13 +66,13 @@ def auto_preset(largest: str, seconds: float, resolution: int | None, device: to
 def bf16_steps_are_faster(
     config: Config, device: torch.device, make_denoiser: Callable[[Config], Denoiser] = Denoiser
 ) -> bool:
-    """Whether whole steps of a model of `config` are clearly faster in bfloat16: both are timed, in turns."""
-    size = min(config.train.batch_size, _TRIED.get(device.type, 64))
+    """Whether whole steps of a model of `config` are clearly faster in bfloat16; times both, alternating."""
+    size = min(config.train.batch_size, _MAX_TRIAL_BATCH.get(device.type, 64))
     config = replace(config, text=TextConfig(), train=replace(config.train, batch_size=size, micro_batch=0))
     steps = []
     threads = torch.get_num_threads()
     if device.type == "cpu":
-        torch.set_num_threads(1)  # its time can be told from that of other programs
+        torch.set_num_threads(1)  # its CPU time is not affected by other programs
     clock = time.thread_time if device.type == "cpu" else time.perf_counter
     try:
         for bf16 in (False, True):
@@ -86,26 +86,26 @@ def bf16_steps_are_faster(
 
 
 def _alternating(steps: Sequence[Iterator[object]], clock: Callable[[], float]) -> list[float]:
-    """The seconds of the fastest step of each kind, in turns for some seconds and at least once."""
-    taken: list[list[float]] = [[] for _ in steps]
+    """Seconds of the fastest step of each iterator; steps alternate for some seconds, at least once."""
+    times: list[list[float]] = [[] for _ in steps]
     start = time.perf_counter()
-    while not taken[0] or time.perf_counter() - start < _SECONDS:
-        for own, seconds in zip(steps, taken, strict=True):
+    while not times[0] or time.perf_counter() - start < _SECONDS:
+        for iterator, seconds in zip(steps, times, strict=True):
             before = clock()
-            next(own)  # reports numbers, so that the device is done with it
+            next(iterator)  # its report holds numbers, so the device has finished
             seconds.append(clock() - before)
-    return [min(seconds) for seconds in taken]
+    return [min(seconds) for seconds in times]
 
 
-def batch_within(images: float, batch_size: int) -> int:
-    """`batch_size`, halved until `images` are enough steps."""
-    while batch_size > SMALLEST_BATCH and images < FEWEST_STEPS * batch_size:
+def batch_size_for(images: float, batch_size: int) -> int:
+    """`batch_size`, halved until `images` make enough steps."""
+    while batch_size > MIN_BATCH_SIZE and images < MIN_STEPS * batch_size:
         batch_size //= 2
     return batch_size
 
 
 def measure_preset(config: Config, device: torch.device, bf16: bool) -> tuple[float, int]:
-    """Images per second, and the number of weights."""
+    """Images per second in training, and the number of weights."""
     config = replace(config, text=TextConfig())
     denoiser = Denoiser(config)
     trainer = Trainer(denoiser, SyntheticData(config), config, device, bf16=bf16)

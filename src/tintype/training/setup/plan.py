@@ -1,4 +1,4 @@
-"""How long a run is: from a wall-clock budget to a number of images, by measuring real steps; and what it will need."""
+"""The plan of a run: number of images for a time budget, from the measured speed of real steps, and needs."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from tintype.training.parallel.world import World
 MEASURE_SECONDS = 30.0  # at most
 MEASURE_SHARE = 0.05  # of the budget, at most
 SAVE_BYTES_PER_SECOND = 100e6
-RESERVE = 0.03  # of the budget: for what cannot be foreseen
-LEARNED_BY_HEART = 50  # times that each of few pictures is shown, after which a model is likely to repeat them
+RESERVE = 0.03  # of the budget: safety margin
+MEMORIZED_EPOCHS = 50  # of a small data set, after which a model is likely to reproduce its pictures
 _MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What was measured on this machine, for this model and data."""
+    """Speed and memory measured on this machine, for this model and data."""
 
     images_per_second: float
     validation_seconds: float  # a grid of samples and the held-out errors
-    save_seconds: float  # what a checkpoint holds training up
-    last_save_seconds: float = 0.0  # until the last checkpoint is on the disk
+    save_seconds: float  # how long a checkpoint pauses training
+    last_save_seconds: float = 0.0  # to write the last checkpoint to the disk
     checkpoint_bytes: int = 0
-    memory_bytes: int = 0  # peak, of this process or its GPU; 0 where it is not known
+    memory_bytes: int = 0  # peak of this process or its GPU; 0: unknown
     num_weights: int = 0
-    micro_batch: int = 0  # what fitted into memory; 0: all at once
+    micro_batch: int = 0  # that fitted into memory; 0: the whole batch
 
 
-def measure(trainer: Trainer, minutes: float, look: Callable[[], object], world: World | None = None) -> Speed:
-    """Train for some seconds and call `look` once, in all processes; the trainer is of no further use.
+def measure(trainer: Trainer, minutes: float, validate: Callable[[], object], world: World | None = None) -> Speed:
+    """Train for some seconds, at least two steps, and call `validate` once, in all processes.
 
-    At least two steps are timed.
+    Do not use the trainer afterwards.
     """
     world = world or World()
     limit = min(MEASURE_SECONDS, MEASURE_SHARE * minutes * _MINUTE)
@@ -54,17 +54,17 @@ def measure(trainer: Trainer, minutes: float, look: Callable[[], object], world:
         next(steps)
         num_steps += 1
     stepped = time.perf_counter()
-    look()
+    validate()
     world.barrier()
-    looked = time.perf_counter()
+    validated = time.perf_counter()
     parts = trainer.tensors()
     copy = snapshot(parts)
     copied = time.perf_counter()
     size = sum(tensor.nbytes for part in copy.values() for tensor in part.values())
     return Speed(
         images_per_second=(trainer.images_seen - before) / (stepped - start),
-        validation_seconds=looked - stepped,
-        save_seconds=copied - looked,
+        validation_seconds=validated - stepped,
+        save_seconds=copied - validated,
         last_save_seconds=size / SAVE_BYTES_PER_SECOND,
         checkpoint_bytes=size,
         memory_bytes=peak_memory(),
@@ -74,7 +74,7 @@ def measure(trainer: Trainer, minutes: float, look: Callable[[], object], world:
 
 
 def peak_memory() -> int:
-    """The most memory that torch has had on a GPU, else that this process has had, in bytes; 0 if that is not known."""
+    """Peak memory in bytes: of torch on a GPU, else of this process; 0 if unknown."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
     try:
@@ -86,27 +86,27 @@ def peak_memory() -> int:
 
 
 def images_within(seconds: float, speed: Speed, train: TrainConfig) -> int:
-    """How many images fit into `seconds`, with the pauses for looks and checkpoints: whole batches, at least one."""
+    """The images, in whole batches, that fit into `seconds` with pauses for validation and checkpoints."""
     time_left = (1 - RESERVE) * seconds - _pauses(seconds, speed, train)
     return max(1, int(time_left * speed.images_per_second / train.batch_size)) * train.batch_size
 
 
 def expected_seconds(images: int, speed: Speed, train: TrainConfig) -> float:
-    """How long `images` take, with the pauses."""
+    """The time for `images`, pauses included."""
     seconds = images / speed.images_per_second
     return seconds + _pauses(seconds, speed, train)
 
 
 def _pauses(seconds: float, speed: Speed, train: TrainConfig) -> float:
-    looks = 1 + seconds // (train.sample_minutes * _MINUTE)
+    validations = 1 + seconds // (train.sample_minutes * _MINUTE)
     saves = 1 + seconds // (train.save_minutes * _MINUTE)
-    return looks * speed.validation_seconds + saves * speed.save_seconds + speed.last_save_seconds
+    return validations * speed.validation_seconds + saves * speed.save_seconds + speed.last_save_seconds
 
 
-def plan_lines(config: Config, num_shown: int, speed: Speed | None, data_bytes: int, num_processes: int) -> list[str]:
-    """The plan of a run for people: length, time, memory, disk, and whether the pictures will be learned by heart.
+def plan_lines(config: Config, num_images: int, speed: Speed | None, data_bytes: int, num_processes: int) -> list[str]:
+    """The plan of a run in words: length, time, disk, memory, and a warning if it is likely to memorize its pictures.
 
-    num_shown: pictures to train on. data_bytes: of the training copy.
+    num_images: to train on. data_bytes: size of the training copy.
     """
     train = config.train
     line = f"plan: {train.images:,} images in batches of {train.batch_size}"
@@ -114,7 +114,7 @@ def plan_lines(config: Config, num_shown: int, speed: Speed | None, data_bytes: 
         line += f", {train.micro_batch} at a time"
     if num_processes > 1:
         line += f", by {num_processes} processes"
-    line += f", {train.images / num_shown:.1f} times each"
+    line += f", {train.images / num_images:.1f} times each"
     if speed is None:
         return [line]
     seconds = expected_seconds(train.images, speed, train)
@@ -128,23 +128,23 @@ def plan_lines(config: Config, num_shown: int, speed: Speed | None, data_bytes: 
     needs = f"needs: {size(disk)} of disk ({size(speed.checkpoint_bytes)} a checkpoint, {size(data_bytes)} of data)"
     if speed.memory_bytes:  # a copy of all that is saved exists while it is written
         needs += f", {size(speed.memory_bytes)} of memory"
-    lines = [line, f"{needs}; {num_shown:,} samples an epoch"]
-    numbers = num_shown * config.net.channels * config.net.resolution**2
-    if numbers <= speed.num_weights and train.images >= LEARNED_BY_HEART * num_shown:
+    lines = [line, f"{needs}; {num_images:,} samples an epoch"]
+    values = num_images * config.net.channels * config.net.resolution**2
+    if values <= speed.num_weights and train.images >= MEMORIZED_EPOCHS * num_images:
         lines.append(
-            f"note: {num_shown:,} pictures are few for {speed.num_weights:,} weights and each is shown often: the "
-            "model is likely to learn them by heart; use more pictures, a smaller --preset or fewer --images"
+            f"note: {num_images:,} pictures are few for {speed.num_weights:,} weights, and each is shown often: the "
+            "model is likely to memorize them; use more pictures, a smaller --preset or fewer --images"
         )
     return lines
 
 
 def size(num: float) -> str:
-    """A number of bytes: 12 MiB, 3.4 GiB."""
+    """A number of bytes in words: 12 MiB, 3.4 GiB."""
     return f"{num / 2**20:,.0f} MiB" if num < 2**30 else f"{num / 2**30:,.1f} GiB"
 
 
 def clock_after(seconds: float) -> str:
-    """The local time of day `seconds` from now, with the date if that is not today."""
+    """The local time `seconds` from now, with the date if that is not today."""
     now = datetime.datetime.now()
     then = now + datetime.timedelta(seconds=seconds)
     return then.strftime("%H:%M:%S" if then.date() == now.date() else "%Y-%m-%d %H:%M")

@@ -1,4 +1,4 @@
-"""Everything a run needs before its first step: settings, captioned pictures, text encoder, weights to start from."""
+"""Preparation of a run before its first step: configuration, captioned pictures, text encoder, initial weights."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from tintype.training.core.weights import load_weights
 from tintype.training.parallel.world import World
 from tintype.training.setup.auto_preset import bf16_steps_are_faster
 from tintype.training.setup.request import TrainRequest
-from tintype.training.setup.resolve_config import require_fitting, require_same, settings_of
+from tintype.training.setup.resolve_config import require_fitting, require_same, resolve_config
 from tintype.training.setup.teacher import distilled, find_teacher
 
 T = TypeVar("T")
-SHOWN_SECONDS = 0.1  # between two looks of the line that tells how far the reading is
-AHEAD = 2  # batches that are read while others are computed, without a training copy
+STATUS_SECONDS = 0.1  # between updates of the progress line; one for every picture would cost much of reading it
+AHEAD = 2  # batches read in advance, without a training copy
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The makings of a `Trainer`."""
+    """Everything that a `Trainer` needs."""
 
     config: Config
     tokenizer: str | None
@@ -56,14 +56,14 @@ class Prepared:
     pack: Pack | Stream
     device: torch.device
     bf16: bool
-    initial: store.Model | None  # whose weights to start from; None draws them
-    checkpoint: Path | None  # to go on from
-    state: Mapping[str, Any]  # the numbers in it
+    initial: store.Model | None  # model whose weights to start from; None: random weights
+    checkpoint: Path | None  # to resume from
+    state: Mapping[str, Any]  # state.json of that checkpoint
     components: Components = field(default_factory=Components)  # objects from Python
-    teacher: Denoiser | None = None  # to learn from; None learns from the pictures alone
+    teacher: Denoiser | None = None  # in distillation
 
-    def fresh(self, config: Config, world: World | None = None) -> Trainer:
-        """A trainer at the very start of a run of `config`: every call gives the same one."""
+    def new_trainer(self, config: Config, world: World | None = None) -> Trainer:
+        """A trainer at the start of a run of `config`; every call returns an identical one."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             denoiser = self.components.denoiser(config, self.tokenizer)
@@ -84,9 +84,9 @@ class Prepared:
             components=self.components,
         )
 
-    def resumed(self, config: Config, world: World | None = None) -> Trainer:
-        """A trainer where the run is to go on: at its checkpoint, or at the start."""
-        trainer = self.fresh(config, world)
+    def resumed_trainer(self, config: Config, world: World | None = None) -> Trainer:
+        """A trainer at the checkpoint to resume from, or at the start."""
+        trainer = self.new_trainer(config, world)
         if self.checkpoint is not None:
             trainer.load(read_parts(self.checkpoint, trainer.weights(), world), self.state)
         return trainer
@@ -95,10 +95,10 @@ class Prepared:
 def prepare(
     request: TrainRequest, run: Path, stored: Stored | None, device: torch.device, console: Console
 ) -> Prepared:
-    """Settle the configuration, then read the data. Raises TintypeError, before anything in `run` is changed."""
+    """Resolve the configuration, then read the data. Raises TintypeError before anything in `run` changes."""
     base, tokenizer, initial = _base(request, stored)
     teacher = find_teacher(request, run, stored)
-    config = settings_of(request, device, _with_own_config(request, base, stored))
+    config = resolve_config(request, device, _with_request_config(request, base, stored))
     if teacher is not None:
         config = distilled(config, request, teacher)
     if initial is not None:
@@ -119,51 +119,51 @@ def prepare(
             _require_states(config, encoder)
     else:
         config, tokenizer, encoder = _text(config, pairs)
-    making = _Making(config, pairs, problems, encoder, exclusions, request.cache or run / PACKS)
-    pack = making.stream(console) if request.stream else making.pack(console)
+    source = _DataSource(config, pairs, problems, encoder, exclusions, request.cache or run / PACKS)
+    pack = source.stream(console) if request.stream else source.pack(console)
     _say_report(data_label(request.data), pack, pairs, config.train.held_out if stored is None else None, console)
     if stored is not None and stored.fingerprint not in (None, pack.fingerprint):
         raise CheckpointError(
-            f"the pictures or captions in {data_label(request.data)} are not those the run was started with; put them "
-            "back, or choose another --out (with --from and this run to start from its weights)"
+            f"the pictures or captions in {data_label(request.data)} changed since the run was started; restore them, "
+            "or choose another --out (with --from and this run to start from its weights)"
         )
-    place = stored.checkpoint if stored is not None else None
-    state = load_state(place) if place is not None else {}
-    known = state.get("device") == device.type  # a run keeps its precision as long as it stays on one kind of device
-    bf16 = state["bf16"] if known else _uses_bf16(request, config, device)
+    folder = stored.checkpoint if stored is not None else None
+    state = load_state(folder) if folder is not None else {}
+    same_device = state.get("device") == device.type  # a run keeps its precision on the same type of device
+    bf16 = state["bf16"] if same_device else _uses_bf16(request, config, device)
     frozen = None if teacher is None else teacher.load()
-    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, place, state, request.components, frozen)
+    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, folder, state, request.components, frozen)
 
 
 def _uses_bf16(request: TrainRequest, config: Config, device: torch.device) -> bool:
-    """Whether training is faster in bfloat16. A model to be shared out may not fit here whole: layers have to tell."""
+    """Whether training is faster in bfloat16. A sharded model may not fit here whole, so layers alone decide then."""
     return bf16_is_faster(device) and (
         request.shard or bf16_steps_are_faster(config, device, request.components.denoiser)
     )
 
 
 def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, store.Model | None]:
-    """Configuration and tokenizer to build on, and the model to start from."""
+    """The base configuration and tokenizer, and the model to start from."""
     if stored is not None and (stored.checkpoint is not None or request.from_model is None):
         return stored.config, stored.tokenizer, None
     if request.from_model is None:
         return None, None, None
-    found = store.find(request.from_model)
+    model = store.find(request.from_model)
     if stored is not None:
-        return stored.config, stored.tokenizer, found
-    config = store.read_config(found)
-    if config.distill.steps:  # what learns from pictures is no longer made for few steps
-        usual, guidance = SampleConfig(), config.distill.guidance
-        sample = replace(config.sample, sampler=usual.sampler, steps=usual.steps, guidance=guidance)
+        return stored.config, stored.tokenizer, model
+    config = store.read_config(model)
+    if config.distill.steps:  # trained on pictures, it is no longer distilled
+        defaults, guidance = SampleConfig(), config.distill.guidance
+        sample = replace(config.sample, sampler=defaults.sampler, steps=defaults.steps, guidance=guidance)
         config = replace(config, distill=DistillConfig(), sample=sample)
-    if config.preset in PRESETS:  # how long and how fast the other model was trained is not asked for again
+    if config.preset in PRESETS:  # length and learning rate of the other run do not carry over
         preset = PRESETS[config.preset](config.net.resolution)
         config = replace(config, train=preset.train, data=preset.data)
-    return config, store.read_tokenizer(found), found
+    return config, store.read_tokenizer(model), model
 
 
-def _with_own_config(request: TrainRequest, base: Config | None, stored: Stored | None) -> Config | None:
-    """The configuration to build on: `base`, or the one that the request brings, completed by what `base` measured."""
+def _with_request_config(request: TrainRequest, base: Config | None, stored: Stored | None) -> Config | None:
+    """The base configuration: `base`, or the request's own, completed with what the stored run measured."""
     config = request.config
     if config is None or base is None:
         return config or base
@@ -178,7 +178,7 @@ def _with_own_config(request: TrainRequest, base: Config | None, stored: Stored 
 
 
 def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, TextEncoder]:
-    """Complete the text settings of a new model: its vocabulary, or the width of its encoder's states."""
+    """Complete the text settings of a new model: its vocabulary, or the width of its text embeddings."""
     tokenizer = None
     if config.text.encoder == "learned":
         tokenizer, vocabulary = learn_tokenizer([caption for pair in pairs for caption in pair.captions])
@@ -190,25 +190,25 @@ def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, Te
 
 
 def _require_parts(request: TrainRequest, initial: store.Model) -> None:
-    """Raise CheckpointError if the model to start from has another network or prediction than is asked for."""
+    """Raise CheckpointError if the model to start from has another network or prediction than the request."""
     given = request.components.names()
     recorded = {name: value for name, value in store.read_components(initial).items() if name in OF_MODEL}
     require_components(initial.name, recorded, {name: value for name, value in given.items() if name in OF_MODEL})
 
 
 def _require_states(config: Config, encoder: TextEncoder) -> None:
-    """Raise CheckpointError if an encoder of this name gives other states here than the model was made for."""
+    """Raise CheckpointError if this encoder gives embeddings of another width than the model was trained with."""
     if config.text.encoder != "learned" and encoder.state_width != config.text.state_width:
         raise CheckpointError(
-            f"the encoder {config.text.encoder} found here gives states of width {encoder.state_width}, the model "
-            f"wants {config.text.state_width}; put back the encoder that the model was trained with"
+            f"the encoder {config.text.encoder} here gives embeddings of width {encoder.state_width}, but the model "
+            f"needs {config.text.state_width}; restore the encoder that the model was trained with"
         )
 
 
 def _say_report(
     data: str, pack: Pack | Stream, pairs: Sequence[Pair], held_out: float | None, console: Console
 ) -> None:
-    """Tell what a check finds: all of it at the start of a run, later (held_out is None) only what is left out."""
+    """Print the report of a data check; on resume (held_out is None) only what is left out."""
     if held_out is None:
         used = set(pack.keys)
         report = Report(data, tuple(pair for pair in pairs if pair.key in used), tuple(pack.problems), (), ())
@@ -219,8 +219,8 @@ def _say_report(
 
 
 @dataclass(frozen=True, slots=True)
-class _Making:
-    """What a training copy, or a catalog, is made from."""
+class _DataSource:
+    """The captioned pictures of a run, as a training copy or as a stream."""
 
     config: Config
     pairs: Sequence[Pair]
@@ -230,37 +230,37 @@ class _Making:
     folder: Path
 
     def pack(self, console: Console) -> Pack:
-        """Make or open the training copy."""
+        """Open the training copy, or build it."""
         preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.patch)
         progress = packing(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
-        return _told(progress, console)
+        return _with_status(progress, console)
 
     def stream(self, console: Console) -> Stream:
-        """Check every picture, unless that was done before, and leave it where it lies."""
+        """Check every picture, unless an earlier run did; decode pictures at every use."""
         preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.patch)
         progress = cataloging(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
-        catalog = _told(progress, console)
+        catalog = _with_status(progress, console)
         return Stream(catalog.folder, self.pairs, preprocess, self.encoder, catalog.problems)
 
 
-def _told(progress: Generator[Progress, None, T], console: Console) -> T:
-    """Run `progress` to its end, and tell how far it is: on a terminal always, else every ten seconds."""
-    shown = said = time.monotonic()
+def _with_status(progress: Generator[Progress, None, T], console: Console) -> T:
+    """Run `progress` to its end and show it: all the time on a terminal, else every ten seconds."""
+    updated = printed = time.monotonic()
     with console.status("reading pictures and captions") as status:
         while True:
             try:
                 stage, done, total = next(progress)
             except StopIteration as end:
-                made: T = end.value
-                return made
+                result: T = end.value
+                return result
             now = time.monotonic()
-            if now - shown < SHOWN_SECONDS:  # a line for every picture would cost a good part of reading it
+            if now - updated < STATUS_SECONDS:
                 continue
-            shown = now
+            updated = now
             line = f"reading {stage}: {done:,} of {total:,}"
             if stage == "waiting":
                 line = "another run is making the same training copy; waiting for it"
             status.update(line)
-            if not console.is_terminal and now - said >= LINE_SECONDS:
-                said = now
+            if not console.is_terminal and now - printed >= LINE_SECONDS:
+                printed = now
                 say(console, line)

@@ -1,4 +1,4 @@
-"""From what was asked to a complete configuration, and whether it is the one a run was started with."""
+"""The configuration of a run: from a request, a preset, a model or a stored run; and what may change on resume."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tintype.config import PRESETS, Config, TextConfig, given_settings
 from tintype.errors import CheckpointError, ConfigError
 from tintype.training.setup.request import TrainRequest
 
-MAX_WARMUP = 0.1  # of the planned images: short runs warm up for less
-CHANGEABLE = {  # settings that a run may go on without: when it ends, what is kept, and what fits into memory
+MAX_WARMUP = 0.1  # of the planned images, for short runs
+CHANGEABLE = {  # settings that may change on resume: length, checkpoints, memory
     *("train.images", "train.warmup_images", "train.micro_batch", "train.save_minutes", "train.sample_minutes"),
     *("train.keep_last", "train.keep_every", "train.keep_best", "distill.teacher"),
 }
 
 
-def settings_of(request: TrainRequest, device: torch.device, base: Config | None) -> Config:
-    """The configuration that a request asks for; the rest comes from `base` (a stored run, a model) or a preset.
+def resolve_config(request: TrainRequest, device: torch.device, base: Config | None) -> Config:
+    """The settings of a request; all others come from `base` (a stored run or a model) or a preset.
 
-    Raises ConfigError for settings that are out of range or contradict each other.
+    Raises ConfigError for settings that are out of range or exclude each other.
     """
     if sum(length is not None for length in (request.minutes, request.steps, request.images)) > 1:
         raise ConfigError("give only one of --time, --steps and --images")
@@ -44,7 +44,7 @@ def settings_of(request: TrainRequest, device: torch.device, base: Config | None
 
 
 def with_images(config: Config, images: int) -> Config:
-    """The same configuration for a run of `images`, with a warm-up that suits it."""
+    """The same configuration for a run of `images`, with a warm-up that fits."""
     warmup = min(config.train.warmup_images, int(MAX_WARMUP * images))
     return replace(config, train=replace(config.train, images=images, warmup_images=warmup))
 
@@ -61,10 +61,10 @@ def _base(request: TrainRequest, device: torch.device, base: Config | None) -> C
 
 
 def at_resolution(config: Config, resolution: int) -> Config:
-    """The same model for pictures of another size, with the same patch; noise levels shift with the size.
+    """The same model for pictures of another size, with the same patch size; noise levels scale with the resolution.
 
-    A picture twice as large keeps its contents visible under twice the noise (as for the presets). Raises ConfigError
-    if the patch does not divide the resolution.
+    A picture twice as large stays recognizable under twice the noise (as in the presets). Raises ConfigError if the
+    patch does not divide the resolution.
     """
     ratio = resolution / config.net.resolution
     noise, sample = config.noise, config.sample
@@ -81,14 +81,14 @@ def at_resolution(config: Config, resolution: int) -> Config:
 
 
 def require_fitting(config: Config, model: Config, name: str) -> None:
-    """Raise ConfigError if the weights of `model` cannot be those that a run of `config` starts from."""
+    """Raise ConfigError if a run of `config` cannot start from the weights of `model`."""
     if config.text.encoder != model.text.encoder:
         raise ConfigError(
-            f"{name} reads its captions with text {model.text.encoder}, which cannot become {config.text.encoder}; "
+            f"{name} was trained with text encoder {model.text.encoder}, not {config.text.encoder}; "
             "leave out --text, or --from"
         )
     if replace(config.net, resolution=model.net.resolution) != model.net:
-        raise ConfigError(f"{name} has a network of another shape than preset {config.preset}; leave out --preset")
+        raise ConfigError(f"{name} has another network than preset {config.preset}; leave out --preset")
     if config.noise.prediction != model.noise.prediction:
         raise ConfigError(f"{name} predicts {model.noise.prediction}, not {config.noise.prediction}")
 
@@ -98,7 +98,7 @@ def _preset(name: str, resolution: int | None) -> Config:
 
 
 def preset_for(device: torch.device, resolution: int | None) -> str:
-    """The preset for a device and resolution, if time does not matter."""
+    """The largest preset that is sensible on a device at a resolution."""
     if device.type != "cuda":
         return "nano"
     if resolution is None or resolution <= 64:
@@ -106,24 +106,24 @@ def preset_for(device: torch.device, resolution: int | None) -> str:
     return "base" if resolution <= 128 else "large"
 
 
-def require_same(stored: Config, asked: Config) -> list[str]:
-    """What is asked of a run now, other than what it was started with: lines, for what may change on the way.
+def require_same(stored: Config, config: Config) -> list[str]:
+    """The settings of a resumed run that differ from the stored ones, one line each; all of them may change.
 
     Raises CheckpointError naming the first settings that may not.
     """
     changed = [
-        (name, f"{name} is {old!r} there and {new!r} now")
-        for (name, old), (_, new) in zip(_flat(stored), _flat(asked), strict=True)
+        (name, f"{name} was {old!r} and is {new!r} now")
+        for (name, old), (_, new) in zip(_flat(stored), _flat(config), strict=True)
         if old != new
     ]
-    found = [said for name, said in changed if name not in CHANGEABLE]
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    fixed = [line for name, line in changed if name not in CHANGEABLE]
+    if fixed:
+        more = f" and {len(fixed) - 3} more" if len(fixed) > 3 else ""
         raise CheckpointError(
-            f"the run was started with other settings: {'; '.join(found[:3])}{more}. Give the same settings to go on, "
+            f"the run was started with other settings: {'; '.join(fixed[:3])}{more}. Give the same settings to resume, "
             "or another --out (with --from and this run to start from its weights)"
         )
-    return [said for _, said in changed]
+    return [line for _, line in changed]
 
 
 def _flat(config: Config) -> list[tuple[str, Any]]:

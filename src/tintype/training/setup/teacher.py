@@ -1,4 +1,4 @@
-"""The teacher of a distillation: which model it is, whether it is still the same, what the student takes from it."""
+"""The teacher of a distillation: finding it, checking that it is unchanged, and the settings of its student."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from tintype.training.checkpoints.run_folder import Stored
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import with_images
 
-STEPS = 4  # evaluations of the new model, unless asked otherwise
-MAX_STEPS = 16  # beyond, samplers of higher order do as well without distillation
-SHORTER = 0.1  # of the images of a run from scratch
-SLOWER = 0.3  # of its learning rate
-DECAY = 0.5  # share of the run over which the learning rate falls
+STEPS = 4  # default number of network evaluations of the student
+MAX_STEPS = 16  # with more, samplers of higher order do as well without distillation
+IMAGES_SCALE = 0.1  # images, relative to a run from scratch
+LR_SCALE = 0.3  # learning rate, relative to such a run
+DECAY = 0.5  # share of the run over which the learning rate decays
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A model to learn from, found but not yet read."""
+    """A model to learn from; its weights are not loaded yet."""
 
     model: store.Model
     config: Config
     sha256: str  # of its weights
 
     def load(self) -> Denoiser:
-        """The model itself. Raises CheckpointError."""
+        """Load the model. Raises CheckpointError."""
         return store.load_denoiser(self.model)
 
 
 def find_teacher(request: TrainRequest, run: Path, stored: Stored | None) -> Teacher | None:
-    """The teacher of a run; None where there is none.
+    """The teacher of a run; None for ordinary training.
 
-    Raises ConfigError for a model that cannot be one, CheckpointError if it is not the one the run was started with.
+    Raises ConfigError for a model that cannot be a teacher, CheckpointError if the run was started with another one.
     """
-    begun = stored.config.distill if stored is not None else None
+    previous = stored.config.distill if stored is not None else None
     if request.distill is None:
-        if begun is not None and begun.steps:
+        if previous is not None and previous.steps:
             raise CheckpointError(
-                f"{run} is distilled from {begun.teacher}; go on with tintype distill, or choose another --out (with "
-                "--from and this run to start from its weights)"
+                f"{run} is distilled from {previous.teacher}; resume with tintype distill, or choose another --out "
+                "(with --from and this run to start from its weights)"
             )
         return None
-    if begun is not None and not begun.steps:
+    if previous is not None and not previous.steps:
         raise CheckpointError(f"{run} is a run of tintype train; choose another --out")
     model = store.find(request.from_model or "")
     config = store.read_config(model)
@@ -55,45 +55,49 @@ def find_teacher(request: TrainRequest, run: Path, stored: Stored | None) -> Tea
             f"{model.name} is itself distilled, from {config.distill.teacher}; distill that model with another --steps"
         )
     teacher = Teacher(model, config, store.weights_hash(model))
-    if begun is not None and begun.teacher_hash != teacher.sha256:
+    if previous is not None and previous.teacher_hash != teacher.sha256:
         raise CheckpointError(
-            f"{run} is distilled from {begun.teacher} with sha256 {begun.teacher_hash[:10]}..., but {model.name} has "
-            f"{teacher.sha256[:10]}... (a run that still trains changes); give that model, or choose another --out"
+            f"{run} is distilled from {previous.teacher} with sha256 {previous.teacher_hash[:10]}..., but {model.name} "
+            f"has {teacher.sha256[:10]}... (a run that still trains changes); give that model, or choose another --out"
         )
     return teacher
 
 
 def distilled(config: Config, request: TrainRequest, teacher: Teacher) -> Config:
-    """The configuration of a student: `config`, what is asked for, and what comes from the teacher."""
-    asked = request.distill
-    assert asked is not None  # a teacher is looked for only then
-    begun, own = config.distill, teacher.config.sample
-    if not begun.steps:  # a new run
-        begun = DistillConfig(
-            steps=STEPS, guidance=own.guidance, guidance_min=own.guidance_min, guidance_max=own.guidance_max
+    """The configuration of a student: `config`, with the settings of the request and of the teacher."""
+    options = request.distill
+    assert options is not None  # there is a teacher only with these
+    previous, defaults = config.distill, teacher.config.sample
+    if not previous.steps:  # a new run
+        previous = DistillConfig(
+            steps=STEPS,
+            guidance=defaults.guidance,
+            guidance_min=defaults.guidance_min,
+            guidance_max=defaults.guidance_max,
         )
-        config = _shorter(config, request)
-    steps = begun.steps if asked.steps is None else asked.steps
+        config = _fine_tuning(config, request)
+    steps = previous.steps if options.steps is None else options.steps
     if not 1 <= steps <= MAX_STEPS:
         raise ConfigError(f"--steps must be from 1 to {MAX_STEPS}, not {steps}")
     distill = replace(
-        begun,
+        previous,
         teacher=teacher.model.name,
         teacher_hash=teacher.sha256,
         steps=steps,
-        teacher_steps=-(-own.steps // steps),
-        guidance=begun.guidance if asked.guidance is None else asked.guidance,
+        teacher_steps=-(-defaults.steps // steps),
+        guidance=previous.guidance if options.guidance is None else options.guidance,
     )
-    # Along straight steps between its levels is how the student was trained to go; guidance is built in.
+    # The student was trained to take straight steps between its levels; guidance is built in.
     sample = replace(config.sample, sampler="euler", steps=steps, guidance=1.0)
     return replace(config, distill=distill, sample=sample)
 
 
-def _shorter(config: Config, request: TrainRequest) -> Config:
-    """Settings of a run that only tunes what is there, where nothing else was asked for."""
+def _fine_tuning(config: Config, request: TrainRequest) -> Config:
+    """The configuration of a short run with a low learning rate, where the request leaves these open."""
     train = config.train
     if request.lr is None:
-        train = replace(train, lr=SLOWER * train.lr)
+        train = replace(train, lr=LR_SCALE * train.lr)
     train = replace(train, decay_fraction=DECAY)
-    given = request.images is not None or request.steps is not None
-    return with_images(replace(config, train=train), train.images if given else max(1, int(SHORTER * train.images)))
+    has_length = request.images is not None or request.steps is not None
+    images = train.images if has_length else max(1, int(IMAGES_SCALE * train.images))
+    return with_images(replace(config, train=train), images)
