@@ -1,12 +1,12 @@
-"""What an evaluation costs, and whether it keeps what it promises.
+"""The cost of an evaluation, and tests of its claims.
 
     python bench/evaluate.py ideal [--num 50000] [--size 32]      the ideal denoiser against its matrix products alone
     python bench/evaluate.py whole --model MODEL [--data DATA]    seconds and peak memory of `tintype evaluate`
-    python bench/evaluate.py seeds --model MODEL [--data DATA]    two seeds: how many intervals overlap; the same twice
-    python bench/evaluate.py gauge --data DATA                    what the gauge costs a run of the preset nano
+    python bench/evaluate.py seeds --model MODEL [--data DATA]    overlap of intervals between two seeds; repeatability
+    python bench/evaluate.py gauge --data DATA                    cost of the gauge in a run of the preset nano
     python bench/evaluate.py alarm --data DATA                    alarm rate of held-out pictures; copies found
 
-Figures are printed as JSON, one object a line.
+Results are printed as JSON, one object per line.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from tintype.training.core.device import bf16_is_faster
 from tintype.training.core.trainer import Trainer
 from tintype.training.monitor.memorization_gauge import MemorizationGauge
 
-BLOCK = 2**22  # numbers, as in the room
+BLOCK = 2**22  # numbers, as in metrics/memorization.py
 
 
 def ideal(options: argparse.Namespace) -> None:
-    """CPU seconds of the ideal denoiser, and of the products that it cannot do without, in turn."""
+    """CPU seconds of the ideal denoiser and of its matrix products alone, in turn."""
     num, size, queries = options.num, options.size, options.queries
     values = 3 * size * size
     pixels = torch.randint(0, 256, (num, values), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    if options.alike:  # pictures with few details, so that many of them lie near each other
+    if options.alike:  # pictures with few details, so that many are near each other
         coarse = pixels.reshape(num, 3, size, size)[:, :, ::8, ::8].float()
         pixels = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bilinear").to(torch.uint8).flatten(1)
     step = max(16, BLOCK // values)
@@ -70,8 +70,8 @@ def ideal(options: argparse.Namespace) -> None:
         whole = time.process_time() - start
         products = _products(blocks, x0, noise, len(sigmas))
         ratios.append(whole / products)
-        _say(num=num, size=size, queries=queries, seconds=whole, products=products, ratio=ratios[-1])
-    _say(median_ratio=sorted(ratios)[len(ratios) // 2], finite=bool(torch.isfinite(errors).all()), peak_mb=_peak())
+        _print(num=num, size=size, queries=queries, seconds=whole, products=products, ratio=ratios[-1])
+    _print(median_ratio=sorted(ratios)[len(ratios) // 2], finite=bool(torch.isfinite(errors).all()), peak_mb=_peak())
 
 
 def _products(blocks: Callable[[], Iterator[Tensor]], x0: Tensor, noise: Tensor, num_levels: int) -> float:
@@ -102,7 +102,7 @@ def whole(options: argparse.Namespace) -> None:
     """Seconds and peak memory of an evaluation with default settings."""
     start, cpu = time.perf_counter(), time.process_time()
     result = _evaluated(options, EvalSettings())
-    _say(
+    _print(
         seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu, threads=torch.get_num_threads(),
         peak_mb=_peak(), training_pictures=result.about.num_seen,
     )  # fmt: skip
@@ -111,7 +111,7 @@ def whole(options: argparse.Namespace) -> None:
 def seeds(options: argparse.Namespace) -> None:
     """Two seeds, the first twice: figures that repeat exactly, and intervals that overlap."""
     settings = EvalSettings(num=options.num, samples=options.samples, captions=8)
-    first, again, other = (_evaluated(options, replace(settings, seed=seed)) for seed in (0, 0, 1))
+    first, repeated, other = (_evaluated(options, replace(settings, seed=seed)) for seed in (0, 0, 1))
 
     def figures(result: EvalResult) -> str:
         return to_json(replace(result, seconds=0.0, about=replace(result.about, time="")))
@@ -123,11 +123,11 @@ def seeds(options: argparse.Namespace) -> None:
         if a.value == a.value and b.value == b.value
     ]
     overlap = sum(a.low <= b.high and b.low <= a.high for a, b in pairs)
-    _say(repeats_exactly=figures(first) == figures(again), intervals=len(pairs), overlap=overlap)
+    _print(repeats_exactly=figures(first) == figures(repeated), intervals=len(pairs), overlap=overlap)
 
 
 def gauge(options: argparse.Namespace) -> None:
-    """CPU seconds that the memorization gauge adds to a look of a run, and once to find what is best by heart."""
+    """CPU seconds that the memorization gauge adds to a validation in training, and to the ideal denoiser once."""
     config = nano(options.size)
     device = torch.device("cpu")
     pairs, _ = find_pairs(options.data)
@@ -145,7 +145,7 @@ def gauge(options: argparse.Namespace) -> None:
         }
         found = {name: _cpu_seconds(work) for name, work in seconds.items()}
     every = 60 * config.train.sample_minutes
-    _say(training_pictures=len(copy.split(config.train.held_out)[0]), **found, share_of_time=found["look"] / every)
+    _print(training_pictures=len(copy.split(config.train.held_out)[0]), **found, share_of_time=found["look"] / every)
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
@@ -155,11 +155,11 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def alarm(options: argparse.Namespace) -> None:
-    """Held-out pictures of a data set, parted in two at random again and again: one half calibrates, one is tried."""
+    noisy = scattering(noisy_pixels.round().to(torch.uint8)) / scattering(pixels[: len(seen)]).std(0).clamp(min=1e-6)
     preprocess = preprocess_for(options.size, patch=8)
     pairs, _ = find_pairs(options.data)
     with tempfile.TemporaryDirectory() as scratch:
-        copy = finished(packing(pairs, preprocess, Path(scratch), _Unread()))
+        copy = finished(packing(pairs, preprocess, Path(scratch), _NoEncoder()))
         everything = torch.arange(copy.num_samples)
         square = everything[torch.from_numpy(copy.shape_of == copy.shapes.index((options.size, options.size)))]
         mixed = square[permutation(0, Purpose.MEASURED, 0, len(square))]
@@ -167,27 +167,27 @@ def alarm(options: argparse.Namespace) -> None:
         pixels = copy.pictures(torch.cat([seen, held]))
     plain, features = pixels.flatten(1).float(), scattering(pixels)
     features = features / features[: len(seen)].std(0).clamp(min=1e-6)
-    near, alike = (_search(rows[len(seen) :], rows[: len(seen)]) for rows in (plain, features))
+    by_pixels, by_features = (_search(rows[len(seen) :], rows[: len(seen)]) for rows in (plain, features))
     copies = torch.arange(0, len(seen), max(1, len(seen) // 200))
-    touched = (pixels[copies].float() + 4 * normal(0, 0, copies, tuple(pixels.shape[1:]))).clamp(0, 255)
-    rates, found, nearly = [], [], []
+    noisy_pixels = (pixels[copies].float() + 4 * normal(0, 0, copies, tuple(pixels.shape[1:]))).clamp(0, 255)
+    rates, found, noisy_rates = [], [], []
     exact = _search(plain[copies], plain[: len(seen)]), _search(features[copies], features[: len(seen)])
-    noisy = scattering(touched.round().to(torch.uint8)) / (scattering(pixels[: len(seen)]).std(0).clamp(min=1e-6))
-    close = _search(touched.flatten(1), plain[: len(seen)]), _search(noisy, features[: len(seen)])
+    noisy = scattering(noisy_pixels.round().to(torch.uint8)) / (scattering(pixels[: len(seen)]).std(0).clamp(min=1e-6))
+    near_copies = _search(noisy_pixels.flatten(1), plain[: len(seen)]), _search(noisy, features[: len(seen)])
     for turn in range(options.rounds):
         order = permutation(turn, Purpose.MEASURED, 1, len(held))
-        one, other = order[: len(held) // 2], order[len(held) // 2 :]
-        set_to = calibrate_alarm(near.relative[one], alike.relative[one])
-        rates.append(float(set_to.raised(near.relative[other], alike.relative[other]).double().mean()))
-        found.append(float(set_to.raised(exact[0].relative, exact[1].relative).double().mean()))
-        nearly.append(float(set_to.raised(close[0].relative, close[1].relative).double().mean()))
-    _say(
+        calibration, test = order[: len(held) // 2], order[len(held) // 2 :]
+        calibrated = calibrate_alarm(by_pixels.relative[calibration], by_features.relative[calibration])
+        rates.append(float(calibrated.raised(by_pixels.relative[test], by_features.relative[test]).double().mean()))
+        found.append(float(calibrated.raised(exact[0].relative, exact[1].relative).double().mean()))
+        noisy_rates.append(float(calibrated.raised(near_copies[0].relative, near_copies[1].relative).double().mean()))
+    _print(
         pictures=len(seen), held_out=len(held), alarm_rate=sum(rates) / len(rates), copies_found=min(found),
-        copies_with_noise_of_4_levels_found=sum(nearly) / len(nearly),
+        copies_with_noise_of_4_levels_found=sum(noisy_rates) / len(noisy_rates),
     )  # fmt: skip
 
 
-class _Unread:
+class _NoEncoder:
     identity = "unread"
 
     def states(self, captions: list[str]) -> list[Tensor]:
@@ -202,12 +202,12 @@ def _peak() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def _say(**figures: object) -> None:
+def _print(**figures: object) -> None:
     print(json.dumps({name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What an evaluation costs, and whether it keeps what it promises.")
+    parser = argparse.ArgumentParser(description="The cost of an evaluation, and tests of its claims.")
     parser.add_argument("what", choices=("ideal", "whole", "seeds", "gauge", "alarm"))
     parser.add_argument("--model", default="shapes")
     parser.add_argument("--data")
