@@ -41,7 +41,7 @@ class Lengths:
 
     identity = "lengths"
 
-    def states(self, captions: Sequence[str]) -> list[Tensor]:
+    def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
         words = [caption.split() for caption in captions]
         states = torch.tensor([len(word) for caption in words for word in caption], dtype=torch.float16)
         return list(states[:, None].split([len(caption) for caption in words]))
@@ -158,7 +158,7 @@ def read_epoch(made: Pack, epoch: int) -> None:
         indices = order.at(positions)
         for places in made.by_shape(indices):
             made.pictures(indices[places]).float().div_(255)
-            made.states(indices[places], torch.zeros(len(places), dtype=torch.int64))
+            made.text_embeddings(indices[places], torch.zeros(len(places), dtype=torch.int64))
 
 
 def reading(args: argparse.Namespace) -> None:

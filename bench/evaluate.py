@@ -190,7 +190,7 @@ def alarm(options: argparse.Namespace) -> None:
 class _NoEncoder:
     identity = "unread"
 
-    def states(self, captions: list[str]) -> list[Tensor]:
+    def text_embeddings(self, captions: list[str]) -> list[Tensor]:
         return [torch.zeros(1, dtype=torch.int64) for _ in captions]
 
 

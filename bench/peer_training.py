@@ -65,7 +65,7 @@ def read(data: Path, out: Path) -> Shapes:
     every = torch.arange(ready.pack.num_samples)
     assert ready.tokenizer is not None
     return Shapes(
-        ready.pack.pictures(every), padded(ready.pack.states(every, torch.zeros_like(every))), ready.tokenizer
+        ready.pack.pictures(every), padded(ready.pack.text_embeddings(every, torch.zeros_like(every))), ready.tokenizer
     )
 
 
@@ -163,7 +163,7 @@ def noise_errors(recipe: Recipe, vocabulary: LearnedVocabulary) -> dict[str, flo
     x0 = PixelCodec().encode(
         torch.stack([torch.from_numpy(crop_and_resize(one.picture, (SIDE, SIDE))) for one in shown])
     )
-    tokens = padded(vocabulary.states([one.caption for one in shown]))
+    tokens = padded(vocabulary.text_embeddings([one.caption for one in shown]))
     torch.manual_seed(0)
     errors = {}
     for level in LEVELS:
@@ -185,7 +185,7 @@ def judge(run: Path, known: set[str], num: int, steps: int, guidances: list[floa
 
     def shares(guidance: float) -> dict[str, dict]:
         def make(asked: list[CaptionTask]) -> Iterator[Image.Image]:
-            return drawn(recipe, padded(vocabulary.states([ask.caption for ask in asked])), steps, guidance)
+            return drawn(recipe, padded(vocabulary.text_embeddings([ask.caption for ask in asked])), steps, guidance)
 
         return measured(make, num, known)
 
@@ -199,7 +199,7 @@ def write_sheet(run: Path, known: set[str], steps: int, guidance: float, path: P
     recipe, vocabulary = load(run)
     texts = [ask.caption for ask in caption_tasks("train", ROWS * COLUMNS, known)]
     sheet = Image.new("RGB", (COLUMNS * CELL, ROWS * CELL))
-    for place, picture in enumerate(drawn(recipe, padded(vocabulary.states(texts)), steps, guidance)):
+    for place, picture in enumerate(drawn(recipe, padded(vocabulary.text_embeddings(texts)), steps, guidance)):
         at = (place % COLUMNS * CELL, place // COLUMNS * CELL)
         sheet.paste(picture.resize((CELL, CELL), Image.Resampling.NEAREST), at)
     sheet.save(path)

@@ -156,9 +156,9 @@ def fitted(judge: Judge, told: Callable[[str], None] = lambda line: None) -> Sam
 
     best = OWN
     while True:
-        column, row = CENTERS.index(best.grid_center), SPREADS.index(best.grid_spread)
+        column, row = CENTERS.index(best.schedule_center), SPREADS.index(best.schedule_spread)
         near = [
-            replace(best, grid_center=CENTERS[c], grid_spread=SPREADS[r])
+            replace(best, schedule_center=CENTERS[c], schedule_spread=SPREADS[r])
             for c in range(max(0, column - 1), min(len(CENTERS), column + 2))
             for r in range(max(0, row - 1), min(len(SPREADS), row + 2))
         ]
@@ -166,7 +166,7 @@ def fitted(judge: Judge, told: Callable[[str], None] = lambda line: None) -> Sam
         if score(ahead) >= score(best):
             break
         best = ahead
-    return min([best, replace(OWN, grid="log_snr")], key=score)
+    return min([best, replace(OWN, schedule="log_snr")], key=score)
 
 
 def on_grids(options: argparse.Namespace) -> None:
@@ -192,16 +192,16 @@ def on_grids(options: argparse.Namespace) -> None:
 
 
 def named(chosen: SampleConfig) -> str:
-    if chosen.grid == "log_snr":
+    if chosen.schedule == "log_snr":
         return "log_snr"
-    return f"{chosen.grid} center {chosen.grid_center:g} spread {chosen.grid_spread:g}"
+    return f"{chosen.schedule} center {chosen.schedule_center:g} spread {chosen.schedule_spread:g}"
 
 
 def keep(folder: Path, best: SampleConfig) -> None:
     """Make a grid the model's own setting, in its config.json."""
     path = folder / "config.json"
     config = Config.from_json(path.read_text(encoding="utf-8"))
-    grid = {"grid": best.grid, "grid_center": best.grid_center, "grid_spread": best.grid_spread}
+    grid = {"schedule": best.schedule, "schedule_center": best.schedule_center, "schedule_spread": best.schedule_spread}
     write_over(path, replace(config, sample=replace(config.sample, **grid)).to_json().encode())
     print(f"{path}: now with the grid {named(best)}")
 

@@ -42,7 +42,7 @@ def main() -> None:
         next(trainer.steps(2**62))  # the optimizer has its state after a step
         num_weights = sum(weight.numel() for weight in trainer.denoiser.parameters())
         saved = sum(tensor.nbytes for part in trainer.tensors().values() for tensor in part.values())
-        states = samples.states(torch.arange(16), torch.zeros(16))
+        states = samples.text_embeddings(torch.arange(16), torch.zeros(16))
         data = samples.pictures(torch.arange(1)).nbytes + sum(state.nbytes for state in states) / len(states)
         side = config.net.resolution
         print(

@@ -48,7 +48,7 @@ class SyntheticData:
         side, generator = config.net.resolution, torch.Generator().manual_seed(0)
         self._pictures = torch.randint(0, 256, (NUM_SAMPLES, 3, side, side), generator=generator).to(torch.uint8)
         self._states = [
-            torch.randn(8 + index % 9, config.text.state_width, generator=generator).half()
+            torch.randn(8 + index % 9, config.text.embedding_dim, generator=generator).half()
             for index in range(NUM_SAMPLES)
         ]
 
@@ -61,7 +61,7 @@ class SyntheticData:
     def pictures(self, indices: Tensor) -> Tensor:
         return self._pictures[indices.cpu()]
 
-    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
+    def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
         return [self._states[index] for index in indices.tolist()]
 
     def split(self, share: float) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,7 @@ def follow(denoise: Denoise, noise: Tensor, sigma: float, num: int = 400, end: f
 
 
 def levels(chosen: SampleConfig, steps: int) -> Tensor:
-    return SCHEDULES[chosen.grid](steps, SIGMA_MIN, SIGMA_MAX, chosen.grid_center, chosen.grid_spread)
+    return SCHEDULES[chosen.schedule](steps, SIGMA_MIN, SIGMA_MAX, chosen.schedule_center, chosen.schedule_spread)
 
 
 def own(chosen: SampleConfig = OWN) -> Peer:

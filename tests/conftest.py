@@ -68,7 +68,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config(
         preset="nano",
         net=NetConfig(resolution=16, patch=4, width=32, depth=1, heads=2, stem_width=16, text_depth=1),
-        text=TextConfig(encoder="learned", vocabulary=vocabulary, state_width=32, max_tokens=16),
+        text=TextConfig(encoder="learned", vocabulary=vocabulary, embedding_dim=32, max_tokens=16),
         sample=SampleConfig(steps=4),
     )
     with torch.random.fork_rng(), torch.no_grad():

@@ -16,8 +16,8 @@ SRC = Path(__file__).parent.parent / "src" / "tintype"
 ROOMS = (
     "errors",
     "_version",
-    "config",
     "diffusion",
+    "config",
     "model",
     "shapes",
     "pipeline",

@@ -6,10 +6,11 @@ import codecs
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
+from tintype.diffusion import names
 from tintype.errors import ConfigError
 
 T = TypeVar("T")
@@ -17,7 +18,13 @@ CROPS = ("square", "none")
 ANIMATIONS = ("first", "skip")
 SUBSTITUTES = ("skip", "empty", "name")
 FADE = 4.0  # weight_fade of pictures of 32 pixels, by trials (dev/LOG.md)
-FORMAT = 1  # of config.json; raised when an older Tintype could no longer read it
+FORMAT = 2  # of config.json; raised when an older Tintype can no longer read it
+RENAMED = {  # names of settings in format 1 -> today's
+    "grid": "schedule",
+    "grid_center": "schedule_center",
+    "grid_spread": "schedule_spread",
+    "state_width": "embedding_dim",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,31 +40,35 @@ class NetConfig:
     stem_width: int = 32  # channels of the convolutions at full size, before and after the transformer
     stem_depth: int = 2  # convolution blocks on each side, at each level
     stem_levels: int = 2  # full size, half size, ...; channels double from level to level
-    text_depth: int = 2  # transformer blocks that refine the text states
+    text_depth: int = 2  # transformer blocks that refine the text embeddings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextConfig:
-    """Where text states come from."""
+    """Where text embeddings come from."""
 
     encoder: str = "minilm"  # "minilm", "learned" or "hf:NAME-OR-FOLDER"
     max_tokens: int = 64  # longer captions are cut, and counted
     vocabulary: int = 0  # of "learned"; 0 for frozen encoders
-    state_width: int = 384  # of a frozen encoder's states; for "learned", of the embedding
+    embedding_dim: int = 384  # D of a frozen encoder's text embeddings; for "learned", of the embedding table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoiseConfig:
-    """What the network says, how its error is weighed, and which noise levels it is trained on."""
+    """The prediction of the network, the weight of its error, and the noise levels of training."""
 
-    prediction: str = "image"  # "noise", "velocity", "image" or "edm"
-    weight: str = "velocity"  # a name in diffusion.loss.WEIGHTS
+    prediction: str = "image"  # "noise" (epsilon), "velocity" (flow), "image" (x0) or "edm"
+    weight: str = "velocity"  # of the loss: a name in diffusion.loss.WEIGHTS
     weight_fade: float = 0.0  # sigma above which the weight falls as 1 / sigma; 0: nowhere, as in runs that do not say
     sigma_data: float = 0.5  # standard deviation of x0
     log_sigma_mean: float = 1.0  # of ln sigma in training
     log_sigma_std: float = 0.9
     sigma_min: float = 0.02
     sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        name = names.PREDICTION_ALIASES.get(self.prediction, self.prediction)
+        object.__setattr__(self, "prediction", name)  # one name is stored and compared
 
     @property
     def weighting(self) -> str:
@@ -138,9 +149,9 @@ class SampleConfig:
 
     sampler: str = "unipc"
     steps: int = 16
-    grid: str = "logistic"  # a name in diffusion.sigmas.SCHEDULES
-    grid_center: float = 0.7  # sigma around which the steps of a grid are, at the resolution of training
-    grid_spread: float = 1.1  # how widely: 1 is even in flow time; the wider, the more even in ln sigma
+    schedule: str = "logistic"  # of noise levels: a name in diffusion.sigmas.SCHEDULES
+    schedule_center: float = 0.7  # sigma around which the schedule has its steps, at the training resolution
+    schedule_spread: float = 1.1  # of the steps: 1 is even in flow time; the wider, the more even in ln sigma
     guidance: float = 3.0
     guidance_min: float = 0.5  # guidance acts on noise levels between these two
     guidance_max: float = 10.0
@@ -152,7 +163,7 @@ class DistillConfig:
 
     teacher: str = ""  # name of the model
     teacher_hash: str = ""  # sha256 of its weights
-    steps: int = 0  # evaluations that the model makes a picture in, at the levels of its grid of that many steps
+    steps: int = 0  # evaluations that the model makes a picture in, at the levels of its schedule of that many steps
     teacher_steps: int = 0  # that the teacher took for each of these in training
     guidance: float = 1.0  # that the teacher was guided by
     guidance_min: float = 0.4  # on noise levels between these two
@@ -207,14 +218,16 @@ class Config:
             values = json.loads(text)
         except ValueError as error:
             raise ConfigError(f"config.json is not JSON ({error}); restore it from a backup") from None
-        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+        if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
             raise ConfigError(f"config.json is not of format {FORMAT}; it needs another version of Tintype")
-        return _build(cls, values, "config.json")
+        renamed = RENAMED if values.pop("format") == 1 else {}
+        return _build(cls, values, "config.json", renamed)
 
 
-def _build(cls: type[T], values: object, where: str) -> T:
+def _build(cls: type[T], values: object, where: str, renamed: Mapping[str, str]) -> T:
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must be an object of settings")
+    values = {renamed.get(name, name): value for name, value in values.items()}
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -223,7 +236,7 @@ def _build(cls: type[T], values: object, where: str) -> T:
     for name, value in values.items():
         hint = hints[name]
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            built[name] = _build(hint, value, f"{where}: {name}")
+            built[name] = _build(hint, value, f"{where}: {name}", renamed)
         elif hint is float and type(value) in (int, float):
             built[name] = float(value)
         elif type(value) is hint:
@@ -264,8 +277,8 @@ def check(config: Config) -> None:
         ("seed", train.seed, 0, 2**63 - 1),
         ("steps", sample.steps, 1, 1000),
         ("guidance", sample.guidance, 0, 100),
-        ("grid_center", sample.grid_center, 1e-3, 1e4),
-        ("grid_spread", sample.grid_spread, 0.1, 10),
+        ("schedule_center", sample.schedule_center, 1e-3, 1e4),
+        ("schedule_spread", sample.schedule_spread, 0.1, 10),
         ("distill: steps", distill.steps, 0, 100),
         ("distill: teacher_steps", distill.teacher_steps, 0, 1000),
         ("distill: guidance", distill.guidance, 0, 100),
@@ -280,8 +293,25 @@ def check(config: Config) -> None:
         raise ConfigError(f"resolution {net.resolution} must be a multiple of the patch, {net.patch}")
     if net.width % (4 * net.heads):
         raise ConfigError(f"width {net.width} must be a multiple of 4 times the number of heads, {net.heads}")
+    check_names(noise, sample)
     if not (text.encoder in ("minilm", "learned") or (text.encoder.startswith("hf:") and len(text.encoder) > 3)):
         raise ConfigError(f"text must be minilm, learned or hf:NAME, not {text.encoder!r}")
+
+
+def check_names(noise: NoiseConfig, sample: SampleConfig) -> None:
+    """Raise ConfigError, naming the choices, for an unknown prediction, loss weight, sampler or schedule."""
+    # Predictions and weights are named beside their formulas, which need PyTorch; whoever has a Config needs it too.
+    from tintype.diffusion.loss import WEIGHTS
+    from tintype.diffusion.parameterization import PREDICTIONS
+
+    for name, value, choices in (
+        ("prediction", noise.prediction, (*PREDICTIONS, *names.PREDICTION_ALIASES)),
+        ("weight", noise.weight, tuple(WEIGHTS)),
+        ("sampler", sample.sampler, names.SAMPLERS),
+        ("schedule", sample.schedule, names.SCHEDULES),
+    ):
+        if value not in choices:
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
 def check_data(data: DataConfig) -> None:

@@ -19,11 +19,8 @@ from PIL import Image
 
 import tintype
 from tintype.cli import options
-from tintype.cli.commands import generate
 from tintype.cli.main import main
 from tintype.config import DataOptions
-from tintype.diffusion.samplers import SAMPLERS
-from tintype.diffusion.sigmas import SCHEDULES
 from tintype.pipeline.image_file import encode, read_receipt
 from tintype.shapes.write import write_shapes
 
@@ -514,11 +511,6 @@ def test_help_and_version_succeed(run: Run) -> None:
         code, out, _ = run(command, "--help")
         assert code == 0
         assert f"usage: tintype {command}" in out
-
-
-def test_the_names_known_without_torch_are_all_there_are() -> None:
-    assert tuple(SAMPLERS) == generate.SAMPLERS
-    assert tuple(SCHEDULES) == generate.SCHEDULES
 
 
 # --- small parts ----------------------------------------------------------------------------------------------------

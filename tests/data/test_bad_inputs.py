@@ -35,7 +35,7 @@ class Words:
 
     identity = "words"
 
-    def states(self, captions):
+    def text_embeddings(self, captions):
         return [torch.tensor([[float(len(word))] for word in caption.split()]).half() for caption in captions]
 
 
@@ -461,7 +461,7 @@ def test_36_junk_is_passed_over_in_silence(good, data: Path) -> None:
 def test_37_a_training_copy_that_is_damaged_or_stale_is_made_again(good, data: Path, tmp_path: Path) -> None:
     def packed(encoder: Words) -> tuple[list[float], int]:
         it = finished(packing(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", encoder))
-        return it.states(torch.tensor([0]), torch.tensor([0]))[0][:, 0].tolist(), int(
+        return it.text_embeddings(torch.tensor([0]), torch.tensor([0]))[0][:, 0].tolist(), int(
             it.pictures(torch.tensor([0])).max()
         )
 

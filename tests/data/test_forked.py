@@ -114,7 +114,7 @@ def runs(pid: int) -> bool:
 class Words:
     identity = "words"
 
-    def states(self, captions):
+    def text_embeddings(self, captions):
         import torch
 
         return [torch.tensor([[float(len(word))] for word in caption.split()]).half() for caption in captions]

@@ -31,7 +31,7 @@ class Words:
     def __init__(self, ids: bool = False, poison: float = 0.0) -> None:
         self.ids, self.poison, self.asked = ids, poison, 0
 
-    def states(self, captions: Sequence[str]) -> list[torch.Tensor]:
+    def text_embeddings(self, captions: Sequence[str]) -> list[torch.Tensor]:
         self.asked += len(captions)
         lengths = [torch.tensor([len(word) for word in caption.split()], dtype=torch.int64) for caption in captions]
         return lengths if self.ids else [n[:, None].repeat(1, 4) + torch.tensor(self.poison) for n in lengths]
@@ -73,13 +73,13 @@ def test_pictures_and_states_come_back_as_they_went_in(folder: Path, tmp_path: P
     assert pictures.dtype == torch.uint8
     assert pictures.shape == (3, 3, 16, 16)
     assert pictures[:, :, 8, 8].tolist() == [[24, 0, 252], [232, 0, 226], [24, 0, 252]]
-    states = it.states(torch.tensor([4, 4, 4, 12]), torch.tensor([0, 1, 2**40, 1]))
+    states = it.text_embeddings(torch.tensor([4, 4, 4, 12]), torch.tensor([0, 1, 2**40, 1]))
     assert states[0].dtype == torch.float16
     assert [s[:, 0].tolist() for s in states] == [[7, 1], [6, 4], [7, 1], [6, 12]]
 
 
 def test_token_ids_stay_whole_numbers(folder: Path, tmp_path: Path) -> None:
-    states = packed(folder, tmp_path, Words(ids=True)).states(torch.tensor([4]), torch.tensor([1]))
+    states = packed(folder, tmp_path, Words(ids=True)).text_embeddings(torch.tensor([4]), torch.tensor([1]))
     assert states[0].dtype == torch.int64
     assert states[0].tolist() == [6, 4]
 
@@ -90,13 +90,13 @@ def test_equal_captions_are_encoded_once(draw, data: Path, tmp_path: Path) -> No
     encoder = Words()
     it = packed(data, tmp_path, encoder)
     assert encoder.asked == 1
-    assert it.states(torch.tensor([9]), torch.tensor([0]))[0].shape == (2, 4)
+    assert it.text_embeddings(torch.tensor([9]), torch.tensor([0]))[0].shape == (2, 4)
 
 
 def test_an_empty_caption_has_no_states(tmp_path: Path, folder: Path) -> None:
     pairs = find_pairs(folder)[0]
     bare = [type(pair)(pair.key, pair.source, ("",)) for pair in pairs]
-    states = finished(packing(bare, preprocess_for(16), tmp_path / "cache", Words())).states(
+    states = finished(packing(bare, preprocess_for(16), tmp_path / "cache", Words())).text_embeddings(
         torch.tensor([0]), torch.tensor([0])
     )
     assert states[0].shape == (0, 4)
@@ -181,7 +181,7 @@ def test_states_that_are_not_finite_are_refused_when_written_and_when_read(folde
     states[:] = np.nan
     np.save(path, states)
     with pytest.raises(DataError, match="damaged: start again"):
-        packed(folder, tmp_path).states(torch.tensor([0]), torch.tensor([0]))
+        packed(folder, tmp_path).text_embeddings(torch.tensor([0]), torch.tensor([0]))
 
 
 def test_progress_tells_both_stages(one_by_one, folder: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ class Words:
 
     identity = "words"
 
-    def states(self, captions):
+    def text_embeddings(self, captions):
         return [torch.tensor([[float(len(word))] for word in caption.split()]).half() for caption in captions]
 
 
@@ -60,7 +60,9 @@ def test_a_stream_gives_what_a_pack_gives(shards: Path, tmp_path: Path) -> None:
     everything = torch.arange(15)
     assert torch.equal(stream.pictures(everything), packed.pictures(everything))
     choice = torch.zeros(15, dtype=torch.int64)
-    for one, other in zip(stream.states(everything, choice), packed.states(everything, choice), strict=True):
+    for one, other in zip(
+        stream.text_embeddings(everything, choice), packed.text_embeddings(everything, choice), strict=True
+    ):
         assert torch.equal(one, other)
     assert [part.tolist() for part in stream.split(0.3)] == [part.tolist() for part in packed.split(0.3)]
     assert not list((tmp_path / "cache").glob("catalog-*/pictures*"))

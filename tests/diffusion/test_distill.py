@@ -53,8 +53,8 @@ def test_the_true_flow_map_has_no_error() -> None:
     x = add_noise(x0, noise, SIGMA)
     target = target_of(gaussian_denoiser(MEAN, VARIANCE), x, SIGMA, 512)
     weight = torch.ones_like(SIGMA)
-    of_student = diffusion_loss(true_student, x0, noise, SIGMA, weight, target)
-    of_teacher = diffusion_loss(gaussian_denoiser(MEAN, VARIANCE), x0, noise, SIGMA, weight, target)
+    of_student = diffusion_loss(true_student, add_noise(x0, noise, SIGMA), target, SIGMA, weight)
+    of_teacher = diffusion_loss(gaussian_denoiser(MEAN, VARIANCE), add_noise(x0, noise, SIGMA), target, SIGMA, weight)
     assert float(of_student.max()) < 1e-6  # what the step from the lowest level to 0 leaves
     assert float(of_teacher[:2].min()) > 1e-3  # at high noise the teacher itself is far from its own flow
 
@@ -79,7 +79,9 @@ def test_the_gradient_leads_to_the_flow_map() -> None:
 
     def gradient_at(off: float) -> float:
         free = torch.tensor(off, requires_grad=True)
-        losses = diffusion_loss(lambda x, s: true_student(x, s) + free, x0, noise, SIGMA, weight, target)
+        losses = diffusion_loss(
+            lambda x, s: true_student(x, s) + free, add_noise(x0, noise, SIGMA), target, SIGMA, weight
+        )
         return float(torch.autograd.grad(losses.mean(), free)[0])
 
     gradients = [gradient_at(off) for off in (-0.1, 0.0, 0.1)]

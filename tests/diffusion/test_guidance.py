@@ -8,7 +8,8 @@ import torch
 from tintype.diffusion.exact import gaussian_denoiser, gaussian_flow
 from tintype.diffusion.guidance import RAMP, guide, guide_pair, window
 from tintype.diffusion.noise import Purpose, normal
-from tintype.diffusion.samplers import sample, unipc
+from tintype.diffusion.ode import unipc
+from tintype.diffusion.samplers import sample
 from tintype.diffusion.sigmas import log_snr_sigmas
 
 WITH, WITHOUT, VARIANCE = 0.6, -0.2, 0.2

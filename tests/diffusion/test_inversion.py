@@ -9,8 +9,9 @@ from torch import Tensor
 from tintype.diffusion.exact import gaussian_denoiser, mixture_denoiser
 from tintype.diffusion.inversion import invert
 from tintype.diffusion.noise import Purpose, normal
+from tintype.diffusion.ode import euler
 from tintype.diffusion.parameterization import Denoise
-from tintype.diffusion.samplers import euler, sample, steps_of
+from tintype.diffusion.samplers import sample, steps_of
 from tintype.diffusion.sigmas import karras_sigmas, log_snr_sigmas
 
 

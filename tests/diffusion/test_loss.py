@@ -34,7 +34,7 @@ def known_optimum(name: str, level: float) -> float:
 def test_a_perfect_denoiser_reaches_the_known_optimum(name: str, level: float) -> None:
     x0, noise, sigma = gaussian_data(level)
     weight = WEIGHTS[name](sigma, math.sqrt(VARIANCE))
-    loss = diffusion_loss(gaussian_denoiser(MEAN, VARIANCE), x0, noise, sigma, weight)
+    loss = diffusion_loss(gaussian_denoiser(MEAN, VARIANCE), add_noise(x0, noise, sigma), x0, sigma, weight)
     assert loss.shape == (8,)
     assert loss.mean().item() == pytest.approx(known_optimum(name, level), rel=0.015)
 
@@ -61,9 +61,13 @@ def test_fitting_any_prediction_finds_the_optimum_and_nothing_below(prediction: 
     def network(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return denoised_from(prediction, (columns @ solution).reshape(x.shape), x, sigma, 0.5)
 
-    fitted = diffusion_loss(network, x0, noise, sigma, WEIGHTS["velocity"](sigma, 0.5)).mean().item()
+    fitted = (
+        diffusion_loss(network, add_noise(x0, noise, sigma), x0, sigma, WEIGHTS["velocity"](sigma, 0.5)).mean().item()
+    )
     perfect = (
-        diffusion_loss(gaussian_denoiser(MEAN, VARIANCE), x0, noise, sigma, WEIGHTS["velocity"](sigma, 0.5))
+        diffusion_loss(
+            gaussian_denoiser(MEAN, VARIANCE), add_noise(x0, noise, sigma), x0, sigma, WEIGHTS["velocity"](sigma, 0.5)
+        )
         .mean()
         .item()
     )
@@ -83,7 +87,7 @@ def test_a_network_of_zeros_has_the_known_velocity_loss() -> None:
     def zero(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return denoised_from("velocity", torch.zeros_like(x), x, sigma, deviation)
 
-    loss = diffusion_loss(zero, x0, noise, sigma, WEIGHTS["velocity"](sigma, deviation))
+    loss = diffusion_loss(zero, add_noise(x0, noise, sigma), x0, sigma, WEIGHTS["velocity"](sigma, deviation))
     torch.testing.assert_close(loss, (noise - x0).square().flatten(1).mean(1), rtol=1e-10, atol=0)
     assert loss.mean().item() == pytest.approx(1 + deviation**2 + mean**2, rel=0.01)
 

@@ -65,6 +65,15 @@ def test_the_table_keeps_the_shape_of_sigma(name: str) -> None:
     torch.testing.assert_close(row.c_noise, sigma.log() / 4)
 
 
+@pytest.mark.parametrize(("alias", "name"), [("epsilon", "noise"), ("x0", "image"), ("flow", "velocity")])
+def test_predictions_have_the_names_of_other_libraries_too(alias: str, name: str) -> None:
+    sigma = torch.tensor([0.1, 1.0, 10.0])
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(scalings(alias, sigma, 0.5), scalings(name, sigma, 0.5), strict=True)
+    )
+
+
 def test_an_unknown_prediction_is_refused() -> None:
     with pytest.raises(ValueError, match="velocity"):
-        scalings("epsilon", torch.ones(1), SD)
+        scalings("v", torch.ones(1), SD)

@@ -20,7 +20,7 @@ ORDERS = {"euler": 1, "heun": 2, "dpmpp_2m": 2, "unipc": 3, "deis_2": 2, "deis_3
 DETERMINISTIC = list(ORDERS)
 SCHEDULES = [karras_sigmas, flow_sigmas, log_snr_sigmas]
 F64 = torch.float64
-Grid = Callable[..., torch.Tensor]
+Schedule = Callable[..., torch.Tensor]
 
 
 def static(num: int, channels: int = 2, sigma: float = 80.0) -> torch.Tensor:
@@ -61,16 +61,16 @@ def truth(reference_end: torch.Tensor) -> torch.Tensor:
 
 # The first steps of a multistep sampler are of lower order: with deis_4 they show where they are long.
 @pytest.mark.parametrize(
-    ("name", "grid"),
-    [(name, grid) for name in DETERMINISTIC for grid in (SCHEDULES if name != "deis_4" else SCHEDULES[-1:])],
+    ("name", "schedule"),
+    [(name, schedule) for name in DETERMINISTIC for schedule in (SCHEDULES if name != "deis_4" else SCHEDULES[-1:])],
 )
-def test_error_falls_with_the_order_of_the_sampler(name: str, grid: Grid, truth: torch.Tensor) -> None:
+def test_error_falls_with_the_order_of_the_sampler(name: str, schedule: Schedule, truth: torch.Tensor) -> None:
     errors = []
     for steps in (257, 513):
-        picture = sample(mixture(), static(48), grid(steps, 0.02, 80.0), name)
+        picture = sample(mixture(), static(48), schedule(steps, 0.02, 80.0), name)
         errors.append((picture - truth).square().mean().sqrt().item())
     # Even in flow time the first steps stay long, and multistep samplers begin with lower orders.
-    tolerance = 0.3 if grid is flow_sigmas else 0.15
+    tolerance = 0.3 if schedule is flow_sigmas else 0.15
     assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[name], abs=tolerance)
 
 
@@ -83,28 +83,28 @@ def test_few_steps_are_good_already(truth: torch.Tensor) -> None:
     assert max(error("unipc", 17), error("dpmpp_2m", 17)) < error("euler", 17) / 3
 
 
-@pytest.mark.parametrize("grid", SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", DETERMINISTIC)
-def test_flow_of_a_gaussian(name: str, grid: Grid) -> None:
+def test_flow_of_a_gaussian(name: str, schedule: Schedule) -> None:
     mean, variance, x = 0.3, 0.25, static(16, 3)
-    sigmas = grid(400, 0.02, 80.0)
+    sigmas = schedule(400, 0.02, 80.0)
     scale = math.sqrt((variance + 0.02**2) / (variance + 80.0**2))
     at_end = mean + scale * (x - mean)
-    picture = sample(gaussian_denoiser(mean, variance), x, sigmas[:-1], name)  # a grid that ends above 0
+    picture = sample(gaussian_denoiser(mean, variance), x, sigmas[:-1], name)  # a schedule that ends above 0
     tolerance = {1: 0.05, 2: 2e-3, 3: 1e-4, 4: 1e-4}[ORDERS[name]]
     torch.testing.assert_close(picture, at_end, rtol=0, atol=tolerance)
     torch.testing.assert_close(gaussian_flow(x, 80.0, 0.02, mean, variance), at_end, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("grid", SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 20])
 @pytest.mark.parametrize("name", DETERMINISTIC)
-def test_one_picture_as_data_is_exact_for_any_number_of_steps(name: str, steps: int, grid: Grid) -> None:
+def test_one_picture_as_data_is_exact_for_any_number_of_steps(name: str, steps: int, schedule: Schedule) -> None:
     only, x = normal(2, Purpose.INIT, 0, (2, 1, 1)).double(), static(4)
-    steps_seen = steps_of(SAMPLERS[name], lambda x, sigma: only.expand_as(x), x, grid(steps, 0.02, 80.0))
+    steps_seen = steps_of(SAMPLERS[name], lambda x, sigma: only.expand_as(x), x, schedule(steps, 0.02, 80.0))
     for step in steps_seen:
         torch.testing.assert_close(step.x, only + step.sigma / 80.0 * (x - only), rtol=1e-11, atol=1e-12)
-    picture = sample(lambda x, sigma: only.expand_as(x), x, grid(steps, 0.02, 80.0), name)
+    picture = sample(lambda x, sigma: only.expand_as(x), x, schedule(steps, 0.02, 80.0), name)
     assert torch.equal(picture, only.expand_as(x))
 
 
@@ -175,9 +175,9 @@ def test_weights_in_log_flow_integrate_its_polynomials(
         assert sum(terms) == pytest.approx(integral, abs=1e-10 * (1 + max(map(abs, terms))))
 
 
-@pytest.mark.parametrize("grid", SCHEDULES)
-def test_dpmpp_2m_is_as_published(grid: Grid) -> None:
-    levels = tuple(grid(9, 0.02, 80.0).tolist())
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_dpmpp_2m_is_as_published(schedule: Schedule) -> None:
+    levels = tuple(schedule(9, 0.02, 80.0).tolist())
     stages = plan(levels, 2, 0, midpoint)
     for sigma, sigma_before, stage in zip(levels[1:-2], levels, stages[1:], strict=False):
         h, h_before = math.log(sigma / levels[levels.index(sigma) + 1]), math.log(sigma_before / sigma)
@@ -186,9 +186,9 @@ def test_dpmpp_2m_is_as_published(grid: Grid) -> None:
         assert stage.predict == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("grid", SCHEDULES)
-def test_a_cautious_prediction_lies_between_two_orders(grid: Grid) -> None:
-    levels = tuple(grid(9, 0.02, 80.0).tolist())
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_cautious_prediction_lies_between_two_orders(schedule: Schedule) -> None:
+    levels = tuple(schedule(9, 0.02, 80.0).tolist())
     bold, between, mild = (
         plan(levels, *orders, in_log_flow, caution) for *orders, caution in ((3, 0, 0.0), (3, 0, 0.25), (2, 0, 0.0))
     )
@@ -198,9 +198,11 @@ def test_a_cautious_prediction_lies_between_two_orders(grid: Grid) -> None:
     assert [stage.predict for stage in between[:2]] == [stage.predict for stage in bold[:2]]
 
 
-@pytest.mark.parametrize("grid", SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("coefficients", [(0.3, 0.0, 0.0), (0.3, -0.2, 0.0), (0.1, 0.2, -0.15)])
-def test_unipc_corrects_exactly_what_a_parabola_can_be(coefficients: tuple[float, float, float], grid: Grid) -> None:
+def test_unipc_corrects_exactly_what_a_parabola_can_be(
+    coefficients: tuple[float, float, float], schedule: Schedule
+) -> None:
     """`denoised` is a parabola in ln(1 + sigma), whatever x is."""
     a, b, c = coefficients
 
@@ -211,7 +213,7 @@ def test_unipc_corrects_exactly_what_a_parabola_can_be(coefficients: tuple[float
         integral, _ = quad(lambda u: math.exp(u) * answer(math.exp(-u)), -math.log(sigma), -math.log(sigma_next))
         return sigma_next / sigma * x + sigma_next * integral
 
-    levels = grid(9, 0.02, 80.0)
+    levels = schedule(9, 0.02, 80.0)
     start = torch.full((1, 1, 1, 1), 40.0, dtype=F64)
     steps = list(steps_of(unipc, lambda x, sigma: torch.full_like(x, answer(float(sigma))), start, levels))
     errors = []
@@ -232,7 +234,7 @@ def test_unipc_corrects_exactly_what_a_parabola_can_be(coefficients: tuple[float
 def gaussian_end(
     sampler: Sampler, mean: float, variance: float, sigmas: torch.Tensor, num_draws: int
 ) -> tuple[float, float]:
-    """Mean and variance that a sampler makes of a Gaussian at the end of a grid, starting from the right ones.
+    """Mean and variance that a sampler makes of a Gaussian at the end of a schedule, starting from the right ones.
 
     The sampler is affine in its start and in each draw: feed it a unit of each and read off the coefficients.
     """
@@ -282,10 +284,10 @@ def test_churn_raises_the_noise_and_takes_it_off_again() -> None:
     outside = torch.tensor([70.0, 60.0, 51.0], dtype=F64)
     assert torch.equal(sample(mixture(), x, outside, heun_churn, failing), sample(mixture(), x, outside, heun))
     seen = list(steps_of(heun_churn, mixture(), x, karras_sigmas(100, 0.02, 80.0), lambda n: torch.zeros_like(x)))
-    grid = karras_sigmas(100, 0.02, 80.0).tolist()
+    schedule = karras_sigmas(100, 0.02, 80.0).tolist()
     churn = min(40 / 100, math.sqrt(2) - 1)
     first = [step.sigma for step in seen[::2]]
-    for level, asked in zip(grid, first, strict=False):
+    for level, asked in zip(schedule, first, strict=False):
         assert asked == pytest.approx(level * (1 + churn) if 0.05 <= level <= 50 else level)
 
 
@@ -324,13 +326,13 @@ def test_sampling_a_finite_set_lands_on_its_points(name: str) -> None:
 def test_number_of_evaluations(steps: int) -> None:
     sigmas = karras_sigmas(steps, 0.02, 80.0)
     for name, sampler in SAMPLERS.items():
-        asked = {"heun": 2, "heun_churn": 2, "reference": 4}.get(name, 1)
+        asked = {"heun": 2, "heun_churn": 2, "reference": 4, "etdrk4": 4}.get(name, 1)
         expected = asked * (steps - 1) + 1
         assert num_evaluations(sampler, sigmas) == expected
         seen = list(steps_of(sampler, mixture(), static(2), sigmas, step_noise(0, 0, (2, 1, 1))))
         assert [step.index for step in seen] == list(range(expected))
         assert {step.total for step in seen} == {expected}
-    if steps > 1:  # a grid that ends above 0
+    if steps > 1:  # a schedule that ends above 0
         assert num_evaluations(SAMPLERS["heun"], sigmas[:-1]) == 2 * (steps - 1)
 
 

@@ -1,4 +1,4 @@
-"""The clock, its other names, and grids."""
+"""The clock, its other names, and schedules."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tintype.diffusion.sigmas import SCHEDULES as GRIDS_BY_NAME
+from tintype.diffusion.sigmas import SCHEDULES as SCHEDULES_BY_NAME
 from tintype.diffusion.sigmas import (
     alpha_bar,
     flow_sigmas,
@@ -24,7 +24,7 @@ from tintype.diffusion.sigmas import (
 )
 
 SCHEDULES = [karras_sigmas, flow_sigmas, log_snr_sigmas, logistic_sigmas]  # the last may end above sigma_min
-Grid = Callable[..., torch.Tensor]
+Schedule = Callable[..., torch.Tensor]
 levels = st.floats(1e-3, 1e3)
 
 
@@ -60,20 +60,20 @@ def test_a_timestep_shift_multiplies_sigma(value: float, factor: float) -> None:
     assert math.log(shifted / (1 - shifted)) == pytest.approx(logit + math.log(factor), rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("grid", SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 3, 16, 100])
-def test_grids_fall_from_one_end_to_the_other_and_to_zero(grid: Grid, steps: int) -> None:
-    sigmas = grid(steps, 0.02, 80.0)
+def test_schedules_fall_from_one_end_to_the_other_and_to_zero(schedule: Schedule, steps: int) -> None:
+    sigmas = schedule(steps, 0.02, 80.0)
     assert sigmas.shape == (steps + 1,)
     assert sigmas.dtype == torch.float64
     assert sigmas[0] == 80.0
     assert sigmas[-1] == 0.0
     assert (sigmas.diff() < 0).all()
-    if steps > 1 and grid is not logistic_sigmas:
+    if steps > 1 and schedule is not logistic_sigmas:
         assert sigmas[-2] == 0.02
 
 
-def test_grids_are_even_in_what_they_are_named_for() -> None:
+def test_schedules_are_even_in_what_they_are_named_for() -> None:
     def second(values: torch.Tensor) -> float:
         return float(values.diff().diff().abs().max() / values.abs().max())
 
@@ -87,14 +87,14 @@ def test_a_larger_shift_keeps_sigma_larger() -> None:
     assert (flow_sigmas(9, 0.02, 80.0, shift=3.0)[1:-2] > flow_sigmas(9, 0.02, 80.0)[1:-2]).all()
 
 
-@pytest.mark.parametrize("grid", SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("bad", [(0, 0.1, 1.0), (4, 0.0, 1.0), (4, 1.0, 1.0), (4, 0.1, math.inf), (4, math.nan, 1.0)])
-def test_impossible_grids_are_refused(grid: Grid, bad: tuple[int, float, float]) -> None:
+def test_impossible_schedules_are_refused(schedule: Schedule, bad: tuple[int, float, float]) -> None:
     with pytest.raises(ValueError):
-        grid(*bad)
+        schedule(*bad)
 
 
-def test_impossible_shapes_of_grids_are_refused() -> None:
+def test_impossible_shapes_of_schedules_are_refused() -> None:
     with pytest.raises(ValueError):
         karras_sigmas(4, 0.1, 1.0, rho=0.0)
     with pytest.raises(ValueError):
@@ -119,9 +119,9 @@ def test_a_logistic_grid_is_even_down_to_zero_and_dense_around_its_center(center
     torch.testing.assert_close(flow, flow_sigmas(400, 0.02, 80.0, shift=center), rtol=1e-9, atol=0)
 
 
-def test_the_grids_by_name_are_the_grids() -> None:
-    for name, grid in GRIDS_BY_NAME.items():
-        levels = grid(7, 0.02, 80.0, 0.8, 1.4)
+def test_the_schedules_by_name_are_the_grids() -> None:
+    for name, schedule in SCHEDULES_BY_NAME.items():
+        levels = schedule(7, 0.02, 80.0, 0.8, 1.4)
         assert torch.equal(levels[[0, -1]], torch.tensor([80.0, 0.0], dtype=torch.float64))
         if name == "logistic":
             assert torch.equal(levels, logistic_sigmas(7, 0.02, 80.0, 0.8, 1.4))

@@ -9,6 +9,7 @@ import torch
 
 from tintype.config import Config, NetConfig, NoiseConfig, TextConfig
 from tintype.diffusion.loss import WEIGHTS, diffusion_loss
+from tintype.diffusion.noise import add_noise
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.tokens import learn_tokenizer
 
@@ -40,7 +41,7 @@ def test_first_velocity_loss_is_one_plus_the_power_of_the_data() -> None:
     cond = denoiser.encode([""]).expand(4096)
     with torch.no_grad():
         weight = WEIGHTS["velocity"](sigma, 0.5)
-        loss = diffusion_loss(lambda x, s: denoiser(x, s, cond), x0, noise_drawn, sigma, weight)
+        loss = diffusion_loss(lambda x, s: denoiser(x, s, cond), add_noise(x0, noise_drawn, sigma), x0, sigma, weight)
     assert float(loss.mean()) == pytest.approx(1 + 0.25 + 0.09, rel=5e-3)
 
 
@@ -50,7 +51,7 @@ def test_given_is_forward_with_the_text_computed_once(prediction: str) -> None:
     cond = denoiser.encode(CAPTIONS)
     x, sigma = torch.randn(3, 3, 8, 8), torch.tensor([0.1, 1.0, 20.0])
     with torch.no_grad():
-        assert torch.equal(denoiser.given(cond)(x, sigma), denoiser(x, sigma, cond))
+        assert torch.equal(denoiser.conditioned(cond)(x, sigma), denoiser(x, sigma, cond))
 
 
 def test_pictures_keep_their_captions_in_any_order_and_alone() -> None:

@@ -23,7 +23,7 @@ from tintype.diffusion.sigmas import karras_sigmas, log_snr_sigmas
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.model import checkpoint
 from tintype.model.nets.conditioning import Conditioning
-from tintype.model.nets.dit import TextKeys
+from tintype.model.nets.dit import CaptionKV
 from tintype.pipeline.pipeline import Pipeline
 
 CAPTIONS = ["a red circle", "a blue square left of a green star", "a red circle", "ein Haus am See"]
@@ -213,14 +213,14 @@ def test_a_picture_is_the_same_among_strangers_at_other_steps(pipeline: Pipeline
             except StopIteration as end:
                 ends[name] = end.value
                 del queries[name]
-    alone = torch.no_grad()(denoiser.given(text[torch.tensor([0])]))
+    alone = torch.no_grad()(denoiser.conditioned(text[torch.tensor([0])]))
     (picture,), (other,) = (pipeline.pictures(x0) for x0 in (ends[0], sample(alone, x[:1], grids[0], "unipc")))
     assert int((levels(picture) - levels(other)).abs().max()) <= 1
 
 
 def test_who_answers_for_several_requests_gets_the_same_pictures(pipeline: Pipeline) -> None:
     request = pipeline.request(CAPTIONS[:2], guidance=3, sampler="ddpm")
-    task = pipeline.sampling_task(request, pipeline.denoiser.given)
+    task = pipeline.sampling_task(request, pipeline.denoiser.conditioned)
     query, asked = next(task.coroutine), 0
     try:
         while True:
@@ -322,18 +322,18 @@ def test_the_caption_and_the_negative_text_matter(pipeline: Pipeline) -> None:
 def test_each_text_is_read_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     keys: list[int] = []
-    states, text_keys = pipeline.denoiser.encoder.states, pipeline.denoiser.net.text_keys
+    embeddings, caption_kv = pipeline.denoiser.encoder.text_embeddings, pipeline.denoiser.net.caption_kv
 
-    def counted_states(captions: list[str]) -> list[Tensor]:
+    def counted_embeddings(captions: list[str]) -> list[Tensor]:
         read.extend(captions)
-        return states(captions)
+        return embeddings(captions)
 
-    def counted_keys(cond: Conditioning) -> TextKeys:
+    def counted_keys(cond: Conditioning) -> CaptionKV:
         keys.append(len(cond))
-        return text_keys(cond)
+        return caption_kv(cond)
 
-    monkeypatch.setattr(pipeline.denoiser.encoder, "states", counted_states)
-    monkeypatch.setattr(pipeline.denoiser.net, "text_keys", counted_keys)
+    monkeypatch.setattr(pipeline.denoiser.encoder, "text_embeddings", counted_embeddings)
+    monkeypatch.setattr(pipeline.denoiser.net, "caption_kv", counted_keys)
     for batch_invariant in (True, False):
         monkeypatch.setattr(pipeline, "batch_invariant", batch_invariant)
         read.clear()

@@ -39,8 +39,8 @@ class Held(Denoiser):
         self.calls: list[int] = []
         self.fault: Callable[[Tensor, Tensor], Tensor | None] | None = None  # may raise, or answer instead
 
-    def given(self, cond: Conditioning) -> Denoise:
-        inner = super().given(cond)
+    def conditioned(self, cond: Conditioning) -> Denoise:
+        inner = super().conditioned(cond)
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             if not self.free:

@@ -43,8 +43,8 @@ def test_what_captions_are_is_computed_once_while_the_same_ones_stay(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    given_ = pipeline.denoiser.given
-    monkeypatch.setattr(pipeline.denoiser, "given", lambda cond: (made.append(len(cond)), given_(cond))[1])
+    conditioned = pipeline.denoiser.conditioned
+    monkeypatch.setattr(pipeline.denoiser, "conditioned", lambda cond: (made.append(len(cond)), conditioned(cond))[1])
     first, second = call_of(pipeline, ["a"], 0), call_of(pipeline, ["b", "c"], 1)
     batch = NetworkBatch(pipeline.denoiser)
     with torch.no_grad():

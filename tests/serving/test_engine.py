@@ -142,7 +142,7 @@ def test_what_waits_is_cancelled_at_once(held: Ready, engine_of: EngineOf) -> No
 def faulty(pipeline: Pipeline, denoiser: Held, fault: Any) -> Job:
     """A job that the fault is for: the only one with a picture at noise level 80 and this seed."""
     job = job_of(pipeline, "the culprit", seeds=666)
-    start = next(pipeline.sampling_task(job.task.request, denoiser.given).coroutine).x  # type: ignore[attr-defined]
+    start = next(pipeline.sampling_task(job.task.request, denoiser.conditioned).coroutine).x  # type: ignore[attr-defined]
 
     def strike(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor | None:
         hit = [(row - start[0]).abs().max() < 1e-6 for row in x]

@@ -38,7 +38,7 @@ class DrawnSamples:
         rows = torch.arange(3 * 8 * 8).reshape(1, 3, 8, 8)
         return ((rows * (indices[:, None, None, None] + 3)) % 256).to(torch.uint8)
 
-    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
+    def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
         pairs = zip(indices.tolist(), (choice % 2).tolist(), strict=True)
         return [torch.full((1 + index % 3, 4), 0.1 * index - second).half() for index, second in pairs]
 
@@ -48,7 +48,7 @@ class DrawnSamples:
 
 TINY = Config(
     net=NetConfig(resolution=8, patch=4, width=32, depth=1, heads=2, stem_width=16, text_depth=1),
-    text=TextConfig(state_width=4, max_tokens=8),
+    text=TextConfig(embedding_dim=4, max_tokens=8),
     train=TrainConfig(images=64, batch_size=4, warmup_images=8, flip=True, caption_dropout=0.3),
     sample=SampleConfig(steps=2),
 )

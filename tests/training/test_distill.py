@@ -73,8 +73,8 @@ def test_one_step_of_the_teacher_is_what_it_says_with_guidance_where_that_acts(t
     x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     told = target(x, x, sigma, SENT)
     with torch.no_grad():
-        told_by_teacher = teacher.given(teacher.condition(SENT))
-        untold = teacher.given(teacher.condition([SENT[1]] * 4))
+        told_by_teacher = teacher.conditioned(teacher.condition(SENT))
+        untold = teacher.conditioned(teacher.condition([SENT[1]] * 4))
         expected = guide(told_by_teacher, untold, torch.tensor([1.0, 1.0, 3.0, 3.0]), (0.4, 10.0))(x, sigma)
     torch.testing.assert_close(told, expected)
     assert not torch.allclose(told[2:], told_by_teacher(x, sigma)[2:])
@@ -234,10 +234,10 @@ def test_zero_steps_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_training_on_from_a_student_is_ordinary_training(request_: TrainRequest, tmp_path: Path) -> None:
     run(request_)
     made = read_config(find(str(request_.out)))
-    made = replace(made, sample=replace(made.sample, grid_center=1.4))
+    made = replace(made, sample=replace(made.sample, schedule_center=1.4))
     (request_.out / "config.json").write_text(made.to_json())
     out = tmp_path / "on"
     run(TrainRequest(data=request_.data, out=out, from_model=str(request_.out), images=8, device="cpu"))
     config = read_config(find(str(out)))
     assert config.distill == DistillConfig()
-    assert config.sample == SampleConfig(grid_center=1.4)  # of its resolution, which stays
+    assert config.sample == SampleConfig(schedule_center=1.4)  # of its resolution, which stays

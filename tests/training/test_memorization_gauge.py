@@ -39,7 +39,7 @@ class Unread:
 
     identity = "unread"
 
-    def states(self, captions: list[str]) -> list[Tensor]:
+    def text_embeddings(self, captions: list[str]) -> list[Tensor]:
         return [torch.zeros(1, dtype=torch.int64) for _ in captions]
 
 

@@ -57,7 +57,7 @@ def step(model: nn.Module, optimizer: Optimizers) -> None:
 
 def test_muon_steps_convolutions_and_attention_adamw_the_rest() -> None:
     net = NetConfig(resolution=16, width=32, heads=2, depth=1, stem_width=16, text_depth=1)
-    text = TextConfig(encoder="learned", vocabulary=300, state_width=32)
+    text = TextConfig(encoder="learned", vocabulary=300, embedding_dim=32)
     model = Denoiser(Config(net=net, text=text))
     optimizers = make_optimizers(model, CONFIG)
     stepped = {name for name, weight in model.named_parameters() if isinstance(optimizers.optimizer_for(weight), Muon)}

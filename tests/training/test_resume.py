@@ -83,9 +83,11 @@ def test_micro_batches_hold_each_sample_once_and_one_shape() -> None:
     parts = [part(0, 5, 8), part(5, 2, 4)]
     batches = [batch for (batch,) in micro_batches(parts, 2)]
     assert [batch.positions.tolist() for batch in batches] == [[0, 1], [2, 3], [4], [5, 6]]
-    assert all(len(batch.states) == len(batch.pictures) == len(batch.positions) for batch in batches)
+    assert all(len(batch.text_embeddings) == len(batch.pictures) == len(batch.positions) for batch in batches)
     assert all(
-        int(state) == int(p) for batch in batches for state, p in zip(batch.states, batch.positions, strict=True)
+        int(state) == int(p)
+        for batch in batches
+        for state, p in zip(batch.text_embeddings, batch.positions, strict=True)
     )
     assert micro_batches(parts, 0) == [parts]
 

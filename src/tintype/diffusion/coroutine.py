@@ -41,7 +41,7 @@ def query(x: Tensor, sigma: float) -> Query:
 
 
 def levels_of(sigmas: Tensor) -> tuple[float, ...]:
-    """The noise levels of a grid. Raises ValueError if they do not fall, or fall below 0."""
+    """The noise levels of a schedule. Raises ValueError if they do not fall, or fall below 0."""
     levels = tuple(float(sigma) for sigma in sigmas.double().tolist())
     if len(levels) < 2 or not math.isfinite(levels[0]) or levels[-1] < 0 or any(b >= a for a, b in pairwise(levels)):
         raise ValueError(f"sigmas must be two or more noise levels, strictly decreasing and not below 0, not {levels}")

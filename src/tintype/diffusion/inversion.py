@@ -24,14 +24,14 @@ TOLERANCE = 3e-5  # of what is missed, in units of the noise level, root mean sq
 
 
 def invert(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
-    """`euler` backwards: from x at the last noise level of the grid, above 0, to the x at its first that leads there.
+    """Run `euler` backwards: from x at the last noise level, above 0, to the x at the first level that leads there.
 
-    Asks once at the start, and then until every picture of a step is found. Raises ValueError for a grid that ends in
-    0: there every noise would do.
+    Queries once at the start, then until every picture of a step is solved. Raises ValueError for noise levels that end
+    in 0: there every noise would do.
     """
     levels = levels_of(sigmas)
     if levels[-1] == 0:
-        raise ValueError("a grid to invert on must end above 0")
+        raise ValueError("a schedule to invert on must end above 0")
     denoised = yield query(x, levels[-1])
     for sigma_next, sigma in pairwise(reversed(levels)):
         x, denoised = yield from _undo(x, denoised, sigma_next, sigma)

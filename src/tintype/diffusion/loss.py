@@ -12,7 +12,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tintype.diffusion.noise import add_noise
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import flow_time
 
@@ -66,16 +65,13 @@ def loss_weight(name: str, sigma: Tensor, sigma_data: float, fade: float = 0.0) 
     return weight / (1 + (sigma / fade).square()).sqrt() if fade > 0 else weight
 
 
-def diffusion_loss(
-    denoise: Denoise, x0: Tensor, noise: Tensor, sigma: Tensor, weight: Tensor, target: Tensor | None = None
-) -> Tensor:
-    """Weighted error of each sample, unreduced: [B], in the dtype of x0.
+def diffusion_loss(denoise: Denoise, x: Tensor, target: Tensor, sigma: Tensor, weight: Tensor) -> Tensor:
+    """Weighted error of each sample, unreduced: [B], in the dtype of the target.
 
-    x0, noise [B, ...]; sigma [B]; weight [B], as from `WEIGHTS[name](sigma, sigma_data)`; target [B, ...], what is to
-    be said of x0 under noise, if not x0 itself.
+    x [B, ...]: noisy pictures; target [B, ...]: the clean pictures, or what else to predict of x; sigma [B]; weight
+    [B], as from `WEIGHTS[name](sigma, sigma_data)`.
     """
-    denoised = denoise(add_noise(x0, noise, sigma), sigma)
-    return weight * _mean_square(denoised, x0 if target is None else target)
+    return weight * _mean_square(denoise(x, sigma), target)
 
 
 def noise_error(denoised: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Samplers without fresh noise: they follow the probability flow, each with its order of accuracy.
+"""Deterministic samplers: they follow the probability flow, each with its order of accuracy.
 
-The multistep ones remember earlier answers and ask once per step. All their coefficients follow from the grid alone, so
-they are planned before the first question: a step is one sum of pictures.
+Multistep samplers remember earlier predictions and query once per step. All their coefficients follow from the noise
+levels alone and are planned before the first query: a step is one weighted sum of pictures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tintype.diffusion.coroutine import Coroutine, Randn, combine, exponential_weights, levels_of, query
+from tintype.diffusion.coroutine import Coroutine, Randn, Sampler, combine, exponential_weights, levels_of, query
 
 
 class Stage(NamedTuple):
@@ -181,7 +181,7 @@ def _gauss(num: int = 32) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=64)
 def plan(levels: tuple[float, ...], predict: int, correct: int, weigh: Weigh = in_lambda, caution: float = 0.0) -> Plan:
-    """Every coefficient of a multistep sampler on a grid.
+    """Every coefficient of a multistep sampler on a schedule.
 
     predict: answers that a step goes by, at most; correct: answers by which it is done again, the new one among them; 0
     for never. caution: how far from weights of `predict` answers to those of one fewer.
@@ -201,3 +201,18 @@ def plan(levels: tuple[float, ...], predict: int, correct: int, weigh: Weigh = i
             predictions = [w + caution * (c - w) for w, c in zip(predictions, careful, strict=True)]
         stages.append(Stage(sigma, redo, tuple(corrections), sigma_next / sigma, tuple(predictions)))
     return tuple(stages)
+
+
+# Names in diffusion/names.py. "ddim" is what others call euler; "etdrk4" is the usual name of the reference.
+SAMPLERS: dict[str, Sampler] = {
+    "unipc": unipc,
+    "dpmpp_2m": dpmpp_2m,
+    "deis_2": deis_2,
+    "deis_3": deis_3,
+    "deis_4": deis_4,
+    "euler": euler,
+    "ddim": euler,
+    "heun": heun,
+    "reference": reference,
+    "etdrk4": reference,
+}

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from tintype.diffusion.names import PREDICTION_ALIASES
 from tintype.diffusion.sigmas import per_sample
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x [B, C, H, W], sigma [B]) -> denoised [B, C, H, W]
@@ -58,7 +59,9 @@ def _noise(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
 
 
 def _velocity(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
-    # noise - x0 (2209.03003): the slope of the straight path (1 - t) x0 + t noise, at t = sigma / (1 + sigma).
+    # noise - x0, the slope of the straight path (1 - t) x0 + t noise at t = sigma / (1 + sigma): the velocity of flow
+    # matching (Liu et al. 2022, arXiv 2209.03003). Beware: "v-prediction" elsewhere is another target, alpha noise -
+    # sigma x0 of the variance-preserving path (Salimans and Ho 2022, arXiv 2202.00512, appendix D).
     return 1 / (1 + sigma), -sigma / (1 + sigma)
 
 
@@ -82,7 +85,8 @@ PREDICTIONS: tuple[str, ...] = tuple(_ROWS)
 
 
 def scalings(prediction: str, sigma: Tensor, sigma_data: float) -> Scalings:
-    """The row of the table for one prediction type, at sigma > 0. Raises ValueError for an unknown type."""
+    """The row of the table for one prediction type or alias, at sigma > 0. Raises ValueError for an unknown type."""
+    prediction = PREDICTION_ALIASES.get(prediction, prediction)
     if prediction not in _ROWS:
         raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, not {prediction!r}")
     c_skip, c_out = _ROWS[prediction](sigma, sigma_data)

@@ -1,6 +1,6 @@
 """Samplers as coroutines: each yields what it wants to know, is sent the answer, and returns the finished picture.
 
-A sampler knows nothing of models, captions, guidance or devices. The grid is any strictly decreasing run of noise
+A sampler knows nothing of models, captions, guidance or devices. The schedule is any strictly decreasing run of noise
 levels; a step to sigma 0 returns `denoised` itself. What they are made of is in coroutine.py, they themselves in ode.py
 and sde.py; here are their names and the one driver.
 """
@@ -15,30 +15,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tintype.diffusion import ode, sde
 from tintype.diffusion.coroutine import Coroutine as Coroutine
 from tintype.diffusion.coroutine import Query as Query
 from tintype.diffusion.coroutine import Randn as Randn
 from tintype.diffusion.coroutine import Sampler as Sampler
 from tintype.diffusion.coroutine import levels_of
-from tintype.diffusion.ode import deis_2, deis_3, deis_4, dpmpp_2m, euler, heun, reference, unipc
 from tintype.diffusion.parameterization import Denoise as Denoise
-from tintype.diffusion.sde import ddpm, dpmpp_2m_sde, heun_churn
 
-SAMPLERS: dict[str, Sampler] = {
-    "unipc": unipc,
-    "dpmpp_2m": dpmpp_2m,
-    "deis_2": deis_2,
-    "deis_3": deis_3,
-    "deis_4": deis_4,
-    "euler": euler,
-    "ddim": euler,
-    "heun": heun,
-    "reference": reference,
-    "ddpm": ddpm,
-    "euler_ancestral": ddpm,
-    "dpmpp_2m_sde": dpmpp_2m_sde,
-    "heun_churn": heun_churn,
-}
+SAMPLERS: dict[str, Sampler] = {**ode.SAMPLERS, **sde.SAMPLERS}
 
 
 class Step(NamedTuple):
@@ -57,7 +42,7 @@ class Step(NamedTuple):
 
 
 def num_evaluations(sampler: Sampler, sigmas: Tensor) -> int:
-    """How often a sampler asks the network on this grid, found by running it on no pictures at all."""
+    """How often a sampler asks the network on this schedule, found by running it on no pictures at all."""
     return _num_evaluations(sampler, levels_of(sigmas))
 
 
@@ -80,7 +65,7 @@ def steps_of(
 ) -> Generator[Step, None, Tensor]:
     """Run a sampler from x [B, C, H, W] at sigmas[0]: one Step per evaluation, then the picture as return value.
 
-    Raises ValueError at once if the grid is not strictly decreasing or the sampler needs a randn that is not given.
+    Raises ValueError at once if the schedule is not strictly decreasing or the sampler needs a randn that is not given.
     Closing the generator cancels.
     """
     total = num_evaluations(sampler, sigmas)

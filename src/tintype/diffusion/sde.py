@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from tintype.diffusion.coroutine import Coroutine, Randn, combine, levels_of, query
+from tintype.diffusion.coroutine import Coroutine, Randn, Sampler, combine, levels_of, query
 from tintype.diffusion.ode import heun_step
 
 CHURN = 40.0  # EDM, 2206.00364 table 5: noise added in all, in units of the steps
@@ -68,3 +68,11 @@ def _needed(randn: Randn | None) -> Randn:
     if randn is None:
         raise ValueError("this sampler adds noise: pass randn, a function from the number of a draw to noise like x")
     return randn
+
+
+SAMPLERS: dict[str, Sampler] = {  # names in diffusion/names.py
+    "ddpm": ddpm,
+    "euler_ancestral": ddpm,
+    "dpmpp_2m_sde": dpmpp_2m_sde,
+    "heun_churn": heun_churn,
+}

@@ -1,4 +1,4 @@
-"""Sigma is the only clock: its other names, and grids of it for sampling.
+"""Sigma is the only clock: its other names, and schedules of it for sampling.
 
     x = x0 + sigma * noise
 
@@ -64,7 +64,7 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
     if not (math.isfinite(rho) and rho > 0):
         raise ValueError(f"rho must be positive, not {rho}")
     ends = (sigma_max ** (1 / rho), sigma_min ** (1 / rho))
-    return _grid(_even(*ends, steps) ** rho, sigma_min, sigma_max)
+    return _with_ends(_even(*ends, steps) ** rho, sigma_min, sigma_max)
 
 
 def flow_sigmas(steps: int, sigma_min: float, sigma_max: float, shift: float = 1.0) -> Tensor:
@@ -77,7 +77,7 @@ def flow_sigmas(steps: int, sigma_min: float, sigma_max: float, shift: float = 1
         raise ValueError(f"shift must be positive, not {shift}")
     high, low = sigma_max / shift, sigma_min / shift
     time = _even(high / (1 + high), low / (1 + low), steps)
-    return _grid(shift * sigma_from_flow_time(time), sigma_min, sigma_max)
+    return _with_ends(shift * sigma_from_flow_time(time), sigma_min, sigma_max)
 
 
 def logistic_sigmas(steps: int, sigma_min: float, sigma_max: float, center: float = 0.7, width: float = 1.1) -> Tensor:
@@ -93,7 +93,7 @@ def logistic_sigmas(steps: int, sigma_min: float, sigma_max: float, center: floa
     high, low = (1 / (1 + (sigma / center) ** (-1 / width)) for sigma in (sigma_max, sigma_min))
     last = max(low, high / steps)
     place = _even(high, last, steps)
-    return _grid(center * (place / (1 - place)) ** width, sigma_min if last == low else 0.0, sigma_max)
+    return _with_ends(center * (place / (1 - place)) ** width, sigma_min if last == low else 0.0, sigma_max)
 
 
 def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
@@ -102,7 +102,7 @@ def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     Raises ValueError for arguments out of range.
     """
     _check(steps, sigma_min, sigma_max)
-    return _grid(torch.exp(_even(math.log(sigma_max), math.log(sigma_min), steps)), sigma_min, sigma_max)
+    return _with_ends(torch.exp(_even(math.log(sigma_max), math.log(sigma_min), steps)), sigma_min, sigma_max)
 
 
 def _check(steps: int, sigma_min: float, sigma_max: float) -> None:
@@ -116,7 +116,7 @@ def _even(first: float, last: float, num: int) -> Tensor:
     return torch.linspace(first, last, num, dtype=torch.float64)
 
 
-def _grid(sigmas: Tensor, sigma_min: float, sigma_max: float) -> Tensor:
+def _with_ends(sigmas: Tensor, sigma_min: float, sigma_max: float) -> Tensor:
     # The ends are the caller's own numbers, free of the rounding of powers and logarithms.
     if len(sigmas) > 1 and sigma_min > 0:
         sigmas[-1] = sigma_min
@@ -125,10 +125,10 @@ def _grid(sigmas: Tensor, sigma_min: float, sigma_max: float) -> Tensor:
 
 
 # (steps, sigma_min, sigma_max, center, spread) -> [steps + 1]; center and spread: around which noise level the steps
-# are, and how widely, for those grids that have them.
-Grid = Callable[[int, float, float, float, float], Tensor]
+# are, and how widely, for those schedules that have them.
+Schedule = Callable[[int, float, float, float, float], Tensor]
 
-SCHEDULES: dict[str, Grid] = {
+SCHEDULES: dict[str, Schedule] = {
     "logistic": lambda steps, low, high, center, spread: logistic_sigmas(steps, low, high, center, spread),
     "log_snr": lambda steps, low, high, center, spread: log_snr_sigmas(steps, low, high),
     "karras": lambda steps, low, high, center, spread: karras_sigmas(steps, low, high),

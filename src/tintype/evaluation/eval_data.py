@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tintype.config import Config
-from tintype.data.cache.builder import Progress, StatesEncoder
+from tintype.data.cache.builder import CaptionEncoder, Progress
 from tintype.data.cache.dataset_cache import Pack
 from tintype.data.cache.fingerprints import stamp_of
 from tintype.data.cache.open_or_build import packing
@@ -76,7 +76,7 @@ def choose_subset(indices: Tensor, num: int, seed: int, subset: EvalSubset) -> T
 
 
 def open_eval_data(
-    model: Model, config: Config, encoder: StatesEncoder, data: str | None, scratch: Path
+    model: Model, config: Config, encoder: CaptionEncoder, data: str | None, scratch: Path
 ) -> Generator[Progress, None, EvalData]:
     """Open the captioned pictures in `data`; without `data`, the training copy that a run keeps.
 
@@ -141,8 +141,8 @@ def _run_cache(folder: Path, record: dict[str, Any] | None) -> Pack | None:
 
 
 def _cache_folder(
-    run_cache: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: StatesEncoder, scratch: Path
-) -> tuple[Path, StatesEncoder]:
+    run_cache: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: CaptionEncoder, scratch: Path
+) -> tuple[Path, CaptionEncoder]:
     """The folder of the training copy, present or to be written, and the text encoder for its captions."""
     stamp = stamp_of(pairs, preprocess, encoder.identity, Exclusions())[:16]
     for folder in (run_cache, scratch):
@@ -156,5 +156,5 @@ class _NoEncoder:
 
     identity = "unread"
 
-    def states(self, captions: Sequence[str]) -> list[Tensor]:
+    def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
         return [torch.zeros(1, dtype=torch.int64) for _ in captions]

@@ -18,7 +18,7 @@ BATCH = {"cpu": 32}
 
 def captioned_denoiser(pipeline: Pipeline) -> CaptionedDenoiser:
     """The denoiser of a pipeline, conditioned on captions, without guidance."""
-    return lambda captions: pipeline.denoiser.given(pipeline.encode(captions))
+    return lambda captions: pipeline.denoiser.conditioned(pipeline.encode(captions))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tintype.config import Config
 from tintype.diffusion.parameterization import Denoise, Prediction, scalings
 from tintype.model.nets.conditioning import Conditioning
-from tintype.model.nets.dit import DiffusionTransformer, TextKeys
+from tintype.model.nets.dit import CaptionKV, DiffusionTransformer
 from tintype.model.nets.text import TextEncoder, TextTower, make_encoder
 
 
@@ -42,32 +42,32 @@ class Denoiser(nn.Module):
 
     @cached_property
     def encoder(self) -> TextEncoder:
-        """What turns captions into states; not a submodule, so that frozen weights are never saved."""
+        """What turns captions into embeddings; not a submodule, so that frozen weights are never saved."""
         return make_encoder(self.config.text, self.tokenizer)
 
     def encode(self, captions: Sequence[str]) -> Conditioning:
         """Captions -> Conditioning [B, L, D]."""
-        return self.condition(self.encoder.states(captions))
+        return self.condition(self.encoder.text_embeddings(captions))
 
-    def condition(self, states: Sequence[Tensor]) -> Conditioning:
-        """Text states, one ragged tensor a caption -> Conditioning [B, L, D]."""
-        cond: Conditioning = self.text(states)
+    def condition(self, embeddings: Sequence[Tensor]) -> Conditioning:
+        """Text embeddings, one ragged tensor a caption -> Conditioning [B, L, D]."""
+        cond: Conditioning = self.text(embeddings)
         return cond
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
         """Noisy pictures x [B, C, H, W] at noise levels sigma [B] -> denoised [B, C, H, W], float32."""
-        return self.denoise(x, sigma, self.read(cond))
+        return self.denoise(x, sigma, self.caption_kv(cond))
 
-    def read(self, cond: Conditioning) -> TextKeys:
+    def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """The keys and values of captions [B, L, D]: made once, good for all steps."""
-        return self.net.text_keys(cond)
+        return self.net.caption_kv(cond)
 
-    def given(self, cond: Conditioning) -> Denoise:
+    def conditioned(self, cond: Conditioning) -> Denoise:
         """The denoiser of one set of captions; their keys and values are computed here, once, for all steps."""
-        text = self.read(cond)
+        text = self.caption_kv(cond)
         return lambda x, sigma: self.denoise(x, sigma, text)
 
-    def denoise(self, x: Tensor, sigma: Tensor, text: TextKeys) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, text: CaptionKV) -> Tensor:
         """`forward` for captions that were read before."""
         row = self.prediction(sigma, self.config.noise.sigma_data)
         c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (row.c_skip, row.c_out, row.c_in))

@@ -12,7 +12,7 @@ from tintype.diffusion.guidance import guide, guide_pair
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import per_sample
 from tintype.model.denoiser import Denoiser
-from tintype.model.nets.dit import TextKeys, join
+from tintype.model.nets.dit import CaptionKV, concat_padded
 from tintype.pipeline.request import Request
 
 Predictions = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (x, sigma) -> denoised, once for each list of captions
@@ -75,12 +75,12 @@ def per_image(denoisers: Sequence[Denoise]) -> Denoise:
     )
 
 
-def batched_call(denoiser: Denoiser, texts: Mapping[str, TextKeys]) -> ModelCall:
+def batched_call(denoiser: Denoiser, texts: Mapping[str, CaptionKV]) -> ModelCall:
     """A ModelCall that predicts for all lists of captions in one call of the network."""
 
     def call(captions: Sequence[Sequence[str]]) -> Predictions:
         num = len(captions)
-        keys = join([texts[text] for row in captions for text in row])
+        keys = concat_padded([texts[text] for row in captions for text in row])
 
         def predict(x: Tensor, sigma: Tensor) -> Sequence[Tensor]:
             with torch.no_grad():

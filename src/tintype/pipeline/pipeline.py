@@ -21,7 +21,7 @@ from tintype.model import store
 from tintype.model.codec import PixelCodec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
-from tintype.model.nets.dit import TextKeys
+from tintype.model.nets.dit import CaptionKV
 from tintype.pipeline.guided_denoiser import (
     ModelCall,
     batched_call,
@@ -38,7 +38,7 @@ from tintype.pipeline.sampling_task import SamplingTask
 from tintype.pipeline.start import initial_noise, initial_x, request_sampler, request_sigmas
 from tintype.pipeline.validators import side
 
-Given = Callable[[Conditioning], Denoise]  # the network, told what the pictures show
+ConditionalDenoiser = Callable[[Conditioning], Denoise]  # captions -> the denoiser of their pictures
 
 
 class _Calls(NamedTuple):
@@ -169,7 +169,7 @@ class Pipeline:
         """Make the pictures of a request as one batch. Yields every Step, returns x0 [B, 3, H, W]."""
         return (yield from self.sampling_task(request).steps())
 
-    def sampling_task(self, request: Request, network: Given | None = None) -> SamplingTask:
+    def sampling_task(self, request: Request, network: ConditionalDenoiser | None = None) -> SamplingTask:
         """The one path to a picture: the sampler and the denoiser of a request, not started yet.
 
         network: called in place of this pipeline's own network, as in `denoise`.
@@ -187,7 +187,7 @@ class Pipeline:
         x = initial_x(noise, sigmas[0].item(), x0)
         return SamplingTask(sampler(x, sigmas, randn), denoise, num_evaluations(sampler, sigmas))
 
-    def denoise(self, request: Request, network: Given | None = None) -> Denoise:
+    def denoise(self, request: Request, network: ConditionalDenoiser | None = None) -> Denoise:
         """The denoiser of a request, with guidance and mask; each text is encoded once, here.
 
         network: called in place of this pipeline's own network, with all pictures at once; a guide is not used then.
@@ -216,7 +216,7 @@ class Pipeline:
         guide = None if self.guide is None else (self.guide.name, self.guide.model_hash)
         return receipts_of(request, (self.name, self.model_hash), guide)
 
-    def _calls(self, request: Request, network: Given | None) -> _Calls:
+    def _calls(self, request: Request, network: ConditionalDenoiser | None) -> _Calls:
         if network is not None:
             return _Calls(sequential_calls(cache(lambda captions: network(self.encode(captions)))), None, False)
         texts = self._caption_kv(request_texts(request))
@@ -242,12 +242,12 @@ class Pipeline:
         return lambda num_drawn: draws(num_drawn).to(self.device)
 
     @torch.no_grad()
-    def _caption_kv(self, texts: Iterable[str]) -> dict[str, TextKeys]:
+    def _caption_kv(self, texts: Iterable[str]) -> dict[str, CaptionKV]:
         """The keys and values of each text; one text at a time where each picture has its own model call."""
         if self.batch_invariant:
-            return {text: self.denoiser.read(self.encode([text])) for text in texts}
-        keys = self.denoiser.read(self.encode(list(texts)))
-        return {text: keys.row(index) for index, text in enumerate(texts)}
+            return {text: self.denoiser.caption_kv(self.encode([text])) for text in texts}
+        keys = self.denoiser.caption_kv(self.encode(list(texts)))
+        return {text: keys.select(index) for index, text in enumerate(texts)}
 
     def _encode_image(self, picture: Image.Image) -> Tensor:
         return self.codec.encode(pixels_of(picture).to(self.device))

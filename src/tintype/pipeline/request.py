@@ -184,7 +184,7 @@ def make_request(
     seeds = each_seed(options.get("seeds"), num)
     mix = _interpolation(seeds, options)
     scales = _guidance(options.get("guidance"), defaults.guidance, num)
-    steps, sampler, schedule = (defaults.steps, defaults.sampler, defaults.grid) if source is None else INVERSION
+    steps, sampler, schedule = (defaults.steps, defaults.sampler, defaults.schedule) if source is None else INVERSION
     least_steps = 1 if source is None else 2
     levels = _schedule(spelled["schedule"], schedules, options.get("schedule"), schedule, least_steps)
     if isinstance(levels, tuple):
@@ -192,7 +192,7 @@ def make_request(
         if _or(options.get("steps"), steps) != steps:
             raise ConfigError(f"steps must be {steps} for {steps + 1} noise levels; leave it out")
     # A larger picture keeps its contents visible under more noise.
-    center = defaults.grid_center * math.sqrt(init.width * init.height) / config.net.resolution
+    center = defaults.schedule_center * math.sqrt(init.width * init.height) / config.net.resolution
     interval = _or(options.get("guidance_interval"), (defaults.guidance_min, defaults.guidance_max))
     negative = strings(spelled["negative_prompt"], [_or(options.get("negative_prompt"), "")], MAX_CAPTION)[0]
     return Request(
@@ -209,7 +209,7 @@ def make_request(
         sampler=_sampler(samplers, options.get("sampler"), sampler, max(scales)),
         schedule=levels,
         center=number("center", _or(options.get("center"), center), 1e-3, 1e4),
-        spread=number("spread", _or(options.get("spread"), defaults.grid_spread), 0.1, 10),
+        spread=number("spread", _or(options.get("spread"), defaults.schedule_spread), 0.1, 10),
         negative_prompt=negative,
         width=init.width,
         height=init.height,

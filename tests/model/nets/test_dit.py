@@ -41,7 +41,7 @@ def pictures(batch: int, height: int = 8, width: int = 8) -> tuple[Tensor, Tenso
 def test_a_fresh_network_says_zero(config: NetConfig) -> None:
     net = DiffusionTransformer(config)
     x, level = pictures(2)
-    assert torch.equal(net(x, level, net.text_keys(captions(2, 3))), torch.zeros_like(x))
+    assert torch.equal(net(x, level, net.caption_kv(captions(2, 3))), torch.zeros_like(x))
 
 
 @pytest.mark.parametrize("config", [TINY, TINY_LEVELS])
@@ -49,24 +49,24 @@ def test_a_fresh_network_says_zero(config: NetConfig) -> None:
 def test_any_size_that_the_patch_divides(config: NetConfig, height: int, width: int) -> None:
     net = scrambled(config)
     x, level = pictures(2, height, width)
-    assert net(x, level, net.text_keys(captions(2, 3))).shape == x.shape
+    assert net(x, level, net.caption_kv(captions(2, 3))).shape == x.shape
 
 
 def test_another_size_is_refused_in_words() -> None:
     net = scrambled(TINY)
     x, level = pictures(1, 8, 10)
     with pytest.raises(ConfigError, match="10x8 is not a multiple of the patch, 4"):
-        net(x, level, net.text_keys(captions(1, 3)))
+        net(x, level, net.caption_kv(captions(1, 3)))
 
 
 def test_samples_of_a_batch_do_not_see_each_other() -> None:
     net = scrambled(TINY)
     x, level = pictures(5)
     cond = captions(5, 4)
-    together = net(x, level, net.text_keys(cond))
+    together = net(x, level, net.caption_kv(cond))
     order = torch.tensor([3, 0, 4, 1, 2])
-    torch.testing.assert_close(net(x[order], level[order], net.text_keys(cond[order])), together[order])
-    alone = net(x[2:3], level[2:3], net.text_keys(cond[2:3]))
+    torch.testing.assert_close(net(x[order], level[order], net.caption_kv(cond[order])), together[order])
+    alone = net(x[2:3], level[2:3], net.caption_kv(cond[2:3]))
     torch.testing.assert_close(alone, together[2:3], atol=1e-5, rtol=1e-5)
 
 
@@ -78,17 +78,17 @@ def test_padding_is_not_read() -> None:
         torch.cat([cond.tokens, torch.full((2, 4, 32), 7.0)], dim=1),
         torch.cat([cond.mask, torch.zeros(2, 4, dtype=torch.bool)], dim=1),
     )
-    torch.testing.assert_close(net(x, level, net.text_keys(padded)), net(x, level, net.text_keys(cond)))
+    torch.testing.assert_close(net(x, level, net.caption_kv(padded)), net(x, level, net.caption_kv(cond)))
 
 
 def test_caption_level_and_every_pixel_matter() -> None:
     net = scrambled(TINY)
     x, level = pictures(1)
-    base = net(x, level, net.text_keys(captions(1, 3)))
-    assert not torch.allclose(base, net(x, level, net.text_keys(captions(1, 3, seed=1))), atol=1e-4)
-    assert not torch.allclose(base, net(x, level + 0.5, net.text_keys(captions(1, 3))), atol=1e-4)
+    base = net(x, level, net.caption_kv(captions(1, 3)))
+    assert not torch.allclose(base, net(x, level, net.caption_kv(captions(1, 3, seed=1))), atol=1e-4)
+    assert not torch.allclose(base, net(x, level + 0.5, net.caption_kv(captions(1, 3))), atol=1e-4)
     x = x.requires_grad_()
-    net(x, level, net.text_keys(captions(1, 3)))[0, 0, 0, 0].backward()
+    net(x, level, net.caption_kv(captions(1, 3)))[0, 0, 0, 0].backward()
     assert x.grad is not None
     assert (x.grad.abs().amax(1) > 0).all()
 
@@ -96,5 +96,5 @@ def test_caption_level_and_every_pixel_matter() -> None:
 def test_every_weight_gets_a_gradient() -> None:
     net = scrambled(TINY_LEVELS).train()
     x, level = pictures(3)
-    net(x, level, net.text_keys(captions(3, 3))).square().mean().backward()
+    net(x, level, net.caption_kv(captions(3, 3))).square().mean().backward()
     assert [name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.any()] == []

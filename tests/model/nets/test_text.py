@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError
-from tintype.model.nets.conditioning import pad_states
+from tintype.model.nets.conditioning import pad_embeddings
 from tintype.model.nets.text import FrozenEncoder, LearnedVocabulary, TextTower, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer, token_lengths
 
@@ -26,7 +26,7 @@ def tokenizer() -> str:
 
 def test_known_words_become_few_tokens(tokenizer: str) -> None:
     encoder = LearnedVocabulary(tokenizer, 16)
-    red, square = encoder.states(["a red circle", "a blue square"])
+    red, square = encoder.text_embeddings(["a red circle", "a blue square"])
     assert red.dtype == torch.int64
     assert len(red) == len(square) == 3
     assert red[0] == square[0]
@@ -40,7 +40,7 @@ def test_learning_a_vocabulary_twice_gives_the_same_one(tokenizer: str) -> None:
 @given(st.text(max_size=40))
 def test_any_text_has_tokens(text: str) -> None:
     tokenizer, size = learn_tokenizer(CAPTIONS, 400)
-    (ids,) = LearnedVocabulary(tokenizer, 8).states([text])
+    (ids,) = LearnedVocabulary(tokenizer, 8).text_embeddings([text])
     assert len(ids) <= 8
     assert (ids >= 0).all()
     assert (ids < size).all()
@@ -50,7 +50,7 @@ def test_any_text_has_tokens(text: str) -> None:
 def test_long_captions_are_cut_and_counted(tokenizer: str) -> None:
     encoder = LearnedVocabulary(tokenizer, 4)
     long = "a red circle a blue square"
-    assert len(encoder.states([long])[0]) == 4
+    assert len(encoder.text_embeddings([long])[0]) == 4
     assert encoder.num_cut([long, "a red circle"]) == 1
 
 
@@ -60,7 +60,7 @@ def test_a_damaged_tokenizer_is_an_error_in_words() -> None:
 
 
 def test_states_are_padded_and_masked() -> None:
-    padded, mask = pad_states([torch.tensor([5, 6]), torch.tensor([], dtype=torch.int64)], torch.device("cpu"))
+    padded, mask = pad_embeddings([torch.tensor([5, 6]), torch.tensor([], dtype=torch.int64)], torch.device("cpu"))
     assert padded.tolist() == [[5, 6], [0, 0]]
     assert mask.tolist() == [[True, True], [False, False]]
 
@@ -84,7 +84,7 @@ def test_word_order_matters() -> None:
 
 def test_minilm_states_know_that_words_are_alike() -> None:
     encoder = make_encoder(TextConfig(encoder="minilm", max_tokens=16))
-    states = encoder.states(["a small dog", "a little puppy", "the stock market", ""])
+    states = encoder.text_embeddings(["a small dog", "a little puppy", "the stock market", ""])
     assert [state.shape[1] for state in states] == [384] * 4
     assert len(states[3]) == 0
     dog, puppy, market = (torch.nn.functional.normalize(state.float().mean(0), dim=0) for state in states[:3])
@@ -93,8 +93,8 @@ def test_minilm_states_know_that_words_are_alike() -> None:
 
 def test_minilm_states_do_not_depend_on_the_batch() -> None:
     encoder = make_encoder(TextConfig(encoder="minilm", max_tokens=16))
-    alone = encoder.states(["a dog"])[0]
-    beside = encoder.states(["a dog", "a much longer caption about something else"])[0]
+    alone = encoder.text_embeddings(["a dog"])[0]
+    beside = encoder.text_embeddings(["a dog", "a much longer caption about something else"])[0]
     torch.testing.assert_close(alone, beside, atol=2e-3, rtol=2e-3)
     assert encoder.num_cut(["word " * 40, "short"]) == 1
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tintype.cli import options
 from tintype.cli.options import DEFAULT_MODEL, number, whole
+from tintype.diffusion.names import SAMPLERS, SCHEDULES
 from tintype.pipeline.limits import (
     MAX_GUIDANCE,
     MAX_SEED,
@@ -18,13 +19,6 @@ from tintype.pipeline.limits import (
     PICTURE_SUFFIXES,
     STRENGTH,
 )
-
-# Known without importing torch.
-SAMPLERS = (
-    *("unipc", "dpmpp_2m", "deis_2", "deis_3", "deis_4", "euler", "ddim", "heun", "reference"),
-    *("ddpm", "euler_ancestral", "dpmpp_2m_sde", "heun_churn"),
-)
-SCHEDULES = ("logistic", "log_snr", "karras", "flow")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:

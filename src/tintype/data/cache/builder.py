@@ -37,16 +37,16 @@ COMMIT_SECONDS = 2.0  # of work that a kill may lose
 FEWEST, TOGETHER = 16, 64  # pictures that are looked at in one go, and
 PART_PIXELS = 2**18  # so many pixels of them at their final size, or fewer, where that leaves enough pictures
 WORTH_FORKING = 256  # pictures from which on processes are worth their start
-_PROBED = 32  # captions whose states are measured to tell how much room they need
+_PROBED = 32  # captions whose embeddings are measured to tell how much room they need
 
 
-class StatesEncoder(Protocol):
+class CaptionEncoder(Protocol):
     """What a pack needs of a text encoder."""
 
     @property
     def identity(self) -> str: ...
 
-    def states(self, captions: Sequence[str]) -> list[Tensor]: ...
+    def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]: ...
 
 
 class Progress(NamedTuple):
@@ -66,11 +66,11 @@ class Builder:
         work: Path,
         pairs: Sequence[Pair],
         preprocess: Preprocess,
-        encoder: StatesEncoder,
+        encoder: CaptionEncoder,
         exclusions: Exclusions,
     ) -> None:
         self._kind = kind
-        self._stored = issubclass(kind, Pack)  # pixels and states too
+        self._stored = issubclass(kind, Pack)  # pixels and embeddings too
         self._work = work
         self._journal_path = work.with_name(f"{work.name}.jsonl")
         self._pairs = pairs
@@ -187,9 +187,9 @@ class Builder:
         unique = self._unique()
         for start in range(len(so_far.lengths), len(unique), CAPTION_BATCH):
             batch = unique[start : start + CAPTION_BATCH]
-            states = self._encoder.states(batch)
-            self._states.append(_storable(torch.cat(states)))
-            so_far.lengths += map(len, states)
+            embeddings = self._encoder.text_embeddings(batch)
+            self._states.append(_storable(torch.cat(embeddings)))
+            so_far.lengths += map(len, embeddings)
             self._commit_now_and_then()
             yield Progress("captions", start + len(batch), len(unique))
 
@@ -245,14 +245,14 @@ class Builder:
 
 
 def _require_room(
-    folder: Path, work: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: StatesEncoder
+    folder: Path, work: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: CaptionEncoder
 ) -> None:
     """Raise DataError, before anything is read, if the disk cannot hold what is about to be written."""
     unique = list(dict.fromkeys(caption for pair in pairs for caption in pair.captions))
     probed = unique[:: max(1, len(unique) // _PROBED)] if len(unique) > CAPTION_BATCH else []
-    states = _storable(torch.cat(encoder.states(probed))).nbytes / len(probed) if probed else 0
+    embeddings = _storable(torch.cat(encoder.text_embeddings(probed))).nbytes / len(probed) if probed else 0
     picture = 3 * max(rows * columns for rows, columns in preprocess.shapes) + FACTS.itemsize
-    needed = round(len(pairs) * picture + len(unique) * states)
+    needed = round(len(pairs) * picture + len(unique) * embeddings)
     free = shutil.disk_usage(folder).free + sum(path.stat().st_size for path in work.iterdir())
     if needed > free:
         raise DataError(
@@ -265,11 +265,11 @@ def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.3g} GB"
 
 
-def _storable(states: Tensor) -> NDArray[Any]:
-    kept = torch.int32 if states.dtype == torch.int64 else torch.float16
-    array: NDArray[Any] = states.detach().cpu().to(kept).numpy()
+def _storable(embeddings: Tensor) -> NDArray[Any]:
+    kept = torch.int32 if embeddings.dtype == torch.int64 else torch.float16
+    array: NDArray[Any] = embeddings.detach().cpu().to(kept).numpy()
     if array.dtype == np.float16 and not np.isfinite(array).all():
-        raise DataError("the text encoder gave states that are not finite numbers: its weights may be damaged")
+        raise DataError("the text encoder gave embeddings that are not finite numbers: its weights may be damaged")
     return array
 
 

@@ -1,10 +1,10 @@
 """The training copy of captioned pictures: pictures decoded once, captions encoded once, memory-mapped.
 
-A pack is a folder `pack-HASH` of pictures-HxW.npy (uint8 [N, 3, H, W], one file a shape), states.npy (text states of
-all captions, end to end), facts.npy (hash, size and look of each picture) and pack.json (everything else). HASH is one
-of what is in it, by content. A small file `stamp-STAMP.json` beside it says which pack belongs to which data: STAMP is
-a hash of what can be known without reading a picture (names, sizes, times, captions, settings, the text encoder). So a
-pack is never stale, and data that were copied or moved share one.
+A cache is a folder `pack-HASH` with pictures-HxW.npy (uint8 [N, 3, H, W], one file a shape), states.npy (the text
+embeddings of all captions, end to end), facts.npy (hash, size and perceptual hash of each picture) and pack.json (the
+rest). HASH is a hash of the contents. A small file `stamp-STAMP.json` beside it names the cache of a data set: STAMP is
+a hash of everything known without reading a picture (names, sizes, times, captions, settings, the text encoder). So a
+cache is never stale, and data that were copied or moved share one.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Pack(Catalog):
             raise ValueError("pictures of several shapes: part them with by_shape")
         return torch.from_numpy(self._pictures[shapes.pop() if shapes else 0][self._rows[numbers]])
 
-    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
-        """Look up text states: for each picture in `indices` [B], those of its caption number `choice` [B].
+    def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
+        """Look up text embeddings: for each picture in `indices` [B], those of its caption number `choice` [B].
 
         `choice` is taken modulo the number of captions. Returns [L_i, D] as the encoder gave them, float16, or
         token ids [L_i] int64. Raises DataError if they are damaged.
@@ -69,13 +69,13 @@ class Pack(Catalog):
         rows = [self._states[self._offsets[caption] : self._offsets[caption + 1]] for caption in captions]
         return list(torch.split(self._tensor(np.concatenate(rows)), list(map(len, rows))))
 
-    def _tensor(self, states: NDArray[Any]) -> Tensor:
-        if states.dtype == np.int32:
-            return torch.from_numpy(states.astype(np.int64))
-        if not np.isfinite(states).all():
+    def _tensor(self, embeddings: NDArray[Any]) -> Tensor:
+        if embeddings.dtype == np.int32:
+            return torch.from_numpy(embeddings.astype(np.int64))
+        if not np.isfinite(embeddings).all():
             with suppress(OSError):
                 (self.folder / ABOUT).unlink()  # a pack without it is made again
             raise DataError(
                 f"the training copy in {printable(str(self.folder))} is damaged: start again to make it anew"
             )
-        return torch.from_numpy(states)
+        return torch.from_numpy(embeddings)

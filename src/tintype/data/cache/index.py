@@ -29,7 +29,7 @@ FEW = 20  # with fewer pictures than this, none need be held out
 
 
 class Catalog:
-    """The samples of a finished pack, without their pixels and text states."""
+    """The samples of a finished pack, without their pixels and text embeddings."""
 
     def __init__(self, folder: Path, problems: Sequence[Problem] = ()) -> None:
         """Open what is in `folder`; `problems` are those of the data it was made of. Raises DataError if damaged."""
@@ -42,7 +42,7 @@ class Catalog:
         self.notes: dict[str, int] = about["notes"]  # what was done to how many pictures
         self.facts = open_array(folder, FACTS_FILE, about["sizes"]).view(FACTS).reshape(-1)
         self.sizes: dict[str, int] = about["sizes"]  # of the files, bytes
-        self.lengths: list[int] = about["lengths"]  # rows of text states of each unique caption
+        self.lengths: list[int] = about["lengths"]  # rows of text embeddings of each unique caption
         self.shapes: list[tuple[int, int]] = [(rows, columns) for rows, columns in about["shapes"]]
         self.shape_of: NDArray[np.int64] = np.asarray(about["shape_of"], dtype=np.int64)  # of each picture
         self.weights: Tensor | None = None

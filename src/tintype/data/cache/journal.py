@@ -19,7 +19,7 @@ class Progressed:
     shape_of: list[int] = field(default_factory=list)  # of each one used
     problems: list[tuple[str, str]] = field(default_factory=list)  # key and reason of the others
     notes: Counter[str] = field(default_factory=Counter)
-    lengths: list[int] = field(default_factory=list)  # rows of states of each unique caption encoded so far
+    lengths: list[int] = field(default_factory=list)  # rows of text embeddings of each unique caption encoded so far
 
 
 class Journal:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from tintype.data.cache.builder import Builder, Progress, StatesEncoder
+from tintype.data.cache.builder import Builder, CaptionEncoder, Progress
 from tintype.data.cache.dataset_cache import Pack
 from tintype.data.cache.fingerprints import stamp_of
 from tintype.data.cache.index import Catalog
@@ -33,13 +33,13 @@ def making(
     pairs: Sequence[Pair],
     preprocess: Preprocess,
     folder: Path,
-    encoder: StatesEncoder,
+    encoder: CaptionEncoder,
     problems: Sequence[Problem] = (),
     exclusions: Exclusions | None = None,
 ) -> Generator[Progress, None, C]:
     """Make the training copy of `pairs` in `folder`, or open the one that is there if nothing has changed.
 
-    kind: `Pack`; or `Catalog`, which has no pixels and text states, for data that are larger than the disk. Every
+    kind: `Pack`; or `Catalog`, which has no pixels and text embeddings, for data that are larger than the disk. Every
         picture is read and checked for either.
 
     A file that cannot be used is left out and listed in `problems` of the result, after the given ones. A process that

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from tintype.data.cache.builder import StatesEncoder
+from tintype.data.cache.builder import CaptionEncoder
 from tintype.data.cache.index import Catalog
 from tintype.data.images.decode import Preprocess, examine
 from tintype.data.order import Order, block_numbers
@@ -35,7 +35,7 @@ class Stream(Catalog):
         folder: Path,
         pairs: Sequence[Pair],
         preprocess: Preprocess,
-        encoder: StatesEncoder,
+        encoder: CaptionEncoder,
         problems: Sequence[Problem] = (),
     ) -> None:
         """Open the catalog in `folder`, made of `pairs` by the same `preprocess`. Raises DataError if it is damaged."""
@@ -58,7 +58,7 @@ class Stream(Catalog):
         """Decode pictures of one shape by their indices [B]: uint8 [B, 3, H, W]. Raises DataError if all are gone."""
         return torch.stack([self._picture(index) for index in indices.tolist()])
 
-    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
+    def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
         """Encode captions: for each picture in `indices` [B], its caption number `choice` [B], modulo their number."""
         captions = [
             self.unique[choices[number % len(choices)]]
@@ -66,7 +66,7 @@ class Stream(Catalog):
             for choices in (self.choices[index],)
         ]
         with self._encoding:
-            return self._encoder.states(captions)
+            return self._encoder.text_embeddings(captions)
 
     def _picture(self, index: int) -> Tensor:
         shape = self.shapes[self.shape_of[index]]

@@ -31,12 +31,12 @@ class Conditioning:
         return Conditioning(self.tokens.expand(num, -1, -1), self.mask.expand(num, -1))
 
 
-def pad_states(states: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ragged text states [L_i, ...] -> (padded with zeros [B, L, ...], mask [B, L] bool); L is at least 1."""
-    lengths = torch.tensor([len(state) for state in states])
+def pad_embeddings(embeddings: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ragged text embeddings [L_i, ...] -> (padded with zeros [B, L, ...], mask [B, L] bool); L is at least 1."""
+    lengths = torch.tensor([len(embedding) for embedding in embeddings])
     longest = max(1, int(lengths.max()))
-    padded = states[0].new_zeros((len(states), longest, *states[0].shape[1:]))
-    for row, state in zip(padded, states, strict=True):
-        row[: len(state)] = state
+    padded = embeddings[0].new_zeros((len(embeddings), longest, *embeddings[0].shape[1:]))
+    for row, embedding in zip(padded, embeddings, strict=True):
+        row[: len(embedding)] = embedding
     mask = torch.arange(longest) < lengths[:, None]
     return padded.to(device), mask.to(device)

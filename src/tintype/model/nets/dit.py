@@ -25,7 +25,7 @@ from tintype.model.nets.conditioning import Conditioning
 from tintype.model.nets.layers import Attention, ConvBlock, SwiGLU, modulate, rms_norm, rotary_turns, sinusoids, zero_
 
 
-class TextKeys(NamedTuple):
+class CaptionKV(NamedTuple):
     """A caption as every block reads it: made once, reused at every step."""
 
     keys: tuple[Tensor, ...]  # one per block [B, L, heads, D / heads]
@@ -33,14 +33,14 @@ class TextKeys(NamedTuple):
     mask: Tensor  # [B, L] bool
     summary: Tensor  # [B, D] mean of the tokens
 
-    def row(self, index: int) -> TextKeys:
+    def select(self, index: int) -> CaptionKV:
         """One caption of several, B = 1."""
         only = slice(index, index + 1)
         keys, values = (tuple(part[only] for part in parts) for parts in (self.keys, self.values))
-        return TextKeys(keys, values, self.mask[only], self.summary[only])
+        return CaptionKV(keys, values, self.mask[only], self.summary[only])
 
 
-def join(texts: Sequence[TextKeys]) -> TextKeys:
+def concat_padded(texts: Sequence[CaptionKV]) -> CaptionKV:
     """Captions one after another; shorter ones are padded."""
     if len(texts) == 1:
         return texts[0]
@@ -49,7 +49,7 @@ def join(texts: Sequence[TextKeys]) -> TextKeys:
     def stacked(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat([F.pad(part, (0, 0, 0, 0, 0, longest - part.shape[1])) for part in parts])
 
-    return TextKeys(
+    return CaptionKV(
         tuple(stacked(block) for block in zip(*(text.keys for text in texts), strict=True)),
         tuple(stacked(block) for block in zip(*(text.values for text in texts), strict=True)),
         torch.cat([F.pad(text.mask, (0, longest - text.mask.shape[1])) for text in texts]),
@@ -67,7 +67,7 @@ class Block(nn.Module):
         self.text = nn.Linear(width, 2 * width, bias=False)
         self.modulation = nn.Parameter(torch.zeros(6, width))
 
-    def text_keys(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def caption_kv(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Text tokens [B, L, D] -> keys, values [B, L, heads, D / heads]."""
         key, value = self.text(tokens).unflatten(-1, (2 * self.attention.heads, -1)).chunk(2, dim=2)
         return rms_norm(key), value
@@ -128,14 +128,14 @@ class DiffusionTransformer(nn.Module):
         zero_(self.modulation)
         zero_(self.write)
 
-    def text_keys(self, cond: Conditioning) -> TextKeys:
+    def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """Every block's keys and values of a caption [B, L, D]."""
-        pairs = [cast(Block, block).text_keys(cond.tokens) for block in self.blocks]
+        pairs = [cast(Block, block).caption_kv(cond.tokens) for block in self.blocks]
         shown = cond.mask[:, :, None].to(cond.tokens.dtype)
         summary = (cond.tokens * shown).sum(1) / shown.sum(1).clamp(min=1)
-        return TextKeys(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), cond.mask, summary)
+        return CaptionKV(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), cond.mask, summary)
 
-    def forward(self, x: Tensor, level: Tensor, text: TextKeys) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor, text: CaptionKV) -> Tensor:
         patch = self.config.patch
         if x.shape[-2] % patch or x.shape[-1] % patch:
             raise ConfigError(f"a size of {x.shape[-1]}x{x.shape[-2]} is not a multiple of the patch, {patch}")
@@ -159,7 +159,7 @@ class DiffusionTransformer(nn.Module):
         out: Tensor = self.write(F.silu(F.group_norm(x, self.groups)))
         return out
 
-    def _transform(self, x: Tensor, signal: Tensor, text: TextKeys) -> Tensor:
+    def _transform(self, x: Tensor, signal: Tensor, text: CaptionKV) -> Tensor:
         """Tokens on their grid [B, D, h, w] through the blocks, back to the last level of the stem."""
         batch, _, rows, columns = x.shape
         head_width = self.config.width // self.config.heads

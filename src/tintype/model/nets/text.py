@@ -1,4 +1,4 @@
-"""From captions to text states (frozen encoders, a learned vocabulary), and from states to Conditioning (trained)."""
+"""Text: encoders (captions -> text embeddings) and the trained part (text embeddings -> Conditioning)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError, MissingExtraError
-from tintype.model.nets.conditioning import Conditioning, pad_states
+from tintype.model.nets.conditioning import Conditioning, pad_embeddings
 from tintype.model.nets.layers import Attention, SwiGLU, rms_norm, rotary_turns
 from tintype.model.nets.tokens import encoder_folder
 
@@ -20,18 +20,18 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 class TextEncoder(Protocol):
-    """Turns captions into states, without any trained part of the model. The empty caption has no states."""
+    """Turns captions into embeddings, without any trained part of the model. The empty caption has no embeddings."""
 
     @property
     def identity(self) -> str:
-        """Names encoder, weights and limit: two encoders of the same identity give the same states."""
+        """Names encoder, weights and limit: two encoders of the same identity give the same embeddings."""
 
     @property
-    def state_width(self) -> int:
-        """Of the states; 0 for token numbers."""
+    def embedding_dim(self) -> int:
+        """Of the embeddings; 0 for token numbers."""
 
-    def states(self, captions: Sequence[str]) -> list[Tensor]:
-        """One tensor a caption: [L_i, state_width] float16, or [L_i] int64 token numbers."""
+    def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
+        """One tensor a caption: [L_i, embedding_dim] float16, or [L_i] int64 token numbers."""
 
     def num_cut(self, captions: Sequence[str]) -> int:
         """How many captions are longer than the limit."""
@@ -40,7 +40,7 @@ class TextEncoder(Protocol):
 class LearnedVocabulary:
     """Token numbers from a byte-level BPE vocabulary that was learned from the captions: any language."""
 
-    state_width = 0
+    embedding_dim = 0
 
     def __init__(self, tokenizer: str, max_tokens: int) -> None:
         from tokenizers import Tokenizer
@@ -55,7 +55,7 @@ class LearnedVocabulary:
     def _numbers(self, captions: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch([caption.lower() for caption in captions])]
 
-    def states(self, captions: Sequence[str]) -> list[Tensor]:
+    def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
         return [torch.tensor(ids[: self.max_tokens], dtype=torch.int64) for ids in self._numbers(captions)]
 
     def num_cut(self, captions: Sequence[str]) -> int:
@@ -63,7 +63,7 @@ class LearnedVocabulary:
 
 
 class FrozenEncoder:
-    """Token states of a pretrained text encoder that `transformers` loads; never trained, never saved with the model.
+    """A pretrained text encoder that `transformers` loads, captions -> token embeddings; never trained, never saved.
 
     Raises CheckpointError if the folder is missing, holds no safetensors, or has other weights than `sha256`.
     """
@@ -97,11 +97,11 @@ class FrozenEncoder:
         return self._loaded
 
     @property
-    def state_width(self) -> int:
+    def embedding_dim(self) -> int:
         return int(self._load()[1].config.hidden_size)
 
     @torch.no_grad()
-    def states(self, captions: Sequence[str]) -> list[Tensor]:
+    def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
         tokenizer, model = self._load()
         shown = [caption for caption in captions if caption]
         found = iter(())
@@ -111,7 +111,7 @@ class FrozenEncoder:
             hidden = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
             lengths = batch["attention_mask"].sum(1).tolist()
             found = iter([row[:length].half() for row, length in zip(hidden, lengths, strict=True)])
-        empty = torch.zeros(0, self.state_width, dtype=torch.float16)
+        empty = torch.zeros(0, self.embedding_dim, dtype=torch.float16)
         return [next(found) if caption else empty for caption in captions]
 
     def num_cut(self, captions: Sequence[str]) -> int:
@@ -145,7 +145,7 @@ class TextBlock(nn.Module):
 
 
 class TextTower(nn.Module):
-    """The trained part of the text: states -> Conditioning [B, 1 + L, D].
+    """The trained part of the text: embeddings -> Conditioning [B, 1 + L, D].
 
     A learned token stands before every caption; alone, it is the empty caption.
     """
@@ -155,14 +155,14 @@ class TextTower(nn.Module):
         if text.encoder == "learned":
             self.embed: nn.Module = nn.Embedding(text.vocabulary, net.width)
         else:
-            self.embed = nn.Linear(text.state_width, net.width)
+            self.embed = nn.Linear(text.embedding_dim, net.width)
         self.start = nn.Parameter(torch.randn(net.width))
         self.head_width = net.width // net.heads
         self.blocks = nn.ModuleList(TextBlock(net.width, net.heads) for _ in range(net.text_depth))
 
-    def forward(self, states: Sequence[Tensor]) -> Conditioning:
-        """Ragged states: [L_i] token numbers or [L_i, state_width], one per caption."""
-        padded, mask = pad_states(states, self.start.device)
+    def forward(self, embeddings: Sequence[Tensor]) -> Conditioning:
+        """Ragged embeddings: [L_i] token numbers or [L_i, embedding_dim], one per caption."""
+        padded, mask = pad_embeddings(embeddings, self.start.device)
         tokens = self.embed(padded if padded.dtype == torch.int64 else padded.to(self.start.dtype))
         tokens = torch.cat([self.start.expand(len(tokens), 1, -1), rms_norm(tokens)], dim=1)
         mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)

@@ -71,7 +71,7 @@ def _model(dispatcher: Dispatcher, name: str) -> dict[str, Any]:
         "steps": config.sample.steps,
         "guidance": config.sample.guidance,
         "sampler": config.sample.sampler,
-        "schedule": config.sample.grid,
+        "schedule": config.sample.schedule,
         "sha256": pipeline.model_hash,
         "examples": dispatcher.catalog.examples(name),
         "noise_error": dispatcher.catalog.noise_error(name),

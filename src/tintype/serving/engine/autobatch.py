@@ -47,7 +47,7 @@ def _call_seconds(pipeline: Pipeline, num: int) -> float:
     x = torch.zeros(num, pipeline.config.net.channels, side, side, device=pipeline.device)
     sigma = torch.ones(num, device=pipeline.device)
     with torch.no_grad():
-        denoise = pipeline.denoiser.given(pipeline.encode([""]).expand(num))
+        denoise = pipeline.denoiser.conditioned(pipeline.encode([""]).expand(num))
         seconds = []
         for _ in range(3):
             start = clock()

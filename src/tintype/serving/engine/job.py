@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tintype.diffusion.samplers import Step
 from tintype.pipeline.guided_denoiser import request_texts
-from tintype.pipeline.pipeline import Given, Pipeline
+from tintype.pipeline.pipeline import ConditionalDenoiser, Pipeline
 from tintype.pipeline.request import Request
 from tintype.pipeline.sampling_task import SamplingTask
 from tintype.serving.settings import cost_of
@@ -55,7 +55,7 @@ class Task(Protocol):
     def texts(self) -> list[str]:
         """Every text that the network reads for this task."""
 
-    def start(self, network: Given) -> SamplingTask:
+    def start(self, network: ConditionalDenoiser) -> SamplingTask:
         """The sampler and its denoiser, which calls `network` in place of the pipeline's own. Raises TintypeError."""
 
 
@@ -85,7 +85,7 @@ class GenerateTask:
     def texts(self) -> list[str]:
         return request_texts(self.request)
 
-    def start(self, network: Given) -> SamplingTask:
+    def start(self, network: ConditionalDenoiser) -> SamplingTask:
         return self.pipeline.sampling_task(self.request, network)
 
 

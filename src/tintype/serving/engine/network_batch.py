@@ -94,7 +94,7 @@ class NetworkBatch:
         )
         if self._denoise is None or not same:
             self.clear()
-            self._denoise = self._denoiser.given(concat_padded([cond[start:stop] for cond, start, stop in rows]))
+            self._denoise = self._denoiser.conditioned(concat_padded([cond[start:stop] for cond, start, stop in rows]))
             self._rows = rows
         return self._denoise
 

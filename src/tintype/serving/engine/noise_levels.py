@@ -17,7 +17,7 @@ from tintype.diffusion.samplers import Coroutine, Query
 from tintype.diffusion.sigmas import log_snr_sigmas
 from tintype.model.codec import pixels_of
 from tintype.pipeline.init_image import resize_and_crop
-from tintype.pipeline.pipeline import Given, Pipeline
+from tintype.pipeline.pipeline import ConditionalDenoiser, Pipeline
 from tintype.pipeline.sampling_task import SamplingTask
 from tintype.serving.settings import cost_of
 from tintype.view.contact_sheet import frame
@@ -66,7 +66,7 @@ class NoiseSweepTask:
         """The noise, the same at every level, [1, 3, H, W] on the CPU."""
         return normal(self.seed, Purpose.START, 0, tuple(self.x0().shape[1:]))
 
-    def start(self, network: Given) -> SamplingTask:
+    def start(self, network: ConditionalDenoiser) -> SamplingTask:
         device = self.pipeline.device
         sigma = self.sigmas().to(device)
         x0, noise = self.x0().to(device), self.noise().to(device)

@@ -23,7 +23,7 @@ class Samples(Protocol):
 
     def pictures(self, indices: Tensor) -> Tensor: ...
 
-    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]: ...
+    def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]: ...
 
     def split(self, share: float) -> tuple[Tensor, Tensor]: ...
 
@@ -58,9 +58,12 @@ class Reader:
         dropped = dropped_at(self._config.seed, positions, self._config.caption_dropout)
         parts = []
         for places in self._samples.by_shape(indices):
-            states = self._samples.states(indices[places], choice[places])
-            shown = [state[:0] if drop else state for state, drop in zip(states, dropped[places], strict=True)]
-            parts.append(ShapeBatch(positions[places], self._samples.pictures(indices[places]), shown))
+            embeddings = self._samples.text_embeddings(indices[places], choice[places])
+            kept = [
+                embedding[:0] if drop else embedding
+                for embedding, drop in zip(embeddings, dropped[places], strict=True)
+            ]
+            parts.append(ShapeBatch(positions[places], self._samples.pictures(indices[places]), kept))
         return parts
 
 

@@ -27,11 +27,11 @@ class ShapeBatch(NamedTuple):
 
     positions: Tensor  # [B] in the run
     pictures: Tensor  # [B, 3, H, W] uint8
-    states: Sequence[Tensor]  # of their captions; none where the caption is dropped
+    text_embeddings: Sequence[Tensor]  # one ragged tensor per caption; without rows where the caption is dropped
 
     def slice(self, start: int, end: int) -> ShapeBatch:
         """The samples from `start` to `end`."""
-        return ShapeBatch(self.positions[start:end], self.pictures[start:end], self.states[start:end])
+        return ShapeBatch(self.positions[start:end], self.pictures[start:end], self.text_embeddings[start:end])
 
 
 def micro_batches(parts: Sequence[ShapeBatch], most: int) -> list[list[ShapeBatch]]:
@@ -98,9 +98,10 @@ class Objective(nn.Module):
         sigma = self.target.sigmas(batch.positions.to(self._drawn_on)).to(self._device)
         weight = self._weight(sigma)
         with self.precision():
-            target = self.target(x0, add_noise(x0, noise, sigma), sigma, batch.states)
-            cond: Conditioning = self.denoiser.condition(batch.states)
-            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x0, noise, sigma, weight, target)
+            x = add_noise(x0, noise, sigma)
+            target = self.target(x0, x, sigma, batch.text_embeddings)
+            cond: Conditioning = self.denoiser.condition(batch.text_embeddings)
+            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x, target, sigma, weight)
 
 
 def _configured_weight(noise: NoiseConfig, sigma: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ class Target(Protocol):
         """Noise levels [B] float32 of the samples at `positions` [B] of the run."""
         ...
 
-    def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """What to say [B, C, H, W] of x, which is x0 under noise of levels sigma [B], with captions of these states."""
+    def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
+        """The training target [B, C, H, W] for x, x0 with noise of levels sigma [B]; embeddings: of the captions."""
         ...
 
 
@@ -56,7 +56,7 @@ class CleanPicture:
             return self._sigmas(positions)
         return _training_sigmas(self._seed, positions, self._noise)
 
-    def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, states: Sequence[Tensor]) -> Tensor:
+    def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
         return x0
 
 
@@ -64,7 +64,7 @@ class TeacherFlow:
     """Where the guided flow of a teacher leads in one of the student's steps (see diffusion.distill).
 
     Args:
-        teacher: is moved to `device` and frozen; reads the same text states as the student.
+        teacher: is moved to `device` and frozen; reads the same text embeddings as the student.
         config: of the student. A way from one of its levels to the next takes the teacher `distill.teacher_steps`.
     """
 
@@ -87,26 +87,26 @@ class TeacherFlow:
         return torch.where(drawn < 1, own, _training_sigmas(self._seed, positions, self._noise))
 
     @torch.no_grad()
-    def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, states: Sequence[Tensor]) -> Tensor:
+    def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
         end, own = ends_of(sigma, self._grid), self._own
         return flow_target(
-            self._guided(states),
+            self._guided(embeddings),
             x,
             sigma,
             end,
             self._distill.teacher_steps,
             sigma_min=self._noise.sigma_min,
-            center=own.grid_center,
-            spread=own.grid_spread,
+            center=own.schedule_center,
+            spread=own.schedule_spread,
         )
 
-    def _guided(self, states: Sequence[Tensor]) -> Denoise:
+    def _guided(self, embeddings: Sequence[Tensor]) -> Denoise:
         """The teacher with guidance, as in sampling. The network without a caption is asked only where that acts."""
         teacher, distill = self._teacher, self._distill
         interval = distill.guidance_min, distill.guidance_max
-        told = teacher.given(teacher.condition(states))
-        nothing = teacher.condition([states[0][:0]])
-        has_caption = torch.tensor([len(state) > 0 for state in states])
+        told = teacher.conditioned(teacher.condition(embeddings))
+        nothing = teacher.condition([embeddings[0][:0]])
+        has_caption = torch.tensor([len(embedding) > 0 for embedding in embeddings])
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             denoised = told(x, sigma)
@@ -114,7 +114,7 @@ class TeacherFlow:
             rows = (inside & has_caption.to(x.device)).nonzero()[:, 0]
             if distill.guidance == 1 or not len(rows):
                 return denoised
-            untold = teacher.given(nothing.expand(len(rows)))
+            untold = teacher.conditioned(nothing.expand(len(rows)))
             guided = guide(lambda _x, _sigma: denoised[rows], untold, distill.guidance, interval)
             return denoised.index_copy(0, rows, guided(x[rows], sigma[rows]))
 
@@ -124,8 +124,10 @@ class TeacherFlow:
 def student_levels(config: Config) -> Tensor:
     """The noise levels of a distilled model's own steps, [steps + 1] float32, ending in 0."""
     noise, sample = config.noise, config.sample
-    grid = SCHEDULES[sample.grid]
-    levels = grid(config.distill.steps, noise.sigma_min, noise.sigma_max, sample.grid_center, sample.grid_spread)
+    schedule = SCHEDULES[sample.schedule]
+    levels = schedule(
+        config.distill.steps, noise.sigma_min, noise.sigma_max, sample.schedule_center, sample.schedule_spread
+    )
     return levels.float()
 
 

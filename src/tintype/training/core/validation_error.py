@@ -81,15 +81,15 @@ def _errors_of(
     """Errors [B, K] by captions, for pictures of one shape."""
     x0 = objective.x0(samples.pictures(indices))
     noise = objective.normal(Purpose.EVALUATE, indices, tuple(x0.shape[1:]))
-    true = samples.states(indices, torch.zeros_like(indices))
-    states = {
+    true = samples.text_embeddings(indices, torch.zeros_like(indices))
+    embeddings = {
         "true": true,
-        "shuffled": samples.states(others, torch.zeros_like(others)),
+        "shuffled": samples.text_embeddings(others, torch.zeros_like(others)),
         "empty": [state[:0] for state in true],
     }
 
     def denoiser(captions: Captions) -> Denoise:
-        cond = objective.denoiser.condition(states[captions])
+        cond = objective.denoiser.condition(embeddings[captions])
         return lambda x, sigma: objective.denoiser(x, sigma, cond)
 
     progress = errors_by_level(

@@ -25,12 +25,12 @@ _TOKENS = 16  # of a caption
 
 
 class SyntheticData:
-    """Random pictures and text states."""
+    """Random pictures and text embeddings."""
 
     def __init__(self, config: Config) -> None:
         side = config.net.resolution
         self._picture = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
-        self._state = torch.randn(_TOKENS, config.text.state_width).half()
+        self._state = torch.randn(_TOKENS, config.text.embedding_dim).half()
 
     def order(self, seed: int, indices: Tensor) -> Order:
         return Order(seed, len(indices))
@@ -41,7 +41,7 @@ class SyntheticData:
     def pictures(self, indices: Tensor) -> Tensor:
         return self._picture.expand(len(indices), -1, -1, -1)
 
-    def states(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
+    def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
         return [self._state] * len(indices)
 
     def split(self, share: float) -> tuple[Tensor, Tensor]:

@@ -185,7 +185,7 @@ def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, Te
         config = replace(config, text=replace(config.text, vocabulary=vocabulary))
     encoder = make_encoder(config.text, tokenizer)
     if config.text.encoder.startswith("hf:"):
-        config = replace(config, text=replace(config.text, state_width=encoder.state_width))
+        config = replace(config, text=replace(config.text, embedding_dim=encoder.embedding_dim))
     return config, tokenizer, encoder
 
 
@@ -198,10 +198,10 @@ def _require_parts(request: TrainRequest, initial: store.Model) -> None:
 
 def _require_states(config: Config, encoder: TextEncoder) -> None:
     """Raise CheckpointError if this encoder gives embeddings of another width than the model was trained with."""
-    if config.text.encoder != "learned" and encoder.state_width != config.text.state_width:
+    if config.text.encoder != "learned" and encoder.embedding_dim != config.text.embedding_dim:
         raise CheckpointError(
-            f"the encoder {config.text.encoder} here gives embeddings of width {encoder.state_width}, but the model "
-            f"needs {config.text.state_width}; restore the encoder that the model was trained with"
+            f"the encoder {config.text.encoder} here gives embeddings of width {encoder.embedding_dim}, but the model "
+            f"needs {config.text.embedding_dim}; restore the encoder that the model was trained with"
         )
 
 
