@@ -208,12 +208,12 @@ def test_a_picture_is_led_back_and_developed_under_another_caption(tab: Tab) -> 
     with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
         tab.page.keyboard.press("Enter")
     asked = sent.value.post_data_json
-    assert (asked["prompt"], asked["invert"]) == ("a green star", "a red circle")
+    assert (asked["prompt"], asked["source_caption"]) == ("a green star", "a red circle")
     assert "strength" not in asked
     tab.page.wait_for_selector("#download:visible", timeout=120_000)
     assert "step 48 of 48" in tab.page.inner_text("#where")
     tab.page.locator("#scrub").fill("9")
-    assert tab.page.inner_text("#where").startswith("back to noise, step 10 of 48")
+    assert tab.page.inner_text("#where").startswith("inversion, step 10 of 48")
     tab.page.click("#start-clear")
     assert tab.page.locator("#start").is_hidden()
 
@@ -239,10 +239,10 @@ def test_how_it_works_follows_the_slider(tab: Tab) -> None:
     clear = tab.page.inner_text("#how-level")
     picture = tab.pixels("#how-bench canvas")
     tab.page.keyboard.press("End")
-    assert "100.0 % of it is static" in tab.page.inner_text("#how-level")
+    assert "100.0 % of it is noise" in tab.page.inner_text("#how-level")
     assert clear != tab.page.inner_text("#how-level")
     assert picture != tab.pixels("#how-bench canvas")
-    assert re.search(r"\d % of it was identified", tab.page.inner_text("#how-error"))
+    assert re.search(r"\d % of it was predicted", tab.page.inner_text("#how-error"))
 
 
 def test_markup_in_a_caption_is_only_text(tab: Tab) -> None:

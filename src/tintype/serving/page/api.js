@@ -1,4 +1,4 @@
-// The server, and small things that every view uses.
+// Requests to the server, and helpers of all views.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -8,58 +8,58 @@ export async function api(path, body, method) {
     options.headers = { "Content-Type": "application/json" };
     options.body = JSON.stringify(body);
   }
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, options);
+    response = await fetch(path, options);
   } catch {
-    throw new Error("the server cannot be reached");
+    throw new Error("cannot reach the server");
   }
-  const found = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(found.error?.message ?? `the server says ${answer.status}`);
-  return found;
+  const content = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Error(content.error?.message ?? `the server responded with status ${response.status}`);
+  return content;
 }
 
-// Follow a job until it is over; the browser attaches again by itself when the connection breaks.
-export function follow(id, hear) {
+// Follow a job to its end; the browser reconnects by itself.
+export function follow(id, onState) {
   const source = new EventSource(`/api/jobs/${id}/events`);
   source.addEventListener("state", (event) => {
     const state = JSON.parse(event.data);
     if (!["waiting", "running"].includes(state.status)) source.close();
-    hear(state);
+    onState(state);
   });
   source.addEventListener("error", () => {
-    if (source.readyState === EventSource.CLOSED) hear({ status: "failed", error: { message: "the connection was lost" } });
+    if (source.readyState === EventSource.CLOSED) onState({ status: "failed", error: { message: "lost the connection to the server" } });
   });
   return () => source.close();
 }
 
-let toasting;
+let toastTimer;
 export function toast(text) {
   $("toast").textContent = text;
-  clearTimeout(toasting);
-  toasting = setTimeout(() => { $("toast").textContent = ""; }, 4000);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { $("toast").textContent = ""; }, 4000);
 }
 
 export function element(name, members = {}, ...children) {
-  const made = document.createElement(name);
+  const node = document.createElement(name);
   for (const [key, value] of Object.entries(members)) {
-    if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
+    if (key in node) node[key] = value;
+    else node.setAttribute(key, value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
-export function loaded(url) {
+export function loadImage(url) {
   return new Promise((resolve, reject) => {
     const image = new Image();
     image.onload = () => resolve(image);
-    image.onerror = () => reject(new Error("this picture cannot be read"));
+    image.onerror = () => reject(new Error("cannot read this picture"));
     image.src = url;
   });
 }
 
-// One step of a job: pictures below each other, each as noisy, guess and noise side by side.
+// One step of a job, a row per picture: noisy picture, guess and predicted noise side by side.
 export class Frame {
   constructor(image, rows, sigma) {
     this.image = image;
@@ -68,8 +68,8 @@ export class Frame {
     this.height = image.naturalHeight / rows;
   }
 
-  draw(canvas, kind, row = 0) {
-    const column = ["noisy", "guess", "noise"].indexOf(kind);
+  draw(canvas, plate, row = 0) {
+    const column = ["noisy", "guess", "noise"].indexOf(plate);
     blit(canvas, this.image, column * this.width, row * this.height, this.width, this.height);
   }
 }
@@ -82,12 +82,12 @@ export function blit(canvas, image, left, top, width, height) {
   context.drawImage(image, left, top, width, height, 0, 0, width, height);
 }
 
-// A file as a data: URL of a PNG that is no larger than a model could use.
-export async function pictureOf(file, most = 1024) {
+// The picture in a file as a canvas, with sides of at most maxSide pixels.
+export async function readPicture(file, maxSide = 1024) {
   const url = URL.createObjectURL(file);
   try {
-    const image = await loaded(url);
-    const scale = Math.min(1, most / Math.max(image.naturalWidth, image.naturalHeight));
+    const image = await loadImage(url);
+    const scale = Math.min(1, maxSide / Math.max(image.naturalWidth, image.naturalHeight));
     const canvas = element("canvas", { width: Math.round(image.naturalWidth * scale), height: Math.round(image.naturalHeight * scale) });
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
     return canvas;
@@ -96,17 +96,17 @@ export async function pictureOf(file, most = 1024) {
   }
 }
 
-export function bytesOf(file) {
+export function readDataUrl(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(new Error("this file cannot be read"));
+    reader.onerror = () => reject(new Error("cannot read this file"));
     reader.readAsDataURL(file);
   });
 }
 
-// Static in a canvas: what there is before there is a picture.
-export function drawStatic(canvas, side = 32) {
+// Noise in a canvas, before there is a picture.
+export function drawNoise(canvas, side = 32) {
   if (canvas.width !== side || canvas.height !== side) Object.assign(canvas, { width: side, height: side });
   canvas.classList.add("small");
   const context = canvas.getContext("2d");

@@ -1,4 +1,4 @@
-// The page: its views, its models, its theme, and pictures that are dropped on it.
+// The page: views, models, theme, and dropped pictures.
 import { $, api, element } from "./api.js";
 import * as develop from "./develop.js";
 import * as how from "./how.js";
@@ -7,15 +7,15 @@ import * as training from "./training.js";
 const VIEWS = ["develop", "how", "training"];
 
 function view() {
-  const wanted = location.hash.slice(1);
-  const name = VIEWS.includes(wanted) ? wanted : "develop";
+  const hash = location.hash.slice(1);
+  const name = VIEWS.includes(hash) ? hash : "develop";
   for (const other of VIEWS) $(other).hidden = other !== name;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  how.shown(name === "how");
-  training.shown(name === "training");
+  how.setVisible(name === "how");
+  training.setVisible(name === "training");
 }
 
 function theme() {
@@ -34,8 +34,8 @@ function drops() {
     event.preventDefault();
     over(-depth);
     const file = event.dataTransfer?.files[0];
-    if ($("how").hidden) develop.take(file);
-    else how.take(file);
+    if ($("how").hidden) develop.openFile(file);
+    else how.openFile(file);
   });
 }
 
@@ -51,7 +51,7 @@ async function begin() {
     develop.start(byName, samplers);
     how.start();
     await training.start(() => develop.useModel());
-    if (!models.length) $("status").textContent = "no model yet: the run has not saved a checkpoint";
+    if (!models.length) $("status").textContent = "no model is ready: the run has not saved a checkpoint yet";
   } catch (error) {
     $("status").textContent = error.message;
     $("status").classList.add("bad");

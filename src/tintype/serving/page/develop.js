@@ -1,66 +1,66 @@
-// The Develop view: its form, its keys, and its parts put together.
+// The Develop view: form, keys, and parts.
 import { $, element } from "./api.js";
-import * as again from "./again.js";
+import * as edit from "./edit.js";
 import * as gallery from "./gallery.js";
-import * as make from "./make.js";
+import * as generate from "./generate.js";
 import * as stage from "./stage.js";
 import { model, state } from "./state.js";
 
 const SEEDS = 9;
 
-export function start(found, samplers) {
-  state.models = found;
+export function start(models, samplers) {
+  state.models = models;
   $("sampler").replaceChildren(...samplers.map((name) => element("option", { value: name, textContent: name })));
   listen();
-  again.start();
+  edit.start();
   stage.start();
   useModel();
-  make.dice();
-  gallery.start({ redo: again.redo, settings: again.useReceipt, from: again.startFrom });
+  generate.randomSeed();
+  gallery.start({ redo: edit.redo, settings: edit.useReceipt, from: edit.startFrom });
 }
 
-// The model that was chosen: its own settings, and what it knows to draw.
+// The selected model: its default settings and example captions.
 export function useModel() {
-  const own = model();
-  if (!own) return;
-  Object.assign($("steps"), { value: own.steps, max: own.max_steps });
-  $("guidance").value = own.guidance;
-  $("sampler").value = own.sampler;
-  for (const name of ["width", "height"]) Object.assign($(name), { value: own.resolution, step: own.patch, min: own.patch });
-  $("examples").replaceChildren(...own.examples.map((text) => {
+  const selected = model();
+  if (!selected) return;
+  Object.assign($("steps"), { value: selected.steps, max: selected.max_steps });
+  $("guidance").value = selected.guidance;
+  $("sampler").value = selected.sampler;
+  for (const name of ["width", "height"]) Object.assign($(name), { value: selected.resolution, step: selected.patch, min: selected.patch });
+  $("examples").replaceChildren(...selected.examples.map((text) => {
     const button = element("button", { type: "button", textContent: text });
-    button.addEventListener("click", () => { say(text); make.develop(); });
+    button.addEventListener("click", () => { setCaption(text); generate.develop(); });
     return button;
   }));
-  $("examples").hidden = !own.examples.length || state.jobs.length > 0;
+  $("examples").hidden = !selected.examples.length || state.jobs.length > 0;
 }
 
 function listen() {
-  $("ask").addEventListener("submit", (event) => { event.preventDefault(); make.develop(); });
+  $("ask").addEventListener("submit", (event) => { event.preventDefault(); generate.develop(); });
   $("caption").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); make.develop(); }
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); generate.develop(); }
   });
-  $("caption").addEventListener("input", fit);
+  $("caption").addEventListener("input", fitCaption);
   addEventListener("keydown", (event) => {
     if ($("develop").hidden || event.defaultPrevented) return;
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) make.develop();
-    if (event.key === "Escape") $("painting").hidden ? make.cancel() : stage.painting(false);
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate.develop();
+    if (event.key === "Escape") $("painting").hidden ? generate.cancel() : stage.painting(false);
   });
   const clicks = {
-    cancel: make.cancel, dice: make.dice, seeds: () => make.develop({ n: SEEDS }), scales: make.compare,
+    cancel: generate.cancel, dice: generate.randomSeed, seeds: () => generate.develop({ n: SEEDS }), scales: generate.compare,
     lock: () => $("lock").setAttribute("aria-pressed", String($("lock").getAttribute("aria-pressed") !== "true")),
   };
-  for (const [id, does] of Object.entries(clicks)) $(id).addEventListener("click", () => does());
+  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => action());
 }
 
-function say(text) {
+function setCaption(text) {
   $("caption").value = text;
-  fit();
+  fitCaption();
 }
 
-function fit() {
+function fitCaption() {
   $("caption").style.height = "auto";
   $("caption").style.height = `${$("caption").scrollHeight + 2}px`;
 }
 
-export const take = again.take;
+export const openFile = edit.openFile;

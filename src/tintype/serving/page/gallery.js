@@ -1,7 +1,7 @@
-// The pictures made in this browser, kept in its own database with what made them.
+// The gallery: pictures made in this browser, with their receipts, in its IndexedDB.
 import { $, element } from "./api.js";
 
-const SHOWN = 60;
+const MAX_CARDS = 60;
 let opened;
 
 function database() {
@@ -14,9 +14,9 @@ function database() {
   return opened;
 }
 
-async function ask(mode, work) {
+async function query(mode, operation) {
   const store = (await database()).transaction("pictures", mode).objectStore("pictures");
-  const request = work(store);
+  const request = operation(store);
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
@@ -30,7 +30,7 @@ export function start(actions) {
   use = actions;
   $("empty").addEventListener("click", async () => {
     if (confirm("Remove all pictures from this browser?")) {
-      await ask("readwrite", (store) => store.clear());
+      await query("readwrite", (store) => store.clear());
       await show();
     }
   });
@@ -40,23 +40,23 @@ export function start(actions) {
 // pictures: [{ blob, receipt }]
 export async function keep(pictures) {
   for (const { blob, receipt } of pictures) {
-    await ask("readwrite", (store) => store.add({ blob, receipt, time: Date.now() })).catch(() => {});
+    await query("readwrite", (store) => store.add({ blob, receipt, time: Date.now() })).catch(() => {});
   }
   await show();
 }
 
 export async function newest() {
-  const all = await ask("readonly", (store) => store.getAll()).catch(() => []);
+  const all = await query("readonly", (store) => store.getAll()).catch(() => []);
   return all.at(-1);
 }
 
 async function show() {
-  const all = await ask("readonly", (store) => store.getAll()).catch(() => []);
+  const all = await query("readonly", (store) => store.getAll()).catch(() => []);
   urls.forEach((url) => URL.revokeObjectURL(url));
   urls = [];
   $("gallery-empty").hidden = all.length > 0;
   $("empty").hidden = all.length === 0;
-  $("gallery").replaceChildren(...all.slice(-SHOWN).reverse().map(card));
+  $("gallery").replaceChildren(...all.slice(-MAX_CARDS).reverse().map(card));
 }
 
 function card(entry) {
@@ -66,23 +66,23 @@ function card(entry) {
   const name = receipt.caption || "without a caption";
   const image = element("img", { src: url, alt: name });
   image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth <= 160));
-  const act = (label, does, more) => {
-    const button = element("button", { type: "button", textContent: label, title: more });
-    button.setAttribute("aria-label", `${more}: ${name}`);
-    button.addEventListener("click", does);
+  const act = (label, action, title) => {
+    const button = element("button", { type: "button", textContent: label, title });
+    button.setAttribute("aria-label", `${title}: ${name}`);
+    button.addEventListener("click", action);
     return button;
   };
   const remove = async () => {
-    await ask("readwrite", (store) => store.delete(entry.id));
+    await query("readwrite", (store) => store.delete(entry.id));
     await show();
   };
   const save = element("a", { href: url, download: fileName(receipt), textContent: "Save" });
   save.setAttribute("aria-label", `Download: ${name}`);
   return element("li", {}, image, element("p", { textContent: name }), element("small", { textContent: settings(receipt) }),
     element("div", { className: "row" },
-      act("Redo", () => use.redo(receipt), "Make it again"),
-      act("Use", () => use.settings(receipt), "Use its settings"),
-      act("From it", () => use.from(image, receipt.caption), "Start from it"),
+      act("Redo", () => use.redo(receipt), "Make the same picture"),
+      act("Use", () => use.settings(receipt), "Use these settings"),
+      act("Start", () => use.from(image, receipt.caption), "Start from this picture"),
       save, act("✕", remove, "Remove")));
 }
 

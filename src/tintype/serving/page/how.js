@@ -1,5 +1,5 @@
-// How it works: noise on one picture, from clear to static, and what the model sees at each level.
-import { $, api, blit, loaded, pictureOf } from "./api.js";
+// How it works: one picture at many noise levels, and the model's prediction at each.
+import { $, api, blit, loadImage, readPicture } from "./api.js";
 import { newest } from "./gallery.js";
 import { plot } from "./plot.js";
 import { model } from "./state.js";
@@ -10,7 +10,7 @@ let picture = null; // data: URL
 let levels = [];
 let heldOut = [];
 let visible = false;
-let asked = 0;
+let numRequests = 0;
 
 export function start() {
   const example = document.createElement("canvas");
@@ -29,57 +29,57 @@ export function start() {
 
   let typing;
   $("how-slider").addEventListener("input", show);
-  $("how-go").addEventListener("click", look);
-  $("how-caption").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(look, CHANGE_MS); });
-  $("how-open").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
-  $("how-last").addEventListener("click", last);
-  $("model").addEventListener("change", () => { levels = []; if (visible) look(); });
+  $("how-go").addEventListener("click", sweep);
+  $("how-caption").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(sweep, CHANGE_MS); });
+  $("how-open").addEventListener("change", (event) => { openFile(event.target.files[0]); event.target.value = ""; });
+  $("how-last").addEventListener("click", useLatest);
+  $("model").addEventListener("change", () => { levels = []; if (visible) sweep(); });
 }
 
-export function shown(on) {
+export function setVisible(on) {
   visible = on;
-  if (on && !levels.length) look();
+  if (on && !levels.length) sweep();
 }
 
-export async function take(file) {
+export async function openFile(file) {
   if (!file) return;
   try {
-    picture = (await pictureOf(file)).toDataURL("image/png");
-    look();
+    picture = (await readPicture(file)).toDataURL("image/png");
+    sweep();
   } catch (error) {
     say(error.message);
   }
 }
 
-async function last() {
+async function useLatest() {
   const entry = await newest();
-  if (!entry) return say("nothing has been made in this browser yet");
+  if (!entry) return say("this browser has no pictures yet");
   $("how-caption").value = entry.receipt.caption;
-  take(entry.blob);
+  openFile(entry.blob);
 }
 
 function say(text) {
   $("how-status").textContent = text;
 }
 
-async function look() {
-  const turn = ++asked;
-  say("looking");
+async function sweep() {
+  const request = ++numRequests;
+  say("running");
   try {
     const name = $("model").value;
-    const found = await api("/api/look", { image: picture, prompt: $("how-caption").value, model: name, levels: LEVELS });
-    const seen = await Promise.all(found.levels.map(async (level) => ({ ...level, image: await loaded(level.strip) })));
+    const response = await api("/api/look", { image: picture, prompt: $("how-caption").value, model: name, levels: LEVELS });
+    const images = await Promise.all(response.levels.map(async (level) => ({ ...level, image: await loadImage(level.strip) })));
     const isRun = [...$("run").options].some((option) => option.value === name);
     const run = isRun ? await api(`/api/runs/${encodeURIComponent(name)}`).catch(() => null) : null;
-    if (turn !== asked) return;
-    levels = seen;
+    if (request !== numRequests) return;
+    levels = images;
     heldOut = Object.entries(run?.noise_error.at(-1)?.levels ?? model()?.noise_error ?? {}).map(([sigma, error]) => [Number(sigma), error]).sort((a, b) => a[0] - b[0]);
     const before = Number($("how-slider").max) ? Number($("how-slider").value) : Math.round(LEVELS * 0.55);
     Object.assign($("how-slider"), { max: levels.length - 1, value: before });
     say("");
     show();
   } catch (error) {
-    if (turn === asked) say(error.message);
+    if (request === numRequests) say(error.message);
   }
 }
 
@@ -90,12 +90,12 @@ function show() {
   document.querySelectorAll("#how-bench canvas").forEach((canvas, column) => {
     blit(canvas, level.image, column * side, 0, side, level.image.naturalHeight);
   });
-  const share = level.sigma ** 2 / (1 + level.sigma ** 2);
-  $("how-level").textContent = `noise level ${level.sigma.toPrecision(2)}: ${(100 * share).toFixed(share > 0.99 ? 1 : 0)} % of it is static`;
+  const noiseShare = level.sigma ** 2 / (1 + level.sigma ** 2);
+  $("how-level").textContent = `noise level ${level.sigma.toPrecision(2)}: ${(100 * noiseShare).toFixed(noiseShare > 0.99 ? 1 : 0)} % of it is noise`;
   $("how-slider").setAttribute("aria-valuetext", $("how-level").textContent);
-  const right = 100 * Math.max(0, 1 - level.noise_error);
-  $("how-error").textContent = `${right.toFixed(right > 99 ? 2 : 0)} % of it was identified`;
-  const curves = [{ name: "this picture", points: levels.map((one) => [one.sigma, one.noise_error]) }];
-  if (heldOut.length > 1) curves.push({ name: "pictures held out", points: heldOut });
-  plot($("how-plot"), { title: "Error of the predicted noise", xName: "noise level", yName: "mean square; 1 is knowing nothing", curves, logX: true, logY: true, here: level.sigma });
+  const predicted = 100 * Math.max(0, 1 - level.noise_error);
+  $("how-error").textContent = `${predicted.toFixed(predicted > 99 ? 2 : 0)} % of it was predicted`;
+  const curves = [{ name: "this picture", points: levels.map((point) => [point.sigma, point.noise_error]) }];
+  if (heldOut.length > 1) curves.push({ name: "held-out pictures", points: heldOut });
+  plot($("how-plot"), { title: "Error of the predicted noise", xName: "noise level", yName: "mean square; 1 is no prediction", curves, logX: true, logY: true, here: level.sigma });
 }

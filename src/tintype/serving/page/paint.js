@@ -1,7 +1,7 @@
-// Painting over what is to be made again: with a finger, a pen, a mouse or the keyboard.
+// Painting a mask: with a finger, a pen, a mouse or the keyboard.
 import { element } from "./api.js";
 
-const SIDE = 512; // pixels the strokes are kept in
+const SIDE = 512; // pixels of the canvas that stores the strokes
 
 export class Painter {
   constructor(canvas, brush) {
@@ -12,31 +12,31 @@ export class Painter {
     this.touched = false;
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
-      this.stroke(this.place(event), null);
+      this.stroke(this.position(event), null);
     });
     canvas.addEventListener("pointermove", (event) => {
       const before = this.at;
-      this.at = this.place(event);
+      this.at = this.position(event);
       if (event.buttons) this.stroke(this.at, before);
       else this.show();
     });
     canvas.addEventListener("keydown", (event) => this.key(event));
   }
 
-  begin(width, height) {
+  start(width, height) {
     Object.assign(this.strokes, { width: width >= height ? SIDE : Math.round((SIDE * width) / height), height: width >= height ? Math.round((SIDE * height) / width) : SIDE });
     Object.assign(this.canvas, { width: this.strokes.width, height: this.strokes.height });
     this.touched = false;
     this.show();
   }
 
-  wipe() {
+  clear() {
     this.strokes.getContext("2d").clearRect(0, 0, this.strokes.width, this.strokes.height);
     this.touched = false;
     this.show();
   }
 
-  place(event) {
+  position(event) {
     const box = this.canvas.getBoundingClientRect();
     return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
   }
@@ -93,12 +93,12 @@ export class Painter {
     }
   }
 
-  // White where it was painted, black elsewhere: a data: URL of a PNG.
+  // White where painted, black elsewhere: a data: URL of a PNG.
   mask(width, height) {
-    const made = element("canvas", { width, height });
-    const context = made.getContext("2d");
+    const canvas = element("canvas", { width, height });
+    const context = canvas.getContext("2d");
     context.fillRect(0, 0, width, height);
     context.drawImage(this.strokes, 0, 0, width, height);
-    return made.toDataURL("image/png");
+    return canvas.toDataURL("image/png");
   }
 }

@@ -1,14 +1,14 @@
-// Showing: the plates, the strip of steps, the pictures of a request side by side, and how it is going.
-import { $, drawStatic, duration, element } from "./api.js";
+// The display: plates, strip of steps, pictures of a request side by side, and status.
+import { $, drawNoise, duration, element } from "./api.js";
 import * as gallery from "./gallery.js";
-import { current, frame, goesBack, isOpen, row, state, step, steps } from "./state.js";
+import { current, frame, isInverting, isOpen, row, state, step, steps } from "./state.js";
 
 const PLAY_MS = 90;
-const STATIC_MS = 110;
-const SHOWN = 24; // steps in the strip
+const NOISE_MS = 110;
+const MAX_STRIP = 24; // steps in the strip
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const plates = { noisy: ".noisy canvas", noise: ".noise canvas", guess: "#guess" };
-const plate = (kind) => document.querySelector(plates[kind]);
+const plate = (name) => document.querySelector(plates[name]);
 let playing = null;
 
 export function start() {
@@ -23,10 +23,10 @@ export function show() {
   $("bench").dataset.idle = String(!shown);
   $("examples").hidden = Boolean(state.jobs.length) || !$("examples").children.length;
   if (shown) {
-    for (const kind of Object.keys(plates)) shown.draw(plate(kind), kind, row());
-    plate("guess").setAttribute("aria-label", `What the model believes the picture is, at step ${index + 1}: ${current().ask.prompt}`);
-    const way = goesBack(current(), index) ? "back to noise, " : "";
-    $("where").textContent = `${way}step ${index + 1} of ${current().total} · noise level ${shown.sigma.toPrecision(3)}`;
+    for (const name of Object.keys(plates)) shown.draw(plate(name), name, row());
+    plate("guess").setAttribute("aria-label", `The model's guess at step ${index + 1}: ${current().body.prompt}`);
+    const direction = isInverting(current(), index) ? "inversion, " : "";
+    $("where").textContent = `${direction}step ${index + 1} of ${current().total} · noise level ${shown.sigma.toPrecision(3)}`;
   } else $("where").textContent = "\u00a0";
   film(index);
   others();
@@ -41,46 +41,46 @@ export function goTo(index) {
 function film(index) {
   const all = steps();
   $("time").hidden = all.length < 2;
-  const place = all.indexOf(index);
-  Object.assign($("scrub"), { max: Math.max(0, all.length - 1), value: Math.max(0, place) });
+  const position = all.indexOf(index);
+  Object.assign($("scrub"), { max: Math.max(0, all.length - 1), value: Math.max(0, position) });
   $("scrub").setAttribute("aria-valuetext", index === undefined ? "" : `step ${index + 1} of ${current().total}`);
-  const shown = all.length > SHOWN ? all.filter((_, i) => i % Math.ceil(all.length / SHOWN) === 0) : all;
+  const shown = all.length > MAX_STRIP ? all.filter((_, i) => i % Math.ceil(all.length / MAX_STRIP) === 0) : all;
   const strip = $("strip");
-  $("time").style.setProperty("--steps", Math.max(shown.length, Math.min(SHOWN, current()?.total ?? 0)));
+  $("time").style.setProperty("--steps", Math.max(shown.length, Math.min(MAX_STRIP, current()?.total ?? 0)));
   while (strip.children.length > shown.length) strip.lastChild.remove();
   while (strip.children.length < shown.length) {
     const small = element("canvas");
     small.addEventListener("click", () => goTo(Number(small.dataset.step)));
     strip.append(small);
   }
-  const nearest = shown.filter((one) => one <= index).at(-1);
-  shown.forEach((one, i) => {
+  const nearest = shown.filter((i) => i <= index).at(-1);
+  shown.forEach((stepIndex, i) => {
     const small = strip.children[i];
-    const key = `${state.at.job}/${state.at.row}/${current().id}/${one}`;
+    const key = `${state.at.job}/${state.at.row}/${current().id}/${stepIndex}`;
     if (small.dataset.key !== key) {
-      current().frames.get(one).draw(small, "guess", row());
-      Object.assign(small.dataset, { key, step: one });
+      current().frames.get(stepIndex).draw(small, "guess", row());
+      Object.assign(small.dataset, { key, step: stepIndex });
     }
-    small.classList.toggle("now", one === nearest);
+    small.classList.toggle("now", stepIndex === nearest);
   });
 }
 
-// All pictures of the request, small, to choose from; they develop together.
+// All pictures of the request as thumbnails to choose from.
 export function others() {
   const { jobs, at } = state;
-  const cells = jobs.flatMap((job, j) => Array.from({ length: job.rows }, (_, place) => ({ job, j, place })));
+  const cells = jobs.flatMap((job, j) => Array.from({ length: job.rows }, (_, picture) => ({ job, j, picture })));
   $("others").hidden = cells.length < 2;
   if (cells.length < 2) return $("others").replaceChildren();
   while ($("others").children.length > cells.length) $("others").lastChild.remove();
   while ($("others").children.length < cells.length) $("others").append(element("button", { type: "button" }, element("canvas"), element("span")));
-  cells.forEach(({ job, j, place }, i) => {
+  cells.forEach(({ job, j, picture }, i) => {
     const button = $("others").children[i];
-    button.onclick = () => { state.at = { ...state.at, job: j, row: place }; show(); describe(); };
-    button.setAttribute("aria-pressed", String(j === at.job && place === at.row));
-    button.lastChild.textContent = job.label || `${place + 1}`;
+    button.onclick = () => { state.at = { ...state.at, job: j, row: picture }; show(); describe(); };
+    button.setAttribute("aria-pressed", String(j === at.job && picture === at.row));
+    button.lastChild.textContent = job.label || `${picture + 1}`;
     const newest = at.step !== null && job.frames.has(at.step) ? at.step : steps(job).at(-1);
-    if (newest === undefined) drawStatic(button.firstChild, 16);
-    else job.frames.get(newest).draw(button.firstChild, "guess", place);
+    if (newest === undefined) drawNoise(button.firstChild, 16);
+    else job.frames.get(newest).draw(button.firstChild, "guess", picture);
   });
 }
 
@@ -95,48 +95,48 @@ export function describe() {
   const text = [progress(jobs, open, bad), warning].filter(Boolean).join(" · ");
   if ($("status").textContent !== text) $("status").textContent = text;
   $("actions").hidden = !steps().length || !$("painting").hidden;
-  offer();
+  updateDownloads();
 }
 
 function progress(jobs, open, bad) {
   const first = open.find((job) => job.status === "running") ?? open[0];
   if (first?.status === "running") return `developing${first.left > 1.5 ? `, about ${duration(first.left)} left` : ""}`;
-  if (first?.status === "waiting") return first.position > 0 ? `waiting, number ${first.position} in line` : "waiting";
-  if (first) return "on its way";
-  if (bad) return bad.message ?? "it failed";
+  if (first?.status === "waiting") return first.position > 0 ? `waiting, number ${first.position} in the queue` : "waiting";
+  if (first) return "sending";
+  if (bad) return bad.message ?? "failed";
   if (!jobs.length) return "";
   if (!jobs.every((job) => job.status === "done")) return "cancelled";
   return `done in ${duration(Math.max(...jobs.map((job) => job.seconds ?? 0)))}`;
 }
 
-// The finished picture, to be saved.
-function offer() {
+// The links that save the finished picture and its film.
+function updateDownloads() {
   const pictures = current()?.status === "done" && current().pictures;
   $("download").hidden = $("film").hidden = $("recaption").hidden = !pictures;
   if (!pictures) return;
-  const of = `${current().id}/${row()}`;
-  if ($("download").dataset.of === of) return;
+  const key = `${current().id}/${row()}`;
+  if ($("download").dataset.key === key) return;
   const { blob, receipt } = pictures[row()];
   URL.revokeObjectURL($("download").href);
   Object.assign($("download"), { href: URL.createObjectURL(blob), download: gallery.fileName(receipt) });
   Object.assign($("film"), { href: `/api/jobs/${current().id}/film.gif`, download: gallery.fileName(receipt).replace(/png$/, "gif") });
-  $("download").dataset.of = of;
+  $("download").dataset.key = key;
 }
 
-// While the part to be made again is painted, the rest of the tools are put away.
+// Painting hides the other tools.
 export function painting(on) {
   $("painting").hidden = $("paint").hidden = !on;
   $("actions").hidden = on || !steps().length;
 }
 
-// While nothing is there yet, static is.
+// Noise on the plates until the first step arrives.
 function shimmer() {
   const draw = () => {
     if ($("bench").dataset.idle !== "true" || $("develop").hidden) return;
-    for (const kind of Object.keys(plates)) drawStatic(plate(kind));
+    for (const name of Object.keys(plates)) drawNoise(plate(name));
   };
   draw();
-  setInterval(() => { if (!calm.matches && !document.hidden) draw(); }, STATIC_MS);
+  setInterval(() => { if (!calm.matches && !document.hidden) draw(); }, NOISE_MS);
 }
 
 function play() {
@@ -156,5 +156,5 @@ export function stopPlaying() {
   clearInterval(playing);
   playing = null;
   $("play").textContent = "▶";
-  $("play").setAttribute("aria-label", "Watch it again");
+  $("play").setAttribute("aria-label", "Play");
 }

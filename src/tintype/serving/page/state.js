@@ -1,11 +1,11 @@
-// What the parts of the Develop view share: the models, the newest request, and what is looked at of it.
+// State of the Develop view: the models, the newest request, and the step on display.
 import { $ } from "./api.js";
 
 export const state = {
   models: {},
-  jobs: [], // of the newest request: { id, label, ask, frames, rows, status, total, stop }
-  at: { job: 0, row: 0, step: null }, // what the plates show; step null: the newest
-  from: null, // { url } of the picture to start from
+  jobs: [], // of the newest request: { id, label, body, frames, rows, status, total, stop }
+  at: { job: 0, row: 0, step: null }, // on display; step null: the newest
+  from: null, // { url } of the starting picture
 };
 
 export const model = () => state.models[$("model").value];
@@ -16,8 +16,8 @@ export const steps = (job = current()) => (job ? [...job.frames.keys()].sort((a,
 export const step = () => (state.at.step !== null && current()?.frames.has(state.at.step) ? state.at.step : steps().at(-1));
 export const frame = () => current()?.frames.get(step());
 
-// On a way back to noise every level is higher than the one before.
-export function goesBack(job, index) {
-  const [before, now, after] = [index - 1, index, index + 1].map((one) => job.frames.get(one)?.sigma);
-  return job.ask.invert !== undefined && (after !== undefined ? after > now : before !== undefined && before < now);
+// During inversion the noise level rises with every step.
+export function isInverting(job, index) {
+  const [before, now, after] = [index - 1, index, index + 1].map((i) => job.frames.get(i)?.sigma);
+  return job.body.source_caption !== undefined && (after !== undefined ? after > now : before !== undefined && before < now);
 }

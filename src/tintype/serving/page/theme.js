@@ -1,4 +1,4 @@
-// Before anything is painted: the theme chosen last time. Without a choice, what the system prefers.
+// Before the first paint: the theme chosen last time, or else the system's.
 try {
   const theme = localStorage.getItem("tintype-theme");
   if (theme) document.documentElement.dataset.theme = theme;

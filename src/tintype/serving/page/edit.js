@@ -1,30 +1,30 @@
-// Going on from something: from a step, a part that was painted over, a picture, a receipt.
-import { $, api, bytesOf, element, pictureOf, toast } from "./api.js";
-import { freshSeed, send, settings } from "./make.js";
+// Editing: restart from a step, a painted mask, a picture or a receipt.
+import { $, api, element, readDataUrl, readPicture, toast } from "./api.js";
+import { freshSeed, send, settings } from "./generate.js";
 import { Painter } from "./paint.js";
 import { painting, stopPlaying } from "./stage.js";
 import { current, frame, model, row, state, step } from "./state.js";
 
-const RECEIPT_BYTES = 2 ** 19; // of a file: its receipt is before its pixels
+const RECEIPT_BYTES = 2 ** 19; // from the start of a file, where the receipt is
 let painter;
 
 export function start() {
   painter = new Painter($("paint"), $("brush"));
   const clicks = {
-    again, recaption, copy, mask: () => paint(true), "paint-done": () => paint(false),
-    "paint-clear": () => painter.wipe(), "paint-go": repaint, "start-clear": () => startFrom(null),
+    again: restart, recaption, copy, mask: () => paint(true), "paint-done": () => paint(false),
+    "paint-clear": () => painter.clear(), "paint-go": repaint, "start-clear": () => startFrom(null),
   };
-  for (const [id, does] of Object.entries(clicks)) $(id).addEventListener("click", () => does());
+  for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => action());
   $("strength").addEventListener("input", () => {
     document.querySelector("output[for=strength]").textContent = Number($("strength").value).toFixed(2);
     $("way-noise").checked = true;
   });
   $("shows").addEventListener("input", () => { $("way-back").checked = true; });
-  $("open").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
+  $("open").addEventListener("change", (event) => { openFile(event.target.files[0]); event.target.value = ""; });
 }
 
-// shows: the caption of the picture, if it is known.
-export function startFrom(image, shows = "") {
+// caption: of the picture, if known.
+export function startFrom(image, caption = "") {
   state.from = null;
   if (image) {
     const canvas = element("canvas", { width: image.naturalWidth ?? image.width, height: image.naturalHeight ?? image.height });
@@ -35,14 +35,14 @@ export function startFrom(image, shows = "") {
     const side = Math.min(canvas.width, canvas.height);
     small.getContext("2d").imageSmoothingEnabled = false;
     small.getContext("2d").drawImage(canvas, (canvas.width - side) / 2, (canvas.height - side) / 2, side, side, 0, 0, 48, 48);
-    $("shows").value = shows;
+    $("shows").value = caption;
     $("way-noise").checked = true;
     $("caption").focus();
   }
   $("start").hidden = !state.from;
 }
 
-// How strong noise must be on a picture for it to be at a noise level, from 0 to 1.
+// The strength, from 0 to 1, that brings a picture to a noise level.
 function strengthAt(sigma) {
   const { sigma_min: low, sigma_max: high } = model();
   return Math.min(1, Math.max(0.01, Math.log(sigma / low) / Math.log(high / low)));
@@ -54,21 +54,21 @@ function guess() {
   return canvas;
 }
 
-// No step is locked in: noise the guess of this step as much as it was noised then, and develop it again.
-function again() {
+// Add noise to the guess of this step, at the step's own level, and develop it again.
+function restart() {
   const canvas = guess();
-  const size = { width: canvas.width, height: canvas.height, n: 1, invert: undefined };
-  if (step() === 0 && !current().ask.init_image) return send([{ ask: settings({ ...size, init_image: undefined, strength: undefined }), label: "" }]);
-  send([{ ask: settings({ ...size, init_image: canvas.toDataURL("image/png"), strength: strengthAt(frame().sigma) }), label: "" }]);
+  const size = { width: canvas.width, height: canvas.height, n: 1, source_caption: undefined };
+  if (step() === 0 && !current().body.init_image) return send([{ body: settings({ ...size, init_image: undefined, strength: undefined }), label: "" }]);
+  send([{ body: settings({ ...size, init_image: canvas.toDataURL("image/png"), strength: strengthAt(frame().sigma) }), label: "" }]);
 }
 
-// Lead the picture back to the noise it comes from, to be developed from there under another caption.
+// Invert the picture to its noise, to develop it from there under another caption.
 async function recaption() {
   const { blob, receipt } = current().pictures[row()];
-  startFrom(await pictureOf(blob), receipt.caption);
+  startFrom(await readPicture(blob), receipt.caption);
   $("way-back").checked = true;
   $("caption").select();
-  toast("Change its caption, then develop: what the caption leaves open stays as it is");
+  toast("Change the caption, then develop: details that the caption leaves open stay");
 }
 
 function paint(on) {
@@ -76,22 +76,22 @@ function paint(on) {
   if (!on) return;
   stopPlaying();
   const canvas = guess();
-  painter.begin(canvas.width, canvas.height);
+  painter.start(canvas.width, canvas.height);
   $("paint").focus();
 }
 
 function repaint() {
-  if (!painter.touched) return toast("Paint over what is to be made again first");
+  if (!painter.touched) return toast("Paint the part to redo first");
   freshSeed();
   const canvas = guess();
   const [width, height] = [canvas.width, canvas.height];
-  const more = { width, height, n: 1, invert: undefined, init_image: canvas.toDataURL("image/png"), mask: painter.mask(width, height), strength: Number($("paint-strength").value) };
-  send([{ ask: settings(more), label: "" }]);
+  const overrides = { width, height, n: 1, source_caption: undefined, init_image: canvas.toDataURL("image/png"), mask: painter.mask(width, height), strength: Number($("paint-strength").value) };
+  send([{ body: settings(overrides), label: "" }]);
 }
 
 export function useReceipt(receipt) {
   if (receipt.model in state.models) $("model").value = receipt.model;
-  else toast(`The model ${receipt.model} is not served here`);
+  else toast(`This server does not have the model ${receipt.model}`);
   const fields = { caption: receipt.caption, seed: receipt.seed, steps: receipt.steps, guidance: receipt.guidance, sampler: receipt.sampler, negative: receipt.negative, width: receipt.width, height: receipt.height, num: 1 };
   for (const [id, value] of Object.entries(fields)) $(id).value = value;
   $("lock").setAttribute("aria-pressed", "true");
@@ -102,8 +102,8 @@ export function useReceipt(receipt) {
 
 export function redo(receipt) {
   useReceipt(receipt);
-  if (receipt.init_image) return toast("It began from a picture: open that one, then develop");
-  send([{ ask: settings({ index: receipt.index, n: 1 }), label: "" }]);
+  if (receipt.init_image) return toast("This picture started from another one: open that one, then develop");
+  send([{ body: settings({ index: receipt.index, n: 1 }), label: "" }]);
 }
 
 async function copy() {
@@ -113,22 +113,22 @@ async function copy() {
     await navigator.clipboard.writeText(text);
     toast("Copied");
   } catch {
-    toast("This browser does not let pages copy here");
+    toast("This browser does not allow copying here");
   }
 }
 
-// A picture that was dropped or opened: its settings if it carries a receipt, else a start.
-export async function take(file) {
+// A dropped or opened picture: use its settings if it has a receipt, else start from it.
+export async function openFile(file) {
   if (!file) return;
   try {
-    const ask = async () => api("/api/receipt", { image: await bytesOf(file.slice(0, RECEIPT_BYTES, file.type)) });
-    const { receipt } = file.type === "image/png" ? await ask() : { receipt: null };
+    const read = async () => api("/api/receipt", { image: await readDataUrl(file.slice(0, RECEIPT_BYTES, file.type)) });
+    const { receipt } = file.type === "image/png" ? await read() : { receipt: null };
     if (receipt && !receipt.init_image) {
       useReceipt(receipt);
-      toast("Its settings are in place: develop makes it again");
+      toast("Its settings are set: Develop makes the same picture");
     } else {
-      startFrom(await pictureOf(file), receipt?.caption);
-      toast(receipt ? "It began from another picture, so it is used as a start" : "It carries no receipt: it is used as a start");
+      startFrom(await readPicture(file), receipt?.caption);
+      toast(receipt ? "This picture started from another one: it is now the starting picture" : "This picture has no receipt: it is now the starting picture");
     }
   } catch (error) {
     toast(error.message);

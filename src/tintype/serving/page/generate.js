@@ -1,5 +1,5 @@
-// Asking for pictures and hearing of them: settings, requests, the steps as they come.
-import { $, Frame, api, follow, loaded } from "./api.js";
+// Generating: settings of the form, jobs, and their steps as they arrive.
+import { $, Frame, api, follow, loadImage } from "./api.js";
 import * as gallery from "./gallery.js";
 import { describe, others, painting, show, stopPlaying } from "./stage.js";
 import { isOpen, state } from "./state.js";
@@ -7,70 +7,69 @@ import { isOpen, state } from "./state.js";
 const SCALES = [1, 2, 4, 8];
 let usedSeed = null;
 
-const whole = (input, otherwise) => (input.value.trim() === "" ? otherwise : Number(input.value));
-const kept = () => $("lock").getAttribute("aria-pressed") === "true";
+const numberIn = (input, otherwise) => (input.value.trim() === "" ? otherwise : Number(input.value));
+const seedLocked = () => $("lock").getAttribute("aria-pressed") === "true";
 
-export function dice() {
+export function randomSeed() {
   $("seed").value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
 }
 
-// A seed that was typed or kept is used; one that has made its picture makes room for another.
+// Draw a new seed, unless the seed is locked or has just been typed.
 export function freshSeed() {
-  if (!kept() && $("seed").value === usedSeed) dice();
+  if (!seedLocked() && $("seed").value === usedSeed) randomSeed();
   usedSeed = $("seed").value;
 }
 
-export function settings(more = {}) {
+export function settings(overrides = {}) {
   const text = /^\d{1,19}$/.test($("seed").value.trim()) ? $("seed").value.trim() : "0";
-  const own = {
+  const fields = {
     model: $("model").value,
     prompt: $("caption").value,
     seed: JSON.rawJSON ? JSON.rawJSON(BigInt(text).toString()) : Number(text),
-    n: whole($("num"), 1),
-    num_inference_steps: whole($("steps"), null),
-    guidance_scale: whole($("guidance"), null),
+    n: numberIn($("num"), 1),
+    num_inference_steps: numberIn($("steps"), null),
+    guidance_scale: numberIn($("guidance"), null),
     negative_prompt: $("negative").value || null,
     sampler: $("sampler").value,
-    width: whole($("width"), null),
-    height: whole($("height"), null),
+    width: numberIn($("width"), null),
+    height: numberIn($("height"), null),
   };
-  return { ...own, ...starting(), ...more };
+  return { ...fields, ...startFields(), ...overrides };
 }
 
-// How the picture to start from is used, if there is one. Its way back to noise has a sampler and steps of its own.
-function starting() {
+// The fields of the starting picture. Inversion uses its own defaults for sampler and steps.
+function startFields() {
   if (!state.from) return {};
   const init = { init_image: state.from.url };
-  if ($("way-back").checked) return { ...init, invert: $("shows").value, num_inference_steps: null, sampler: null };
+  if ($("way-back").checked) return { ...init, source_caption: $("shows").value, num_inference_steps: null, sampler: null };
   return { ...init, strength: Number($("strength").value) };
 }
 
-export function develop(more) {
+export function develop(overrides) {
   freshSeed();
-  send([{ ask: settings(more), label: "" }]);
+  send([{ body: settings(overrides), label: "" }]);
 }
 
 export function compare() {
   usedSeed = $("seed").value;
-  send(SCALES.map((scale) => ({ ask: settings({ n: 1, guidance_scale: scale }), label: `guidance ${scale}` })));
+  send(SCALES.map((scale) => ({ body: settings({ n: 1, guidance_scale: scale }), label: `guidance ${scale}` })));
 }
 
-export async function send(wanted) {
+export async function send(requests) {
   cancel();
   stopPlaying();
   painting(false);
-  const made = wanted.map((one) => ({ ...one, frames: new Map(), rows: one.ask.n ?? 1, status: "sending", total: 0, stop() {} }));
-  state.jobs = made;
+  const jobs = requests.map((request) => ({ ...request, frames: new Map(), rows: request.body.n ?? 1, status: "sending", total: 0, stop() {} }));
+  state.jobs = jobs;
   state.at = { job: 0, row: 0, step: null };
   show();
   describe();
   others();
-  for (const job of made) {
+  for (const job of jobs) {
     try {
-      const begun = await api("/api/jobs", job.ask);
-      job.id = begun.id;
+      job.id = (await api("/api/jobs", job.body)).id;
       if (job.status === "cancelled") { api(`/api/jobs/${job.id}`, undefined, "DELETE").catch(() => {}); continue; }
-      job.stop = follow(job.id, (now) => hear(job, now));
+      job.stop = follow(job.id, (now) => update(job, now));
     } catch (error) {
       Object.assign(job, { status: "failed", message: error.message });
       describe();
@@ -87,12 +86,12 @@ export function cancel() {
   describe();
 }
 
-async function hear(job, now) {
+async function update(job, now) {
   if (job.status === "cancelled") return;
   Object.assign(job, { status: now.status, total: now.total ?? job.total, position: now.position, left: now.seconds_left, warning: now.warning, message: now.error?.message, seconds: now.seconds });
   if (now.step && job.newest !== now.step.strip) {
-    job.newest = now.step.strip; // the same step may come again, better
-    job.frames.set(now.step.index, new Frame(await loaded(now.step.strip), now.step.rows, now.step.sigma));
+    job.newest = now.step.strip; // a later state may improve the same step
+    job.frames.set(now.step.index, new Frame(await loadImage(now.step.strip), now.step.rows, now.step.sigma));
   }
   if (state.jobs.includes(job)) { show(); describe(); }
   if (now.status === "done") await complete(job, now);
@@ -101,7 +100,7 @@ async function hear(job, now) {
 async function complete(job, now) {
   const missing = Object.entries(now.sigmas).filter(([index]) => !job.frames.has(Number(index)));
   await Promise.all(missing.map(async ([index, sigma]) => {
-    job.frames.set(Number(index), new Frame(await loaded(`/api/jobs/${job.id}/steps/${index}.png`), job.rows, sigma));
+    job.frames.set(Number(index), new Frame(await loadImage(`/api/jobs/${job.id}/steps/${index}.png`), job.rows, sigma));
   }));
   job.pictures = await Promise.all(now.pictures.map(async ({ url, receipt }) => ({ receipt, blob: await (await fetch(url)).blob() })));
   if (state.jobs.includes(job)) { show(); describe(); }
