@@ -62,6 +62,13 @@ def test_every_option_is_explained() -> None:
     assert tintype.Options is Options
 
 
+def test_a_sampler_has_the_names_that_other_libraries_know(pipeline: Pipeline) -> None:
+    for name, other in (("reference", "etdrk4"), ("euler", "ddim"), ("ddpm", "euler_ancestral")):
+        first, second = (pipeline.generate("a star", sampler=sampler, steps=3)[0] for sampler in (name, other))
+        assert first.tobytes() == second.tobytes()
+        assert pipeline.receipts(pipeline.request("a star", sampler=other))[0].sampler == other
+
+
 # --- a sampler of one's own -------------------------------------------------------------------------------------------
 
 

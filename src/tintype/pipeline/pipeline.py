@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from tintype.config import Config
 from tintype.diffusion.noise import step_noise
 from tintype.diffusion.parameterization import Prediction
-from tintype.diffusion.samplers import SAMPLERS, Denoise, Randn, Step, finish, num_evaluations
-from tintype.diffusion.sigmas import SCHEDULES
+from tintype.diffusion.samplers import Denoise, Randn, Step, finish, num_evaluations
 from tintype.errors import ConfigError, TintypeError
 from tintype.model import store
 from tintype.model.codec import PixelCodec, pictures_of, pixels_of
@@ -150,7 +149,7 @@ class Pipeline:
 
     def request(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Request:
         """Complete and check the options of `generate`. Raises ConfigError."""
-        request = make_request(self.config, SAMPLERS, SCHEDULES, captions, options)
+        request = make_request(self.config, captions, options)
         if self.guide is not None:
             if request.negative_prompt:
                 raise ConfigError("negative_prompt (negative) cannot be combined with a guide model")

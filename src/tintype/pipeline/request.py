@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from PIL import Image
 
 from tintype.config import Config, NetConfig
+from tintype.diffusion.names import SAMPLERS, SCHEDULES
 from tintype.errors import ConfigError
 from tintype.pipeline.init_image import InitImage, Padding, outpaint_padding
 from tintype.pipeline.interpolation import Interpolation, interpolation, no_interpolation, variations
@@ -167,13 +168,7 @@ class Request:
             )
 
 
-def make_request(
-    config: Config,
-    samplers: Collection[str],
-    schedules: Collection[str],
-    captions: str | Sequence[str],
-    options: Options,
-) -> Request:
+def make_request(config: Config, captions: str | Sequence[str], options: Options) -> Request:
     """Complete options with the model's own settings and check them. Raises ConfigError."""
     spelled = {new: old if options.get(old) is not None else new for new, old in OLDER_NAMES.items()}
     options = _renamed(options)
@@ -186,7 +181,7 @@ def make_request(
     scales = _guidance(options.get("guidance"), defaults.guidance, num)
     steps, sampler, schedule = (defaults.steps, defaults.sampler, defaults.schedule) if source is None else INVERSION
     least_steps = 1 if source is None else 2
-    levels = _schedule(spelled["schedule"], schedules, options.get("schedule"), schedule, least_steps)
+    levels = _schedule(spelled["schedule"], options.get("schedule"), schedule, least_steps)
     if isinstance(levels, tuple):
         steps = len(levels) - 1
         if _or(options.get("steps"), steps) != steps:
@@ -206,7 +201,7 @@ def make_request(
         indices_to=mix.indices,
         steps=integer("steps", _or(options.get("steps"), steps), least_steps, MAX_STEPS),
         guidance_interval=_interval(interval),
-        sampler=_sampler(samplers, options.get("sampler"), sampler, max(scales)),
+        sampler=_sampler(options.get("sampler"), sampler, max(scales)),
         schedule=levels,
         center=number("center", _or(options.get("center"), center), 1e-3, 1e4),
         spread=number("spread", _or(options.get("spread"), defaults.schedule_spread), 0.1, 10),
@@ -240,24 +235,21 @@ def _renamed(options: Options) -> Options:
     return cast(Options, renamed)
 
 
-def _sampler(
-    names: Collection[str], sampler: str | Sampler | None, default: str, strongest_guidance: float
-) -> str | Sampler:
+def _sampler(sampler: str | Sampler | None, default: str, strongest_guidance: float) -> str | Sampler:
     if callable(sampler):
         return sampler
-    name = one_of("sampler", names, _or(sampler, default))
+    name = one_of("sampler", SAMPLERS, _or(sampler, default))
     return LOWER_ORDER.get(name, name) if strongest_guidance > STRONG_GUIDANCE else name
 
 
 def _schedule(
     option: str,
-    names: Collection[str],
     schedule: str | Schedule | Tensor | Sequence[float] | None,
     default: str,
     least_steps: int,
 ) -> str | Schedule | tuple[float, ...]:
     if schedule is None or isinstance(schedule, str):
-        return one_of(option, names, _or(schedule, default))
+        return one_of(option, SCHEDULES, _or(schedule, default))
     if callable(schedule):
         return schedule
     return noise_levels(option, schedule, least_steps, MAX_STEPS, MAX_SIGMA)
