@@ -155,7 +155,7 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def alarm(options: argparse.Namespace) -> None:
-    noisy = scattering(noisy_pixels.round().to(torch.uint8)) / scattering(pixels[: len(seen)]).std(0).clamp(min=1e-6)
+    """Held-out pictures, split in half at random several times: one half calibrates the alarm, the other tests it."""
     preprocess = preprocess_for(options.size, patch=8)
     pairs, _ = find_pairs(options.data)
     with tempfile.TemporaryDirectory() as scratch:
