@@ -41,10 +41,10 @@ def design(config: Config, settings: str) -> Config:
 def trained(ready: Prepared, config: Config, minutes: float | None) -> tuple[int, float, dict[float, float], int]:
     """Images seen, images per second, held-out error by noise level, number of weights."""
     if minutes is not None:
-        speed = plan.measure(ready.fresh(config), minutes, lambda: None)
+        speed = plan.measure(ready.new_trainer(config), minutes, lambda: None)
         images = int(minutes * 60 * speed.images_per_second) // config.train.batch_size * config.train.batch_size
         config = with_images(config, images)
-    trainer = ready.fresh(config)
+    trainer = ready.new_trainer(config)
     start = time.perf_counter()
     for _ in trainer.steps(config.train.images):
         pass

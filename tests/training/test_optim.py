@@ -71,7 +71,7 @@ def test_muon_steps_convolutions_and_attention_adamw_the_rest() -> None:
         if isinstance(module, nn.Conv2d) and min(module.in_channels, module.out_channels) >= 16
     }
     assert stepped == attention | {f"{name}.weight" for name in convolutions}
-    (muon,) = (part for part in optimizers.parts if isinstance(part, Muon))
+    (muon,) = (part for part in optimizers.optimizers if isinstance(part, Muon))
     parts = {weight: group["num_stacked"] for group in muon.param_groups for weight in group["params"]}
     stacked = {name: parts[weight] for name, weight in model.named_parameters() if parts.get(weight, 1) > 1}
     assert stacked == {
@@ -104,7 +104,7 @@ def test_the_first_step_is_that_of_adam() -> None:
 def test_frozen_weights_are_left_out() -> None:
     model = nn.Linear(2, 2)
     model.bias.requires_grad_(False)
-    assert [len(group["params"]) for group in make_optimizers(model, CONFIG).parts[0].param_groups] == [1]
+    assert [len(group["params"]) for group in make_optimizers(model, CONFIG).optimizers[0].param_groups] == [1]
 
 
 def test_going_on_from_saved_state_is_exact() -> None:

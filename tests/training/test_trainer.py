@@ -115,7 +115,7 @@ def test_a_sample_at_a_position_does_not_depend_on_its_batch(make_trainer: Make,
 def test_captions_are_dropped_at_the_share_that_is_set(make_trainer: Make, tiny: Config) -> None:
     for share, expected in ((0.0, False), (1.0, True)):
         trainer = make_trainer(replace(tiny, train=replace(tiny.train, caption_dropout=share)))
-        (part,) = trainer._read.parts(torch.arange(8))
+        (part,) = trainer._read.batches(torch.arange(8))
         assert [len(state) == 0 for state in part.text_embeddings] == [expected] * 8
         assert all(state.shape[1] == 4 for state in part.text_embeddings)
 

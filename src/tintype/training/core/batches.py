@@ -1,4 +1,4 @@
-"""What is shown at which position of a run: samples, captions, dropped captions, parted by shape."""
+"""Batches: the samples, captions and dropped captions at positions of a run, grouped by shape."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tintype.training.core.objective import ShapeBatch
 
 
 class Samples(Protocol):
-    """What the trainer needs of a `data.pack.Pack` or `data.stream.Stream`."""
+    """The methods of a training copy (`Pack`) or `Stream` that the trainer uses."""
 
     def order(self, seed: int, indices: Tensor) -> Order: ...
 
@@ -29,42 +29,41 @@ class Samples(Protocol):
 
 
 class Reader:
-    """Reads what is shown at positions of a run: a pure function of seed and position.
+    """Reads the samples at positions of a run: a pure function of seed and position.
 
     Args:
-        shown: indices of the samples to train on.
-        ahead: batches that are read while others are computed.
+        training: indices of the samples to train on.
+        ahead: batches read in advance.
     """
 
-    def __init__(self, samples: Samples, shown: Tensor, config: TrainConfig, ahead: int) -> None:
+    def __init__(self, samples: Samples, training: Tensor, config: TrainConfig, ahead: int) -> None:
         self._samples = samples
-        self._shown = shown
+        self._training = training
         self._config = config
-        self._order = samples.order(config.seed, shown)
-        self._read: Callable[[Tensor, int | None], list[ShapeBatch]] = ReadAhead(self.parts, ahead)
+        self._order = samples.order(config.seed, training)
+        self._read: Callable[[Tensor, int | None], list[ShapeBatch]] = ReadAhead(self.batches, ahead)
 
     def __call__(self, positions: Tensor, step: int) -> list[ShapeBatch]:
-        """`parts` of `positions` [B]; those of the next batch will be asked for `step` further on."""
+        """`batches` at `positions` [B]; the next call is expected to be for positions + `step`."""
         return self._read(positions, step)
 
     def at(self, positions: Tensor) -> Tensor:
-        """The samples at `positions` [B]: indices int64 [B]."""
-        return self._shown[self._order.at(positions)]
+        """The indices int64 [B] of the samples at `positions` [B]."""
+        return self._training[self._order.at(positions)]
 
-    def parts(self, positions: Tensor) -> list[ShapeBatch]:
-        """Read what is shown at `positions` [B], parted by shape."""
+    def batches(self, positions: Tensor) -> list[ShapeBatch]:
+        """Read the samples at `positions` [B], one batch for each shape."""
         indices = self.at(positions)
         choice = caption_at(self._config.seed, positions)
         dropped = dropped_at(self._config.seed, positions, self._config.caption_dropout)
-        parts = []
-        for places in self._samples.by_shape(indices):
-            embeddings = self._samples.text_embeddings(indices[places], choice[places])
+        batches = []
+        for rows in self._samples.by_shape(indices):
+            embeddings = self._samples.text_embeddings(indices[rows], choice[rows])
             kept = [
-                embedding[:0] if drop else embedding
-                for embedding, drop in zip(embeddings, dropped[places], strict=True)
+                embedding[:0] if drop else embedding for embedding, drop in zip(embeddings, dropped[rows], strict=True)
             ]
-            parts.append(ShapeBatch(positions[places], self._samples.pictures(indices[places]), kept))
-        return parts
+            batches.append(ShapeBatch(positions[rows], self._samples.pictures(indices[rows]), kept))
+        return batches
 
 
 def shuffled(indices: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What this machine offers: the device, the number format that is faster on it, and memory that stays at hand."""
+"""The device: which one to use, whether bfloat16 is faster on it, and how it runs out of memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from tintype.errors import ConfigError
 
 BF16_GAIN = 1.5  # layers must be this much faster in bfloat16 before whole steps are tried
-_PASSES = 6  # of a measurement, of which the fastest counts
-_OUT_OF_MEMORY = (  # in RuntimeErrors that mean it: of torch on the CPU, of C++, of oneDNN
+_PASSES = 6  # per measurement; the fastest counts
+_OUT_OF_MEMORY = (  # in RuntimeErrors: of torch on the CPU, of C++, of oneDNN
     "allocate memory",
     "std::bad_alloc",
     "could not create a primitive",
@@ -23,24 +23,24 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device asked for, else a GPU if there is one. Raises ConfigError for one that is not here."""
+    """The device of this name; None: a GPU if there is one, else the CPU. Raises ConfigError for an unknown device."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError):
-        raise ConfigError(f"there is no device {name!r} here; use cpu, or leave it out to choose") from None
+        raise ConfigError(f"this machine has no device {name!r}; use cpu, or leave out --device") from None
     return device
 
 
 def bf16_is_faster(device: torch.device) -> bool:
-    """Whether layers train clearly faster in bfloat16 here: measured, as some processors have it but are slow at it.
+    """Whether layers train clearly faster in bfloat16: measured, as some processors have it but are slow at it.
 
-    A quick look before `choose.bf16_steps_are_faster`.
+    A quick test before `auto_preset.bf16_steps_are_faster`.
     """
     if device.type not in ("cpu", "cuda"):
         return False
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # its time can be told from that of other programs
+    torch.set_num_threads(1)  # its CPU time is not affected by other programs
     try:
         passes = [(layer_seconds(device, bf16=False), layer_seconds(device, bf16=True)) for _ in range(_PASSES)]
     finally:
@@ -74,9 +74,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def keep_memory() -> None:
-    """Ask glibc to keep freed memory for the next step rather than hand it back and fault it in again; else do nothing.
+    """Make glibc keep freed memory for the next step instead of returning it and faulting it in again.
 
-    `bench/train_speed.py --malloc` measures what it gains here.
+    Does nothing without glibc. `bench/train_speed.py --malloc` measures the gain.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -44,14 +44,14 @@ class PowerEma:
 
     @torch.no_grad()
     def update(self, images_seen: int, num_images: int) -> None:
-        """Take in the weights as they are after the step that showed `num_images` and ended at `images_seen`."""
+        """Add the current weights, after the step of `num_images` that ended at `images_seen`."""
         share = 1.0 - beta_at(images_seen, num_images, self._gamma)
         averages = [local_shard(average) for average in self._averages.values()]
         torch._foreach_lerp_(averages, [local_shard(weight) for weight in self._weights.values()], share)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the model computes with the averaged weights; leaving restores the trained ones. Copies nothing."""
+        """A `with` block in which the model has the averaged weights. Swaps them in and out without copies."""
         self._swap()
         try:
             yield
@@ -63,7 +63,7 @@ class PowerEma:
             weight.data, self._averages[name] = self._averages[name], weight.data
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averaged weights by name: what a model folder holds."""
+        """The averaged weights by name, as a model folder holds them."""
         return {name: average.detach() for name, average in self._averages.items()}
 
     @torch.no_grad()

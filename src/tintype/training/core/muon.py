@@ -1,7 +1,7 @@
-"""Muon: momentum whose every update is made orthogonal, so that no direction of a weight matrix is left behind.
+"""Muon: momentum with orthogonalized updates, so that every direction of a weight matrix learns.
 
-Keller Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the size of an update, which makes
-one learning rate serve Muon and AdamW alike: Liu et al. 2025, arXiv 2502.16982, section 2.2.
+Keller Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the scale of updates, with which
+Muon and AdamW share a learning rate: Liu et al. 2025, arXiv 2502.16982, section 2.2.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 
 from tintype.training.parallel.world import World
 
-# Of the quintic a s + b s^3 + c s^5 that carries every singular value s in (0, 1] to about 1 in a few rounds (Jordan).
+# Coefficients of a s + b s^3 + c s^5, which moves singular values s in (0, 1] to about 1 in a few iterations (Jordan).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
-_ROUNDS = 5
+_ITERATIONS = 5
 ADAM_RMS = 0.2  # root mean square of a typical AdamW update, in units of the learning rate
 
 
 def orthogonalized(matrices: Tensor, *, num_stacked: int = 1, bf16: bool = False) -> Tensor:
-    """Matrices [..., m, n] with all their singular values brought near 1 (0.7 to 1.2), by Newton-Schulz rounds.
+    """Matrices [..., m, n] with all singular values moved close to 1 (0.7 to 1.2), by Newton-Schulz iterations.
 
-    num_stacked: of how many matrices of m / num_stacked rows each is a stack; they are made orthogonal each on its own.
-    bf16: compute in bfloat16, whose rounding the rounds even out (Jordan); the result is left in it, to be sent.
+    num_stacked: number of matrices, of m / num_stacked rows each, stacked in one; each of them is orthogonalized alone.
+    bf16: compute in bfloat16, whose rounding errors the iterations correct (Jordan); the result stays in bfloat16.
     """
     if num_stacked > 1:
         *stack, rows, columns = matrices.shape
@@ -37,23 +37,23 @@ def orthogonalized(matrices: Tensor, *, num_stacked: int = 1, bf16: bool = False
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-20)
     shape = x.shape
     x = (x.flatten(0, -3) if x.ndim > 2 else x[None]).to(torch.bfloat16 if bf16 else x.dtype)
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    found = x.reshape(shape)
-    return found.mT if tall else found
+    x = x.reshape(shape)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay; a convolution [C, ...] counts as a matrix [C, rest].
 
-    Weights of the same shape are stepped together. State: `momentum_buffer`, one tensor a weight.
+    Weights of the same shape are stepped together. State: one `momentum_buffer` per weight.
 
     Args:
         groups: weights, or groups of them with `num_stacked`: how many matrices are stacked in each weight, as queries,
             keys and values are in one layer.
         world: the processes that train together; each computes the updates of its share of the matrices.
-        bf16: make updates orthogonal in bfloat16; weights and momentum stay as they are.
+        bf16: orthogonalize in bfloat16; weights and momentum keep their precision.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        number = 0  # of a call, by which processes take turns
+        call_index = 0
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = {}
+            same_shape: dict[torch.Size, list[Tensor]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
-                    alike.setdefault(weight.shape, []).append(weight)
-            for weights in alike.values():
-                self._step_alike(weights, number, group)
-                number += 1
+                    same_shape.setdefault(weight.shape, []).append(weight)
+            for weights in same_shape.values():
+                self._step_together(weights, call_index, group)
+                call_index += 1
 
-    def _step_alike(self, weights: list[Tensor], number: int, group: dict[str, Any]) -> None:
+    def _step_together(self, weights: list[Tensor], call_index: int, group: dict[str, Any]) -> None:
         lr, momentum, num_stacked = group["lr"], group["momentum"], group["num_stacked"]
         directions = []
         for weight in weights:
@@ -92,8 +92,8 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(weight)
             buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
             directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
-        each = partial(orthogonalized, num_stacked=num_stacked, bf16=self._bf16)
-        updates = self._world.distribute_matrices(each, torch.stack(directions), number)
-        size = ADAM_RMS * max(updates.shape[-2] // num_stacked, updates.shape[-1]) ** 0.5
+        function = partial(orthogonalized, num_stacked=num_stacked, bf16=self._bf16)
+        updates = self._world.distribute_matrices(function, torch.stack(directions), call_index)
+        scale = ADAM_RMS * max(updates.shape[-2] // num_stacked, updates.shape[-1]) ** 0.5
         for weight, update in zip(weights, updates, strict=True):
-            weight.mul_(1 - lr * group["weight_decay"]).sub_(update.view_as(weight), alpha=lr * size)
+            weight.mul_(1 - lr * group["weight_decay"]).sub_(update.view_as(weight), alpha=lr * scale)

@@ -1,6 +1,6 @@
-"""What a step lowers: samples, noised as their positions say, to the weighted error of each.
+"""The training objective: samples and noise of given positions -> weighted error per sample.
 
-One module, so that an engine that spreads training over processes wraps text and network together.
+It is one module, so that data-parallel and sharded training wrap text layers and network together.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tintype.training.core.target import CleanPicture, Target
 
 
 class ShapeBatch(NamedTuple):
-    """Samples of one shape."""
+    """Samples whose pictures have one shape."""
 
     positions: Tensor  # [B] in the run
     pictures: Tensor  # [B, 3, H, W] uint8
@@ -34,19 +34,19 @@ class ShapeBatch(NamedTuple):
         return ShapeBatch(self.positions[start:end], self.pictures[start:end], self.text_embeddings[start:end])
 
 
-def micro_batches(parts: Sequence[ShapeBatch], most: int) -> list[list[ShapeBatch]]:
-    """What is computed at once: everything if `most` is 0, else at most that many samples, of one shape."""
-    if most == 0:
-        return [list(parts)]
-    return [[part.slice(start, start + most)] for part in parts for start in range(0, len(part.positions), most)]
+def micro_batches(batches: Sequence[ShapeBatch], size: int) -> list[list[ShapeBatch]]:
+    """Split a step into micro-batches of up to `size` samples of one shape; with size 0 it is one micro-batch."""
+    if size == 0:
+        return [list(batches)]
+    return [[batch.slice(start, start + size)] for batch in batches for start in range(0, len(batch.positions), size)]
 
 
 class Objective(nn.Module):
-    """Samples -> their weighted errors. Each error depends on its own sample and position only.
+    """Samples -> weighted errors. Each error depends on its own sample and position alone.
 
     Args:
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe.
-        target: what the denoiser is taught to say; None: the clean picture.
+        target: what the denoiser learns to predict; None: the clean picture.
         weight: of each noise level in the loss; None: as configured.
     """
 
@@ -67,21 +67,21 @@ class Objective(nn.Module):
         self._weight = weight or partial(_configured_weight, config.noise)
         self._device = device
         self._bf16 = bf16
-        # Draws need float64, which not every device has; they are the same on all.
-        self._drawn_on = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+        # Random draws need float64, which some devices lack; they are the same on all devices.
+        self._draw_device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         self._codec = PixelCodec()
 
-    def forward(self, parts: Sequence[ShapeBatch]) -> Tensor:
-        """Weighted errors of all samples of all `parts`, one part after another: [B]."""
-        return torch.cat([self._losses(part) for part in parts])
+    def forward(self, batches: Sequence[ShapeBatch]) -> Tensor:
+        """Weighted errors [B] of all samples, batch after batch."""
+        return torch.cat([self._losses(batch) for batch in batches])
 
     def x0(self, pictures: Tensor) -> Tensor:
-        """Pictures uint8 [B, 3, H, W] as the network knows them, on its device."""
+        """Pictures uint8 [B, 3, H, W] encoded for the network, on its device."""
         return self._codec.encode(pictures.to(self._device))
 
     def normal(self, purpose: Purpose, positions: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Noise [B, *shape] that belongs to `positions` [B], on the device of the network."""
-        return normal(self._config.train.seed, purpose, positions.to(self._drawn_on), shape).to(self._device)
+        """The noise [B, *shape] at `positions` [B], on the device of the network."""
+        return normal(self._config.train.seed, purpose, positions.to(self._draw_device), shape).to(self._device)
 
     def precision(self) -> torch.autocast:
         """A `with` block in which the network computes as in training."""
@@ -95,7 +95,7 @@ class Objective(nn.Module):
             pictures = torch.where(mirrored, pictures.flip(-1), pictures)
         x0 = self.x0(pictures)
         noise = self.normal(Purpose.NOISE, batch.positions, tuple(x0.shape[1:]))
-        sigma = self.target.sigmas(batch.positions.to(self._drawn_on)).to(self._device)
+        sigma = self.target.sigmas(batch.positions.to(self._draw_device)).to(self._device)
         weight = self._weight(sigma)
         with self.precision():
             x = add_noise(x0, noise, sigma)

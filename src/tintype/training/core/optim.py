@@ -1,4 +1,4 @@
-"""The optimizers and their learning rate: a pure function of how many images were seen."""
+"""The optimizers, AdamW and Muon, and their learning rate: a pure function of the number of images seen."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ _ATTENTION = {
 class Optimizers:
     """AdamW and Muon side by side, each over its own weights."""
 
-    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
-        self.parts = tuple(parts)
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.optimizers = tuple(optimizers)
 
     def set_lr(self, lr: float) -> None:
-        for part in self.parts:
-            for group in part.param_groups:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
                 group["lr"] = lr * group["lr_scale"]
 
     def zero_grad(self) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        for part in self.parts:
-            part.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
 
     def optimizer_for(self, weight: Tensor) -> torch.optim.Optimizer:
-        """The one that steps `weight`. Raises KeyError if it is not trained."""
-        for part in self.parts:
-            if any(weight is own for group in part.param_groups for own in group["params"]):
-                return part
+        """The optimizer that steps `weight`. Raises KeyError if it is not trained."""
+        for optimizer in self.optimizers:
+            if any(weight is other for group in optimizer.param_groups for other in group["params"]):
+                return optimizer
         raise KeyError("a weight that is not trained")
 
 
@@ -73,7 +73,7 @@ def make_optimizers(
     bf16: bool = False,
     factory: OptimizerFactory | None = None,
 ) -> Optimizers | OwnOptimizer:
-    """Muon over convolutions and attention, AdamW (arXiv 1711.05101) over the other trainable weights.
+    """Muon for convolutions and attention, AdamW for the other weights (Loshchilov and Hutter 2017, arXiv 1711.05101).
 
     Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster. factory: makes the one
     optimizer that takes the place of both. Raises ConfigError.
@@ -92,9 +92,9 @@ def make_optimizers(
         {"params": [weight for weight in others if weight.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [weight for weight in others if weight.ndim < 2], "weight_decay": 0.0},
     ]
-    parts: list[torch.optim.Optimizer] = []
+    optimizers: list[torch.optim.Optimizer] = []
     if others:
-        parts.append(
+        optimizers.append(
             torch.optim.AdamW(
                 [{**group, "lr_scale": 1.0} for group in groups if group["params"]],
                 lr=config.lr,
@@ -104,14 +104,14 @@ def make_optimizers(
         )
     if muon:
         hidden = [{"params": weights, "num_stacked": num, "lr_scale": _MUON_LR_SCALE} for num, weights in muon.items()]
-        parts.append(Muon(hidden, config.lr, config.weight_decay, world=world, bf16=bf16))
-    return Optimizers(parts)
+        optimizers.append(Muon(hidden, config.lr, config.weight_decay, world=world, bf16=bf16))
+    return Optimizers(optimizers)
 
 
 def lr_at(images_seen: float, config: TrainConfig) -> float:
     """Learning rate of the step that starts after `images_seen`: warm-up, constant, then linear decay to zero.
 
-    Warm-up counts the batch that the step is about to show, so that the very first step already moves.
+    Warm-up counts the batch of the step itself, so that even the first step changes the weights.
     """
     start = (images_seen + config.batch_size) / max(config.warmup_images, 1)
     decay_images = config.decay_fraction * config.images
@@ -120,13 +120,13 @@ def lr_at(images_seen: float, config: TrainConfig) -> float:
 
 
 def optimizer_state(optimizers: Optimizers | OwnOptimizer, model: nn.Module) -> dict[str, Tensor]:
-    """Flat tensors `exp_avg/NAME`, `momentum_buffer/NAME` and so on, by the names of the weights."""
+    """Flat tensors `exp_avg/NAME`, `momentum_buffer/NAME` and so on, for each weight NAME."""
     if isinstance(optimizers, OwnOptimizer):
         return optimizers.state()
     state: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
-        for part in optimizers.parts:
-            for moment, value in part.state.get(weight, {}).items():
+        for optimizer in optimizers.optimizers:
+            for moment, value in optimizer.state.get(weight, {}).items():
                 state[f"{moment}/{name}"] = value
     return state
 
@@ -136,29 +136,29 @@ def load_optimizer_state(
 ) -> list[str]:
     """Restore `optimizer_state` exactly. Raises CheckpointError if it belongs to another model.
 
-    Returns the names of weights that the other optimizer stepped when this was saved: their moments begin anew.
+    Returns the names of weights that another optimizer stepped before: their moments restart from zero.
     """
     if isinstance(optimizers, OwnOptimizer):
         optimizers.load_state(state)
         return []
-    left = set(state)
-    anew = []
+    unknown = set(state)
+    reset = []
     for name, weight in model.named_parameters():
-        own = {moment for moments in _MOMENTS for moment in moments if f"{moment}/{name}" in state}
-        if not own:
+        names = {moment for moments in _MOMENTS for moment in moments if f"{moment}/{name}" in state}
+        if not names:
             continue  # a weight that has had no gradient yet
-        moments = {moment: state[f"{moment}/{name}"] for moment in own}
+        moments = {moment: state[f"{moment}/{name}"] for moment in names}
         shaped = all(value.shape == weight.shape for moment, value in moments.items() if moment != "step")
-        if own not in _MOMENTS or not shaped:
+        if names not in _MOMENTS or not shaped:
             raise CheckpointError(f"the optimizer state of {name} does not fit this model; use another checkpoint")
-        if own == _MOMENTS[is_muon(name, weight)]:
+        if names == _MOMENTS[is_muon(name, weight)]:
             optimizers.optimizer_for(weight).state[weight] = {
                 moment: (value if moment == "step" else shard_like(value, weight)).clone().to(weight.device)
                 for moment, value in moments.items()
             }
         else:
-            anew.append(name)
-        left.difference_update(f"{moment}/{name}" for moment in own)
-    if left:
-        raise CheckpointError(f"the optimizer state names an unknown weight, {min(left)}; use another checkpoint")
-    return anew
+            reset.append(name)
+        unknown.difference_update(f"{moment}/{name}" for moment in names)
+    if unknown:
+        raise CheckpointError(f"the optimizer state names an unknown weight, {min(unknown)}; use another checkpoint")
+    return reset

@@ -1,4 +1,4 @@
-"""What the denoiser is taught to say, and at which noise levels: the clean picture, or where a teacher's flow leads."""
+"""Training targets and their noise levels: the clean picture, or the end of a teacher's flow."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import SCHEDULES
 from tintype.model.denoiser import Denoiser
 
-LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels at which the held-out error is measured
-SHARE_OF_LEVELS = 0.75  # of what a student is shown: at the levels of its own steps, where it will be asked
+LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise levels of validation
+SHARE_OF_LEVELS = 0.75  # of a student's samples have the noise levels of its own steps
 
 
 class Target(Protocol):
-    """What training aims at. Pure functions: nothing in a target changes while the denoiser learns."""
+    """What the denoiser learns to predict. Stateless: training and exact resume do not depend on the target."""
 
     @property
     def levels(self) -> Sequence[float]:
-        """Noise levels at which the error on held-out pictures is measured."""
+        """Noise levels of validation."""
         ...
 
     def sigmas(self, positions: Tensor) -> Tensor:
-        """Noise levels [B] float32 of the samples at `positions` [B] of the run."""
+        """Noise levels [B] float32 at `positions` [B] of the run."""
         ...
 
     def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
@@ -38,7 +38,7 @@ class Target(Protocol):
 
 
 class CleanPicture:
-    """The picture under the noise: ordinary training.
+    """The picture without noise: ordinary training.
 
     Args:
         sigmas: positions [B] -> noise levels [B]; None: those of the configuration.
@@ -61,11 +61,11 @@ class CleanPicture:
 
 
 class TeacherFlow:
-    """Where the guided flow of a teacher leads in one of the student's steps (see diffusion.distill).
+    """The end of the teacher's guided flow over one step of the student (see diffusion.distill).
 
     Args:
-        teacher: is moved to `device` and frozen; reads the same text embeddings as the student.
-        config: of the student. A way from one of its levels to the next takes the teacher `distill.teacher_steps`.
+        teacher: is moved to `device` and frozen; it has the student's text encoder.
+        config: of the student. The teacher takes `distill.teacher_steps` for each of its steps.
     """
 
     def __init__(self, teacher: Denoiser, config: Config, device: torch.device) -> None:
@@ -73,22 +73,22 @@ class TeacherFlow:
         self._seed = config.train.seed
         self._noise = config.noise
         self._distill = config.distill
-        self._own = teacher.config.sample  # around which levels the teacher's steps are
-        self._grid = student_levels(config)
+        self._sample = teacher.config.sample  # its schedule for the steps
+        self._levels = student_levels(config)
 
     @property
     def levels(self) -> Sequence[float]:
-        return [float(level) for level in self._grid[:-1]]
+        return [float(level) for level in self._levels[:-1]]
 
     def sigmas(self, positions: Tensor) -> Tensor:
         drawn = uniform(self._seed, Purpose.SEGMENT, positions, 1)[:, 0] / SHARE_OF_LEVELS
-        place = (drawn * (len(self._grid) - 1)).long().clamp(max=len(self._grid) - 2)
-        own = self._grid.to(positions.device)[place]
-        return torch.where(drawn < 1, own, _training_sigmas(self._seed, positions, self._noise))
+        index = (drawn * (len(self._levels) - 1)).long().clamp(max=len(self._levels) - 2)
+        levels = self._levels.to(positions.device)[index]
+        return torch.where(drawn < 1, levels, _training_sigmas(self._seed, positions, self._noise))
 
     @torch.no_grad()
     def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
-        end, own = ends_of(sigma, self._grid), self._own
+        end = ends_of(sigma, self._levels)
         return flow_target(
             self._guided(embeddings),
             x,
@@ -96,26 +96,26 @@ class TeacherFlow:
             end,
             self._distill.teacher_steps,
             sigma_min=self._noise.sigma_min,
-            center=own.schedule_center,
-            spread=own.schedule_spread,
+            center=self._sample.schedule_center,
+            spread=self._sample.schedule_spread,
         )
 
     def _guided(self, embeddings: Sequence[Tensor]) -> Denoise:
-        """The teacher with guidance, as in sampling. The network without a caption is asked only where that acts."""
+        """The teacher with guidance, as in sampling. It runs without captions only where guidance acts."""
         teacher, distill = self._teacher, self._distill
         interval = distill.guidance_min, distill.guidance_max
-        told = teacher.conditioned(teacher.condition(embeddings))
-        nothing = teacher.condition([embeddings[0][:0]])
+        conditional = teacher.conditioned(teacher.condition(embeddings))
+        empty = teacher.condition([embeddings[0][:0]])
         has_caption = torch.tensor([len(embedding) > 0 for embedding in embeddings])
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-            denoised = told(x, sigma)
+            denoised = conditional(x, sigma)
             inside = (interval[0] <= sigma) & (sigma <= interval[1])
             rows = (inside & has_caption.to(x.device)).nonzero()[:, 0]
             if distill.guidance == 1 or not len(rows):
                 return denoised
-            untold = teacher.conditioned(nothing.expand(len(rows)))
-            guided = guide(lambda _x, _sigma: denoised[rows], untold, distill.guidance, interval)
+            unconditional = teacher.conditioned(empty.expand(len(rows)))
+            guided = guide(lambda _x, _sigma: denoised[rows], unconditional, distill.guidance, interval)
             return denoised.index_copy(0, rows, guided(x[rows], sigma[rows]))
 
         return denoise

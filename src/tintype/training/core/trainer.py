@@ -1,4 +1,4 @@
-"""The training loop: noised pictures in, better weights out; every draw is a function of the position in the run.
+"""The training loop: every random draw is a function of the position in the run.
 
 positions k .. k + B - 1 -> samples, captions, flips, noise levels, noise -> loss -> optimizers -> averages
 """
@@ -37,7 +37,7 @@ from tintype.training.core.validation_error import (
 from tintype.training.core.weights import load_weights
 from tintype.training.parallel.world import World, full_tensor, no_sync_unless_last
 
-MAX_SKIPPED = 8  # steps in a row without a finite gradient, after which the run is beyond repair
+MAX_SKIPPED = 8  # consecutive steps without a finite gradient, before training fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Trainer:
             float32.
         ahead: batches that are read while others are computed, for samples that take time to read.
         world: the processes that train together; each computes its share of every batch.
-        target: what the denoiser is taught to say; None: the clean picture.
+        target: what the denoiser learns to predict; None: the clean picture.
         components: its loss weight and optimizer take the place of those that are configured.
 
     Raises ConfigError for a batch or an optimizer that cannot be used.
@@ -101,7 +101,7 @@ class Trainer:
         self._world = world or World()
         if config.train.batch_size < self._world.size:
             raise ConfigError(f"a batch of {config.train.batch_size} is too small for {self._world.size} processes")
-        self.denoiser = denoiser.train()  # what is looked at: inside `averaged`, and all along unless it is shared out
+        self.denoiser = denoiser.train()  # evaluated inside `averaged`
         self.config = config
         self.micro_batch = config.train.micro_batch  # halved when memory runs out
         self.images_seen = 0
@@ -109,10 +109,10 @@ class Trainer:
         self._skipped_in_a_row = 0
         self.reset_moments: list[str] = []  # names of weights that another optimizer stepped before
         self._samples = samples
-        self._shown, self._held_out = samples.split(config.train.held_out)
-        self._read = Reader(samples, self._shown, config.train, ahead)
+        self._training, self._held_out = samples.split(config.train.held_out)
+        self._read = Reader(samples, self._training, config.train, ahead)
         self._device = device
-        self._trained = self._to_share_out() if self._world.is_sharded else self.denoiser
+        self._trained = self._sharded_copy() if self._world.is_sharded else self.denoiser
         components = components or Components()
         target = target or CleanPicture(config, components.noise_levels)
         make_objective = partial(
@@ -120,20 +120,20 @@ class Trainer:
         )
         self._objective = make_objective(self._trained)
         self._module = self._world.wrap(self._objective, device)
-        self._looked_at = make_objective(self.denoiser)
+        self._eval_objective = make_objective(self.denoiser)
         self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
         self._optimizers = make_optimizers(
             self._trained, config.train, world=self._world, bf16=bf16, factory=components.optimizer
         )
         self._ema = PowerEma(self._trained, config.train.ema_width)
         self._long_ema = PowerEma(self._trained, config.train.ema_width_long)
-        # Alone, a step that does not fit is tried again; of a model that is shared out, no process can try one alone.
+        # One process repeats a step that does not fit; with a sharded model no process can try a step alone.
         self._fits = self._world.size == 1 or self._world.is_sharded
 
     def steps(self, until: int) -> Iterator[StepReport]:
-        """Train until at least `until` images were seen, and report each step after it is complete.
+        """Train until at least `until` images were seen, and yield a report after each step.
 
-        Raises NotFiniteError when step after step has no finite gradient.
+        Raises NotFiniteError after MAX_SKIPPED consecutive steps without a finite gradient.
         """
         while self.images_seen < until:
             yield self._step()
@@ -144,9 +144,9 @@ class Trainer:
 
     @contextmanager
     def averaged(self, *, long: bool = False) -> Iterator[None]:
-        """A `with` block in which `denoiser` has the weights averaged over the usual or the longer time, to evaluate.
+        """A `with` block in which `denoiser` has the averaged weights, for evaluation. long: the longer average.
 
-        All processes must enter it together; if they share the model out, `denoiser` is whole in the first one only.
+        All processes must enter it together; with a sharded model only rank 0 has all weights of `denoiser`.
         """
         ema = self._long_ema if long else self._ema
         with self._gathered(ema) if self._world.is_sharded else ema.applied():
@@ -159,8 +159,7 @@ class Trainer:
     def held_out_error(self, captions: Captions = "true", *, long: bool = False) -> dict[float, float]:
         """Mean of `noise_errors` on held-out pictures by noise level; empty if nothing is held out.
 
-        With "true", "shuffled" or "empty" captions, and the average of the usual length or the longer one. All
-        processes must call it together.
+        captions: "true", "shuffled" or "empty". long: of the longer average. All processes must call it together.
         """
         with self.averaged(long=long):
             return by_level(self.noise_errors(None, [captions])[captions], self.levels)
@@ -173,24 +172,24 @@ class Trainer:
     def noise_errors(
         self, indices: Tensor | None = None, captions: Sequence[Captions] = CAPTIONS
     ) -> dict[Captions, Tensor]:
-        """Mean squared error of the predicted noise of each picture at each of `levels`: [N, L], by captions.
+        """Mean squared error of the predicted noise of each picture at each of `levels`: [N, K], by captions.
 
-        Of the samples `indices` [N], or of held-out ones, the same noise every time, with the weights that `denoiser`
-        has: inside `averaged`, and of no picture where it is not whole.
+        indices: [N] of the samples; None: held-out ones. The noise is the same every time, the weights are the current
+        ones of `denoiser`: call it inside `averaged`. Empty where another process has the weights.
         """
-        measured = self._held_out[:MAX_MEASURED] if indices is None else indices
+        indices = self._held_out[:MAX_MEASURED] if indices is None else indices
         if self._world.is_sharded and not self._world.is_main:
-            measured = measured[:0]
-        return noise_errors(self._looked_at, self._samples, measured, captions)
+            indices = indices[:0]
+        return noise_errors(self._eval_objective, self._samples, indices, captions)
 
     def samples_at(self, positions: Tensor) -> Tensor:
-        """The samples that are shown at `positions` [B] of the run: indices int64 [B]."""
+        """The indices int64 [B] of the samples at `positions` [B] in the run."""
         return self._read.at(positions)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The parts of a checkpoint: averages (`model`, and the longer `model_long`), `weights` and `optimizer`.
 
-        If processes share the model out, each has its own part of every tensor (a DTensor).
+        With a sharded model every tensor is a DTensor.
         """
         return {
             "model": self._ema.state_dict(),
@@ -200,11 +199,11 @@ class Trainer:
         }
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that are trained, by name."""
+        """The trained weights by name."""
         return {name: weight.detach() for name, weight in self._trained.named_parameters()}
 
     def counts(self) -> dict[str, int]:
-        """The rest of a checkpoint: numbers."""
+        """The counters in a checkpoint."""
         return {
             "images_seen": self.images_seen,
             "num_skipped": self.num_skipped,
@@ -214,7 +213,7 @@ class Trainer:
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], counts: Mapping[str, int]) -> None:
         """Restore `tensors()` and `counts()` exactly. Raises CheckpointError if they belong to another model.
 
-        Runs from before there was a longer average go on with the usual one in its place.
+        Checkpoints without the longer average, from old versions, start it as a copy of the usual one.
         """
         load_weights(self._trained, tensors["weights"])
         self._ema.load_state_dict(tensors["model"])
@@ -225,7 +224,7 @@ class Trainer:
         self._skipped_in_a_row = counts["skipped_in_a_row"]
 
     def roll_back(self, tensors: Mapping[str, Mapping[str, Tensor]], counts: Mapping[str, int]) -> None:
-        """Take the weights of an earlier state, and pass over what was shown since. Raises CheckpointError."""
+        """Restore the weights of an earlier state, and skip the samples since. Raises CheckpointError."""
         seen, skipped = self.images_seen, self.num_skipped
         self.load(tensors, counts)
         self.images_seen, self.num_skipped, self._skipped_in_a_row = seen, skipped, 0
@@ -250,74 +249,74 @@ class Trainer:
         return StepReport(self.images_seen, loss, grad_norm, lr, not finite, losses)
 
     def _gradient(self, positions: Tensor) -> Tensor:
-        """Leave the gradient of the mean loss of `positions` [B] in the weights; returns the losses [B], on the CPU.
+        """Compute the gradient of the mean loss at `positions` [B]; returns the losses [B] on the CPU.
 
-        Both are the same in all processes, so that all decide alike.
+        All processes get the same values, so that they take the same decisions.
         """
-        parts = self._read(share_of(positions, self._world.rank, self._world.size), len(positions))
-        if not self._fits:  # between processes a part of a step cannot be repeated: find out before the first
-            while self._backward(parts, len(positions), dry_run=True) is None:
-                self._halve(parts)
-            least = self._world.min(self.micro_batch or len(positions))
-            self.micro_batch = 0 if least == len(positions) else least
+        batches = self._read(share_of(positions, self._world.rank, self._world.size), len(positions))
+        if not self._fits:  # processes cannot repeat part of a step together: find the size before the first
+            while self._backward(batches, len(positions), dry_run=True) is None:
+                self._halve(batches)
+            smallest = self._world.min(self.micro_batch or len(positions))
+            self.micro_batch = 0 if smallest == len(positions) else smallest
             self._fits = True
-        while (found := self._backward(parts, len(positions))) is None:
-            self._halve(parts)
+        while (computed := self._backward(batches, len(positions))) is None:
+            self._halve(batches)
         losses = torch.zeros(len(positions))
-        losses[torch.cat([part.positions for part in parts]) - positions[0]] = found.float().cpu()
+        losses[torch.cat([batch.positions for batch in batches]) - positions[0]] = computed.float().cpu()
         return self._world.sum_(losses)
 
-    def _backward(self, parts: Sequence[ShapeBatch], num: int, *, dry_run: bool = False) -> Tensor | None:
-        """Gradient of the sum of losses / `num`, in micro-batches. Returns the losses, or None for want of memory.
+    def _backward(self, batches: Sequence[ShapeBatch], num: int, *, dry_run: bool = False) -> Tensor | None:
+        """Accumulate the gradient of the sum of losses / `num`. Returns the losses, or None if memory ran out.
 
-        dry_run: leave out the other processes, and the last micro-batches: only to see whether memory suffices.
+        dry_run: without the other processes, only to find out whether memory suffices.
         """
         self._optimizers.zero_grad()
-        batches = self._micro_batches(parts)
-        num_padding_batches = self._world.max(len(batches)) - len(batches) if self._world.is_sharded else 0
+        parts = self._micro_batches(batches)
+        num_padding_batches = self._world.max(len(parts)) - len(parts) if self._world.is_sharded else 0
         module = self._objective if dry_run else self._module
-        found = []
+        computed = []
         try:
-            for number, micro_batch in enumerate(batches):
-                with no_sync_unless_last(module, number == len(batches) - 1):
+            for index, micro_batch in enumerate(parts):
+                with no_sync_unless_last(module, index == len(parts) - 1):
                     losses = module(micro_batch)
-                    # The sum over processes will be divided by their number.
+                    # The wrapped module averages gradients over processes.
                     torch.autograd.backward(losses.sum() / (num / self._world.size))
-                found.append(losses.detach())
-            for _ in range(num_padding_batches):  # others compute more, and need these weights
-                torch.autograd.backward(0.0 * module([batches[0][0].slice(0, 1)]).sum())
+                computed.append(losses.detach())
+            for _ in range(num_padding_batches):  # other processes compute more, and need these shards
+                torch.autograd.backward(0.0 * module([parts[0][0].slice(0, 1)]).sum())
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if self._world.is_sharded:  # the others are in the middle of the same step
+            if self._world.is_sharded:  # the others are in the same step
                 raise ConfigError("memory ran out; train with a smaller --micro-batch, or more processes") from None
             if self._world.size > 1 and not dry_run:
                 raise
             return None
-        return torch.cat(found)
+        return torch.cat(computed)
 
-    def _micro_batches(self, parts: Sequence[ShapeBatch]) -> list[list[ShapeBatch]]:
-        """What is computed at once. A model that is shared out computes one part at a time."""
-        most = max(len(part.positions) for part in parts) if self._world.is_sharded else 0
-        return micro_batches(parts, self.micro_batch or most)
+    def _micro_batches(self, batches: Sequence[ShapeBatch]) -> list[list[ShapeBatch]]:
+        """The micro-batches of a step. A sharded model computes one shape at a time."""
+        largest = max(len(batch.positions) for batch in batches) if self._world.is_sharded else 0
+        return micro_batches(batches, self.micro_batch or largest)
 
-    def _to_share_out(self) -> Denoiser:
-        """The denoiser whose weights will be shared out; `self.denoiser` stays whole, in the first process's memory."""
+    def _sharded_copy(self) -> Denoiser:
+        """The denoiser to shard; `self.denoiser` stays complete, in the memory of rank 0 alone."""
         from tintype.training.parallel.sharding import meta_copy
 
-        twin = meta_copy(self.denoiser)
+        copy = meta_copy(self.denoiser)
         if not self._world.is_main:
             self.denoiser.to("meta")
-        return twin
+        return copy
 
     @contextmanager
     def _gathered(self, ema: PowerEma) -> Iterator[None]:
-        """Inside, `denoiser` has the averages of all processes; it is whole in the first one only."""
+        """A `with` block in which `denoiser` has all averaged weights, on rank 0 alone."""
         weights = dict(self.denoiser.named_parameters())
         for name, average in ema.state_dict().items():
-            found = full_tensor(average)
+            full = full_tensor(average)
             if self._world.is_main:
-                weights[name].detach().copy_(found)
+                weights[name].detach().copy_(full)
         if self._world.is_main:
             self.denoiser.to(self._device)
         try:
@@ -326,13 +325,13 @@ class Trainer:
             if self._world.is_main:
                 self.denoiser.to("cpu")
 
-    def _halve(self, parts: Sequence[ShapeBatch]) -> None:
-        """Halve the micro-batch. Raises ConfigError if it is a single picture already."""
-        at_once = self.micro_batch or sum(len(part.positions) for part in parts)
-        self.micro_batch = at_once // 2
+    def _halve(self, batches: Sequence[ShapeBatch]) -> None:
+        """Halve the micro-batch. Raises ConfigError if it is already a single picture."""
+        size = self.micro_batch or sum(len(batch.positions) for batch in batches)
+        self.micro_batch = size // 2
         self._optimizers.zero_grad()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if self.micro_batch < 1:
-            raise ConfigError("there is not enough memory for one picture at a time; train a smaller --preset")
+            raise ConfigError("not enough memory for one picture at a time; train a smaller --preset")

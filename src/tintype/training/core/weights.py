@@ -17,10 +17,12 @@ Parts = Mapping[str, Mapping[str, Tensor]]
 @torch.no_grad()
 def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
     """Copy `weights` into a denoiser. Raises CheckpointError naming the first that does not fit."""
-    own = dict(denoiser.named_parameters())
-    for name in sorted(set(own) ^ set(weights)):
-        raise CheckpointError(f"the weights do not fit this model: {name} is {'missing' if name in own else 'unknown'}")
-    for name, weight in own.items():
+    parameters = dict(denoiser.named_parameters())
+    for name in sorted(set(parameters) ^ set(weights)):
+        raise CheckpointError(
+            f"the weights do not fit this model: {name} is {'missing' if name in parameters else 'unknown'}"
+        )
+    for name, weight in parameters.items():
         if weights[name].shape != weight.shape:
             raise CheckpointError(
                 f"the weights do not fit this model: {name} has shape {tuple(weights[name].shape)}, "
