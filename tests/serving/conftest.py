@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +16,11 @@ import httpx
 import pytest
 import torch
 import uvicorn
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tintype.diffusion.parameterization import Denoise
-from tintype.model import store
+from tintype.model import checkpoint, store
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
 from tintype.pipeline.pipeline import Pipeline
@@ -207,3 +211,37 @@ def still_alive(http: httpx.Client) -> Iterator[None]:
     yield
     assert http.post("/v1/images/generations", json={"prompt": "a", "steps": 1}).status_code == 200
     assert http.get("/health").json()["status"] == "ready"
+
+
+@pytest.fixture
+def run(tiny_model: Path, tmp_path: Path) -> Path:
+    """A run folder that has logged and sampled, but not saved a checkpoint yet."""
+    folder = tmp_path / "my-run"
+    (folder / "samples").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(tiny_model / name, folder)
+    now = datetime.datetime.now(datetime.UTC)
+    rows = [
+        {
+            "images_seen": 100 * i,
+            "loss": 1 / i if i != 5 else None,
+            "images_per_second": 50.0,
+            "time": (now - datetime.timedelta(seconds=10 * (900 - i))).isoformat(),
+            **({"noise_error": {"0.3": 0.5 / i, "1": 0.2 / i}} if i % 100 == 0 else {}),
+        }
+        for i in range(1, 901)
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "data.json").write_text("{}")
+    (folder / "samples" / "seen-000000100.png").write_bytes(b"\x89PNG early")
+    (folder / "samples" / "seen-000090000.png").write_bytes(b"\x89PNG late")
+    (folder / "samples" / "captions.txt").write_text("a red circle\na\n")
+    return folder
+
+
+def save(run: Path, tiny_model: Path, step: int) -> None:
+    weights = {
+        name: tensor.float() + step / 1000 for name, tensor in load_file(tiny_model / "model.safetensors").items()
+    }
+    texts = {name: (tiny_model / name).read_text() for name in ("config.json", "tokenizer.json")}
+    checkpoint.save_parts(checkpoint.step_folder(run, step), {"model": weights}, texts)

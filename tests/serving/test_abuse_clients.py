@@ -218,7 +218,7 @@ def test_27_no_memory_a_bug_and_no_numbers(
 
 
 def test_32_a_client_that_asks_again_and_again(tiny_model: Path) -> None:
-    """Without a key each one that hung up is given up; with one they are all the same job (see test_repeats)."""
+    """Without a key each one that hung up is given up; with one they are all the same job (see api/test_idempotency)."""
     pipeline, denoiser = held_pipeline(tiny_model)
     with live(tiny_model, pipeline, max_batch=4) as server:
         denoiser.hold()

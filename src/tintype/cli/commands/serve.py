@@ -1,4 +1,4 @@
-"""`tintype serve`."""
+"""The command `tintype serve`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,29 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="shipped names, model or run folders (shapes)",
     )
     command.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (127.0.0.1: only here)"
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (127.0.0.1: this machine only)"
     )
-    command.add_argument("--port", type=whole(0, 65535), default=8000, metavar="N", help="0 takes a free one (8000)")
-    command.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys, one a line; without one of them: 401")
-    command.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a name it is reached by")
-    command.add_argument("--max-waiting", type=whole(1, 10**6), default=64, metavar="N", help="requests in the queue")
-    command.add_argument("--max-batch", type=whole(1, 4096), metavar="N", help="pictures at once (measured)")
-    command.add_argument("--max-steps", type=whole(1, MAX_STEPS), default=200, metavar="N", help="per picture (200)")
-    command.add_argument("--deadline", type=number(1, 86400), default=600.0, metavar="S", help="seconds a request has")
+    command.add_argument("--port", type=whole(0, 65535), default=8000, metavar="N", help="0 chooses a free one (8000)")
+    command.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys that clients need, one per line")
+    command.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="another host name of this server"
+    )
+    command.add_argument(
+        "--max-waiting", type=whole(1, 10**6), default=64, metavar="N", help="requests in the queue (64)"
+    )
+    command.add_argument(
+        "--max-batch", type=whole(1, 4096), metavar="N", help="pictures in one network call (measured)"
+    )
+    command.add_argument(
+        "--max-steps", type=whole(1, MAX_STEPS), default=200, metavar="N", help="most steps of a picture (200)"
+    )
+    command.add_argument(
+        "--deadline",
+        type=number(1, 86400),
+        default=600.0,
+        metavar="S",
+        help="seconds for a request, with its time in the queue (600)",
+    )
     command.add_argument("--log-prompts", action="store_true", help="write captions to the log")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.set_defaults(run=run)

@@ -1,87 +1,22 @@
-"""A run in the page: what it shows while training goes on, and pictures from its newest checkpoint."""
+"""The catalog: the models of a server, and the newest checkpoints of runs."""
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import pytest
 from safetensors.torch import load_file, save_file
-from tests.serving.conftest import live
+from tests.serving.conftest import save
 
 from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving.catalog import Catalog
-
-
-@pytest.fixture
-def run(tiny_model: Path, tmp_path: Path) -> Path:
-    """A run folder that has logged and sampled, but not saved a checkpoint yet."""
-    folder = tmp_path / "my-run"
-    (folder / "samples").mkdir(parents=True)
-    for name in ("config.json", "tokenizer.json"):
-        shutil.copy(tiny_model / name, folder)
-    now = datetime.datetime.now(datetime.UTC)
-    rows = [
-        {
-            "images_seen": 100 * i,
-            "loss": 1 / i if i != 5 else None,
-            "images_per_second": 50.0,
-            "time": (now - datetime.timedelta(seconds=10 * (900 - i))).isoformat(),
-            **({"noise_error": {"0.3": 0.5 / i, "1": 0.2 / i}} if i % 100 == 0 else {}),
-        }
-        for i in range(1, 901)
-    ]
-    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "data.json").write_text("{}")
-    (folder / "samples" / "seen-000000100.png").write_bytes(b"\x89PNG early")
-    (folder / "samples" / "seen-000090000.png").write_bytes(b"\x89PNG late")
-    (folder / "samples" / "captions.txt").write_text("a red circle\na\n")
-    return folder
-
-
-def save(run: Path, tiny_model: Path, step: int) -> None:
-    weights = {
-        name: tensor.float() + step / 1000 for name, tensor in load_file(tiny_model / "model.safetensors").items()
-    }
-    texts = {name: (tiny_model / name).read_text() for name in ("config.json", "tokenizer.json")}
-    checkpoint.save_parts(checkpoint.step_folder(run, step), {"model": weights}, texts)
-
-
-def test_a_run_is_shown_while_it_trains(run: Path, tiny_model: Path) -> None:
-    with live_of(run, tiny_model) as http:
-        assert http.get("/api/runs").json() == {"runs": ["my-run"]}
-        found = http.get("/api/runs/my-run").json()
-        assert (found["images_seen"], found["images"], found["finished"]) == (90_000, 500_000, False)
-        assert found["seconds_left"] == pytest.approx(410_000 / 50)
-        assert 0 <= found["seconds_since"] < 60
-        assert len(found["loss"]) <= 401
-        assert found["loss"][-1] == [90_000, 1 / 900]
-        assert [row["images_seen"] for row in found["noise_error"]] == [10_000 * i for i in range(1, 10)]
-        assert found["samples"][-1] == {"images_seen": 90_000, "file": "seen-000090000.png"}
-        assert http.get("/api/runs/my-run/samples/seen-000090000.png").content == b"\x89PNG late"
-        assert http.get("/api/runs/my-run/samples/captions.txt").status_code == 404
-        assert http.get("/api/runs/tiny").status_code == 404
-        assert found["can_generate"] is False
-        assert http.post("/api/jobs", json={"prompt": "a", "model": "my-run"}).status_code == 404
-
-
-def live_of(run: Path, tiny_model: Path) -> httpx.Client:
-    """Without a socket: none of this needs one."""
-    from fastapi.testclient import TestClient
-
-    from tintype.serving.api.app import create_app
-    from tintype.serving.settings import Settings
-
-    app, _ = create_app(Catalog([tiny_model, run], "cpu"), Settings(max_batch=4))
-    return TestClient(app, base_url="http://localhost")  # type: ignore[return-value]
 
 
 def test_the_newest_checkpoint_is_served_as_soon_as_it_is_there(run: Path, tiny_model: Path) -> None:
@@ -146,13 +81,6 @@ def test_loading_leaves_no_thread_of_openmp_behind(tiny_model: Path, monkeypatch
     monkeypatch.setattr(Pipeline, "load", load)
     assert Catalog([tiny_model], "cpu").pipelines
     assert [thread.is_alive() for thread in loaded_by] == [False]
-
-
-def test_a_run_without_a_checkpoint_says_so(run: Path) -> None:
-    with live(run) as server:
-        answer = httpx.post(f"{server.url}/v1/images/generations", json={"prompt": "a"}, trust_env=False)
-        assert answer.status_code == 503
-        assert "checkpoint" in answer.json()["error"]["message"]
 
 
 def test_what_cannot_be_served_is_said_before_anything_listens(tiny_model: Path, tmp_path: Path, run: Path) -> None:

@@ -1,0 +1,47 @@
+"""A run in the page: its progress while it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.serving.conftest import live
+
+from tintype.serving.catalog import Catalog
+
+
+def test_a_run_is_shown_while_it_trains(run: Path, tiny_model: Path) -> None:
+    with live_of(run, tiny_model) as http:
+        assert http.get("/api/runs").json() == {"runs": ["my-run"]}
+        found = http.get("/api/runs/my-run").json()
+        assert (found["images_seen"], found["images"], found["finished"]) == (90_000, 500_000, False)
+        assert found["seconds_left"] == pytest.approx(410_000 / 50)
+        assert 0 <= found["seconds_since"] < 60
+        assert len(found["loss"]) <= 401
+        assert found["loss"][-1] == [90_000, 1 / 900]
+        assert [row["images_seen"] for row in found["noise_error"]] == [10_000 * i for i in range(1, 10)]
+        assert found["samples"][-1] == {"images_seen": 90_000, "file": "seen-000090000.png"}
+        assert http.get("/api/runs/my-run/samples/seen-000090000.png").content == b"\x89PNG late"
+        assert http.get("/api/runs/my-run/samples/captions.txt").status_code == 404
+        assert http.get("/api/runs/tiny").status_code == 404
+        assert found["can_generate"] is False
+        assert http.post("/api/jobs", json={"prompt": "a", "model": "my-run"}).status_code == 404
+
+
+def live_of(run: Path, tiny_model: Path) -> httpx.Client:
+    """Without a socket: none of this needs one."""
+    from fastapi.testclient import TestClient
+
+    from tintype.serving.api.app import create_app
+    from tintype.serving.settings import Settings
+
+    app, _ = create_app(Catalog([tiny_model, run], "cpu"), Settings(max_batch=4))
+    return TestClient(app, base_url="http://localhost")  # type: ignore[return-value]
+
+
+def test_a_run_without_a_checkpoint_says_so(run: Path) -> None:
+    with live(run) as server:
+        answer = httpx.post(f"{server.url}/v1/images/generations", json={"prompt": "a"}, trust_env=False)
+        assert answer.status_code == 503
+        assert "checkpoint" in answer.json()["error"]["message"]
