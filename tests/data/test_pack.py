@@ -292,14 +292,16 @@ def test_exclusions_by_key_and_by_hash_are_listed(folder: Path, tmp_path: Path) 
     unwanted = tmp_path / "unwanted.txt"
     unwanted.write_text(f"# not ours\n03.png\nsha256:{before.sha256[5].upper()}\nnowhere.png\n")
     exclusions = read_exclusions(unwanted)
-    pairs, problems = exclusions.part(find_pairs(folder)[0])
+    pairs, problems = exclusions.apply(find_pairs(folder)[0])
     it = finished(packing(pairs, preprocess_for(16), tmp_path / "cache", Words(), problems, exclusions))
     assert it.num_samples == 28
     assert it.fingerprint != before.fingerprint
     about = it.data_json()
     reasons = {row["path"]: row["reason"] for row in about["left_out"]}
     assert reasons == {"03.png": "excluded on request", "05.png": "excluded on request"}
-    assert about["warnings"] == [{"path": "nowhere.png", "reason": "to be excluded, but there is no such picture"}]
+    assert about["warnings"] == [
+        {"path": "nowhere.png", "reason": "in the list of --exclude, but there is no such picture"}
+    ]
 
 
 def test_rows_of_data_json_can_be_excluded(folder: Path, tmp_path: Path) -> None:
@@ -307,7 +309,7 @@ def test_rows_of_data_json_can_be_excluded(folder: Path, tmp_path: Path) -> None
     unwanted = tmp_path / "unwanted.txt"
     unwanted.write_text("".join(json.dumps(row) + ",\n" for row in rows))
     assert read_exclusions(unwanted).sha256 == {row["sha256"] for row in rows}
-    with pytest.raises(DataError, match="no longer there"):
+    with pytest.raises(DataError, match="does not exist"):
         read_exclusions(tmp_path / "nowhere.txt")
 
 

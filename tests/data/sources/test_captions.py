@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.data.sources.captions import clean_caption, decode_text, read_caption_file
-from tintype.data.sources.files import FileError
+from tintype.data.sources.captions import MAX_CAPTION_BYTES, clean_caption, decode_text, parse_captions
+from tintype.data.sources.files import FileError, read_file
+
+
+def read_captions(path: Path) -> tuple[str, ...]:
+    return parse_captions(decode_text(read_file(path, MAX_CAPTION_BYTES)))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,7 @@ def test_other_encodings_are_refused_not_guessed(encoding: str) -> None:
 def test_each_line_of_a_text_file_is_a_caption(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"a cat\r\n\r\n  a small cat \na cat\n")
-    assert read_caption_file(path) == ("a cat", "a small cat")
+    assert read_captions(path) == ("a cat", "a small cat")
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\t\r\n", b"\xef\xbb\xbf", b"\x00\x00"])
@@ -53,13 +57,13 @@ def test_an_empty_caption_file_is_refused(tmp_path: Path, content: bytes) -> Non
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     with pytest.raises(FileError, match="empty"):
-        read_caption_file(path)
+        read_captions(path)
 
 
 def test_a_long_caption_is_kept_and_a_huge_file_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("x" * 50_000)
-    assert read_caption_file(path) == ("x" * 50_000,)
+    assert read_captions(path) == ("x" * 50_000,)
     path.write_text("x" * 2_000_000)
     with pytest.raises(FileError, match="larger than 1 MB"):
-        read_caption_file(path)
+        read_captions(path)

@@ -49,7 +49,7 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
     report = check(path)
     assert [pair.captions for pair in report.pairs] == [("good",)]
     assert {p.path: p.reason for p in report.problems} == {
-        "a.parquet/00000001": "the table holds no picture in this row",
+        "a.parquet/00000001": "this row holds no picture",
         "a.parquet/00000002": "its caption is empty",
         "a.parquet/00000003": "not a picture that can be read",
     }
@@ -72,7 +72,7 @@ def test_tables_of_something_else(draw, data: Path) -> None:
     pairs, problems = find_pairs(data)
     assert len(pairs) == 1
     assert {p.path: p.left_out for p in problems} == {"broken.parquet": True, "numbers.parquet": False}
-    with pytest.raises(DataError, match="not a Parquet file"):
+    with pytest.raises(DataError, match="not a readable Parquet file"):
         find_pairs(data / "broken.parquet")
     write(data / "metadata.parquet", {"name": ["a.png"]})
     assert "it needs the columns" in next(p.reason for p in find_pairs(data)[1] if p.path == "metadata.parquet")

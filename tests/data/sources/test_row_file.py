@@ -65,8 +65,8 @@ class Captioned(Sequence[Pair]):
 def test_rows_are_sorted_by_their_keys_and_what_agrees_is_never_parted(values: list[int], bits: int) -> None:
     table = np.array(values, dtype=np.uint64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(row_file, "PART", 16)
-        patch.setattr(row_file, "_PROBED", 3)
+        patch.setattr(row_file, "CHUNK", 16)
+        patch.setattr(row_file, "_SAMPLED", 3)
         parts = list(sorted_by_key(table, keyed, bits))
     joined = np.concatenate(parts)
     assert joined["place"].tolist() == np.argsort(table, kind="stable").tolist()
@@ -83,7 +83,7 @@ def test_a_file_of_rows_reads_like_an_array(monkeypatch: pytest.MonkeyPatch) -> 
     assert table[3:7].tolist() == [103, 104, 105, 106]
     assert table[48:80].tolist() == [148, 149]
     assert len(table[9:9]) == 0
-    monkeypatch.setattr(row_file, "PART", 7)
+    monkeypatch.setattr(row_file, "CHUNK", 7)
     assert np.concatenate([part for _, part in chunks(table)]).tolist() == values.tolist()
     assert [start for start, _ in chunks(table)] == list(range(0, 50, 7))
 
@@ -109,8 +109,8 @@ def test_a_survey_in_small_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch)
     whole = survey("data", pairs, facts, [], Counter())
     assert whole.duplicates == tuple((f"{i:07}", f"{i + 200:07}") for i in range(3))
     assert whole.alike == tuple((f"{i:07}", f"{i + 392:07}") for i in range(4, 8))
-    monkeypatch.setattr(row_file, "PART", 32)
-    monkeypatch.setattr(row_file, "_PROBED", 3)
+    monkeypatch.setattr(row_file, "CHUNK", 32)
+    monkeypatch.setattr(row_file, "_SAMPLED", 3)
     parted = survey("data", pairs, facts, [], Counter())
     assert [getattr(parted, name) for name in ("duplicates", "alike", "leaks", "histograms", "extremes", "notes")] == [
         getattr(whole, name) for name in ("duplicates", "alike", "leaks", "histograms", "extremes", "notes")
@@ -119,7 +119,7 @@ def test_a_survey_in_small_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 def test_the_memory_of_a_survey_does_not_grow_with_the_number_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_file, "PART", 512)
+    monkeypatch.setattr(row_file, "CHUNK", 512)
     monkeypatch.setattr(row_file, "SPOOLED", 1)
     peaks = []
     for num in (3_000, 3_000, 12_000):  # the first imports what it needs

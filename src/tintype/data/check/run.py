@@ -59,7 +59,7 @@ def checking(
             facts.append(facts_row(seen.facts))
             tally.update(seen.facts.notes)
         yield done, len(pairs)
-    found = PairList.of(pairs).select(place for _, part in chunks(usable) for place in part.tolist())
+    found = PairList.wrap(pairs).select(place for _, part in chunks(usable) for place in part.tolist())
     tokens = Tokens(text.encoder, text.max_tokens, _lengths(found, text)) if text is not None and found else None
     return survey(data_label(data), found, facts, problems, tally, tokens)
 

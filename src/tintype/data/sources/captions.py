@@ -1,13 +1,14 @@
-"""Captions as people keep them: text files beside the pictures, metadata.jsonl, metadata.csv."""
+"""Captions: text decoded without guessing, brought to one line, one or several for each picture."""
 
 from __future__ import annotations
 
 import codecs
 import re
 import unicodedata
-from pathlib import Path
+from pathlib import PurePosixPath
+from typing import Any
 
-from tintype.data.sources.files import FileError, read_file
+from tintype.data.sources.files import FileError
 
 CAPTION_FIELDS = ("text", "caption", "prompt")  # the first that a row has is used
 MAX_CAPTION_BYTES = 2**20
@@ -19,47 +20,41 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = re.compile("[\ufeff\ud800-\udfff]")
 
 
 def clean_caption(caption: str) -> str:
     """Bring a caption to NFC on one line, without control characters, byte-order marks and lone surrogates."""
-    text = _UNWANTED.sub(" ", _INVISIBLE.sub("", caption))
+    text = _CONTROL.sub(" ", _INVISIBLE.sub("", caption))
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def decode_text(content: bytes, encoding: str = "utf-8") -> str:
-    """Decode text that begins with a byte-order mark by it, and other text as `encoding`.
+    """Decode text by its byte-order mark, or as `encoding` without one.
 
     Raises FileError rather than guess.
     """
-    plain = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-    marked = next((name for mark, name in _BOMS if content.startswith(mark)), plain)
+    default = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+    codec = next((name for mark, name in _BOMS if content.startswith(mark)), default)
     try:
-        return content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else marked)
+        return content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else codec)
     except (UnicodeDecodeError, ValueError):
-        if marked != "utf-8-sig":
-            raise FileError(f"its text is not {marked}") from None
+        if codec != "utf-8-sig":
+            raise FileError(f"its text is not {codec}") from None
         raise FileError("its text is not UTF-8: save it as UTF-8, or give --caption-encoding") from None
 
 
 def parse_captions(text: str) -> tuple[str, ...]:
-    """The captions in a text: each line that is not empty is a caption of its own. Raises FileError if none is."""
-    lines = [clean_caption(line) for line in text.splitlines()]
-    captions = tuple(dict.fromkeys(line for line in lines if line))
+    """Return the captions in a text, one on each line that is not empty. Raises FileError if there is none."""
+    captions = _distinct(text.splitlines())
     if not captions:
         raise FileError(EMPTY)
     return captions
 
 
-def read_caption_file(path: Path | str, encoding: str = "utf-8") -> tuple[str, ...]:
-    """Read the captions of one picture, one a line. Raises FileError."""
-    return parse_captions(decode_text(read_file(path, MAX_CAPTION_BYTES), encoding))
-
-
 def row_captions(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
-    """The captions that a record has under text, caption or prompt: one, or a list; else () and the reason."""
+    """Return the captions in a row's text, caption or prompt, a string or a list; or () and the reason."""
     field = next((field for field in CAPTION_FIELDS if values.get(field) is not None), None)
     if field is None:
         return (), "the row has no text, caption or prompt"
@@ -67,5 +62,18 @@ def row_captions(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
     texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
         return (), f"its {field} is not text"
-    captions = tuple(dict.fromkeys(caption for caption in map(clean_caption, texts) if caption))
+    captions = _distinct(texts)
     return captions, "" if captions else EMPTY
+
+
+def substitute(policy: str, key: str, reason: str) -> tuple[str, ...]:
+    """Captions for a picture without one, by the policy "skip", "empty" or "name"; () leaves the picture out."""
+    if reason not in (NO_CAPTION, EMPTY) or policy == "skip":
+        return ()
+    if policy == "empty":
+        return ("",)
+    return (clean_caption(PurePosixPath(key).name.split(".")[0].replace("_", " ").replace("-", " ")),)
+
+
+def _distinct(texts: list[Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(caption for caption in map(clean_caption, texts) if caption))

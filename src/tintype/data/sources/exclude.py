@@ -1,4 +1,4 @@
-"""Pictures that must not be trained on: a list of keys and hashes."""
+"""Exclusions: keys and hashes of pictures that must not be trained on."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ class Exclusions:
 
     @property
     def fingerprint(self) -> bytes:
-        """Differs for different hashes. (Keys are gone before a pack is made.)"""
+        """Differs for different hashes. (Keys are taken out before a cache is built.)"""
         return hashlib.sha256("\n".join(sorted(self.sha256)).encode()).digest() if self.sha256 else b""
 
-    def part(self, pairs: Sequence[Pair]) -> tuple[Sequence[Pair], list[Problem]]:
-        """Take out the pairs that are excluded by key; list them, and the keys that no picture has."""
+    def apply(self, pairs: Sequence[Pair]) -> tuple[Sequence[Pair], list[Problem]]:
+        """Take out the pairs excluded by key. Problems name these pairs, and keys that no picture has."""
         if not self.keys:
             return pairs, []
         kept = [pair for pair in pairs if pair.key not in self.keys]
-        found = {pair.key for pair in pairs if pair.key in self.keys}
-        excluded = [Problem(key, REASON) for key in sorted(found)]
-        missing = [Problem(key, "to be excluded, but there is no such picture", False) for key in self.keys - found]
-        return kept, excluded + sorted(missing, key=lambda problem: problem.path)
+        present = {pair.key for pair in pairs if pair.key in self.keys}
+        excluded = [Problem(key, REASON) for key in sorted(present)]
+        reason = "in the list of --exclude, but there is no such picture"
+        missing = [Problem(key, reason, False) for key in sorted(self.keys - present)]
+        return kept, excluded + missing
 
 
 def read_exclusions(path: Path) -> Exclusions:
-    """Read a list: one key or sha256 a line; `#` begins a comment. A line of JSON with a `key` or `sha256` counts too.
+    """Read a list of one key or sha256 per line, or JSON rows with a `key` or `sha256`; `#` begins a comment.
 
     Raises DataError if the file cannot be read.
     """
@@ -53,16 +54,16 @@ def read_exclusions(path: Path) -> Exclusions:
     keys, hashes = set(), set()
     for line in map(str.strip, lines):
         entry = _entry(line)
-        found = _SHA256.fullmatch(entry)
-        if found is not None:
-            hashes.add(found[1].lower())
+        sha256 = _SHA256.fullmatch(entry)
+        if sha256 is not None:
+            hashes.add(sha256[1].lower())
         elif entry and not entry.startswith("#"):
             keys.add(entry)
     return Exclusions(frozenset(keys), frozenset(hashes))
 
 
 def _entry(line: str) -> str:
-    """A line as it stands, or the sha256 or key of a row of data.json."""
+    """The sha256 or key of a line of JSON, such as a row of data.json; any other line unchanged."""
     if line.startswith("{"):
         try:
             values = json.loads(line.rstrip(","))

@@ -1,4 +1,4 @@
-"""Kinds of files by their names."""
+"""File types by suffix."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".apng"}
 ) | (frozenset({".heic", ".heif"}) if find_spec("pillow_heif") is not None else frozenset())
 CAPTION_SUFFIXES = (".txt", ".caption")  # the first that exists is used
-ARCHIVE_SUFFIXES = (".tar",)
 COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 TABLE_SUFFIXES = (".jsonl", ".json", ".json1", ".ndjson", ".csv", ".tsv")
 HEIF = "HEIC files: pip install 'tintype[heif]', or convert to PNG or JPEG"
-_FOREIGN = frozenset(
+_UNSUPPORTED = frozenset(
     {".jxl", ".psd", ".svg", ".eps", ".jp2", ".tga", ".ico", ".raw", ".dng", ".cr2", ".nef", ".arw", ".heic", ".heif"}
 )
 
 
 def unsupported(suffix: str) -> str:
-    """Why pictures with this suffix cannot be read; "" for all other suffixes."""
-    if suffix not in _FOREIGN or suffix in PICTURE_SUFFIXES:
+    """The reason why pictures with this suffix cannot be read; "" for all other suffixes."""
+    if suffix not in _UNSUPPORTED or suffix in PICTURE_SUFFIXES:
         return ""
     return HEIF if suffix in (".heic", ".heif") else f"{suffix} files cannot be read: convert to PNG or JPEG"

@@ -1,4 +1,4 @@
-"""Walk and read a user's folder without ever changing it, hanging on it or following it in circles."""
+"""Image sources: files that are read whole, never written, and refused once they have changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple, Protocol
 from tintype.errors import DataError
 
 MAX_BYTES = 512 * 2**20  # of one file
-_JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "$recycle.bin"})
 
 
 class FileError(DataError):
@@ -53,11 +51,11 @@ class SourceRoot(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file of its own."""
+    """A file on disk."""
 
     root: str
     key: str  # path below the root, with forward slashes
-    fingerprint: bytes
+    fingerprint: bytes  # b"": unknown, and not compared
 
     @property
     def path(self) -> Path:
@@ -71,14 +69,15 @@ class LocalFile:
     def fork_safe(self) -> bool:
         return True  # opened for each read
 
-    def read(self) -> bytes:
-        return read_file(os.path.join(self.root, self.key), fingerprint=self.fingerprint)
+    def read(self, max_bytes: int = MAX_BYTES) -> bytes:
+        # Not `self.path`: a Path would intern each of its parts.
+        return read_file(os.path.join(self.root, self.key), max_bytes, self.fingerprint)
 
     def serialize(self) -> tuple[SourceRoot, list[Any]]:
-        return _Root(self.root), [self.key, self.fingerprint.hex()]
+        return _FolderRoot(self.root), [self.key, self.fingerprint.hex()]
 
 
-class _Root(NamedTuple):
+class _FolderRoot(NamedTuple):
     folder: str
 
     def deserialize(self, values: list[Any]) -> ImageSource:
@@ -107,7 +106,7 @@ class Verified:
     def read(self) -> bytes:
         content = self.inner.read()
         if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise FileError("its sha256 is not the one in the metadata: it was changed or damaged")
+            raise FileError("its sha256 is not the one in the metadata: the file was changed or damaged")
         return content
 
     def serialize(self) -> tuple[SourceRoot, list[Any]]:
@@ -122,95 +121,23 @@ class _VerifiedRoot(NamedTuple):
         return Verified(self.inner.deserialize(values[1]), values[0])
 
 
-class Folder(NamedTuple):
-    """One folder met on a walk: the names of the files in it, sorted."""
-
-    root: str
-    prefix: str  # of the keys of its files: "" or a path below the root that ends in a slash
-    names: list[str]
-    reason: str  # why it cannot be read; "" if it can
-
-    def entry(self, name: str) -> Entry:
-        """Look at one of its files."""
-        path, key = os.path.join(self.root, self.prefix, name), self.prefix + name
-        try:
-            info = os.stat(path)
-        except OSError as error:
-            dangling = isinstance(error, FileNotFoundError) and os.path.islink(path)
-            return Entry(key, LocalFile(self.root, key, b""), "a link that leads nowhere" if dangling else _why(error))
-        reason = "" if stat.S_ISREG(info.st_mode) else "not a regular file"
-        return Entry(key, LocalFile(self.root, key, stat_fingerprint(info)), reason)
-
-
-class Entry(NamedTuple):
-    """A file in a folder."""
-
-    key: str  # path relative to the root, with forward slashes
-    source: LocalFile
-    reason: str  # why it cannot be read; "" for a regular file
-
-
-def walk(root: Path) -> Iterator[Folder]:
-    """The folders below a folder and itself, without what is hidden and junk, each once, parents before children.
-
-    Folders that are links come last.
-    """
-    seen: set[tuple[int, int]] = set()
-    base = str(root)
-    pending: list[str] = [""]
-    linked: list[str] = []
-    while pending or linked:
-        prefix = pending.pop() if pending else linked.pop(0)
-        folder = os.path.join(base, prefix)
-        try:
-            info = os.stat(folder)
-            if (info.st_dev, info.st_ino) in seen:
-                continue  # a link back to a folder that was already walked
-            seen.add((info.st_dev, info.st_ino))
-            files, folders, links = _listed(folder)
-        except OSError as error:
-            yield Folder(base, prefix, [], f"the folder {_why(error)}")
-            continue
-        pending += [f"{prefix}{name}/" for name in sorted(folders, reverse=True)]
-        linked += [f"{prefix}{name}/" for name in sorted(links)]
-        yield Folder(base, prefix, sorted(files), "")
-
-
-def _listed(folder: str) -> tuple[list[str], list[str], list[str]]:
-    """Names of the files, folders, and links to folders in a folder. Raises OSError."""
-    files: list[str] = []
-    folders: list[str] = []
-    links: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith(".") or name.lower() in _JUNK:
-                continue
-            try:
-                is_folder = entry.is_dir()
-            except OSError:  # a link that loops
-                is_folder = False
-            kind = files if not is_folder else links if entry.is_symlink() else folders
-            kind.append(name)
-    return files, folders, links
-
-
 def stat_fingerprint(info: os.stat_result) -> bytes:
-    """Size and times of a file: what changes when its content does."""
+    """Pack the size and times of a file, which change when its content does."""
     return struct.pack("<3q", info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
 def read_file(path: Path | str, max_bytes: int = MAX_BYTES, fingerprint: bytes = b"") -> bytes:
     """Read one regular file whole. Raises FileError; pipes and devices are never opened.
 
-    `fingerprint`: of the file when it was listed; one that has changed since is refused.
+    Args:
+        fingerprint: of the file when it was listed; a file that has changed since is refused. b"": no comparison.
     """
     for attempt in (1, 2):
         try:
             return _read(path, max_bytes, fingerprint)
         except OSError as error:
             if error.errno != errno.EIO or attempt == 2:  # network folders sometimes fail once
-                raise FileError(_why(error)) from None
+                raise FileError(f"cannot be read: {explain(error)}") from None
     raise AssertionError("unreachable")
 
 
@@ -224,10 +151,15 @@ def _read(path: Path | str, max_bytes: int, fingerprint: bytes) -> bytes:
         if not stat.S_ISREG(info.st_mode):
             raise FileError("not a regular file")
         if info.st_size > max_bytes:
-            raise FileError(f"larger than {max_bytes / 2**20:g} MB")
+            raise FileError(too_large(max_bytes))
         if fingerprint and fingerprint != stat_fingerprint(info):
             raise FileError("it has changed since it was listed")
         return file.read()
+
+
+def too_large(max_bytes: int) -> str:
+    """The reason for which a larger file is refused."""
+    return f"larger than {max_bytes / 2**20:g} MB"
 
 
 def printable(text: str) -> str:
@@ -236,11 +168,17 @@ def printable(text: str) -> str:
     return escaped.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _why(error: OSError) -> str:
+def explain(error: OSError) -> str:
+    """Say in a few words why the system cannot read a file or folder."""
     if isinstance(error, FileNotFoundError):
-        return "is no longer there"
+        return "it does not exist"
     if isinstance(error, PermissionError):
-        return "may not be read: permission denied"
+        return "permission denied"
     if error.errno == errno.ELOOP:
-        return "is a link that loops"
-    return f"cannot be read: {error.strerror or type(error).__name__}"
+        return "it is a link that leads to itself"
+    return error.strerror or type(error).__name__
+
+
+def one_line(error: Exception) -> str:
+    """The message of an exception from another library on one line, or its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Where pairs of picture and captions come from: a folder, tar files, a table, a data set, or a list that mixes them.
+"""Data sources: from a path, URL, data set name or Python object to pairs of pictures and captions.
 
 DATA is one of
 - a folder: pictures with text files beside them, metadata files, tar files and Parquet tables, in any depth;
@@ -19,8 +19,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
+from tintype.data.sources.archives import FORMATS, archive_format, list_archive
 from tintype.data.sources.captions import decode_text
-from tintype.data.sources.file_types import ARCHIVE_SUFFIXES, COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
+from tintype.data.sources.file_types import COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
 from tintype.data.sources.files import FileError, printable, read_file
 from tintype.data.sources.folder import list_folder
 from tintype.data.sources.hub import is_saved, list_hub
@@ -28,25 +29,24 @@ from tintype.data.sources.metadata import METADATA_NAMES
 from tintype.data.sources.objects import Data, list_objects
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
-from tintype.data.sources.parquet import list_table
 from tintype.data.sources.remote import Archive, expand, is_url, local_archive, remote_archives
-from tintype.data.sources.webdataset import list_tar
 from tintype.errors import DataError
 
 __all__ = ["Pair", "Problem", "find_pairs", "dataset_name"]
 
 MAX_LIST_BYTES = 2**24
 _WEIGHT = re.compile(r"\s+weight=(\S+)$")
+_SUFFIXES = " or ".join(FORMATS)
 
 
 def find_pairs(data: Data, options: DataConfig | None = None) -> tuple[Sequence[Pair], list[Problem]]:
-    """List the captioned pictures of `data` and what was left out. No picture is opened.
+    """List the captioned pictures of `data`, and the problems of the rest. No picture is opened.
 
-    Pairs are in an order that follows from the data alone, by key within a folder. Raises DataError if not one pair
-    is found, and MissingExtraError where another package is needed.
+    The order of pairs follows from the data alone; within a folder it is that of the keys. Raises DataError if there is
+    not one pair, and MissingExtraError where another package is needed.
     """
     options = options or DataConfig()
-    listing = _listing(str(data), options) if isinstance(data, (str, Path)) else list_objects(data, options)
+    listing = _list_source(str(data), options) if isinstance(data, (str, Path)) else list_objects(data, options)
     if not listing.pairs:
         first = next((p for p in listing.problems if p.left_out), None)
         why = f": {printable(first.path)}: {first.reason}" if first is not None else ""
@@ -69,19 +69,19 @@ def dataset_name(data: Data) -> str:
     return Path(text).resolve().name or text
 
 
-def _listing(data: str, options: DataConfig, in_list: bool = False) -> Listing:
+def _list_source(data: str, options: DataConfig, in_list: bool = False) -> Listing:
     if data.startswith("hf:"):
         return list_hub(data.removeprefix("hf:"), options)
     if is_url(data) and not data.startswith("file://"):
-        return _of_archives(remote_archives(data), options)
+        return _list_archives(remote_archives(data), options)
     path = Path(data.removeprefix("file://"))
     if not _exists(path) and (glob.has_magic(data) or "{" in data):
-        return _of_archives(_matching(str(path)), options)
+        return _list_archives(_matching(str(path)), options)
     if not _exists(path):
         raise DataError(f"there is no folder {printable(data)}: give the folder that holds the pictures")
     if path.is_dir():
         return list_hub(data, options) if is_saved(path) else list_folder(path, options)
-    return _of_file(path, options, in_list)
+    return _list_file(path, options, in_list)
 
 
 def _exists(path: Path) -> bool:
@@ -92,38 +92,36 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _of_file(path: Path, options: DataConfig, in_list: bool) -> Listing:
+def _list_file(path: Path, options: DataConfig, in_list: bool) -> Listing:
     name, lower = printable(str(path)), path.name.lower()
-    if lower.endswith(ARCHIVE_SUFFIXES):
-        return list_tar(local_archive(path), path.name, options)
     if lower.endswith(COMPRESSED_SUFFIXES):
         raise DataError(f"{name} is compressed: unpack it and give the .tar file or the folder")
     if path.name in METADATA_NAMES:
         raise DataError(f"{name} is a file: give the folder it lies in, {printable(str(path.parent))}")
-    if lower.endswith(".parquet"):
-        return list_table(path, path.name, options)
+    if archive_format(path.name) is not None:
+        return list_archive(local_archive(path), path.name, options)
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise DataError(f"{name} is not a folder: give the folder that holds the pictures")
     if path.suffix.lower() in (".txt", ".list", "") and in_list:
-        raise DataError(f"{name} is a file in a list: only folders, .tar and .parquet files can be listed")
+        raise DataError(f"{name} is a text file in a list: list only folders and {_SUFFIXES} files")
     if path.suffix.lower() in (".txt", ".list", ""):
-        return _of_list(path, options)
-    raise DataError(f"{name} is not a folder, a .tar or .parquet file, or a .txt file that lists them")
+        return _list_mixture(path, options)
+    raise DataError(f"{name} is not a folder, a {_SUFFIXES} file, or a .txt file that lists them")
 
 
 def _matching(pattern: str) -> list[tuple[str, Archive]]:
-    """The archives that a local pattern stands for. Raises DataError."""
+    """Find the local archives that match a pattern. Raises DataError."""
     paths = [path for single in expand(pattern) for path in (sorted(glob.glob(single)) or [single])]
     return [(Path(path).name, local_archive(Path(path))) for path in paths]
 
 
-def _of_archives(archives: list[tuple[str, Archive]], options: DataConfig) -> Listing:
+def _list_archives(archives: list[tuple[str, Archive]], options: DataConfig) -> Listing:
     names = _distinct([name for name, _ in archives])
-    return _joined(list_tar(archive, name, options) for name, (_, archive) in zip(names, archives, strict=True))
+    return _join(list_archive(archive, name, options) for name, (_, archive) in zip(names, archives, strict=True))
 
 
-def _of_list(path: Path, options: DataConfig) -> Listing:
-    """Mix the sources in a text file. One that cannot be used is left out, with its line."""
+def _list_mixture(path: Path, options: DataConfig) -> Listing:
+    """Mix the sources in a text file. A source that cannot be used becomes a problem of its line."""
     try:
         lines = decode_text(read_file(path, MAX_LIST_BYTES)).splitlines()
     except FileError as error:
@@ -131,39 +129,39 @@ def _of_list(path: Path, options: DataConfig) -> Listing:
     numbered = ((number, line.strip()) for number, line in enumerate(lines, start=1))
     sources = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not sources:
-        raise DataError(f"{printable(str(path))} lists nothing: write a folder or .tar file on each line")
-    parsed = [_source(path, number, line) for number, line in sources]
+        raise DataError(f"{printable(str(path))} lists nothing: write a folder or an archive on each line")
+    parsed = [_parse_line(path, number, line) for number, line in sources]
     names = _distinct([dataset_name(source) for source, _ in parsed])
-    return _joined(
-        _listed(f"{path.name}:{number}", name, source, weight, options)
+    return _join(
+        _list_line(f"{path.name}:{number}", name, source, weight, options)
         for (number, _), (source, weight), name in zip(sources, parsed, names, strict=True)
     )
 
 
-def _listed(where: str, name: str, source: str, weight: float, options: DataConfig) -> Listing:
-    """One source of a list, under a name of its own."""
+def _list_line(where: str, name: str, source: str, weight: float, options: DataConfig) -> Listing:
+    """List one source of a mixture; keys begin with `name`."""
     try:
-        found = _listing(source, options, in_list=True)
+        listing = _list_source(source, options, in_list=True)
     except DataError as error:
         return Listing((), (Problem(where, str(error)),))
-    pairs = (replace(pair, key=f"{name}/{pair.key}", weight=weight * pair.weight) for pair in found.pairs)
-    problems = tuple(replace(problem, path=f"{name}/{problem.path}") for problem in found.problems)
-    return Listing(PairList(pairs), problems, found.num_pictures)
+    pairs = (replace(pair, key=f"{name}/{pair.key}", weight=weight * pair.weight) for pair in listing.pairs)
+    problems = tuple(replace(problem, path=f"{name}/{problem.path}") for problem in listing.problems)
+    return Listing(PairList(pairs), problems, listing.num_pictures)
 
 
-def _source(path: Path, number: int, line: str) -> tuple[str, float]:
+def _parse_line(path: Path, number: int, line: str) -> tuple[str, float]:
     """The source and weight on one line of a list; paths are relative to the list. Raises DataError."""
-    found = _WEIGHT.search(line)
+    suffix = _WEIGHT.search(line)
     weight = 1.0
-    if found is not None:
-        line = line[: found.start()]
+    if suffix is not None:
+        line = line[: suffix.start()]
         try:
-            weight = float(found[1])
+            weight = float(suffix[1])
         except ValueError:
             weight = math.nan
         if not 0 < weight <= 1e6:
             raise DataError(
-                f"{printable(str(path))}:{number}: weight must be a number above 0, not {printable(found[1])}"
+                f"{printable(str(path))}:{number}: weight must be a number above 0, not {printable(suffix[1])}"
             )
     if is_url(line) or line.startswith("hf:"):
         return line, weight
@@ -171,16 +169,16 @@ def _source(path: Path, number: int, line: str) -> tuple[str, float]:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The names, with #2, #3, ... after those that came before."""
-    seen: dict[str, int] = {}
-    found = []
+    """Make names distinct with #2, #3, ... after repeated ones."""
+    counts: dict[str, int] = {}
+    distinct = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return found
+        counts[name] = counts.get(name, 0) + 1
+        distinct.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return distinct
 
 
-def _joined(listings: Iterable[Listing]) -> Listing:
+def _join(listings: Iterable[Listing]) -> Listing:
     pairs = PairList()
     problems: list[Problem] = []
     num_pictures = 0

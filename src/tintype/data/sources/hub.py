@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face package `datasets`: saved in a folder, or by name."""
+"""Hugging Face data sets: by name on the hub, or a folder that `save_to_disk` wrote."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, row_captions
-from tintype.data.sources.files import FileError, ImageSource, SourceRoot, printable
+from tintype.data.sources.captions import CAPTION_FIELDS, row_captions, substitute
+from tintype.data.sources.files import FileError, ImageSource, SourceRoot, one_line, printable
 from tintype.data.sources.pair_list import PairList
-from tintype.data.sources.pairs import Listing, Pair, Problem, substitute
+from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.data.sources.parquet import PICTURE_COLUMNS
 from tintype.errors import DataError, MissingExtraError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """The pictures of a data set."""
+    """The column of pictures of a data set."""
 
-    data: Any  # a datasets.Dataset whose column of pictures is not decoded
+    data: Any  # a datasets.Dataset; pictures are not decoded
     name: str
     fingerprint: bytes
 
@@ -29,7 +29,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A picture in a data set."""
+    """The picture in one row of a data set."""
 
     column: Column
     index: int
@@ -52,7 +52,7 @@ class Row:
             cell = self.column.data[self.index][self.column.name]
             content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
         except Exception as error:  # a row without a picture, a file that is gone, a damaged table
-            raise FileError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from None
+            raise FileError(f"cannot be read: {one_line(error)}") from None
         return bytes(content)
 
     def serialize(self) -> tuple[SourceRoot, list[Any]]:
@@ -60,41 +60,41 @@ class Row:
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether `save_to_disk` of a Dataset, or of a DatasetDict, wrote this folder."""
-    alone = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
-    return alone or (folder / "dataset_dict.json").is_file()
+    """Whether `save_to_disk` of a Dataset or a DatasetDict wrote this folder."""
+    single = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    return single or (folder / "dataset_dict.json").is_file()
 
 
 def list_hub(name: str, options: DataConfig) -> Listing:
-    """The captioned pictures of a data set, NAME or NAME:SPLIT; without a split, "train". Fetched if not here.
+    """List the captioned pictures of a data set, NAME or NAME:SPLIT ("train" by default), which may be downloaded.
 
-    Raises DataError if there is no such data set, or its columns are unknown; MissingExtraError without `datasets`.
+    Raises DataError if it cannot be loaded or its columns are unknown; MissingExtraError without `datasets`.
     """
     try:
         import datasets
     except ImportError:
         raise MissingExtraError("datasets", "tintype[hub]") from None
-    path, split = (name, "") if is_saved(Path(name)) else _parted(name)
+    path, split = (name, "") if is_saved(Path(name)) else _name_and_split(name)
     try:
         if is_saved(Path(path)):
             data: Any = datasets.load_from_disk(path)
             if isinstance(data, dict):
-                data = _split_of(data, name, split or "train")
+                data = _choose_split(data, name, split or "train")
         else:
             data = datasets.load_dataset(path, split=split or "train")
     except DataError:
         raise
-    except Exception as error:  # of the network, of the name, of the files
-        raise DataError(f"the data set {printable(name)} cannot be loaded: {' '.join(str(error).split())}") from None
+    except Exception as error:  # a wrong name, the network, damaged files
+        raise DataError(f"the data set {printable(name)} cannot be loaded: {one_line(error)}") from None
     return _listing(data, name, options)
 
 
-def _parted(name: str) -> tuple[str, str]:
+def _name_and_split(name: str) -> tuple[str, str]:
     path, _, split = name.partition(":")
     return path, split
 
 
-def _split_of(data: dict[str, Any], name: str, split: str) -> Any:
+def _choose_split(data: dict[str, Any], name: str, split: str) -> Any:
     if split not in data:
         first = next(iter(data), "train")
         has = ", ".join(data)
@@ -107,16 +107,16 @@ def _split_of(data: dict[str, Any], name: str, split: str) -> Any:
 def _listing(data: Any, name: str, options: DataConfig) -> Listing:
     import datasets
 
-    column = next((own for own in PICTURE_COLUMNS if own in data.column_names), "")
-    texts = [own for own in CAPTION_FIELDS if own in data.column_names]
-    if not column or not texts:
+    column = next((name for name in PICTURE_COLUMNS if name in data.column_names), "")
+    caption_columns = [name for name in CAPTION_FIELDS if name in data.column_names]
+    if not column or not caption_columns:
         has = ", ".join(data.column_names[:6])
         raise DataError(f"the data set {printable(name)} needs the columns image and text; it has: {has}")
     data = data.cast_column(column, datasets.Image(decode=False))
-    state = "|".join(str(Path(file["filename"]).stat().st_mtime_ns) for file in data.cache_files).encode()
-    pictures = Column(data, column, state)
+    fingerprint = "|".join(str(Path(file["filename"]).stat().st_mtime_ns) for file in data.cache_files).encode()
+    pictures = Column(data, column, fingerprint)
     pairs, problems = PairList(), []
-    for index, values in enumerate(data.select_columns(texts)):
+    for index, values in enumerate(data.select_columns(caption_columns)):
         key = f"{index:08d}"
         captions, reason = row_captions(values)
         captions = captions or substitute(options.no_caption, key, reason)

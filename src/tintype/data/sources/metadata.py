@@ -1,22 +1,22 @@
-"""Captions from metadata files: rows that name the files they speak of, in the same folder or below it."""
+"""Metadata files: rows of captions for files in the same folder or below it."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, decode_text, row_captions
-from tintype.data.sources.files import FileError, read_file
-from tintype.data.sources.pairs import Problem, substitute
+from tintype.data.sources.captions import CAPTION_FIELDS, decode_text, row_captions, substitute
+from tintype.data.sources.files import FileError
+from tintype.data.sources.pairs import Problem
 from tintype.data.sources.parquet import metadata_rows
+from tintype.data.sources.walk import File, Folder
 from tintype.errors import MissingExtraError
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is used
@@ -24,7 +24,7 @@ _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 class Row(NamedTuple):
-    """One line of a metadata file: either captions for a file, or a reason why the line is of no use."""
+    """One line of a metadata file: captions for a file, or the reason why it gives none."""
 
     line: int
     file_name: str
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 class Captioned(NamedTuple):
-    """What a row says of its file."""
+    """The captions of a file by its row."""
 
     where: str  # FILE:LINE
     captions: tuple[str, ...]
@@ -42,67 +42,70 @@ class Captioned(NamedTuple):
 
 
 class Metadata:
-    """The rows of all metadata files met so far whose files were not met yet."""
+    """Rows of the metadata files read so far, until their files are found."""
 
-    def __init__(self, root: Path, options: DataConfig, note: Callable[[Problem], None]) -> None:
-        self._root = root
+    def __init__(self, options: DataConfig, report: Callable[[Problem], None]) -> None:
         self._options = options
-        self._note = note
+        self._report = report
         self._rows: dict[str, Captioned] = {}  # by the key of the file, in NFC
-        self._of_no_use: set[str] = set()  # keys of files whose only row was listed as a problem
+        self._reported: set[str] = set()  # keys of files whose only row was reported as a problem
 
-    def read_folder(self, prefix: str, names: Sequence[str]) -> None:
-        """Read the metadata file of a folder, the first of `names` that is of use."""
+    def read_folder(self, folder: Folder) -> None:
+        """Read the metadata file of a folder, the first that can be used."""
         used = ""
-        for name in sorted(set(names) & set(METADATA_NAMES), key=METADATA_NAMES.index):
+        for name in sorted(set(folder.names) & set(METADATA_NAMES), key=METADATA_NAMES.index):
+            path = folder.prefix + name
             if used:
-                self._note(Problem(prefix + name, f"{used} is beside it and is used instead", False))
+                self._report(Problem(path, f"not used: {used} lies in the same folder", False))
                 continue
+            entry = folder.entry(name)
             try:
-                for row in read_metadata(self._root / prefix / name, self._options.caption_encoding):
-                    self._take(prefix, f"{prefix}{name}:{row.line}", row)
+                if entry.reason:
+                    raise FileError(entry.reason)
+                for row in read_metadata(name, entry.source, self._options.caption_encoding):
+                    self._add(folder, f"{path}:{row.line}", row)
                 used = name
             except (FileError, MissingExtraError) as error:
-                self._note(Problem(prefix + name, str(error)))
+                self._report(Problem(path, str(error)))
 
-    def take(self, key: str) -> Captioned | None:
-        """What the metadata say of a file; each file is asked for once."""
+    def pop(self, key: str) -> Captioned | None:
+        """Take out the row of a file."""
         return self._rows.pop(nfc(key), None)
 
-    def names(self, key: str) -> bool:
-        """Whether some row captions this file."""
+    def has_row(self, key: str) -> bool:
+        """Whether a row captions this file."""
         return nfc(key) in self._rows
 
-    def was_listed(self, key: str) -> bool:
-        """Whether a row names this file but has no caption, which was listed already."""
-        return nfc(key) in self._of_no_use
+    def was_reported(self, key: str) -> bool:
+        """Whether a row names this file but has no caption, which was reported."""
+        return nfc(key) in self._reported
 
     def missing(self) -> Iterator[Problem]:
-        """The rows whose files were never met."""
+        """Report the rows whose files were not found."""
         return (Problem(row.where, "the file it names is missing") for row in self._rows.values())
 
-    def _take(self, prefix: str, where: str, row: Row) -> None:
+    def _add(self, folder: Folder, where: str, row: Row) -> None:
         captions = row.captions
         if row.reason and row.file_name:
             captions = substitute(self._options.no_caption, row.file_name, row.reason)
-        key = self._key(prefix, row.file_name) if row.file_name else ""
+        key = _key(folder, row.file_name) if row.file_name else ""
         if not captions:
-            self._note(Problem(where, row.reason))
-            self._of_no_use.add(key)
+            self._report(Problem(where, row.reason))
+            self._reported.add(key)
         elif not key:
-            self._note(Problem(where, "its file_name leads outside of the data folder"))
+            self._report(Problem(where, "its file_name leads outside the data folder"))
         elif key in self._rows:
-            self._note(Problem(where, "a second row for the same file: the first is used"))
+            self._report(Problem(where, "a second row for the same file: the first is used"))
         else:
             self._rows[key] = Captioned(where, captions, row.sha256)
 
-    def _key(self, prefix: str, name: str) -> str:
-        """The key of the file that a row names, however its path is written; "" if that leads out of the folder."""
-        slashes = name if os.path.lexists(self._root / prefix / name) else name.replace("\\", "/")
-        path = PurePosixPath(slashes)
-        if path.is_absolute() or ".." in path.parts or _DRIVE.match(name):
-            return ""
-        return nfc(str(PurePosixPath(prefix) / path))
+
+def _key(folder: Folder, name: str) -> str:
+    """The key of the file that a row names, however its path is written; "" if it leads out of the data."""
+    path = PurePosixPath(name if folder.contains(name) else name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or _DRIVE.match(name):
+        return ""
+    return nfc(str(PurePosixPath(folder.prefix) / path))
 
 
 def nfc(key: str) -> str:
@@ -110,15 +113,16 @@ def nfc(key: str) -> str:
     return key if key.isascii() else unicodedata.normalize("NFC", key)
 
 
-def read_metadata(path: Path, encoding: str = "utf-8") -> Iterator[Row]:
-    """Read the rows of a metadata file by its suffix. Raises FileError if the file as a whole is of no use."""
-    if path.suffix.lower() == ".parquet":
-        return (row_of(number, values) for number, values in metadata_rows(path))
-    text = decode_text(read_file(path), encoding)
-    return _rows_of_csv(text) if path.suffix.lower() == ".csv" else _rows_of_jsonl(text)
+def read_metadata(name: str, file: File, encoding: str = "utf-8") -> Iterator[Row]:
+    """Read the rows of a metadata file by its suffix. Raises FileError if the file as a whole cannot be used."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".parquet":
+        return (parse_row(number, values) for number, values in metadata_rows(file))
+    text = decode_text(file.read(), encoding)
+    return _csv_rows(text) if suffix == ".csv" else _jsonl_rows(text)
 
 
-def _rows_of_jsonl(text: str) -> Iterator[Row]:
+def _jsonl_rows(text: str) -> Iterator[Row]:
     for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
         if not line.strip():
             continue
@@ -130,15 +134,15 @@ def _rows_of_jsonl(text: str) -> Iterator[Row]:
         if not isinstance(values, dict):
             yield Row(number, "", (), "the line is not a JSON object")
             continue
-        yield row_of(number, values)
+        yield parse_row(number, values)
 
 
-def _rows_of_csv(text: str) -> Iterator[Row]:
+def _csv_rows(text: str) -> Iterator[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = [str(name) for name in reader.fieldnames or []]
     if "file_name" not in columns or not set(CAPTION_FIELDS) & set(columns):
-        found = ", ".join(columns[:6]) or "nothing"
-        raise FileError(f"it needs the columns file_name and text; its first line has: {found}")
+        first_line = ", ".join(columns[:6]) or "nothing"
+        raise FileError(f"it needs the columns file_name and text; its first line has: {first_line}")
     while True:
         try:
             values = next(reader)
@@ -147,11 +151,11 @@ def _rows_of_csv(text: str) -> Iterator[Row]:
         except csv.Error as error:
             yield Row(reader.line_num, "", (), f"the line is not CSV: {error}")
             continue
-        yield row_of(reader.line_num, dict(values))
+        yield parse_row(reader.line_num, dict(values))
 
 
-def row_of(number: int, values: dict[str, object]) -> Row:
-    """Judge one row of a metadata file, by column."""
+def parse_row(number: int, values: dict[str, object]) -> Row:
+    """Turn the columns of one line into a row."""
     name = values.get("file_name")
     if not isinstance(name, str) or not name.strip():
         return Row(number, "", (), "the row has no file_name")

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import EMPTY, clean_caption
+from tintype.data.sources.captions import EMPTY, clean_caption, substitute
 from tintype.data.sources.files import FileError, ImageSource, SourceRoot
-from tintype.data.sources.pairs import Listing, Pair, Problem, substitute
+from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.errors import DataError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Very many pairs, in a temporary file: memory does not grow with their number."""
+"""Lists of pairs in a temporary file, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import overload
 
 from tintype.data.sources.files import SourceRoot
 from tintype.data.sources.pairs import Pair
-from tintype.data.sources.row_file import RowFile, chunks, full
+from tintype.data.sources.row_file import RowFile, chunks, no_room
 
 SPOOLED = 2**18  # bytes; what is larger goes to the disk
 _START = struct.Struct("<q")
 
 
 class PairList(Sequence[Pair]):
-    """Pairs in the order they were added, of which nothing stays in memory. Reading is safe from any thread."""
+    """A sequence of pairs on disk, in the order they were added. Safe to read from any thread."""
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         self._rows = _Rows()
-        self._starts = RowFile("<i8")  # where the row of each pair begins
+        self._starts = RowFile("<i8")  # offset of the row of each pair, bytes
         self._last = ""
-        self._runs = [0]  # numbers of pairs from which on keys ascend, up to the next of them
+        self._runs = [0]  # first indices of the runs in which keys ascend
         self.extend(pairs)
 
     @classmethod
-    def of(cls, pairs: Iterable[Pair]) -> PairList:
-        """The pairs as a list of this kind: itself, if it is one."""
+    def wrap(cls, pairs: Iterable[Pair]) -> PairList:
+        """Copy the pairs into a PairList, unless they are one."""
         return pairs if isinstance(pairs, PairList) else cls(pairs)
 
     def append(self, pair: Pair) -> None:
@@ -46,7 +46,7 @@ class PairList(Sequence[Pair]):
             self.append(pair)
 
     def sort(self) -> None:
-        """Bring the pairs into the order of their keys. (One key is in memory for each run that is in it already.)"""
+        """Sort the pairs by key: a merge sort of ascending runs, with one key of each run in memory."""
         if len(self._runs) > 1:
             ends = [*self._runs[1:], len(self)]
             merged = heapq.merge(*map(self._keyed, self._runs, ends))
@@ -60,11 +60,11 @@ class PairList(Sequence[Pair]):
             yield self._rows.read(start).key, start
 
     def select(self, indices: Iterable[int]) -> PairList:
-        """Some of the pairs, in another list of the same file. It is not meant to be added to."""
-        part = PairList()
-        part._rows = self._rows
-        part._starts = _row_file(int(self._starts[index : index + 1][0]) for index in indices)
-        return part
+        """The pairs at `indices`, as another list of the same file. Do not append to it."""
+        selection = PairList()
+        selection._rows = self._rows
+        selection._starts = _row_file(int(self._starts[index : index + 1][0]) for index in indices)
+        return selection
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -80,18 +80,18 @@ class PairList(Sequence[Pair]):
         return self._rows.read(int(self._starts[number : number + 1][0]))
 
     def __iter__(self) -> Iterator[Pair]:
-        return (self._rows.read(start) for _, part in chunks(self._starts) for start in part.tolist())
+        return (self._rows.read(start) for _, chunk in chunks(self._starts) for start in chunk.tolist())
 
 
 def _row_file(starts: Iterable[int]) -> RowFile:
-    found = RowFile("<i8")
+    file = RowFile("<i8")
     for start in starts:
-        found.append(_START.pack(start))
-    return found
+        file.append(_START.pack(start))
+    return file
 
 
 class _Rows:
-    """The file: a line of JSON for each pair. Roots that many sources share are kept in memory, once."""
+    """The file: a line of JSON for each pair. The roots that sources share are in memory, each once."""
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(SPOOLED, prefix="tintype-")  # closed with this object
@@ -102,7 +102,7 @@ class _Rows:
         self._roots: list[SourceRoot] = []
 
     def write(self, pair: Pair) -> int:
-        """Add a row; where it begins."""
+        """Add a row and return its offset in bytes."""
         root, values = pair.source.serialize()
         number = self._numbers.setdefault(root, len(self._roots))
         if number == len(self._roots):
@@ -114,7 +114,7 @@ class _Rows:
                 self._file.seek(start)
                 self._file.write(row)
             except OSError as error:
-                raise full(error) from error
+                raise no_room(error) from error
             self._end += len(row)
         return start
 

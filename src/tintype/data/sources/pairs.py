@@ -1,12 +1,10 @@
-"""A picture and its captions; what is wrong with the others."""
+"""Pairs of a picture and its captions, and problems with the files that give none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
-from tintype.data.sources.captions import EMPTY, NO_CAPTION, clean_caption
 from tintype.data.sources.files import ImageSource
 
 
@@ -22,7 +20,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the data that is not as it should be."""
+    """A file or row that is left out, or used with a warning."""
 
     path: str  # relative to the data; FILE:LINE for a line of a metadata file
     reason: str
@@ -32,20 +30,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a source holds, before any picture is opened."""
+    """The content of a data source, before any picture is opened."""
 
     pairs: Sequence[Pair]
     problems: tuple[Problem, ...]
     num_pictures: int = 0  # with or without a caption
-
-
-def substitute(policy: str, key: str, reason: str) -> tuple[str, ...]:
-    """Captions for a picture that has none, by the policy "skip", "empty" or "name"; () leaves it out."""
-    if reason not in (NO_CAPTION, EMPTY) or policy == "skip":
-        return ()
-    if policy == "empty":
-        return ("",)
-    return (clean_caption(PurePosixPath(key).name.split(".")[0].replace("_", " ").replace("-", " ")),)
 
 
 def sorted_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -1,4 +1,4 @@
-"""Archives that pictures are read from by offset: files on this machine, or at any URL that fsspec knows."""
+"""Archives, read by offset, on this machine or at any URL that fsspec knows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from tintype.data.sources.files import FileError, printable, stat_fingerprint
+from tintype.data.sources.files import FileError, one_line, printable, stat_fingerprint
 from tintype.errors import DataError, MissingExtraError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -24,18 +24,18 @@ MAX_EXPANDED = 1_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Archive:
-    """A file in which pictures lie: local if `files` is None, else at `path` of that fsspec file system."""
+    """A file with pictures inside, on this machine or at `path` of an fsspec file system."""
 
     path: str
     fingerprint: bytes
     size: int  # bytes
-    files: Any = None
+    file_system: Any = None  # of fsspec; None: on this machine
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open it for reading from its beginning. Raises FileError or OSError."""
-        if self.files is not None:
-            with self.files.open(self.path, "rb") as file:
+        """Open it for reading from the start. Raises FileError or OSError."""
+        if self.file_system is not None:
+            with self.file_system.open(self.path, "rb") as file:
                 yield cast(IO[bytes], file)
             return
         with open(self.path, "rb") as file:
@@ -44,10 +44,10 @@ class Archive:
             yield file
 
     def read(self, offset: int, size: int) -> bytes:
-        """Read a part of it. Raises FileError."""
+        """Read `size` bytes at `offset`. Raises FileError."""
         try:
-            if self.files is not None:
-                content: bytes = self.files.cat_file(self.path, start=offset, end=offset + size)
+            if self.file_system is not None:
+                content: bytes = self.file_system.cat_file(self.path, start=offset, end=offset + size)
             else:
                 with self.open() as file:
                     file.seek(offset)
@@ -55,11 +55,11 @@ class Archive:
         except FileError:
             raise
         except Exception as error:  # each file system raises its own
-            raise FileError(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from None
+            raise FileError(f"cannot be read: {one_line(error)}") from None
         if len(content) > size:
             raise FileError("the server sends only whole files, not parts of them: copy the archive to this machine")
         if len(content) != size:
-            raise FileError("the archive is cut short in it")
+            raise FileError("the archive is cut short inside this file")
         return content
 
 
@@ -69,7 +69,7 @@ def is_url(data: str) -> bool:
 
 
 def local_archive(path: Path) -> Archive:
-    """Raises DataError if it is not a regular file."""
+    """Open a file on this machine as an archive. Raises DataError if it is not a regular file."""
     try:
         info = os.stat(path)
     except OSError as error:
@@ -80,56 +80,55 @@ def local_archive(path: Path) -> Archive:
 
 
 def remote_archives(url: str) -> list[tuple[str, Archive]]:
-    """The archives, with their names, that a URL stands for: braces and stars expanded, a folder's own.
+    """Find the archives, with their names, at a URL: braces and stars expanded, or all .tar files of a folder.
 
     Raises DataError or MissingExtraError.
     """
-    found: list[tuple[str, Archive]] = []
+    archives: list[tuple[str, Archive]] = []
     for single in expand(url):
-        files, path = _file_system(single)
+        file_system, path = _file_system(single)
         try:
-            paths = sorted(files.glob(path)) if glob.has_magic(path) else [path]
-            if len(paths) == 1 and files.isdir(paths[0]):
-                paths = sorted(name for name in files.find(paths[0]) if name.endswith(".tar"))
+            paths = sorted(file_system.glob(path)) if glob.has_magic(path) else [path]
+            if len(paths) == 1 and file_system.isdir(paths[0]):
+                paths = sorted(name for name in file_system.find(paths[0]) if name.endswith(".tar"))
             for name in paths:
-                info = files.info(name)
-                state = f"{files.ukey(name)}".encode()
-                found.append((posixpath.basename(name), Archive(name, state, int(info["size"]), files)))
+                info = file_system.info(name)
+                fingerprint = f"{file_system.ukey(name)}".encode()
+                archives.append((posixpath.basename(name), Archive(name, fingerprint, int(info["size"]), file_system)))
         except FileNotFoundError:
             raise DataError(f"{printable(single)} cannot be read: there is no such file") from None
         except Exception as error:  # each file system raises its own
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{printable(single)} cannot be read: {why}") from None
-    if not found:
+            raise DataError(f"{printable(single)} cannot be read: {one_line(error)}") from None
+    if not archives:
         raise DataError(f"{printable(url)} holds no .tar files")
-    return found
+    return archives
 
 
 def _file_system(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
-        files, path = url_to_fs(url)
+        file_system, path = url_to_fs(url)
     except ImportError as error:  # fsspec, or the package for this kind of URL; its message names it
         scheme = url.partition("://")[0]
         raise MissingExtraError(f"for {scheme} URLs ({error})", f"fsspec[{scheme}]") from None
     except ValueError as error:
         raise DataError(f"{printable(url)} cannot be read: {error}") from None
-    return files, path
+    return file_system, path
 
 
 def expand(pattern: str) -> list[str]:
-    """Names from a pattern with braces, as WebDataset has them: {000..009} counts, {a,b} lists. Raises DataError."""
-    found = _BRACES.search(pattern)
-    if found is None:
+    """Expand the braces of a pattern, as WebDataset does: {000..009} counts, {a,b} lists. Raises DataError."""
+    braces = _BRACES.search(pattern)
+    if braces is None:
         return [pattern]
-    numbers = _RANGE.fullmatch(found[1])
+    numbers = _RANGE.fullmatch(braces[1])
     if numbers is not None:
         first, last = int(numbers[1]), int(numbers[2])
         if abs(last - first) >= MAX_EXPANDED:
-            raise DataError(f"{printable(found[0])} stands for too many files")
+            raise DataError(f"{printable(braces[0])} stands for too many files")
         step = 1 if last >= first else -1
         parts = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + step, step)]
     else:
-        parts = found[1].split(",")
-    return [pattern[: found.start()] + part + rest for part in parts for rest in expand(pattern[found.end() :])]
+        parts = braces[1].split(",")
+    return [pattern[: braces.start()] + part + rest for part in parts for rest in expand(pattern[braces.end() :])]

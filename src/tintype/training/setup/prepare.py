@@ -111,7 +111,7 @@ def prepare(
             say(console, f"changed: {changed}")
     pairs, problems = find_pairs(request.data, config.data)
     exclusions = read_exclusions(request.exclude) if request.exclude is not None else Exclusions()
-    pairs, excluded = exclusions.part(pairs)
+    pairs, excluded = exclusions.apply(pairs)
     problems += excluded
     if base is not None and config.text == base.text:
         encoder = make_encoder(config.text, tokenizer)

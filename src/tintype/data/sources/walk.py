@@ -1,0 +1,129 @@
+"""Folders and the files in them, listed without following links in circles; hidden files and junk are passed over."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from tintype.data.sources.files import MAX_BYTES, ImageSource, LocalFile, explain, stat_fingerprint
+from tintype.data.sources.remote import Archive, local_archive
+
+_JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "$recycle.bin"})
+
+
+class File(ImageSource, Protocol):
+    """A file that may be a picture or a text."""
+
+    def read(self, max_bytes: int = MAX_BYTES) -> bytes:
+        """Read the whole file. Raises FileError, also if it is larger than `max_bytes`."""
+
+
+class Entry(NamedTuple):
+    """A file in a folder."""
+
+    key: str  # path relative to the root, with forward slashes
+    source: File
+    reason: str  # why it cannot be read; "" for a regular file
+
+
+class Folder(Protocol):
+    """The files of one folder, on disk or in an archive."""
+
+    @property
+    def prefix(self) -> str:
+        """Start of the keys of its files: "" or a path below the root that ends in a slash."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the files in it, sorted."""
+
+    @property
+    def reason(self) -> str:
+        """Why the folder cannot be read; "" if it can."""
+
+    def entry(self, name: str) -> Entry:
+        """Look up one of its files."""
+
+    def archive(self, name: str) -> Archive | None:
+        """Open one of its files as an archive; None inside an archive."""
+
+    def contains(self, path: str) -> bool:
+        """Whether there is anything at a path relative to this folder."""
+
+
+class LocalFolder(NamedTuple):
+    """A folder on disk."""
+
+    root: str
+    prefix: str
+    names: list[str]
+    reason: str
+
+    def entry(self, name: str) -> Entry:
+        path, key = os.path.join(self.root, self.prefix, name), self.prefix + name
+        try:
+            info = os.stat(path)
+        except OSError as error:
+            broken = isinstance(error, FileNotFoundError) and os.path.islink(path)
+            reason = "a broken link" if broken else f"cannot be read: {explain(error)}"
+            return Entry(key, LocalFile(self.root, key, b""), reason)
+        reason = "" if stat.S_ISREG(info.st_mode) else "not a regular file"
+        return Entry(key, LocalFile(self.root, key, stat_fingerprint(info)), reason)
+
+    def archive(self, name: str) -> Archive:
+        return local_archive(Path(self.root, self.prefix, name))
+
+    def contains(self, path: str) -> bool:
+        return os.path.lexists(os.path.join(self.root, self.prefix, path))
+
+
+def walk(root: Path) -> Iterator[LocalFolder]:
+    """Yield a folder and those below it, without hidden ones and junk, each once, parents before children.
+
+    Folders that are links come last.
+    """
+    seen: set[tuple[int, int]] = set()
+    base = str(root)
+    pending: list[str] = [""]
+    linked: list[str] = []
+    while pending or linked:
+        prefix = pending.pop() if pending else linked.pop(0)
+        folder = os.path.join(base, prefix)
+        try:
+            info = os.stat(folder)
+            if (info.st_dev, info.st_ino) in seen:
+                continue  # a link back to a folder that was already walked
+            seen.add((info.st_dev, info.st_ino))
+            files, folders, links = _scan(folder)
+        except OSError as error:
+            yield LocalFolder(base, prefix, [], f"the folder cannot be read: {explain(error)}")
+            continue
+        pending += [f"{prefix}{name}/" for name in sorted(folders, reverse=True)]
+        linked += [f"{prefix}{name}/" for name in sorted(links)]
+        yield LocalFolder(base, prefix, sorted(files), "")
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden, or was left by an operating system."""
+    return name.startswith(".") or name.lower() in _JUNK
+
+
+def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
+    """Names of the files, folders, and links to folders in a folder. Raises OSError."""
+    files: list[str] = []
+    folders: list[str] = []
+    links: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_junk(entry.name):
+                continue
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link that leads to itself
+                is_folder = False
+            names = files if not is_folder else links if entry.is_symlink() else folders
+            names.append(entry.name)
+    return files, folders, links
