@@ -1,4 +1,4 @@
-"""What tests of abuse share: requests that are not as they should be, and what must be said to them."""
+"""Helpers of the abuse tests: malformed requests and the errors that they must get."""
 
 from __future__ import annotations
 

@@ -73,11 +73,11 @@ class Held(Denoiser):
 
 
 def held_pipeline(folder: Path) -> tuple[Pipeline, Held]:
-    found = store.find(folder)
-    held = Held(store.read_config(found), store.read_tokenizer(found))
-    held.load_state_dict(store.read_weights(found))
+    model = store.find(folder)
+    held = Held(store.read_config(model), store.read_tokenizer(model))
+    held.load_state_dict(store.read_weights(model))
     held.eval().requires_grad_(False)
-    return Pipeline(held, "cpu", found.name, store.weights_hash(found)), held
+    return Pipeline(held, "cpu", model.name, store.weights_hash(model)), held
 
 
 Ready = tuple[Pipeline, Held]

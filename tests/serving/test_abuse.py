@@ -63,8 +63,8 @@ def test_7_seeds_out_of_range(seed: int, http: httpx.Client) -> None:
 
 
 def test_7_minus_one_means_any_seed(http: httpx.Client) -> None:
-    made = http.post(MAKE, json={"prompt": "a", "seed": -1, "steps": 1}).json()
-    assert 0 <= made["data"][0]["seed"] < 2**63
+    response = http.post(MAKE, json={"prompt": "a", "seed": -1, "steps": 1}).json()
+    assert 0 <= response["data"][0]["seed"] < 2**63
 
 
 # --- 8 to 13: ranges and choices ------------------------------------------------------------------------------------
@@ -93,8 +93,8 @@ def test_10_steps_and_guidance(field: str, value: Any, http: httpx.Client) -> No
 
 
 def test_11_more_work_than_one_request_may_ask_for(http: httpx.Client) -> None:
-    ask = {"prompt": "a", "n": 10, "size": "64x64", "steps": 200}
-    check(http.post(MAKE, json=ask), 400, code="request_too_large")
+    body = {"prompt": "a", "n": 10, "size": "64x64", "steps": 200}
+    check(http.post(MAKE, json=body), 400, code="request_too_large")
 
 
 @pytest.mark.parametrize("model", ["gpt-image-1", "../../etc/passwd", "/", "tiny/"])

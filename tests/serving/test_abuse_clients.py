@@ -1,4 +1,4 @@
-"""Bad requests of every kind: who asks, and when; clients that leave, dawdle or ask again; what goes wrong here."""
+"""Bad requests of every kind: keys, overload, slow, impatient and repeating clients, internal errors."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_17_no_key_or_a_wrong_one(tiny_model: Path) -> None:
 def test_18_a_key_without_the_right(tiny_model: Path) -> None:
     """There are no administrators here: what a key has no right to are the jobs of another."""
     with live(tiny_model, api_keys=("right-key-1", "right-key-2")) as server:
-        own, other = ({"Authorization": f"Bearer right-key-{num}"} for num in (1, 2))
+        headers_1, headers_2 = ({"Authorization": f"Bearer right-key-{num}"} for num in (1, 2))
         with httpx.Client(base_url=server.url, trust_env=False) as http:
-            job = http.post("/api/jobs", json={"prompt": "a", "steps": 1}, headers=own).json()["id"]
+            job = http.post("/api/jobs", json={"prompt": "a", "steps": 1}, headers=headers_1).json()["id"]
             for path in ("", "/events", "/steps/0.png", "/pictures/0.png"):
-                check(http.get(f"/api/jobs/{job}{path}", headers=other), 403, code="not_yours")
-            check(http.delete(f"/api/jobs/{job}", headers=other), 403, code="not_yours")
+                check(http.get(f"/api/jobs/{job}{path}", headers=headers_2), 403, code="not_yours")
+            check(http.delete(f"/api/jobs/{job}", headers=headers_2), 403, code="not_yours")
             check(http.get(f"/api/jobs/{job}"), 401)
-            assert http.get(f"/api/jobs/{job}", headers=own).status_code == 200
+            assert http.get(f"/api/jobs/{job}", headers=headers_1).status_code == 200
 
 
 FULL = {
@@ -168,15 +168,15 @@ def test_23_a_head_that_never_comes(tiny_model: Path) -> None:
             with socket.create_connection(("127.0.0.1", server.port)) as plug:
                 for _ in range(2):  # the second time on a connection that has been used
                     plug.sendall(b"GET /liveness HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                    said = b""
-                    while b"alive" not in said:
-                        said += plug.recv(2000)
-                    assert said.startswith(b"HTTP/1.1 200")
+                    response = b""
+                    while b"alive" not in response:
+                        response += plug.recv(2000)
+                    assert response.startswith(b"HTTP/1.1 200")
                 plug.sendall(b"GET /liveness HTTP/1.1\r\nHost: loc")
                 plug.settimeout(20)
-                said = plug.recv(2000)
-                assert said.startswith(b"HTTP/1.1 408")
-                assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
+                response = plug.recv(2000)
+                assert response.startswith(b"HTTP/1.1 408")
+                assert json.loads(response.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
 
 
 # --- 27: one request fails ------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_27_no_memory_a_bug_and_no_numbers(
 
 
 def test_32_a_client_that_asks_again_and_again(tiny_model: Path) -> None:
-    """Without a key each one that hung up is given up; with one they are all the same job (see api/test_idempotency)."""
+    """Without a key every disconnect cancels; with one all requests share a job (see api/test_idempotency)."""
     pipeline, denoiser = held_pipeline(tiny_model)
     with live(tiny_model, pipeline, max_batch=4) as server:
         denoiser.hold()

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.usefixtures("still_alive")
     "name", ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/config.json", "a\x00b", "x" * 3000]
 )
 def test_24_paths_in_names(name: str, http: httpx.Client) -> None:
-    for place in ("/page/", "/api/jobs/", "/api/runs/", "/api/runs/tiny/samples/", "/v1/models/"):
-        found = http.get(place + name.replace("\x00", "%00"))
-        assert found.status_code == 404, place
-        assert b"root:" not in found.content
+    for folder in ("/page/", "/api/jobs/", "/api/runs/", "/api/runs/tiny/samples/", "/v1/models/"):
+        answer = http.get(folder + name.replace("\x00", "%00"))
+        assert answer.status_code == 404, folder
+        assert b"root:" not in answer.content
 
 
 def test_24_a_path_as_the_name_of_an_upload(http: httpx.Client) -> None:
@@ -119,8 +119,8 @@ def test_28_pages_of_other_sites(headers: dict[str, str], http: httpx.Client) ->
 
 
 def test_28_its_own_page_and_a_link_to_it_are_fine(server: Live, http: httpx.Client) -> None:
-    own = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
-    assert http.post(MAKE, json={"prompt": "a", "steps": 1}, headers=own).status_code == 200
+    headers = {"Origin": server.url, "Sec-Fetch-Site": "same-origin"}
+    assert http.post(MAKE, json={"prompt": "a", "steps": 1}, headers=headers).status_code == 200
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert http.get("/", headers=link).status_code == 200
     for host in ("localhost", "[::1]:80", "192.168.1.7:8000", "me.localhost"):

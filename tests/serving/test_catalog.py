@@ -73,9 +73,9 @@ def test_loading_leaves_no_thread_of_openmp_behind(tiny_model: Path, monkeypatch
     """Its threads live as long as the one that loaded, and slow down the one that makes pictures."""
     loaded_by = list[threading.Thread]()
 
-    def load(*asked: str | Path | None) -> Pipeline:
+    def load(*args: str | Path | None) -> Pipeline:
         loaded_by.append(threading.current_thread())
-        return original(*asked)
+        return original(*args)
 
     original = Pipeline.load
     monkeypatch.setattr(Pipeline, "load", load)

@@ -107,10 +107,10 @@ def test_another_caption_from_a_step_in_the_middle(tab: Tab) -> None:
     tab.page.fill("#caption", "a blue square")
     with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
         tab.page.click("#again")
-    asked = sent.value.post_data_json
-    assert asked["prompt"] == "a blue square"
-    assert asked["init_image"].startswith("data:image/png")
-    assert 0.3 < asked["strength"] < 0.9
+    body = sent.value.post_data_json
+    assert body["prompt"] == "a blue square"
+    assert body["init_image"].startswith("data:image/png")
+    assert 0.3 < body["strength"] < 0.9
     tab.page.wait_for_selector("#download:visible")
     assert tab.page.locator("#gallery li").count() == 2
 
@@ -171,7 +171,7 @@ def test_a_picture_tells_its_settings_and_is_made_again(tab: Tab, tmp_path: Path
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
     assert path.name.startswith("ein-haus-am-see-s")
-    made = tab.pixels("#guess")
+    pixels = tab.pixels("#guess")
     tab.page.reload()
     tab.wait("document.querySelector('#model').options.length > 0")
     tab.page.set_input_files("#open", path)
@@ -179,10 +179,10 @@ def test_a_picture_tells_its_settings_and_is_made_again(tab: Tab, tmp_path: Path
     assert tab.page.input_value("#steps") == "5"
     tab.page.click("#go")
     tab.page.wait_for_selector("#download:visible")
-    assert tab.pixels("#guess") == made
+    assert tab.pixels("#guess") == pixels
     tab.page.locator("#gallery button", has_text="Redo").first.click()
     tab.wait("document.querySelectorAll('#gallery li').length === 3")
-    assert tab.pixels("#guess") == made
+    assert tab.pixels("#guess") == pixels
 
 
 def test_a_picture_without_a_receipt_is_a_start(tab: Tab, tmp_path: Path) -> None:
@@ -207,9 +207,9 @@ def test_a_picture_is_led_back_and_developed_under_another_caption(tab: Tab) -> 
     tab.page.keyboard.type("a green star")
     with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
         tab.page.keyboard.press("Enter")
-    asked = sent.value.post_data_json
-    assert (asked["prompt"], asked["source_caption"]) == ("a green star", "a red circle")
-    assert "strength" not in asked
+    body = sent.value.post_data_json
+    assert (body["prompt"], body["source_caption"]) == ("a green star", "a red circle")
+    assert "strength" not in body
     tab.page.wait_for_selector("#download:visible", timeout=120_000)
     assert "step 48 of 48" in tab.page.inner_text("#where")
     tab.page.locator("#scrub").fill("9")

@@ -65,9 +65,9 @@ def test_it_answers_and_finishes_what_runs_when_it_is_terminated(
 ) -> None:
     until(process.healthy, 60)
     assert main(["serve", str(tiny_model), "--port", process.url.rpartition(":")[2]]) == 1  # the port is taken
-    said = capsys.readouterr().err
-    assert "cannot listen" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "cannot listen" in message
+    assert message.count("\n") == 1
     with httpx.Client(base_url=process.url, trust_env=False, timeout=30) as http:
         assert "<title>Tintype</title>" in http.get("/").text
         assert http.post("/v1/images/generations", json={"prompt": "a", "steps": 2}).status_code == 200
@@ -115,9 +115,9 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
      ("192.168.1.5", (), True), ("0.0.0.0", ("a-long-key",), False)],
 )  # fmt: skip
 def test_being_open_to_the_network_without_a_key_is_said_loudly(host: str, keys: tuple[str, ...], warned: bool) -> None:
-    said = warnings_of(Settings(host=host, api_keys=keys))
-    assert bool(said) == warned
-    assert all("ANYONE" in line for line in said)
+    warnings = warnings_of(Settings(host=host, api_keys=keys))
+    assert bool(warnings) == warned
+    assert all("ANYONE" in line for line in warnings)
 
 
 def test_who_does_not_read_the_log_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,11 @@ from tests.serving.conftest import Held, Live, held_pipeline, live, until
 from tintype.serving.api import dispatcher
 
 MAKE = "/v1/images/generations"
-ASK = {"prompt": "a red circle", "steps": 4}
+BODY = {"prompt": "a red circle", "steps": 4}
 
 
 def post(http: httpx.Client, key: str, path: str = MAKE, **changed: Any) -> httpx.Response:
-    return http.post(path, json={**ASK, **changed}, headers={"Idempotency-Key": key})
+    return http.post(path, json={**BODY, **changed}, headers={"Idempotency-Key": key})
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_who_hangs_up_may_come_back(served: tuple[Live, Held], monkeypatch: pyte
     held.hold()
     with client(server) as http:
         with pytest.raises(httpx.ReadTimeout):
-            http.post(MAKE, json=ASK, headers={"Idempotency-Key": "back"}, timeout=0.3)
+            http.post(MAKE, json=BODY, headers={"Idempotency-Key": "back"}, timeout=0.3)
         running = server.engine._running[0].job
         with ThreadPoolExecutor(1) as pool:
             again = pool.submit(post, http, "back")
@@ -103,9 +103,9 @@ def test_who_hangs_up_may_come_back(served: tuple[Live, Held], monkeypatch: pyte
         monkeypatch.setattr(dispatcher, "GRACE_SECONDS", 0.1)
         held.hold()
         with pytest.raises(httpx.ReadTimeout):
-            http.post(MAKE, json=ASK, headers={"Idempotency-Key": "never"}, timeout=0.3)
-        left = server.engine._running[0].job
-        until(left.cancelled.is_set)  # nobody came
+            http.post(MAKE, json=BODY, headers={"Idempotency-Key": "never"}, timeout=0.3)
+        abandoned = server.engine._running[0].job
+        until(abandoned.cancelled.is_set)  # nobody came
         held.release()
         until(lambda: server.engine.num_running == 0)
         assert post(http, "never").status_code == 200  # what was given up is made anew

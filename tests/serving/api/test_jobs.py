@@ -42,12 +42,12 @@ def finished(http: httpx.Client, job: str) -> dict[str, Any]:
     return [state for _, state in states(http, job)][-1]
 
 
-def submit(http: httpx.Client, **ask: Any) -> dict[str, Any]:
-    answer = http.post("/api/jobs", json={"prompt": "a red circle", **ask})
+def submit(http: httpx.Client, **fields: Any) -> dict[str, Any]:
+    answer = http.post("/api/jobs", json={"prompt": "a red circle", **fields})
     assert answer.status_code == 202, answer.text
-    found: dict[str, Any] = answer.json()
-    assert answer.headers["location"] == f"/api/jobs/{found['id']}"
-    return found
+    state: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"/api/jobs/{state['id']}"
+    return state
 
 
 def test_a_job_is_followed_to_its_pictures(http: httpx.Client, tiny_model: Path) -> None:
@@ -55,11 +55,11 @@ def test_a_job_is_followed_to_its_pictures(http: httpx.Client, tiny_model: Path)
     last = finished(http, job)
     assert last["status"] == "done"
     assert [entry["receipt"]["index"] for entry in last["pictures"]] == [0, 1]
-    own = Pipeline.load(tiny_model, "cpu").generate(["a red circle"] * 2, seeds=[4, 4], indices=[0, 1], steps=6)
-    for entry, expected in zip(last["pictures"], own, strict=True):
-        made = Image.open(io.BytesIO(http.get(entry["url"]).content))
-        assert np.abs(np.asarray(made, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
-        assert Receipt.from_json(made.info["tintype"]).seed == 4
+    pictures = Pipeline.load(tiny_model, "cpu").generate(["a red circle"] * 2, seeds=[4, 4], indices=[0, 1], steps=6)
+    for entry, expected in zip(last["pictures"], pictures, strict=True):
+        image = Image.open(io.BytesIO(http.get(entry["url"]).content))
+        assert np.abs(np.asarray(image, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
+        assert Receipt.from_json(image.info["tintype"]).seed == 4
 
 
 def test_every_step_can_be_seen_later(http: httpx.Client) -> None:
@@ -93,11 +93,11 @@ def test_a_job_starts_from_a_picture_and_keeps_what_a_mask_leaves(mode: str, htt
     original = Image.new("RGB", (16, 16), (10, 200, 60))
     mask = Image.new("L", (16, 16), 0)
     mask.paste(255, (8, 0, 16, 16))
-    ask = {"init_image": data_url(original), "mask": data_url(mask.convert(mode)), "strength": 0.8}
-    last = finished(http, submit(http, **ask)["id"])
-    made = np.asarray(Image.open(io.BytesIO(http.get(last["pictures"][0]["url"]).content)))
-    assert (made[:, :8] == (10, 200, 60)).all()
-    assert not (made[:, 8:] == (10, 200, 60)).all()
+    fields = {"init_image": data_url(original), "mask": data_url(mask.convert(mode)), "strength": 0.8}
+    last = finished(http, submit(http, **fields)["id"])
+    pixels = np.asarray(Image.open(io.BytesIO(http.get(last["pictures"][0]["url"]).content)))
+    assert (pixels[:, :8] == (10, 200, 60)).all()
+    assert not (pixels[:, 8:] == (10, 200, 60)).all()
     assert last["pictures"][0]["receipt"]["strength"] == 0.8
 
 
@@ -125,13 +125,13 @@ def test_a_picture_is_led_back_to_its_noise_and_developed_again(
     buffer = io.BytesIO()
     start.save(buffer, "PNG")
 
-    def made(prompt: str) -> Image.Image:
-        ask = {"prompt": prompt, "invert": "a red circle", "steps": 6, "guidance": 2}
+    def image_of(prompt: str) -> Image.Image:
+        fields = {"prompt": prompt, "invert": "a red circle", "steps": 6, "guidance": 2}
         if mode == "edit":
-            answer = http.post("/v1/images/edits", data=ask, files={"image": buffer.getvalue()})
+            answer = http.post("/v1/images/edits", data=fields, files={"image": buffer.getvalue()})
             assert answer.status_code == 200, answer.text
             return Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"])))
-        job = submit(http, **ask, init_image=data_url(start))["id"]
+        job = submit(http, **fields, init_image=data_url(start))["id"]
         others = [
             submit(http, prompt="a stranger", seed=seed)["id"] for seed in range(3)
         ]  # at other steps in its calls
@@ -144,12 +144,12 @@ def test_a_picture_is_led_back_to_its_noise_and_developed_again(
             assert finished(http, other)["status"] == "done"
         return Image.open(io.BytesIO(http.get(state["pictures"][0]["url"]).content))
 
-    same = made("a red circle")
+    same = image_of("a red circle")
     assert psnr(start, same) > 40
     assert Receipt.from_json(same.info["tintype"]).invert == "a red circle"
-    (own,) = pipeline.generate("a green star", init_image=start, invert="a red circle", steps=6, guidance=2)
-    other = made("a green star")
-    assert psnr(own, other) > 35  # what is solved in other company is the same but for the last digits
+    (expected,) = pipeline.generate("a green star", init_image=start, invert="a red circle", steps=6, guidance=2)
+    other = image_of("a green star")
+    assert psnr(expected, other) > 35  # what is solved in other company is the same but for the last digits
     assert psnr(start, other) < 30
 
 
@@ -162,14 +162,14 @@ def test_without_a_picture_there_is_nothing_to_lead_back(name: str, http: httpx.
 
 def test_a_source_caption_has_the_same_meaning_under_its_older_name(http: httpx.Client) -> None:
     start = data_url(Image.new("RGB", (16, 16), "teal"))
-    ask = {"init_image": start, "steps": 2, "seed": 1}
+    fields = {"init_image": start, "steps": 2, "seed": 1}
     contents = []
     for names in (["source_caption"], ["invert"], ["source_caption", "invert"]):
-        state = finished(http, submit(http, **ask, **dict.fromkeys(names, "teal"))["id"])
+        state = finished(http, submit(http, **fields, **dict.fromkeys(names, "teal"))["id"])
         assert state["pictures"][0]["receipt"]["invert"] == "teal"
         contents.append(http.get(state["pictures"][0]["url"]).content)
     assert len(set(contents)) == 1
-    answer = http.post("/api/jobs", json={"prompt": "a", **ask, "source_caption": "teal", "invert": "red"})
+    answer = http.post("/api/jobs", json={"prompt": "a", **fields, "source_caption": "teal", "invert": "red"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "source_caption")
 
 
@@ -247,5 +247,5 @@ def test_only_so_many_finished_jobs_are_kept(tiny_model: Path) -> None:
             jobs.append(submit(http, steps=1)["id"])
             assert finished(http, jobs[-1])["status"] == "done"
         submit(http)
-        found = [http.get(f"/api/jobs/{job}").status_code for job in jobs]
-        assert found == [404, 404, 200, 200]
+        codes = [http.get(f"/api/jobs/{job}").status_code for job in jobs]
+        assert codes == [404, 404, 200, 200]

@@ -30,16 +30,16 @@ ClientOf = Callable[..., openai.OpenAI]
 @pytest.fixture
 def client_of() -> Iterator[ClientOf]:
     """Clients of a server, closed at the end."""
-    made: list[openai.OpenAI] = []
+    clients: list[openai.OpenAI] = []
 
     def make(server: Live, **options: Any) -> openai.OpenAI:
         http = openai.DefaultHttpxClient(trust_env=False)
         settings = {"api_key": "any", "max_retries": 0, **options}
-        made.append(openai.OpenAI(base_url=f"{server.url}/v1", http_client=http, **settings))
-        return made[-1]
+        clients.append(openai.OpenAI(base_url=f"{server.url}/v1", http_client=http, **settings))
+        return clients[-1]
 
     yield make
-    for client in made:
+    for client in clients:
         client.close()
 
 
@@ -66,16 +66,16 @@ def close(a: Image.Image, b: Image.Image) -> bool:
 
 
 def test_the_same_seed_is_the_same_file_and_the_pipelines_picture(client: openai.OpenAI, tiny_model: Path) -> None:
-    asked = {"seed": 7, "num_inference_steps": 5, "guidance_scale": 2.5, "negative_prompt": "blue"}
-    made = [client.images.generate(prompt=PROMPT, extra_body=asked) for _ in range(2)]
-    assert made[0].data is not None
-    assert made[1].data is not None
-    assert made[0].data[0].b64_json == made[1].data[0].b64_json
-    shown = picture(made[0].data[0].b64_json)
+    options = {"seed": 7, "num_inference_steps": 5, "guidance_scale": 2.5, "negative_prompt": "blue"}
+    responses = [client.images.generate(prompt=PROMPT, extra_body=options) for _ in range(2)]
+    assert responses[0].data is not None
+    assert responses[1].data is not None
+    assert responses[0].data[0].b64_json == responses[1].data[0].b64_json
+    image = picture(responses[0].data[0].b64_json)
     pipeline = Pipeline.load(tiny_model, "cpu")
-    own = pipeline.generate(PROMPT, seeds=[7], steps=5, guidance=2.5, negative="blue")[0]
-    assert close(shown, own)
-    receipt = Receipt.from_json(shown.info["tintype"])
+    expected = pipeline.generate(PROMPT, seeds=[7], steps=5, guidance=2.5, negative="blue")[0]
+    assert close(image, expected)
+    receipt = Receipt.from_json(image.info["tintype"])
     assert (receipt.caption, receipt.seed, receipt.steps, receipt.guidance) == (PROMPT, 7, 5, 2.5)
     assert receipt.model_hash == pipeline.model_hash
 
@@ -134,14 +134,14 @@ def test_every_sampling_field_is_an_option_of_the_pipeline() -> None:
 
 
 def test_pictures_of_one_request_have_one_seed_and_their_own_index(client: openai.OpenAI) -> None:
-    made = client.images.generate(prompt=PROMPT, n=3, model="tiny", size="24x16", extra_body={"seed": 3})  # type: ignore[call-overload]
-    assert [(item.seed, item.index) for item in made.data] == [(3, 0), (3, 1), (3, 2)]
-    assert len({item.b64_json for item in made.data}) == 3
-    assert {picture(item.b64_json).size for item in made.data} == {(24, 16)}
-    assert made.usage.output_tokens == 3 * 6 * 4  # patches of 4x4 pixels
-    assert made.usage.total_tokens == made.usage.input_tokens + made.usage.output_tokens
+    response = client.images.generate(prompt=PROMPT, n=3, model="tiny", size="24x16", extra_body={"seed": 3})  # type: ignore[call-overload]
+    assert [(item.seed, item.index) for item in response.data] == [(3, 0), (3, 1), (3, 2)]
+    assert len({item.b64_json for item in response.data}) == 3
+    assert {picture(item.b64_json).size for item in response.data} == {(24, 16)}
+    assert response.usage.output_tokens == 3 * 6 * 4  # patches of 4x4 pixels
+    assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens
     third = client.images.generate(prompt=PROMPT, size="24x16", extra_body={"seed": 3, "index": 2})  # type: ignore[call-overload]
-    assert close(picture(third.data[0].b64_json), picture(made.data[2].b64_json))
+    assert close(picture(third.data[0].b64_json), picture(response.data[2].b64_json))
 
 
 def test_without_a_seed_pictures_differ_and_their_seed_is_told(client: openai.OpenAI) -> None:
@@ -156,16 +156,16 @@ def test_without_a_seed_pictures_differ_and_their_seed_is_told(client: openai.Op
 
 @pytest.mark.parametrize(("form", "kind"), [("png", "PNG"), ("webp", "WEBP"), ("jpeg", "JPEG")])
 def test_formats(form: Any, kind: str, client: openai.OpenAI) -> None:
-    made = client.images.generate(prompt=PROMPT, output_format=form, output_compression=80, extra_body={"seed": 1})
-    assert made.data is not None
-    assert picture(made.data[0].b64_json).format == kind
-    assert made.output_format == form
+    response = client.images.generate(prompt=PROMPT, output_format=form, output_compression=80, extra_body={"seed": 1})
+    assert response.data is not None
+    assert picture(response.data[0].b64_json).format == kind
+    assert response.output_format == form
 
 
 def test_streaming_shows_the_models_guesses_and_ends_with_the_same_picture(client: openai.OpenAI) -> None:
-    asked = {"seed": 5, "num_inference_steps": 8}
-    whole = client.images.generate(prompt=PROMPT, extra_body=asked)
-    events = list(client.images.generate(prompt=PROMPT, stream=True, partial_images=3, extra_body=asked))
+    options = {"seed": 5, "num_inference_steps": 8}
+    whole = client.images.generate(prompt=PROMPT, extra_body=options)
+    events = list(client.images.generate(prompt=PROMPT, stream=True, partial_images=3, extra_body=options))
     kinds = [event.type for event in events]
     assert kinds[-1] == "image_generation.completed"
     partial = [event for event in events if event.type == "image_generation.partial_image"]
@@ -188,34 +188,34 @@ def test_no_partial_images_means_the_finished_one_alone(client: openai.OpenAI) -
 
 
 def test_a_stream_of_several_pictures_says_which_is_which(client: openai.OpenAI) -> None:
-    asked = {"seed": 5, "preview_every": 1}
-    events = list(client.images.generate(prompt=PROMPT, n=2, stream=True, extra_body=asked))
+    options = {"seed": 5, "preview_every": 1}
+    events = list(client.images.generate(prompt=PROMPT, n=2, stream=True, extra_body=options))
     completed = [event for event in events if event.type == "image_generation.completed"]
     assert [event.image_index for event in completed] == [0, 1]  # type: ignore[attr-defined]
 
 
 def test_a_stream_that_is_read_more_slowly_than_pictures_are_made_comes_to_its_end(client: openai.OpenAI) -> None:
-    asked = {"preview_every": 1, "num_inference_steps": 60, "seed": 1}
-    events = list(client.images.generate(prompt=PROMPT, stream=True, n=3, extra_body=asked))
+    options = {"preview_every": 1, "num_inference_steps": 60, "seed": 1}
+    events = list(client.images.generate(prompt=PROMPT, stream=True, n=3, extra_body=options))
     assert [event.type for event in events[-3:]] == ["image_generation.completed"] * 3
-    shown = [(event.step, event.image_index) for event in events[:-3]]  # type: ignore[attr-defined]
-    assert [row for _, row in shown] == [0, 1, 2] * (len(shown) // 3)  # every picture of every step that was shown
-    assert [step for step, _ in shown] == sorted(step for step, _ in shown)
+    previews = [(event.step, event.image_index) for event in events[:-3]]  # type: ignore[attr-defined]
+    assert [row for _, row in previews] == [0, 1, 2] * (len(previews) // 3)  # every picture of each previewed step
+    assert [step for step, _ in previews] == sorted(step for step, _ in previews)
 
 
 def test_edits_keep_what_the_mask_does_not_cover(client: openai.OpenAI) -> None:
     original = Image.new("RGB", (16, 16), (200, 30, 90))
     mask = Image.new("RGBA", (16, 16), (0, 0, 0, 255))
     mask.paste((0, 0, 0, 0), (0, 0, 8, 16))  # transparent: to be made again
-    made = client.images.edit(
+    response = client.images.edit(
         image=png(original), mask=png(mask), prompt=PROMPT, extra_body={"seed": 1, "strength": 0.9}
     )
-    assert made.data is not None
-    pixels = np.asarray(picture(made.data[0].b64_json))
+    assert response.data is not None
+    pixels = np.asarray(picture(response.data[0].b64_json))
     assert (pixels[:, 8:] == (200, 30, 90)).all()
     assert not (pixels[:, :8] == (200, 30, 90)).all()
-    assert made.usage is not None
-    assert made.usage.input_tokens_details.image_tokens == 16
+    assert response.usage is not None
+    assert response.usage.input_tokens_details.image_tokens == 16
 
 
 def test_edits_take_a_list_of_one_picture_and_stream(client: openai.OpenAI) -> None:

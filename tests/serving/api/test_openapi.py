@@ -18,7 +18,7 @@ def test_no_request_makes_the_server_fail(tiny_model: Path) -> None:
 
     with live(tiny_model, max_steps=3, max_pixels=32 * 32) as server:
         schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-        operations = [found.ok() for found in schema.get_all_operations()]
+        operations = [operation.ok() for operation in schema.get_all_operations()]
         assert len(operations) >= 15
         for operation in operations:
             cases = [

@@ -14,18 +14,18 @@ from tintype.serving.catalog import Catalog
 def test_a_run_is_shown_while_it_trains(run: Path, tiny_model: Path) -> None:
     with live_of(run, tiny_model) as http:
         assert http.get("/api/runs").json() == {"runs": ["my-run"]}
-        found = http.get("/api/runs/my-run").json()
-        assert (found["images_seen"], found["images"], found["finished"]) == (90_000, 500_000, False)
-        assert found["seconds_left"] == pytest.approx(410_000 / 50)
-        assert 0 <= found["seconds_since"] < 60
-        assert len(found["loss"]) <= 401
-        assert found["loss"][-1] == [90_000, 1 / 900]
-        assert [row["images_seen"] for row in found["noise_error"]] == [10_000 * i for i in range(1, 10)]
-        assert found["samples"][-1] == {"images_seen": 90_000, "file": "seen-000090000.png"}
+        progress = http.get("/api/runs/my-run").json()
+        assert (progress["images_seen"], progress["images"], progress["finished"]) == (90_000, 500_000, False)
+        assert progress["seconds_left"] == pytest.approx(410_000 / 50)
+        assert 0 <= progress["seconds_since"] < 60
+        assert len(progress["loss"]) <= 401
+        assert progress["loss"][-1] == [90_000, 1 / 900]
+        assert [row["images_seen"] for row in progress["noise_error"]] == [10_000 * i for i in range(1, 10)]
+        assert progress["samples"][-1] == {"images_seen": 90_000, "file": "seen-000090000.png"}
         assert http.get("/api/runs/my-run/samples/seen-000090000.png").content == b"\x89PNG late"
         assert http.get("/api/runs/my-run/samples/captions.txt").status_code == 404
         assert http.get("/api/runs/tiny").status_code == 404
-        assert found["can_generate"] is False
+        assert progress["can_generate"] is False
         assert http.post("/api/jobs", json={"prompt": "a", "model": "my-run"}).status_code == 404
 
 

@@ -1,4 +1,4 @@
-"""Questions of many requests in one call: every picture gets its own answer, whatever stands beside it."""
+"""Network calls of many requests in one batch: the prediction of a picture does not depend on the others."""
 
 from __future__ import annotations
 
@@ -34,17 +34,19 @@ def test_answers_do_not_depend_on_company(limit: int, pipeline: Pipeline) -> Non
     batch = NetworkBatch(pipeline.denoiser)
     with torch.no_grad():
         together = batch.denoise(calls, limit)
-        for asked, answer in zip(calls, together, strict=True):
-            alone = pipeline.denoiser(asked.x, asked.sigma, asked.cond)
+        for call, answer in zip(calls, together, strict=True):
+            alone = pipeline.denoiser(call.x, call.sigma, call.cond)
             torch.testing.assert_close(answer, alone, atol=1e-5, rtol=1e-5)
 
 
 def test_what_captions_are_is_computed_once_while_the_same_ones_stay(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
+    sizes_of_calls: list[int] = []
     conditioned = pipeline.denoiser.conditioned
-    monkeypatch.setattr(pipeline.denoiser, "conditioned", lambda cond: (made.append(len(cond)), conditioned(cond))[1])
+    monkeypatch.setattr(
+        pipeline.denoiser, "conditioned", lambda cond: (sizes_of_calls.append(len(cond)), conditioned(cond))[1]
+    )
     first, second = call_of(pipeline, ["a"], 0), call_of(pipeline, ["b", "c"], 1)
     batch = NetworkBatch(pipeline.denoiser)
     with torch.no_grad():
@@ -52,7 +54,7 @@ def test_what_captions_are_is_computed_once_while_the_same_ones_stay(
             batch.denoise([first, second], 100)
         batch.denoise([second], 100)
         batch.denoise([first, second], 100)
-    assert made == [3, 2, 3]
+    assert sizes_of_calls == [3, 2, 3]
 
 
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8), limit=st.integers(1, 12))
@@ -86,6 +88,6 @@ def test_a_denoiser_asks_first_and_is_told_afterwards() -> None:
 
     query = Query(torch.ones(1, 1, 1, 1), torch.ones(1))
     for _ in range(2):
-        asked = recorder.record(denoise, query)
-        assert [float(each.x) for each in asked] == [1.0, 2.0]
+        calls = recorder.record(denoise, query)
+        assert [float(call.x) for call in calls] == [1.0, 2.0]
         assert float(recorder.replay(denoise, query, [torch.tensor(3.0), torch.tensor(4.0)])) == 43.0
