@@ -31,8 +31,7 @@ if _TYPE_CHECKING:
     from tintype.diffusion.sigmas import SCHEDULES
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
     from tintype.model.denoiser import Denoiser
-    from tintype.model.nets.conditioning import CaptionKV, Conditioning
-    from tintype.model.nets.network import Network
+    from tintype.model.nets.conditioning import Conditioning
     from tintype.pipeline.pipeline import Pipeline
     from tintype.pipeline.receipt import Receipt
     from tintype.pipeline.request import Options
@@ -45,7 +44,6 @@ if _TYPE_CHECKING:
 _MODULES = {
     "SAMPLERS": "tintype.diffusion.samplers",
     "SCHEDULES": "tintype.diffusion.sigmas",
-    "CaptionKV": "tintype.model.nets.conditioning",
     "CaptionedImages": "tintype.data.sources.objects",
     "CheckpointError": "tintype.errors",
     "Conditioning": "tintype.model.nets.conditioning",
@@ -56,7 +54,6 @@ _MODULES = {
     "Denoiser": "tintype.model.denoiser",
     "LossWeight": "tintype.diffusion.loss",
     "MissingExtraError": "tintype.errors",
-    "Network": "tintype.model.nets.network",
     "NoiseLevelSampler": "tintype.training.core.components",
     "OptimizerFactory": "tintype.training.core.own_optimizer",
     "Options": "tintype.pipeline.request",
@@ -75,7 +72,6 @@ _MODULES = {
     "train": "tintype.training.api",
 }
 __all__ = [
-    "CaptionKV",
     "CaptionedImages",
     "CheckpointError",
     "Conditioning",
@@ -86,7 +82,6 @@ __all__ = [
     "Denoiser",
     "LossWeight",
     "MissingExtraError",
-    "Network",
     "NoiseLevelSampler",
     "OptimizerFactory",
     "Options",

@@ -31,7 +31,6 @@ RENAMED = {  # names of settings in format 1 -> today's
 class NetConfig:
     """Shape of the network."""
 
-    architecture: str = "dit"  # a name in model.nets.network.ARCHITECTURES
     resolution: int = 32  # pixels; the side of the square training pictures
     channels: int = 3
     patch: int = 8  # pixels; the side of the square that one token stands for

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from tintype.config import Config
 from tintype.diffusion.parameterization import Denoise, Prediction, scalings
-from tintype.model.nets.conditioning import CaptionKV, Conditioning
-from tintype.model.nets.network import Network, make_net
+from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.dit import CaptionKV, DiffusionTransformer
 from tintype.model.nets.text import TextEncoder, TextTower, make_encoder
 
 
@@ -21,7 +21,7 @@ class Denoiser(nn.Module):
     Args:
         config: the whole configuration of the model.
         tokenizer: JSON of the learned vocabulary, for text "learned" only.
-        net: a `Network` in place of the one that the configuration describes.
+        net: a network in place of the one that the configuration describes.
         prediction: what the network predicts, in place of `noise.prediction`.
     """
 
@@ -36,7 +36,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.net = make_net(config) if net is None else net
+        self.net = DiffusionTransformer(config.net) if net is None else cast(DiffusionTransformer, net)
         self.prediction = prediction or partial(scalings, config.noise.prediction)
         self.text = TextTower(config.net, config.text)
 
@@ -60,7 +60,7 @@ class Denoiser(nn.Module):
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """The keys and values of captions [B, L, D]: made once, good for all steps."""
-        return cast(Network, self.net).caption_kv(cond)
+        return self.net.caption_kv(cond)
 
     def conditioned(self, cond: Conditioning) -> Denoise:
         """The denoiser of one set of captions; their keys and values are computed here, once, for all steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +16,14 @@ from tintype.diffusion.parameterization import Prediction
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint, custom
 from tintype.model.denoiser import Denoiser
-from tintype.model.nets.network import NetFactory
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 EVALUATION = "evaluation.json"  # errors of the finished model, as the last look of its training found them
+
+
+NetFactory = Callable[[Config], nn.Module]
 
 
 class Model(NamedTuple):

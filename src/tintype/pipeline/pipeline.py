@@ -19,8 +19,8 @@ from tintype.errors import ConfigError, TintypeError
 from tintype.model import store
 from tintype.model.codec import PixelCodec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
-from tintype.model.nets.conditioning import CaptionKV, Conditioning
-from tintype.model.nets.network import NetFactory
+from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.dit import CaptionKV
 from tintype.pipeline.guided_denoiser import (
     ModelCall,
     batched_call,
@@ -114,7 +114,7 @@ class Pipeline:
         device: torch.device | str | None = None,
         guide: str | Path | None = None,
         *,
-        net: nn.Module | NetFactory | None = None,
+        net: nn.Module | store.NetFactory | None = None,
         prediction: Prediction | None = None,
     ) -> Pipeline:
         """Load a model and its guide: a shipped name, a model folder or a run folder (while it trains: its newest

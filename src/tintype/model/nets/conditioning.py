@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -31,41 +29,6 @@ class Conditioning:
     def expand(self, num: int) -> Conditioning:
         """One caption for `num` pictures. Copies nothing."""
         return Conditioning(self.tokens.expand(num, -1, -1), self.mask.expand(num, -1))
-
-
-class CaptionKV(NamedTuple):
-    """A caption as a network reads it: made once by `Network.caption_kv`, reused at every step.
-
-    A network without attention over the caption leaves keys and values empty, ().
-    """
-
-    keys: tuple[Tensor, ...]  # one per block [B, L, heads, D / heads]
-    values: tuple[Tensor, ...]  # likewise
-    mask: Tensor  # [B, L] bool
-    summary: Tensor  # [B, D] mean of the tokens
-
-    def select(self, index: int) -> CaptionKV:
-        """One caption of several, B = 1."""
-        only = slice(index, index + 1)
-        keys, values = (tuple(part[only] for part in parts) for parts in (self.keys, self.values))
-        return CaptionKV(keys, values, self.mask[only], self.summary[only])
-
-
-def concat_padded(texts: Sequence[CaptionKV]) -> CaptionKV:
-    """Captions one after another; shorter ones are padded."""
-    if len(texts) == 1:
-        return texts[0]
-    longest = max(text.mask.shape[1] for text in texts)
-
-    def stacked(parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat([F.pad(part, (0, 0, 0, 0, 0, longest - part.shape[1])) for part in parts])
-
-    return CaptionKV(
-        tuple(stacked(block) for block in zip(*(text.keys for text in texts), strict=True)),
-        tuple(stacked(block) for block in zip(*(text.values for text in texts), strict=True)),
-        torch.cat([F.pad(text.mask, (0, longest - text.mask.shape[1])) for text in texts]),
-        torch.cat([text.summary for text in texts]),
-    )
 
 
 def pad_embeddings(embeddings: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,9 @@ Bao et al. 2023, arXiv 2209.12152). Any height and width that the patch divides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +21,40 @@ from torch import Tensor, nn
 
 from tintype.config import NetConfig
 from tintype.errors import ConfigError
-from tintype.model.nets.conditioning import CaptionKV, Conditioning
+from tintype.model.nets.conditioning import Conditioning
 from tintype.model.nets.layers import Attention, ConvBlock, SwiGLU, modulate, rms_norm, rotary_turns, sinusoids, zero_
+
+
+class CaptionKV(NamedTuple):
+    """A caption as every block reads it: made once, reused at every step."""
+
+    keys: tuple[Tensor, ...]  # one per block [B, L, heads, D / heads]
+    values: tuple[Tensor, ...]  # likewise
+    mask: Tensor  # [B, L] bool
+    summary: Tensor  # [B, D] mean of the tokens
+
+    def select(self, index: int) -> CaptionKV:
+        """One caption of several, B = 1."""
+        only = slice(index, index + 1)
+        keys, values = (tuple(part[only] for part in parts) for parts in (self.keys, self.values))
+        return CaptionKV(keys, values, self.mask[only], self.summary[only])
+
+
+def concat_padded(texts: Sequence[CaptionKV]) -> CaptionKV:
+    """Captions one after another; shorter ones are padded."""
+    if len(texts) == 1:
+        return texts[0]
+    longest = max(text.mask.shape[1] for text in texts)
+
+    def stacked(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([F.pad(part, (0, 0, 0, 0, 0, longest - part.shape[1])) for part in parts])
+
+    return CaptionKV(
+        tuple(stacked(block) for block in zip(*(text.keys for text in texts), strict=True)),
+        tuple(stacked(block) for block in zip(*(text.values for text in texts), strict=True)),
+        torch.cat([F.pad(text.mask, (0, longest - text.mask.shape[1])) for text in texts]),
+        torch.cat([text.summary for text in texts]),
+    )
 
 
 class Block(nn.Module):
@@ -94,11 +127,6 @@ class DiffusionTransformer(nn.Module):
         self.groups = max(1, channels[0] // 16)
         zero_(self.modulation)
         zero_(self.write)
-
-    def shard_units(self) -> list[nn.Module | list[nn.Module]]:
-        """Modules whose weights are gathered together when the model is sharded: the text layers, then each block."""
-        blocks = [cast(Block, block) for block in self.blocks]
-        return [[block.text for block in blocks], *blocks]
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """Every block's keys and values of a caption [B, L, D]."""

@@ -160,10 +160,6 @@ class TextTower(nn.Module):
         self.head_width = net.width // net.heads
         self.blocks = nn.ModuleList(TextBlock(net.width, net.heads) for _ in range(net.text_depth))
 
-    def shard_units(self) -> list[nn.Module]:
-        """Modules whose weights are gathered together when the model is sharded."""
-        return list(self.blocks)
-
     def forward(self, embeddings: Sequence[Tensor]) -> Conditioning:
         """Ragged embeddings: [L_i] token numbers or [L_i, embedding_dim], one per caption."""
         padded, mask = pad_embeddings(embeddings, self.start.device)

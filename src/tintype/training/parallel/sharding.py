@@ -5,8 +5,8 @@ A layer's weights are gathered while it computes and freed afterwards. They are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, cast, runtime_checkable
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from tintype.model.denoiser import Denoiser
-
-
-@runtime_checkable
-class _HasShardUnits(Protocol):
-    """A network or text tower that says which of its modules are gathered together."""
-
-    def shard_units(self) -> Sequence[nn.Module | list[nn.Module]]: ...
+from tintype.model.nets.dit import Block
+from tintype.model.nets.text import TextBlock
 
 
 def meta_copy(denoiser: Denoiser) -> Denoiser:
@@ -33,11 +28,11 @@ def meta_copy(denoiser: Denoiser) -> Denoiser:
 
 
 def fully_shard_(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard the weights of `module` over the processes of `mesh`, in place: unit by unit, then the rest."""
-    for part in list(module.modules()):
-        if isinstance(part, _HasShardUnits):
-            for unit in part.shard_units():
-                fully_shard(unit, mesh=mesh)
+    """Shard the weights of `module` over the processes of `mesh`, in place: block by block, then the rest."""
+    blocks = [part for part in module.modules() if isinstance(part, Block)]
+    fully_shard(cast("list[nn.Module]", [block.text for block in blocks]), mesh=mesh)  # read before their blocks are
+    for part in (*blocks, *(part for part in module.modules() if isinstance(part, TextBlock))):
+        fully_shard(part, mesh=mesh)
     return cast(nn.Module, fully_shard(module, mesh=mesh))
 
 
