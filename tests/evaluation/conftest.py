@@ -1,4 +1,4 @@
-"""A small folder of drawings, a tiny model that holds a third of them out, and one evaluation of it."""
+"""A small folder of shapes, a tiny model with a third of them held out, and one evaluation of it."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def cautious(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where training copies are kept for all tests."""
+    """A folder of training copies for all tests."""
     return tmp_path_factory.mktemp("cache")
 
 
 def opened(model: Path, data: Path | None, cache: Path) -> tuple[Pipeline, EvalData]:
     pipeline = Pipeline.load(model, "cpu")
     encoder = pipeline.denoiser.encoder
-    given = None if data is None else str(data)
-    return pipeline, finished(open_eval_data(find(model), pipeline.config, encoder, given, cache))
+    source = None if data is None else str(data)
+    return pipeline, finished(open_eval_data(find(model), pipeline.config, encoder, source, cache))
 
 
 @pytest.fixture(scope="session")
 def evaluated(cautious: Path, drawings: Path, cache: Path) -> tuple[EvalResult, ReportData]:
-    """One evaluation, for whoever wants to look at it."""
+    """One evaluation."""
     pipeline, data = opened(cautious, drawings, cache)
     return finished(evaluate(pipeline, data, 1000, SMALL))

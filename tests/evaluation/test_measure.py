@@ -23,7 +23,9 @@ from tintype.shapes.write import write_shapes
 def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tuple[EvalResult, ReportData]) -> None:
     result, pictures = evaluated
     assert len(result.sigmas) == 16
-    assert all(math.isfinite(one.value) for one in (*result.noise.unseen, *result.noise.seen, *result.noise.ideal))
+    assert all(
+        math.isfinite(estimate.value) for estimate in (*result.noise.unseen, *result.noise.seen, *result.noise.ideal)
+    )
     assert None not in (result.caption_use, result.copies, result.quality, result.accuracy)
     assert {line.topic for line in verdict(result)} >= {"noise", "captions", "copies", "accuracy", "quality"}
     assert len(pictures.samples) == 24
@@ -49,15 +51,17 @@ def test_the_same_seed_gives_the_same_figures_and_another_others(
 @pytest.mark.slow
 def test_progress_is_told_stage_by_stage(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, data = opened(cautious, drawings, cache)
-    work, told = evaluate(pipeline, data, 0, SMALL), list[StageProgress]()
+    work, updates = evaluate(pipeline, data, 0, SMALL), list[StageProgress]()
     for progress in work:
-        told.append(progress)
+        updates.append(progress)
         if progress.stage.startswith("caption accuracy"):
             work.close()
             break
-    assert all(0 <= one.done <= one.total for one in told)
-    last = {one.stage: one for one in told}
-    assert all(one.done == one.total for stage, one in last.items() if not stage.startswith("caption accuracy"))
+    assert all(0 <= update.done <= update.total for update in updates)
+    last = {update.stage: update for update in updates}
+    assert all(
+        update.done == update.total for stage, update in last.items() if not stage.startswith("caption accuracy")
+    )
 
 
 @pytest.mark.slow

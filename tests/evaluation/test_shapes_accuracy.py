@@ -27,9 +27,9 @@ def test_drawn_pictures_are_right_in_everything_and_blank_ones_in_next_to_nothin
     tasks = caption_tasks("train", 40, set())
     drawn = [draw(task.scene, 32, make_rng(SEED, task.number, RandomStream.PICTURE)) for task in tasks]
     scenes = [task.scene for task in tasks]
-    found = attribute_scores(judge_pictures(drawn, tasks), scenes)
-    assert all(one.right.value == 1 for one in found.values())
-    assert found["binding"].num == found["relation"].num == sum(scene.relation is not None for scene in scenes)
+    scores = attribute_scores(judge_pictures(drawn, tasks), scenes)
+    assert all(score.right.value == 1 for score in scores.values())
+    assert scores["binding"].num == scores["relation"].num == sum(scene.relation is not None for scene in scenes)
     blank = judge_pictures([Image.new("RGB", (32, 32), "white")] * 40, tasks)
     assert attribute_score(blank, scenes, "all").right.value == 0
     assert all(fraction_correct(verdict, scene) < 0.5 for verdict, scene in zip(blank, scenes, strict=True))
@@ -48,10 +48,10 @@ def test_colors_that_change_places_are_not_bound() -> None:
 
 def test_chance_is_far_below_what_is_right_and_not_nothing() -> None:
     tasks = caption_tasks("train", 60, set())
-    found = chance_scores(tasks, 32, seed=0)
-    assert found["all"].right.value < 0.1
-    assert 0.05 < found["background"].right.value < 0.6  # four of them, said by half of the captions
-    assert 0.2 < found["count"].right.value < 0.7
+    scores = chance_scores(tasks, 32, seed=0)
+    assert scores["all"].right.value < 0.1
+    assert 0.05 < scores["background"].right.value < 0.6  # four of them, said by half of the captions
+    assert 0.2 < scores["count"].right.value < 0.7
 
 
 def test_captions_asked_for_are_new() -> None:

@@ -43,11 +43,11 @@ class Known:
         assert len(pictures) == len(self.captions)
         return torch.linspace(0, 0.1, 10).double() + KNOWN[len(self.asked)]
 
-    def score(self, evidence: torch.Tensor) -> Estimate:
+    def score(self, measurements: torch.Tensor) -> Estimate:
         self.asked.append((0, 0))
-        return mean(evidence)
+        return mean(measurements)
 
-    def all_right(self, evidence: torch.Tensor) -> None:
+    def all_right(self, measurements: torch.Tensor) -> None:
         return None
 
     def advantage(self, first: torch.Tensor, second: torch.Tensor) -> Estimate:
@@ -58,7 +58,7 @@ class Known:
 KNOWN = [0.1, 0.4, 0.3, 0.2, 0.6, 0.7, 0.7, 0.7]
 
 
-def scored(steps: int, right: torch.Tensor) -> Trial:
+def trial_of(steps: int, right: torch.Tensor) -> Trial:
     figure = mean(right)
     setting = SamplingSetting(steps=steps, guidance=3, score=figure, all_right=proportion(0, 1), evaluations=1)
     return Trial(setting, torch.stack([right, right], dim=1))
@@ -67,21 +67,21 @@ def scored(steps: int, right: torch.Tensor) -> Trial:
 def test_the_fewest_steps_that_are_not_clearly_worse_are_chosen() -> None:
     noise = torch.rand(200, generator=torch.Generator().manual_seed(0)) * 0.1
     bad, good, most = (noise + level for level in (0.3, 0.8, 0.8005))
-    judge = CaptionCriterion(caption_tasks("train", 1, set()))
-    several = [scored(8, bad), scored(16, good + 0.01 * noise.flip(0)), scored(32, most)]
-    assert best_trial(several, judge).setting.steps == 32
-    assert fewest_steps(several, judge).steps == 16
-    assert fewest_steps(several[:1], judge).steps == 8
+    criterion = CaptionCriterion(caption_tasks("train", 1, set()))
+    trials = [trial_of(8, bad), trial_of(16, good + 0.01 * noise.flip(0)), trial_of(32, most)]
+    assert best_trial(trials, criterion).setting.steps == 32
+    assert fewest_steps(trials, criterion).steps == 16
+    assert fewest_steps(trials[:1], criterion).steps == 8
 
 
 @pytest.mark.slow
 def test_the_best_guidance_and_the_fewest_steps_as_good_are_taken(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, _ = opened(cautious, drawings, cache)
-    found = finished(compare_settings(pipeline, Known(), seed=0))
-    assert (found.best.steps, found.best.guidance) == (12, 2.0)
-    tried = [(one.guidance, one.steps) for one in found.settings]
-    assert tried == [(1, 4), (2, 4), (2, 8), (2, 12), (2, 16), (2, 24), (3, 4), (5, 4)]
-    costs = {(one.guidance, one.steps): one.evaluations for one in found.settings}
+    result = finished(compare_settings(pipeline, Known(), seed=0))
+    assert (result.best.steps, result.best.guidance) == (12, 2.0)
+    order = [(setting.guidance, setting.steps) for setting in result.settings]
+    assert order == [(1, 4), (2, 4), (2, 8), (2, 12), (2, 16), (2, 24), (3, 4), (5, 4)]
+    costs = {(setting.guidance, setting.steps): setting.evaluations for setting in result.settings}
     assert costs[2, 24] > costs[2, 4] >= costs[1, 4] >= 4
 
 
@@ -89,21 +89,21 @@ def test_without_a_checker_the_setting_nearest_to_real_pictures_is_best(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
     _, data = opened(cautious, drawings, cache)
-    judge = FrechetCriterion(data, scattering, 16, replace(SMALL, samples=80))
-    assert len(judge.captions) == 80
+    criterion = FrechetCriterion(data, scattering, 16, replace(SMALL, samples=80))
+    assert len(criterion.captions) == 80
     real = data.squares(data.unseen, 16)
     real = real.repeat(2, 1, 1, 1)[:80]
     washed = ((real.float() - 128) * 0.5 + 128).to(torch.uint8)
 
-    def tried(steps: int, pictures: torch.Tensor) -> Trial:
-        images = [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
-        evidence = judge.measure(images)
-        return Trial(replace(PLAIN, steps=steps, score=judge.score(evidence)), evidence)
+    def trial_of(steps: int, pictures: torch.Tensor) -> Trial:
+        images = [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()) for picture in pictures]
+        measurements = criterion.measure(images)
+        return Trial(replace(PLAIN, steps=steps, score=criterion.score(measurements)), measurements)
 
-    several = [tried(8, washed), tried(12, real), tried(16, real)]
-    assert several[1].setting.score.value < several[0].setting.score.value
-    assert best_trial(several, judge).setting.steps == 12
-    assert fewest_steps(several, judge).steps == 12
+    trials = [trial_of(8, washed), trial_of(12, real), trial_of(16, real)]
+    assert trials[1].setting.score.value < trials[0].setting.score.value
+    assert best_trial(trials, criterion).setting.steps == 12
+    assert fewest_steps(trials, criterion).steps == 12
 
 
 @pytest.mark.slow
@@ -113,10 +113,10 @@ def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
     pipeline, data = opened(cautious, drawings, cache)
     data.pack.unique = [f"photograph {number}" for number in range(len(data.pack.unique))]
     notes: list[str] = []
-    found = finished(tune(pipeline, data, SMALL, notes))
-    assert isinstance(found, TuningResult)
-    assert found.criterion.startswith("Fréchet distance")
-    assert found.best in found.settings
+    result = finished(tune(pipeline, data, SMALL, notes))
+    assert isinstance(result, TuningResult)
+    assert result.criterion.startswith("Fréchet distance")
+    assert result.best in result.settings
     assert notes == []
     assert finished(tune(pipeline, data, replace(SMALL, samples=16), notes)) is None
     assert "not compared" in notes[0]

@@ -20,7 +20,7 @@ from tintype.model.denoiser import Denoiser
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
-EVALUATION = "evaluation.json"  # errors of the finished model, as the last look of its training found them
+EVALUATION = "evaluation.json"  # noise errors of a finished model, from the last validation of its training
 
 
 NetFactory = Callable[[Config], nn.Module]

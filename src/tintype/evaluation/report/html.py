@@ -77,7 +77,7 @@ def _about(result: EvalResult) -> str:
     return (
         f"<p class=soft>{escape(about.preset)}, {about.resolution} pixels, {about.num_weights:,} weights, "
         f"{about.images_seen:,} images seen; evaluated on {escape(about.data)}: "
-        f"{about.num_seen:,} pictures trained on, {about.num_unseen:,} unseen.</p>"
+        f"{about.num_seen:,} training pictures, {about.num_unseen:,} unseen.</p>"
     )
 
 
@@ -106,8 +106,8 @@ def _neighbors(result: EvalResult, report: ReportData) -> str:
             f"<div>{picture(image, alt)}<span>{alt}</span></div>"
             for image, alt in (
                 (near.sample, "sample"),
-                (near.by_pixels, "nearest in pixels"),
-                (near.by_features, "nearest in features"),
+                (near.by_pixels, "by pixels"),
+                (near.by_features, "by features"),
             )
         )
         alarm = " alarm" if near.alarmed else ""

@@ -149,7 +149,7 @@ def _words(result: EvalResult, several: bool) -> str:
     return (
         f"<div><h3>Words that matter most{model}</h3><p class=soft>Rise of the error at sigma {levels} when the word "
         f"is removed, in about {use.words[0].num} pictures each.</p>"
-        f"{table(['word', 'bar', 'rise'], rows, 2)}</div>"
+        f"{table(['word', 'effect', 'rise'], rows, 2)}</div>"
     )
 
 
