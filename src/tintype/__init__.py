@@ -37,7 +37,7 @@ if _TYPE_CHECKING:
     from tintype.pipeline.request import Options
     from tintype.training.api import train
     from tintype.training.core.components import NoiseLevelSampler
-    from tintype.training.core.own_optimizer import OptimizerFactory
+    from tintype.training.core.custom_optimizer import OptimizerFactory
     from tintype.training.core.trainer import StepReport, Trainer
 
 # Loaded on first use, so that `import tintype` and `tintype --help` do not wait for torch.
@@ -55,7 +55,7 @@ _MODULES = {
     "LossWeight": "tintype.diffusion.loss",
     "MissingExtraError": "tintype.errors",
     "NoiseLevelSampler": "tintype.training.core.components",
-    "OptimizerFactory": "tintype.training.core.own_optimizer",
+    "OptimizerFactory": "tintype.training.core.custom_optimizer",
     "Options": "tintype.pipeline.request",
     "Pipeline": "tintype.pipeline.pipeline",
     "Prediction": "tintype.diffusion.parameterization",

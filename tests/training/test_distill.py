@@ -153,7 +153,7 @@ def test_the_command_leaves_a_model_that_makes_pictures_in_its_few_steps(
 
 def test_a_card_says_what_its_errors_are_measured_against(tiny: Config) -> None:
     facts = {
-        "data": "d", "num_shown": 9, "num_held_out": 1, "num_left_out": 0, "fingerprint": "f", "num_weights": 5,
+        "data": "d", "num_training": 9, "num_held_out": 1, "num_left_out": 0, "fingerprint": "f", "num_weights": 5,
         "images_seen": 8, "seconds": 1.0, "ema_width": 0.05,
         "metrics": ValidationMetrics(8, {"true": {80.0: 1.4e-5}}), "caption": "c",
     }  # fmt: skip

@@ -1,1 +1,1 @@
-"""From captioned pictures to weights: the plan, the loop, and what is left in the run folder."""
+"""Training: from captioned pictures to a model folder."""

@@ -13,7 +13,7 @@ from tintype.data.sources.objects import CaptionedImages
 from tintype.diffusion.loss import LossWeight
 from tintype.diffusion.parameterization import Prediction
 from tintype.training.core.components import Components, NoiseLevelSampler
-from tintype.training.core.own_optimizer import OptimizerFactory
+from tintype.training.core.custom_optimizer import OptimizerFactory
 from tintype.training.core.trainer import StepReport
 from tintype.training.run import training_steps
 from tintype.training.setup.request import TrainRequest

@@ -54,12 +54,12 @@ def _write(
     data: str,
 ) -> None:
     """Write the current weights of `trainer` as the model, its card, and its errors as JSON."""
-    trained_on, held_out = prepared.pack.split(config.train.held_out)
+    training, held_out = prepared.pack.split(config.train.held_out)
     card = model_card(
         run.resolve().name,
         config,
         data=data,
-        num_shown=len(trained_on),
+        num_training=len(training),
         num_held_out=len(held_out),
         num_left_out=sum(problem.left_out for problem in prepared.pack.problems),
         fingerprint=prepared.pack.fingerprint,

@@ -14,7 +14,7 @@ def model_card(
     config: Config,
     *,
     data: str,
-    num_shown: int,
+    num_training: int,
     num_held_out: int,
     num_left_out: int,
     fingerprint: str,
@@ -27,7 +27,7 @@ def model_card(
 ) -> str:
     """The model card as Markdown.
 
-    num_shown, num_held_out, num_left_out: pictures trained on, held out for validation, and not used. fingerprint: of
+    num_training, num_held_out, num_left_out: pictures trained on, held out, and not used. fingerprint: of
     the data. seconds: training time. ema_width: of the average that is the model. metrics: of that average.
     """
     net, train, sample, distill = config.net, config.train, config.sample, config.distill
@@ -39,14 +39,14 @@ A text-to-image diffusion model made with Tintype. It takes a caption and makes 
 
 ## Data
 
-{num_shown:,} captioned pictures from `{data}`; {num_held_out:,} more were held out, and {num_left_out:,} files were
+{num_training:,} captioned pictures from `{data}`; {num_held_out:,} more were held out, and {num_left_out:,} files were
 left out. [data.json](data.json) lists every picture and caption with its sha256, and what was left out with the reason;
 the sha256 of it all is `{fingerprint}`. The model shows what was in these pictures and little else,
 and may repeat some of them.
 
 ## Training
 
-{images_seen:,} images were shown ({images_seen / max(num_shown, 1):.1f} times each) in {duration(seconds)}.
+{images_seen:,} images were shown ({images_seen / max(num_training, 1):.1f} times each) in {duration(seconds)}.
 
 | setting | value |
 | --- | --- |

@@ -276,7 +276,7 @@ class Session:
         self._world.barrier()
 
     def _measured_at(self, images_seen: int) -> ValidationMetrics | None:
-        """The errors that were measured when so many images had been seen, if any were."""
+        """The metrics of the validation at `images_seen`, if there was one."""
         return self._metrics if self._metrics.images_seen == images_seen else None
 
     def _state(self) -> dict[str, Any]:

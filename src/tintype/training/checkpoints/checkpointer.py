@@ -24,7 +24,7 @@ class Checkpointer:
     """Saves the checkpoints of a run, one at a time.
 
     The next call of `check`, `save` or `wait` raises the error of a failed write: CheckpointError if the disk refuses,
-    NotFiniteError for numbers that must not be kept.
+    NotFiniteError for NaN or infinity.
 
     Args:
         world: the processes that train together. All of them save a sharded model, at the same step; rank 0 alone saves

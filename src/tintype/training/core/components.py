@@ -16,7 +16,7 @@ from tintype.errors import ConfigError
 from tintype.model.custom import qualified_name
 from tintype.model.denoiser import Denoiser
 from tintype.model.store import NetFactory
-from tintype.training.core.own_optimizer import OptimizerFactory
+from tintype.training.core.custom_optimizer import OptimizerFactory
 
 _TRIED = 8  # positions and noise levels that a component is tried with before training
 
@@ -42,7 +42,7 @@ class NoiseLevelSampler(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Components:
-    """What a run uses instead of what its configuration names; None: as configured."""
+    """Objects that replace those that the configuration names; None: as configured."""
 
     net: nn.Module | NetFactory | None = None
     prediction: Prediction | None = None
@@ -83,5 +83,5 @@ class Components:
 
 def _require(name: str, values: Tensor) -> None:
     if not isinstance(values, Tensor) or values.shape != (_TRIED,) or not bool(torch.isfinite(values).all()):
-        found = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ConfigError(f"{name} must give one finite number for each sample, a tensor [B], not {found}")
+        shape = list(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ConfigError(f"{name} must give one finite number for each sample, a tensor [B], not {shape}")

@@ -9,22 +9,22 @@ from torch import Tensor, nn
 
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError, ConfigError
+from tintype.training.core.custom_optimizer import CustomOptimizer, OptimizerFactory
 from tintype.training.core.muon import Muon
-from tintype.training.core.own_optimizer import OptimizerFactory, OwnOptimizer
 from tintype.training.parallel.world import World, shard_like
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
-_LEAST_CHANNELS = 16  # fewer make a matrix too small to be worth Muon
-_MUON_LR_SCALE = 2.5  # learning rate of Muon's weights, in units of that of the other weights
+_MIN_CHANNELS = 16  # below, a matrix is too small for Muon to pay off
+_MUON_LR_SCALE = 2.5  # learning rate of Muon, relative to that of AdamW
 _ATTENTION = {
     "attention.qkv.weight": 3,
     "attention.out.weight": 1,
     "text.weight": 2,
-}  # ends of names: how many matrices
+}  # suffix of a name -> number of stacked matrices
 
 
 class Optimizers:
-    """AdamW and Muon side by side, each over its own weights."""
+    """AdamW and Muon, each with its share of the weights."""
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self.optimizers = tuple(optimizers)
@@ -51,18 +51,18 @@ class Optimizers:
 
 
 def is_muon(name: str, weight: Tensor) -> bool:
-    """Whether Muon steps the weight of this name: where it learns most for the time it takes.
+    """Whether Muon steps the weight of this name, where it gains most for its time.
 
-    Convolutions between features, because their matrices are small; and attention, because which word belongs to which
-    place is a weak direction at first, one that AdamW leaves behind (dev/LOG.md).
+    These are convolutions between features, whose matrices are small, and attention: which word belongs to which place
+    is at first a weak direction, which AdamW neglects (dev/LOG.md).
     """
-    convolution = weight.ndim == 4 and min(weight.shape[:2]) >= _LEAST_CHANNELS
+    convolution = weight.ndim == 4 and min(weight.shape[:2]) >= _MIN_CHANNELS
     return convolution or (weight.ndim == 2 and name.endswith(tuple(_ATTENTION)))
 
 
 def num_stacked(name: str) -> int:
-    """How many matrices lie stacked in the weight of this name: queries, keys and values are learned apart."""
-    return next((parts for end, parts in _ATTENTION.items() if name.endswith(end)), 1)
+    """The number of matrices stacked in the weight of this name; Muon orthogonalizes each of them alone."""
+    return next((num for suffix, num in _ATTENTION.items() if name.endswith(suffix)), 1)
 
 
 def make_optimizers(
@@ -72,7 +72,7 @@ def make_optimizers(
     world: World | None = None,
     bf16: bool = False,
     factory: OptimizerFactory | None = None,
-) -> Optimizers | OwnOptimizer:
+) -> Optimizers | CustomOptimizer:
     """Muon for convolutions and attention, AdamW for the other weights (Loshchilov and Hutter 2017, arXiv 1711.05101).
 
     Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster. factory: makes the one
@@ -81,9 +81,9 @@ def make_optimizers(
     if factory is not None:
         if world is not None and world.is_sharded:
             raise ConfigError("an optimizer passed in cannot step a model that is sharded; leave out shard")
-        return OwnOptimizer(model, factory, config)
+        return CustomOptimizer(model, factory, config)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    muon: dict[int, list[Tensor]] = {}  # by how many matrices each is
+    muon: dict[int, list[Tensor]] = {}  # by number of stacked matrices
     for name, weight in trained.items():
         if is_muon(name, weight):
             muon.setdefault(num_stacked(name), []).append(weight)
@@ -119,9 +119,9 @@ def lr_at(images_seen: float, config: TrainConfig) -> float:
     return config.lr * max(0.0, min(1.0, start, end))
 
 
-def optimizer_state(optimizers: Optimizers | OwnOptimizer, model: nn.Module) -> dict[str, Tensor]:
+def optimizer_state(optimizers: Optimizers | CustomOptimizer, model: nn.Module) -> dict[str, Tensor]:
     """Flat tensors `exp_avg/NAME`, `momentum_buffer/NAME` and so on, for each weight NAME."""
-    if isinstance(optimizers, OwnOptimizer):
+    if isinstance(optimizers, CustomOptimizer):
         return optimizers.state()
     state: dict[str, Tensor] = {}
     for name, weight in model.named_parameters():
@@ -132,13 +132,13 @@ def optimizer_state(optimizers: Optimizers | OwnOptimizer, model: nn.Module) -> 
 
 
 def load_optimizer_state(
-    optimizers: Optimizers | OwnOptimizer, model: nn.Module, state: Mapping[str, Tensor]
+    optimizers: Optimizers | CustomOptimizer, model: nn.Module, state: Mapping[str, Tensor]
 ) -> list[str]:
     """Restore `optimizer_state` exactly. Raises CheckpointError if it belongs to another model.
 
     Returns the names of weights that another optimizer stepped before: their moments restart from zero.
     """
-    if isinstance(optimizers, OwnOptimizer):
+    if isinstance(optimizers, CustomOptimizer):
         optimizers.load_state(state)
         return []
     unknown = set(state)

@@ -53,7 +53,7 @@ class StepReport:
     loss: float  # weighted, mean over the batch
     grad_norm: float  # before clipping
     lr: float
-    skipped: bool  # the loss or gradient was not finite, so the weights were left alone
+    skipped: bool  # the loss or gradient was not finite, so the weights did not change
     losses: Tensor = field(default_factory=lambda: torch.zeros(0), compare=False, repr=False)  # [B], by position
     validation: ValidationMetrics | None = field(default=None, compare=False)  # measured after this step
 

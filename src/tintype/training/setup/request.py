@@ -30,7 +30,7 @@ class TrainRequest:
     out: Path
     minutes: float | None = None  # --time: wall-clock time from the start of the command to the finished model
     steps: int | None = None  # of batch_size pictures each
-    images: int | None = None  # shown in training, repeats counted
+    images: int | None = None  # trained on, repeats counted
     preset: str | None = None  # a name in config.PRESETS; None chooses by device
     resolution: int | None = None  # pixels
     batch_size: int | None = None

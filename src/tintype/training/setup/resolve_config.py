@@ -128,10 +128,12 @@ def require_same(stored: Config, config: Config) -> list[str]:
 
 def _flat(config: Config) -> list[tuple[str, Any]]:
     flat: list[tuple[str, Any]] = []
-    for part in dataclasses.fields(config):
-        value = getattr(config, part.name)
+    for section in dataclasses.fields(config):
+        value = getattr(config, section.name)
         if dataclasses.is_dataclass(value):
-            flat += [(f"{part.name}.{entry.name}", getattr(value, entry.name)) for entry in dataclasses.fields(value)]
+            flat += [
+                (f"{section.name}.{entry.name}", getattr(value, entry.name)) for entry in dataclasses.fields(value)
+            ]
         else:
-            flat.append((part.name, value))
+            flat.append((section.name, value))
     return flat

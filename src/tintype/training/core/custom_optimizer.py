@@ -33,7 +33,7 @@ class OptimizerFactory(Protocol):
     def __call__(self, model: nn.Module, config: TrainConfig, /) -> torch.optim.Optimizer: ...
 
 
-class OwnOptimizer:
+class CustomOptimizer:
     """The optimizer that a factory makes for a model, with the methods of `Optimizers`."""
 
     def __init__(self, model: nn.Module, factory: OptimizerFactory, config: TrainConfig) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
-from tintype.training.core.own_optimizer import OptimizerFactory, OwnOptimizer
+from tintype.training.core.custom_optimizer import CustomOptimizer, OptimizerFactory
 from tintype.training.core.weights import snapshot
 
 CONFIG = TrainConfig(lr=0.1)
@@ -53,7 +53,7 @@ def model() -> nn.Module:
         return nn.Sequential(nn.Linear(4, 3), nn.SiLU(), nn.Linear(3, 2))
 
 
-def steps(net: nn.Module, optimizer: OwnOptimizer, start: int, end: int) -> None:
+def steps(net: nn.Module, optimizer: CustomOptimizer, start: int, end: int) -> None:
     for step in range(start, end):
         optimizer.set_lr(0.1 / (1 + step))
         optimizer.zero_grad()
@@ -65,15 +65,15 @@ def steps(net: nn.Module, optimizer: OwnOptimizer, start: int, end: int) -> None
 @pytest.mark.parametrize("name", FACTORIES)
 def test_going_on_from_a_checkpoint_is_exact(tmp_path: Path, name: str) -> None:
     straight = model()
-    steps(straight, OwnOptimizer(straight, FACTORIES[name], CONFIG), 0, 6)
+    steps(straight, CustomOptimizer(straight, FACTORIES[name], CONFIG), 0, 6)
     first = model()
-    optimizer = OwnOptimizer(first, FACTORIES[name], CONFIG)
+    optimizer = CustomOptimizer(first, FACTORIES[name], CONFIG)
     steps(first, optimizer, 0, 3)
     parts = {"weights": dict(first.named_parameters()), "optimizer": optimizer.state()}
     checkpoint.save_parts(tmp_path / "step", snapshot(parts), {})
     stored = checkpoint.load_parts(tmp_path / "step", ["weights", "optimizer"])
     second = model()
-    resumed = OwnOptimizer(second, FACTORIES[name], CONFIG)
+    resumed = CustomOptimizer(second, FACTORIES[name], CONFIG)
     second.load_state_dict(stored["weights"])
     resumed.load_state(stored["optimizer"])
     steps(second, resumed, 3, 6)
@@ -90,10 +90,10 @@ def test_each_group_keeps_its_rate_relative_to_the_schedule() -> None:
         made.append(torch.optim.SGD(groups, lr=config.lr))
         return made[0]
 
-    optimizer = OwnOptimizer(net, factory, CONFIG)
+    optimizer = CustomOptimizer(net, factory, CONFIG)
     optimizer.set_lr(0.01)
     assert [group["lr"] for group in made[0].param_groups] == pytest.approx([0.01, 0.03])
-    assert OwnOptimizer(net, FACTORIES["sgd"], replace(CONFIG, lr=0.2)).state()["group/0/lr"].item() == 0.2
+    assert CustomOptimizer(net, FACTORIES["sgd"], replace(CONFIG, lr=0.2)).state()["group/0/lr"].item() == 0.2
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_state_of_something_else_is_refused(
     spoil: Callable[[dict[str, Tensor]], dict[str, Tensor]], message: str
 ) -> None:
     net = model()
-    optimizer = OwnOptimizer(net, FACTORIES["sgd"], CONFIG)
+    optimizer = CustomOptimizer(net, FACTORIES["sgd"], CONFIG)
     steps(net, optimizer, 0, 1)
     with pytest.raises(CheckpointError, match=message):
         optimizer.load_state(spoil(optimizer.state()))
@@ -116,7 +116,7 @@ def test_a_state_of_something_else_is_refused(
 
 def test_a_state_that_cannot_be_saved_is_named() -> None:
     net = model()
-    optimizer = OwnOptimizer(net, lambda model, config: torch.optim.LBFGS(model.parameters(), lr=config.lr), CONFIG)
+    optimizer = CustomOptimizer(net, lambda model, config: torch.optim.LBFGS(model.parameters(), lr=config.lr), CONFIG)
     optimizer._optimizer.state[net[0].weight]["old_dirs"] = [1]  # type: ignore[index]
     with pytest.raises(ConfigError, match="keeps old_dirs, a list, for each weight"):
         optimizer.state()
