@@ -167,6 +167,13 @@ def test_every_kind_of_picture_can_be_made_again(edit: str, run: Run) -> None:
     assert run("info", last)[0] == 0
 
 
+def test_a_caption_too_long_for_a_receipt_in_a_jpeg_is_said(run: Run) -> None:
+    for name, noted in (("x.jpg", True), ("x.webp", False), ("x.png", False)):
+        code, _, err = run("generate", "é" * 12_000, "--model", "tiny", "--steps", "1", "--output", name)
+        assert (code, f"too long for a receipt in {name}" in err) == (0, noted)
+        assert run("redo", name, "--output", "y.png")[0] == (1 if noted else 0)
+
+
 def test_images_on_the_way_to_another_make_a_strip(run: Run) -> None:
     way = ["a red circle", "--model", "tiny", "--to-caption", "a star", "--to-seed", "3", "--steps", "2"]
     for name in ("strip.png", "strip.gif", "strip.webp"):

@@ -30,6 +30,11 @@ def encode(picture: Image.Image, receipt: Receipt | None, suffix: str, quality: 
     return ENCODERS[suffix.lower()](picture, receipt, quality)
 
 
+def has_receipt(content: bytes, receipt: Receipt) -> bool:
+    """Whether `encode` had room for the receipt in this file."""
+    return receipt.to_json().encode() in content
+
+
 def _png(picture: Image.Image, receipt: Receipt | None, quality: int) -> bytes:
     info = PngInfo()
     if receipt is not None:

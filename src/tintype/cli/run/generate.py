@@ -17,7 +17,7 @@ from tintype.data.images.decode import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import store
-from tintype.pipeline.image_file import encode, read_receipt
+from tintype.pipeline.image_file import encode, has_receipt, read_receipt
 from tintype.pipeline.limits import OLDER_NAMES
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
@@ -32,8 +32,8 @@ EDITS = {name for new in NEED_INIT_IMAGE for name in (new, OLDER_NAMES.get(new, 
 def generate(args: Namespace) -> int:
     """Make pictures from captions, save each and print its path. Returns the exit code."""
     if args.init_image is None and any(value is not None for name, value in vars(args).items() if name in EDITS):
-        options_ = ", ".join("--" + name.replace("_", "-") for name in NEED_INIT_IMAGE)
-        raise ConfigError(f"{options_} need --init-image")
+        edits = ", ".join("--" + name.replace("_", "-") for name in NEED_INIT_IMAGE)
+        raise ConfigError(f"{edits} need --init-image")
     captions = _captions(args)
     settings = _options(args)
     pipeline = Pipeline.load(args.model, args.device, args.guide)
@@ -46,7 +46,7 @@ def generate(args: Namespace) -> int:
     num_cut = pipeline.num_cut([*captions, request.negative_prompt])
     if num_cut:
         limit = pipeline.config.text.max_tokens
-        _say(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
+        _report(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
     frames: list[Frame] | None = None if args.save_steps is None else []
     pictures: list[Image.Image] = []
     for index, (picture, receipt) in enumerate(_make(pipeline, request, frames, args.preview)):
@@ -79,7 +79,7 @@ def redo(args: Namespace) -> int:
     pipeline = _load_model(receipt, args.model, args.guide, args.device)
     request = pipeline.request(receipt.caption, **settings)
     for warning in _differences(receipt, pipeline.receipts(request)[0]):
-        _say(f"warning: {warning}; the new picture may look different")
+        _report(f"warning: {warning}; the new picture may look different")
     for picture, new_receipt in _make(pipeline, request, None, args.preview):
         print(_save(args.output, f"{args.picture.stem}-redo", picture, new_receipt, 0, 1))
     return 0
@@ -92,7 +92,7 @@ def _options(args: Namespace) -> Options:
     return cast(Options, values)
 
 
-def _say(message: str) -> None:
+def _report(message: str) -> None:
     print(f"tintype: {message}", file=sys.stderr)
 
 
@@ -161,7 +161,10 @@ def _save(output: Path | None, stem: str, picture: Image.Image, receipt: Receipt
     if output is None or options.is_folder(output):
         return options.write_new(output or Path(), stem, encode(picture, receipt, ".png"))
     path = output.with_name(options.numbered(output.stem, index, num) + output.suffix)
-    return options.write_over(path, encode(picture, receipt, output.suffix))
+    content = encode(picture, receipt, output.suffix)
+    if not has_receipt(content, receipt):
+        _report(f"note: the caption is too long for a receipt in {path}, so redo cannot reproduce it; a .png has room")
+    return options.write_over(path, content)
 
 
 def _save_steps(path: Path, frames: Sequence[Frame], num_pictures: int) -> Path:
@@ -169,7 +172,7 @@ def _save_steps(path: Path, frames: Sequence[Frame], num_pictures: int) -> Path:
     animated = file_format != "PNG"
     num = num_shown(len(frames[0].guess), animated)
     if num < num_pictures:
-        _say(f"note: {path} shows the first {num} of {num_pictures} pictures")
+        _report(f"note: {path} shows the first {num} of {num_pictures} pictures")
     return options.write_over(path, animation(frames, file_format) if animated else contact_sheet(frames))
 
 
