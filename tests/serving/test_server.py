@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import atexit
-import json
-import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from starlette.types import Message, Receive, Scope, Send
 from tests.serving.conftest import until
 
 from tintype.cli.main import main
 from tintype.errors import ConfigError
-from tintype.serving import logs
-from tintype.serving.api.guard import CHUNK, RequestGuard
-from tintype.serving.engine.metrics import Metrics
 from tintype.serving.server import read_keys, warnings_of
 from tintype.serving.settings import Settings
 
@@ -118,66 +109,3 @@ def test_being_open_to_the_network_without_a_key_is_said_loudly(host: str, keys:
     warnings = warnings_of(Settings(host=host, api_keys=keys))
     assert bool(warnings) == warned
     assert all("ANYONE" in line for line in warnings)
-
-
-def test_who_does_not_read_the_log_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = threading.Event()
-    lines: list[str] = []
-
-    class Unread:
-        def write(self, text: str) -> int:
-            assert read.wait(30)
-            lines.append(text)
-            return len(text)
-
-        def flush(self) -> None: ...
-
-    loggers = [logging.getLogger(name) for name in ("tintype.serving", "uvicorn", "uvicorn.error")]
-    before = [(logger, logger.handlers, logger.level, logger.propagate) for logger in loggers]
-    monkeypatch.setattr(sys, "stderr", Unread())
-    monkeypatch.setattr(logs, "MAX_WAITING", 50)
-    monkeypatch.setattr(atexit, "register", lambda finish: finish)
-    try:
-        logs.set_up()
-        for num in range(100):  # would never come to an end otherwise
-            logs.event("a line", num=num)
-        read.set()
-        until(lambda: "".join(lines).count("\n") >= 50)
-    finally:
-        for logger, handlers, level, propagate in before:
-            logger.handlers, logger.level, logger.propagate = handlers, level, propagate
-    assert [json.loads(line)["num"] for line in "".join(lines).splitlines()][:50] == list(range(50))
-
-
-def test_bodies_and_answers_of_megabytes_come_whole_in_pieces() -> None:
-    sent: list[int] = []
-    content = os.urandom(3 * CHUNK + 17)
-
-    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message["body"], message["more_body"]
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": body})
-
-    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
-        async def count(message: Message) -> None:
-            sent.append(len(message.get("body", b"")))
-            await send(message)
-
-        await RequestGuard(echo, Settings(), Metrics())(scope, receive, count)
-
-    async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(counted), base_url="http://localhost") as http:
-            pieces = (content[start : start + 1000] for start in range(0, len(content), 1000))
-
-            async def stream() -> AsyncIterator[bytes]:
-                for piece in pieces:
-                    yield piece
-
-            return await http.post("/api/look", content=stream(), headers={"Content-Type": "application/json"})
-
-    assert asyncio.run(ask()).content == content
-    assert max(sent) == CHUNK
-    assert sum(sent) == len(content)
