@@ -110,7 +110,7 @@ def test_02_a_png_without_its_end(good, data: Path) -> None:
     put(data, "a.png", encoded(photo())[:-12])
     report = check(data)
     assert keys(report) == {"a.png", "good.png"}
-    assert "1 picture: the end of the file is missing, but not of the picture" in report.notes
+    assert "1 picture: the end of the file is missing, but the picture is whole" in report.notes
 
 
 def test_03_a_flipped_bit_in_a_png(good, data: Path) -> None:
@@ -240,7 +240,7 @@ def test_17_animations_and_pages(good, data: Path, format: str) -> None:
     assert pixel(path)[0] > 240
     report = check(data)
     assert keys(report) == {"a.gif", "good.png"}
-    assert "1 picture: of an animation or many pages, the first picture is used" in report.notes
+    assert "1 picture: an animation or several pages, of which the first picture is used" in report.notes
     left_out(data, "a.gif", "animation", DataConfig(animations="skip"))
 
 
@@ -252,7 +252,7 @@ def test_18_exif_turns(data: Path, orientation: int, turned: bool) -> None:
     put(data, "a.jpg", encoded(image, "JPEG", exif=exif))
     report = check(data)
     assert keys(report) == {"a.jpg"}
-    assert ("1 picture: turned upright as its EXIF says" in report.notes) == turned
+    assert ("1 picture: turned upright by its EXIF orientation" in report.notes) == turned
     shape = dict(report.histograms[1].rows)
     assert shape == {"tall" if orientation in (6, 8) else "wide": 1}
 

@@ -39,7 +39,7 @@ def test_the_terminal_shows_reasons_histograms_and_notes(draw, data: Path) -> No
     trouble(draw, data)
     text = printed(check(data, text=TextConfig(encoder="learned")))
     assert "13 pictures with 13 captions can be trained on; 3 left out" in text
-    assert re.search(r"1 +its sides differ more than 4 to 1 +flat\.png", text)
+    assert re.search(r"1 +aspect ratio above 4:1 +flat\.png", text)
     assert re.search(r"1 +it has no caption +none\.png", text)
     assert re.search(r"32 to 63 +13 +[█#]{24}", text)
     assert "about square" in text
@@ -61,7 +61,7 @@ def test_json_holds_all_of_it(draw, data: Path) -> None:
 
 def test_text_lists_every_problem(draw, data: Path) -> None:
     trouble(draw, data)
-    assert "\nflat.png: its sides differ more than 4 to 1\n" in to_text(check(data))
+    assert "\nflat.png: aspect ratio above 4:1\n" in to_text(check(data))
 
 
 class Page(HTMLParser):

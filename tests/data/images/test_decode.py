@@ -191,7 +191,7 @@ def test_what_is_seen_does_not_depend_on_what_is_read_with_it(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("size", "words"),
-    [((1, 1), "smaller"), ((15, 40), "smaller"), ((1, 5000), "smaller"), ((20, 5000), "sides differ")],
+    [((1, 1), "smaller"), ((15, 40), "smaller"), ((1, 5000), "smaller"), ((20, 5000), "aspect ratio")],
 )
 def test_too_small_and_too_long_are_left_out(tmp_path: Path, size: tuple[int, int], words: str) -> None:
     path = tmp_path / "a.png"

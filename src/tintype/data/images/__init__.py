@@ -1,1 +1,1 @@
-"""Bytes of a picture -> pixels at a training shape, with the facts known of it."""
+"""Picture files -> pixels at a training shape, with hashes and sizes."""

@@ -1,4 +1,4 @@
-"""From the colors a picture file may have to sRGB in 8 bits, what is transparent laid over one color."""
+"""Colors: any mode and profile to 8-bit sRGB, with transparency laid over one color."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ class PictureError(FileError):
     """A picture that cannot be used; the message is the reason."""
 
 
-def to_rgb(image: Image.Image, behind: tuple[int, int, int]) -> tuple[Image.Image, bool]:
-    """The picture in mode RGB, and whether some of it was transparent. Raises PictureError."""
+def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image.Image, bool]:
+    """Convert a picture to mode RGB, and say whether any of it was transparent. Raises PictureError."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _over(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"), profile, behind)
+        return _composite(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"), profile, background)
     elif image.mode in ("P", "RGBX", "YCbCr", "HSV"):
         image = image.convert("RGB")
     elif image.mode == "1":
         image = image.convert("L")
     if image.mode not in ("L", "RGB", "CMYK"):
-        raise PictureError(f"colors of the kind {image.mode} cannot be read: convert it to RGB")
+        raise PictureError(f"color mode {image.mode} is not supported: convert it to RGB")
     return _to_srgb(image, profile), False
 
 
 @lru_cache(maxsize=8)
-def background(name: str) -> tuple[int, int, int]:
+def parse_color(name: str) -> tuple[int, int, int]:
     """Red, green and blue of a color by name or #rrggbb. Raises ConfigError."""
     try:
         return ImageColor.getrgb(name)[:3]
     except ValueError:
-        raise ConfigError(f"the color behind transparency must be a name or #rrggbb, not {name!r}") from None
+        raise ConfigError(f"alpha_color must be a name or #rrggbb, not {name!r}") from None
 
 
-def _over(image: Image.Image, profile: bytes | None, behind: tuple[int, int, int]) -> tuple[Image.Image, bool]:
-    """A picture in mode RGBA or LA over one color, and whether some of it was transparent."""
-    corner = image.getpixel((0, 0))  # tells of most drawings that they are transparent
+def _composite(image: Image.Image, profile: bytes | None, background: tuple[int, int, int]) -> tuple[Image.Image, bool]:
+    """Lay a picture in mode RGBA or LA over one color, and say whether any of it was transparent."""
+    corner = image.getpixel((0, 0))  # most transparent drawings show it there
     transparent = (isinstance(corner, tuple) and corner[-1] < 255) or image.getchannel("A").getextrema() != (255, 255)
-    if not profile and image.mode == "RGBA" and transparent:  # most drawings: no color need be converted
+    if not profile and image.mode == "RGBA" and transparent:  # most drawings: no conversion is needed
         color, mask = image, image
     else:
         color, mask = _to_srgb(image.convert(image.mode[:-1]), profile), image.getchannel("A")
     if not transparent:
         return color, False
-    canvas = Image.new("RGB", color.size, behind)
+    canvas = Image.new("RGB", color.size, background)
     canvas.paste(color, mask=mask)
     return canvas, True
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Bring 16-bit and float pixels of one channel to mode L; Pillow would clip them to white or black."""
+    """Convert 16-bit and float pixels of one channel to mode L; Pillow would clip them to white or black."""
     pixels = np.asarray(image).astype(np.float32)
     if not np.isfinite(pixels).all() or pixels.min() < 0:
         raise PictureError("pixel values below zero or not finite")

@@ -1,4 +1,4 @@
-"""From the bytes of a picture file to upright sRGB pixels, transparency over white."""
+"""Decoding: bytes of a picture file to upright sRGB pixels, hashed, cropped and resized for training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from tintype.config import DataConfig
 from tintype.data.images.aspect_buckets import bucket_shapes, nearest_bucket
 from tintype.data.images.colors import PictureError as PictureError
-from tintype.data.images.colors import background, to_rgb
+from tintype.data.images.colors import parse_color, to_rgb
 from tintype.data.images.perceptual_hash import NOTHING, perceptual_hashes, thumbnail
 from tintype.data.images.pillow_warnings import pillow_warnings_ignored
 from tintype.data.images.resize import crop_and_resize_all
@@ -29,18 +29,18 @@ from tintype.data.sources.files import FileError, ImageSource, read_file
 # Pillow opens MPO, the JPEG with several pictures that cameras write, as JPEG.
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 64_000_000  # of one picture, known from its header before anything is decoded
-GRAY = 2  # steps of 255 by which the channels of a picture without color may differ: JPEG rounds
-ANIMATED = "of an animation or many pages, the first picture is used"
+GRAY = 2  # of 255, by which the channels of a picture without color may differ: JPEG rounds
+ANIMATED = "an animation or several pages, of which the first picture is used"
 _ORIENTATION = 0x0112  # EXIF tag
 TOO_LARGE = "too large for the memory of this machine"
-_HELD = 2**18  # decoded pixels that wait to be scaled together: they stay in the cache of a core
+_BATCH_PIXELS = 2**18  # decoded pixels that are resized together: they fit the cache of a core
 _LARGE_PIXELS = 16_000_000  # pictures from this size on are decoded one at a time, to bound memory
 if find_spec("pillow_heif") is not None:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
     FORMATS = (*FORMATS, "HEIF")
-_SIGNS: tuple[tuple[int, bytes, str], ...] = (
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the picture: run git lfs pull"),
     (0, b"<!doctype html", "an HTML page, not a picture"),
     (0, b"<html", "an HTML page, not a picture"),
@@ -62,87 +62,86 @@ _SIGNS: tuple[tuple[int, bytes, str], ...] = (
 
 
 class Preprocess(NamedTuple):
-    """What becomes of a decoded picture: what it is cut and scaled to, and by which rules it is left out."""
+    """Preprocessing of pictures: the shapes they are cropped and resized to, and the rules that leave some out."""
 
     resolution: int  # pixels; the side of a square, and about the square root of the area of other shapes
-    shapes: tuple[tuple[int, int], ...]  # (height, width) in pixels that a picture may be given
+    shapes: tuple[tuple[int, int], ...]  # aspect buckets (height, width) in pixels
     options: DataConfig
 
 
 class ImageFacts(NamedTuple):
-    """What is kept of a picture besides its pixels."""
+    """Facts about a picture that are kept beside its pixels."""
 
     sha256: str  # of the file
     width: int  # pixels, upright
     height: int
     phash: int  # perceptual hash, 64 bits; 0 for a picture without structure
     color_grid: bytes  # the picture at 4 x 4 RGB
-    notes: tuple[str, ...]  # what was done to it that its owner may want to know
+    notes: tuple[str, ...]  # conversions that its owner may want to know of
 
 
 class Decoded(NamedTuple):
-    """A picture file, opened."""
+    """A decoded picture file."""
 
     picture: Image.Image  # upright, mode RGB; a large JPEG perhaps at a fraction of its size
-    notes: tuple[str, ...]  # what was done to it
-    size: tuple[int, int]  # width and height of the whole, upright
+    notes: tuple[str, ...]  # conversions
+    size: tuple[int, int]  # width and height of the file's picture, upright
 
 
 class Examined(NamedTuple):
-    """What became of one picture file."""
+    """One picture file after preprocessing, or the reason why it cannot be used."""
 
     sha256: str  # of the file; "" if it could not be read
     reason: str = ""  # why it cannot be used
     facts: ImageFacts | None = None  # None if it cannot be used
-    shape: tuple[int, int] = (0, 0)  # (height, width) that it is to be given
-    pixels: NDArray[np.uint8] | None = None  # [3, *shape], if asked for
+    shape: tuple[int, int] = (0, 0)  # (height, width) of its aspect bucket
+    pixels: NDArray[np.uint8] | None = None  # [3, *shape], unless only facts are wanted
 
 
 def preprocess_for(resolution: int, options: DataConfig | None = None, patch: int = 8) -> Preprocess:
-    """How pictures are cut and scaled for training at `resolution` with tokens of `patch` pixels a side."""
+    """Return the preprocessing for training at `resolution` pixels with tokens of `patch` pixels a side."""
     options = options or DataConfig()
-    background(options.alpha_color)
+    parse_color(options.alpha_color)
     shapes = bucket_shapes(resolution, patch, options.max_aspect) if options.crop == "none" else ()
     return Preprocess(resolution, shapes or ((resolution, resolution),), options)
 
 
 def examine(source: ImageSource, preprocess: Preprocess, pixels: bool = True) -> Examined:
-    """Read, hash, decode and, with `pixels`, fit one picture; never raises for what is wrong with the file."""
+    """Read, hash, decode and, with `pixels`, crop and resize one picture; a faulty file gives a reason, no error."""
     return examine_all([source], preprocess, pixels)[0]
 
 
 def examine_all(sources: Sequence[ImageSource], preprocess: Preprocess, pixels: bool = True) -> list[Examined]:
-    """What `examine` gives for each of some pictures, in less time than one by one.
+    """Examine several pictures in less time than one by one, with the same results.
 
-    They are decoded one after another, then scaled and looked at together, some at a time: code that has just run for
-    one picture is quicker with the next, and one call for many costs less than many.
+    Pictures are decoded one after another, and resized and hashed in batches, which costs fewer calls.
     """
     enough = max(preprocess.resolution, *map(max, preprocess.shapes))
-    some: list[_Opened] = []
-    held: list[_Opened] = []  # of these, what is decoded and not yet scaled
+    every: list[_Opened] = []
+    batch: list[_Opened] = []  # decoded and not yet resized
     num_pixels = 0
     with pillow_warnings_ignored:
         for source in sources:
-            opened = _opened(source, preprocess, enough)
-            some.append(opened)
+            opened = _open_source(source, preprocess, enough)
+            every.append(opened)
             if opened.picture is not None:
-                held.append(opened)
+                batch.append(opened)
                 num_pixels += opened.picture.width * opened.picture.height
-            if num_pixels >= _HELD:
-                _scale(held, pixels)
-                held, num_pixels = [], 0
-        _scale(held, pixels)
-    hashes = perceptual_hashes([opened.thumbnail for opened in some])
-    return [_examined(opened, *hashed) for opened, hashed in zip(some, hashes, strict=True)]
+            if num_pixels >= _BATCH_PIXELS:
+                _resize(batch, pixels)
+                batch, num_pixels = [], 0
+        _resize(batch, pixels)
+    hashes = perceptual_hashes([opened.thumbnail for opened in every])
+    return [_examined(opened, *hashed) for opened, hashed in zip(every, hashes, strict=True)]
 
 
 @dataclass(slots=True)
 class _Opened:
-    """A picture on its way."""
+    """A picture between decoding and resizing."""
 
     sha256: str
     reason: str = ""  # why it cannot be used
-    picture: Image.Image | None = None  # until it is scaled
+    picture: Image.Image | None = None  # until it is resized
     shape: tuple[int, int] = (0, 0)
     size: tuple[int, int] = (0, 0)
     notes: tuple[str, ...] = ()
@@ -150,8 +149,8 @@ class _Opened:
     pixels: NDArray[np.uint8] | None = None
 
 
-def _opened(source: ImageSource, preprocess: Preprocess, enough: int) -> _Opened:
-    """Read, hash and decode one picture, and choose its shape."""
+def _open_source(source: ImageSource, preprocess: Preprocess, enough: int) -> _Opened:
+    """Read, hash and decode one picture, and choose its aspect bucket."""
     sha256 = ""
     try:
         content = source.read()
@@ -166,23 +165,23 @@ def _opened(source: ImageSource, preprocess: Preprocess, enough: int) -> _Opened
         return _Opened(sha256, TOO_LARGE)
 
 
-def _scale(held: Sequence[_Opened], pixels: bool) -> None:
-    """Bring decoded pictures to the sizes that are kept, and let go of them."""
-    pictures = [opened.picture for opened in held if opened.picture is not None]
+def _resize(batch: Sequence[_Opened], pixels: bool) -> None:
+    """Resize decoded pictures, make their thumbnails, and drop them."""
+    pictures = [opened.picture for opened in batch if opened.picture is not None]
     try:
-        for opened, picture in zip(held, pictures, strict=True):
+        for opened, picture in zip(batch, pictures, strict=True):
             opened.thumbnail = thumbnail(picture)
         if pixels:
-            shapes, thumbnails = [opened.shape for opened in held], [opened.thumbnail for opened in held]
-            for opened, array in zip(held, crop_and_resize_all(pictures, shapes, thumbnails), strict=True):
+            shapes, thumbnails = [opened.shape for opened in batch], [opened.thumbnail for opened in batch]
+            for opened, array in zip(batch, crop_and_resize_all(pictures, shapes, thumbnails), strict=True):
                 opened.pixels = array
     except MemoryError:
-        if len(held) == 1:
-            held[0].reason = TOO_LARGE
-        else:  # only the one that is too large is to blame
-            for opened in held:
-                _scale([opened], pixels)
-    for opened in held:
+        if len(batch) == 1:
+            batch[0].reason = TOO_LARGE
+        else:  # leave out only the one that is too large
+            for opened in batch:
+                _resize([opened], pixels)
+    for opened in batch:
         opened.picture = None
 
 
@@ -207,7 +206,8 @@ def read_picture(path: Path) -> Image.Image:
 def decode_image(content: bytes, at_least: int = 0, options: DataConfig | None = None) -> Decoded:
     """Decode the bytes of a picture file to upright sRGB. Raises PictureError.
 
-    `at_least`: a shorter side in pixels that is enough; large JPEGs are then decoded at a fraction of their size.
+    Args:
+        at_least: shorter side in pixels that is enough; large JPEGs are then decoded at a fraction of their size.
     """
     image = _open(content)
     width, height = image.size
@@ -225,15 +225,15 @@ def decode_image(content: bytes, at_least: int = 0, options: DataConfig | None =
             image.load()
             upright = _upright(image)
             if upright is not image:
-                notes = (*notes, "turned upright as its EXIF says")
-            picture, transparent = to_rgb(upright, background(options.alpha_color))
+                notes = (*notes, "turned upright by its EXIF orientation")
+            picture, transparent = to_rgb(upright, parse_color(options.alpha_color))
             if transparent:
                 notes = (*notes, f"transparent, laid over {options.alpha_color}")
-            turned = (width < height) != (picture.width < picture.height) and picture.width != picture.height
-            return Decoded(picture, notes, (height, width) if turned else (width, height))
+            swapped = (width < height) != (picture.width < picture.height) and picture.width != picture.height
+            return Decoded(picture, notes, (height, width) if swapped else (width, height))
         except PictureError:
             raise
-        except Exception as error:  # decoders raise many kinds; none may stop a run
+        except Exception as error:  # decoders raise errors of many types; none may stop a run
             cut = "truncated" in str(error).lower() or "too short" in str(error).lower()
             raise PictureError("damaged: the file is cut short" if cut else "damaged: it cannot be decoded") from None
 
@@ -248,8 +248,8 @@ def _open(content: bytes) -> Image.Image:
         raise PictureError(f"more than {MAX_PIXELS // 10**6} megapixels") from None
     except Exception:
         head = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        sign = next((what for at, mark, what in _SIGNS if head[at:].startswith(mark)), None)
-        raise PictureError(sign or "not a picture that can be read") from None
+        reason = next((reason for at, mark, reason in _SIGNATURES if head[at:].startswith(mark)), None)
+        raise PictureError(reason or "not a picture that can be read") from None
 
 
 def _notes(image: Image.Image, content: bytes) -> tuple[str, ...]:
@@ -261,21 +261,21 @@ def _notes(image: Image.Image, content: bytes) -> tuple[str, ...]:
     if image.mode == "CMYK":
         notes.append("CMYK, converted to RGB")
     if image.format == "PNG" and b"IEND" not in content[-256:]:
-        notes.append("the end of the file is missing, but not of the picture")
+        notes.append("the end of the file is missing, but the picture is whole")
     return tuple(notes)
 
 
 def _is_animated(image: Image.Image) -> bool:
     try:
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
-    except Exception:  # a second picture that is damaged does no harm
+    except Exception:  # a damaged second picture does no harm
         return False
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION) in range(2, 9) else image
-    except Exception:  # damaged EXIF says nothing about which way is up
+    except Exception:  # damaged EXIF: the orientation is unknown
         return image
 
 
@@ -296,4 +296,4 @@ def _require_size(size: tuple[int, int], shape: tuple[int, int], options: DataCo
         side = f"of {shape[0]} pixels" if shape[0] == shape[1] else f"of {shape[1]}x{shape[0]} pixels"
         raise PictureError(f"smaller than half the training size {side}")
     if long > options.max_aspect * short:
-        raise PictureError(f"its sides differ more than {options.max_aspect:g} to 1")
+        raise PictureError(f"aspect ratio above {options.max_aspect:g}:1")

@@ -1,4 +1,4 @@
-"""What is kept of every picture besides its pixels, as rows; which of them are copies."""
+"""Image facts as rows of numbers, and exact duplicates among them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tintype.data.sources.row_file import Rows, sorted_by_key
 FACTS = np.dtype(
     [("sha256", "u1", (32,)), ("width", "<u4"), ("height", "<u4"), ("look", "<u8"), ("thumb", "u1", (48,))]
 )
-_HASHES = np.dtype([("key", "<u8"), ("place", "<i8"), ("sha256", "u1", (32,))])
+_HASHES = np.dtype([("key", "<u8"), ("index", "<i8"), ("sha256", "u1", (32,))])
 
 
 def facts_row(facts: ImageFacts) -> bytes:
@@ -30,24 +30,24 @@ def facts_array(rows: bytes | bytearray) -> NDArray[Any]:
 
 
 def hex_digests(sha256: NDArray[np.uint8]) -> list[str]:
-    """Hashes [N, 32] as text."""
+    """Return hashes [N, 32] in hexadecimal."""
     text = sha256.tobytes().hex()
     return [text[start : start + 64] for start in range(0, len(text), 64)]
 
 
 def exact_duplicates(facts: Rows) -> list[list[int]]:
-    """Groups of two or more equal files, by their places in `facts`, ascending."""
+    """Return groups of two or more equal files, as ascending indices into `facts`."""
 
-    def keyed(start: int, part: NDArray[Any]) -> NDArray[Any]:
-        rows = np.empty(len(part), dtype=_HASHES)
-        rows["sha256"] = part["sha256"]
-        rows["key"] = np.ascontiguousarray(part["sha256"][:, :8]).view("<u8")[:, 0]
-        rows["place"] = np.arange(start, start + len(part))
+    def keyed(start: int, chunk: NDArray[Any]) -> NDArray[Any]:
+        rows = np.empty(len(chunk), dtype=_HASHES)
+        rows["sha256"] = chunk["sha256"]
+        rows["key"] = np.ascontiguousarray(chunk["sha256"][:, :8]).view("<u8")[:, 0]
+        rows["index"] = np.arange(start, start + len(chunk))
         return rows
 
     groups: dict[bytes, list[int]] = {}
     for rows in sorted_by_key(facts, keyed):
         same = np.flatnonzero(rows["key"][1:] == rows["key"][:-1])
-        for i in sorted({int(one) + step for one in same for step in (0, 1)}):
-            groups.setdefault(rows["sha256"][i].tobytes(), []).append(int(rows["place"][i]))
+        for i in sorted({int(first) + step for first in same for step in (0, 1)}):
+            groups.setdefault(rows["sha256"][i].tobytes(), []).append(int(rows["index"][i]))
     return sorted(group for group in groups.values() if len(group) > 1)

@@ -1,4 +1,4 @@
-"""Pictures that look alike: a perceptual hash, and the groups of those whose hashes nearly agree."""
+"""Perceptual hashes, and groups of near-duplicates whose hashes nearly agree."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from PIL import Image
 
 from tintype.data.sources.row_file import Rows, sorted_by_key
 
-SIDE = 32  # pixels, at least, of the shorter side that a picture is reduced to for its hash
+SIDE = 32  # pixels; smallest shorter side of the thumbnail that is hashed
 KEPT = 8  # lowest frequencies each way: 64 bits
-THUMB = 4  # pixels; the side of the little picture that tells colors apart
+GRID = 4  # pixels; side of the color grid
 FLAT = 1.0  # gray levels; all frequencies below it: the picture has no structure to hash
 BITS_APART = 4  # of 64, in which near-duplicates may differ
-LEVELS_APART = 6.0  # of 255, root mean square, in which their little pictures may differ
-_BANDS = BITS_APART + 1  # of the hash; two that differ in 4 bits agree in one of 5 bands
+LEVELS_APART = 6.0  # of 255, root mean square, by which their color grids may differ
+_BANDS = BITS_APART + 1  # of the hash: two hashes that differ in 4 bits agree in one of 5 bands
 _WIDTH = -(-64 // _BANDS)  # bits of a band; the last has fewer
 _REACH = 48  # neighbors in a band that are compared: bounds the time where very many agree
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)  # bits set in each byte
-_LOOKS = np.dtype([("key", "<u8"), ("place", "<i8"), ("thumb", "u1", (48,))])
-NOTHING = np.zeros((1, 1, 3), dtype=np.uint8)  # in place of a reduced picture
+_BANDED = np.dtype([("key", "<u8"), ("index", "<i8"), ("thumb", "u1", (48,))])
+NOTHING = np.zeros((1, 1, 3), dtype=np.uint8)  # in place of a thumbnail
 
 
 def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
-    """A picture in mode RGB at 32 pixels a side or a little more, each the mean of those it stands for: [h, w, 3]."""
+    """Box-average a picture in mode RGB to 32 pixels or a little more on each side: uint8 [H, W, 3]."""
     factors = (max(1, picture.width // SIDE), max(1, picture.height // SIDE))
-    small = picture if factors == (1, 1) else picture.reduce(factors)
-    return np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(small.height, small.width, 3)
+    reduced = picture if factors == (1, 1) else picture.reduce(factors)
+    return np.frombuffer(reduced.tobytes(), dtype=np.uint8).reshape(reduced.height, reduced.width, 3)
 
 
 def perceptual_hash(picture: Image.Image) -> tuple[int, bytes]:
-    """The look of one picture in mode RGB: see `perceptual_hashes`."""
+    """Hash and color grid of one picture in mode RGB: see `perceptual_hashes`."""
     return perceptual_hashes([thumbnail(picture)])[0]
 
 
-def perceptual_hashes(smalls: Sequence[NDArray[np.uint8]]) -> list[tuple[int, bytes]]:
-    """A 64-bit perceptual hash (signs of low DCT frequencies around their median; Zauner 2010) and 4 x 4 RGB bytes.
+def perceptual_hashes(thumbnails: Sequence[NDArray[np.uint8]]) -> list[tuple[int, bytes]]:
+    """Return a 64-bit hash (low DCT frequencies against their median; Zauner 2010) and a color grid (4 x 4 RGB bytes).
 
-    smalls: pictures from `thumbnail`. The hash of a picture without structure is 0.
+    thumbnails: of `thumbnail`. The hash of a picture without structure is 0.
     """
-    found: list[tuple[int, bytes]] = [(0, b"")] * len(smalls)
+    hashed: list[tuple[int, bytes]] = [(0, b"")] * len(thumbnails)
     by_size: dict[tuple[int, ...], list[int]] = {}
-    for number, small in enumerate(smalls):
-        by_size.setdefault(small.shape, []).append(number)
+    for number, array in enumerate(thumbnails):
+        by_size.setdefault(array.shape, []).append(number)
     for (height, width, _), numbers in by_size.items():
-        levels = np.stack([smalls[number] for number in numbers])
-        looks = _hashes(levels, height, width)
-        across = _parts(height) @ levels.astype(np.float32).reshape(-1, height, width * 3)
-        thumbs = np.rint(_parts(width) @ across.reshape(-1, THUMB, width, 3)).astype(np.uint8)
-        for number, look, thumb in zip(numbers, looks.tolist(), thumbs, strict=True):
-            found[number] = (look, thumb.tobytes())
-    return found
+        levels = np.stack([thumbnails[number] for number in numbers])
+        hashes = _hashes(levels, height, width)
+        across = _box_means(height) @ levels.astype(np.float32).reshape(-1, height, width * 3)
+        grids = np.rint(_box_means(width) @ across.reshape(-1, GRID, width, 3)).astype(np.uint8)
+        for number, phash, grid in zip(numbers, hashes.tolist(), grids, strict=True):
+            hashed[number] = (phash, grid.tobytes())
+    return hashed
 
 
 def _hashes(levels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint64]:
-    # Whole numbers, so that how many are done together changes no bit. The weights are those of ITU-R BT.601.
+    # Integers, so that the batch size changes no bit. The weights are those of ITU-R BT.601.
     red, green, blue = np.moveaxis(levels.astype(np.uint16), 3, 0)
     gray = (77 * red + 150 * green + 29 * blue).astype(np.float32) / 256
     waves = (_waves(height) @ gray @ _waves(width).T).reshape(-1, KEPT * KEPT)
@@ -71,52 +71,54 @@ def _hashes(levels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 @lru_cache(maxsize=2 * SIDE)
 def _waves(length: int) -> NDArray[np.float32]:
-    """The lowest frequencies of a DCT-II of `length` values, as means: [KEPT, length]."""
-    places = np.arange(length)[None] + 0.5
-    waves = np.cos(np.pi / length * places * np.arange(KEPT)[:, None]) / length
+    """Lowest frequencies of a DCT-II of `length` values, as means: [KEPT, length]."""
+    positions = np.arange(length)[None] + 0.5
+    waves = np.cos(np.pi / length * positions * np.arange(KEPT)[:, None]) / length
     return np.asarray(waves, dtype=np.float32)
 
 
 @lru_cache(maxsize=2 * SIDE)
-def _parts(length: int) -> NDArray[np.float32]:
-    """The means of the equal parts that `length` values are cut into: [THUMB, length]."""
-    ends = np.linspace(0, length, THUMB + 1)
-    places = np.arange(length)
-    shared = np.minimum(ends[1:, None], places + 1) - np.maximum(ends[:-1, None], places)
-    return np.asarray(np.maximum(shared, 0) * THUMB / length, dtype=np.float32)
+def _box_means(length: int) -> NDArray[np.float32]:
+    """Weights that average `length` values in equal parts: [GRID, length]."""
+    ends = np.linspace(0, length, GRID + 1)
+    positions = np.arange(length)
+    overlap = np.minimum(ends[1:, None], positions + 1) - np.maximum(ends[:-1, None], positions)
+    return np.asarray(np.maximum(overlap, 0) * GRID / length, dtype=np.float32)
 
 
-def near_duplicates(seen: Rows, skipped: Sequence[int] = ()) -> list[list[int]]:
-    """Groups of two or more that look alike, as places in `seen`, ascending.
+def near_duplicates(facts: Rows, skipped: Sequence[int] = ()) -> list[list[int]]:
+    """Return groups of two or more near-duplicates, as ascending indices into `facts`.
 
-    seen: rows with the fields look and thumb. Hashes of 0, and the places `skipped`, are passed over. Where more than
-    48 agree in a band of their hash, only neighbors in the order of their hashes are compared.
+    facts: rows with the fields look (the hash) and thumb (the color grid). Hashes of 0, and the indices `skipped`, are
+    passed over. Where more than 48 agree in a band of their hash, only neighbors in sorted order are compared.
     """
     parent: dict[int, int] = {}
-    without = np.sort(np.asarray(skipped, dtype=np.int64))
+    excluded = np.sort(np.asarray(skipped, dtype=np.int64))
     for band in range(_BANDS):
         width = min(_WIDTH, 64 - band * _WIDTH)  # bits
         down = np.uint64(64 - width)
 
-        def keyed(start: int, part: NDArray[Any], band: int = band) -> NDArray[Any]:
-            places = np.arange(start, start + len(part))
-            there = (part["look"] != 0) & ~np.isin(places, without)
-            rows = np.empty(int(there.sum()), dtype=_LOOKS)
-            looks, up = part["look"][there], np.uint64(band * _WIDTH)
-            # Turned round until the band comes first; what differs between two hashes differs as much then.
-            rows["key"] = looks << up | looks >> (np.uint64(64) - up) if band else looks
-            rows["place"], rows["thumb"] = places[there], part["thumb"][there]
+        def keyed(start: int, chunk: NDArray[Any], band: int = band) -> NDArray[Any]:
+            indices = np.arange(start, start + len(chunk))
+            valid = (chunk["look"] != 0) & ~np.isin(indices, excluded)
+            rows = np.empty(int(valid.sum()), dtype=_BANDED)
+            hashes, up = chunk["look"][valid], np.uint64(band * _WIDTH)
+            # Rotated until the band comes first, which keeps the number of bits that differ between two hashes.
+            rows["key"] = hashes << up | hashes >> (np.uint64(64) - up) if band else hashes
+            rows["index"], rows["thumb"] = indices[valid], chunk["thumb"][valid]
             return rows
 
-        for rows in sorted_by_key(seen, keyed, width):
-            values, places = rows["key"] >> down, rows["place"]
+        for rows in sorted_by_key(facts, keyed, width):
+            values, indices = rows["key"] >> down, rows["index"]
             for shift in range(1, min(_REACH, len(rows) - 1) + 1):
                 same = np.flatnonzero(values[shift:] == values[:-shift])
                 if not len(same):
                     break
                 close = _agree(rows, same, same + shift)
-                for one, other in zip(places[same[close]].tolist(), places[same[close] + shift].tolist(), strict=True):
-                    parent[_root(parent, one)] = _root(parent, other)
+                for first, other in zip(
+                    indices[same[close]].tolist(), indices[same[close] + shift].tolist(), strict=True
+                ):
+                    parent[_root(parent, first)] = _root(parent, other)
     groups: dict[int, list[int]] = {}
     for member in sorted(parent):
         groups.setdefault(_root(parent, member), []).append(member)
@@ -128,11 +130,11 @@ def near_duplicates(seen: Rows, skipped: Sequence[int] = ()) -> list[list[int]]:
 
 
 def _agree(rows: NDArray[Any], first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Which pairs of rows are near-duplicates: places in `first`."""
-    differ = _ONES[(rows["key"][first] ^ rows["key"][second]).view(np.uint8).reshape(-1, 8)].sum(1)
-    few = np.flatnonzero(differ <= BITS_APART)
-    apart = rows["thumb"][first[few]].astype(np.float32) - rows["thumb"][second[few]]
-    agree: NDArray[np.intp] = few[np.sqrt((apart**2).mean(1)) <= LEVELS_APART]
+    """Find the pairs of rows that are near-duplicates: positions in `first`."""
+    num_bits = _ONES[(rows["key"][first] ^ rows["key"][second]).view(np.uint8).reshape(-1, 8)].sum(1)
+    near = np.flatnonzero(num_bits <= BITS_APART)
+    difference = rows["thumb"][first[near]].astype(np.float32) - rows["thumb"][second[near]]
+    agree: NDArray[np.intp] = near[np.sqrt((difference**2).mean(1)) <= LEVELS_APART]
     return agree
 
 

@@ -1,4 +1,4 @@
-"""What Pillow warns of, picture by picture, is not shown: what matters of it is said in other words, once."""
+"""Pillow warnings are hidden: they come once for each picture, and reports name the same faults once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class _Ignored:
     """A `with` block, in any number of threads at once, in which warnings of Pillow are ignored.
 
     `warnings.catch_warnings` changes the whole process, so that threads must not leave it in another order than they
-    entered: the first to come changes the filters, and the last to leave restores them.
+    entered: the first to enter changes the filters, and the last to leave restores them.
     """
 
     def __init__(self) -> None:

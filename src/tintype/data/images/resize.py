@@ -1,4 +1,4 @@
-"""Decoded pictures at the size they are trained at: the middle cut out, scaled, many at once."""
+"""Cropping and resizing: the center of decoded pictures at their training shape, in batches."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FAIR = 3  # times larger than asked for: what is scaled down by more goes through plain means of pixels first
+FAIR = 3  # a picture six times too large or more is first box-averaged to three times or a little more
 
 
 def crop_and_resize(picture: Image.Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut the middle of a picture to the proportions of `shape` and resize it to that, antialiased: uint8 [3, *shape].
+    """Crop the center of a picture to the aspect ratio of `shape` and resize it, antialiased: uint8 [3, *shape].
 
-    Bicubic, by torch: the values of Pillow (one level apart in one of a thousand) in a fraction of the time.
+    Bicubic, by torch: Pillow's values (one in a thousand differs, by one level) in a fraction of the time.
     """
     return crop_and_resize_all([picture], [shape])[0]
 
@@ -24,48 +24,48 @@ def crop_and_resize_all(
     shapes: Sequence[tuple[int, int]],
     known: Sequence[NDArray[np.uint8]] = (),
 ) -> list[NDArray[np.uint8]]:
-    """What `crop_and_resize` gives for each of some pictures in mode RGB, in less time than one by one.
+    """Crop and resize pictures in mode RGB, in less time than one by one, with the same results.
 
-    known: arrays [h, w, 3]; one as large as its picture holds the same pixels, which need not be taken from it again.
+    known: arrays [H, W, 3]; one as large as its picture holds the same pixels, which need not be copied again.
     """
-    cut = [_middle_of(picture, shape) for picture, shape in zip(pictures, shapes, strict=True)]
-    content: list[Image.Image | NDArray[np.uint8]] = list(cut)
+    cropped = [_crop_center(picture, shape) for picture, shape in zip(pictures, shapes, strict=True)]
+    content: list[Image.Image | NDArray[np.uint8]] = list(cropped)
     for number, (picture, array) in enumerate(zip(pictures, known, strict=False)):
-        if cut[number] is picture and array.shape == (picture.height, picture.width, 3):
+        if cropped[number] is picture and array.shape == (picture.height, picture.width, 3):
             content[number] = array
-    alike: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = {}
-    for number, (picture, shape) in enumerate(zip(cut, shapes, strict=True)):
-        alike.setdefault((picture.size, shape), []).append(number)
-    fitted: list[NDArray[np.uint8]] = [np.empty(0, dtype=np.uint8)] * len(cut)
-    for ((width, height), shape), numbers in alike.items():
+    same_size: dict[tuple[tuple[int, int], tuple[int, int]], list[int]] = {}
+    for number, (picture, shape) in enumerate(zip(cropped, shapes, strict=True)):
+        same_size.setdefault((picture.size, shape), []).append(number)
+    resized: list[NDArray[np.uint8]] = [np.empty(0, dtype=np.uint8)] * len(cropped)
+    for ((width, height), shape), numbers in same_size.items():
         joined = bytearray().join([content[number].tobytes() for number in numbers])
         pixels = np.frombuffer(joined, dtype=np.uint8).reshape(len(numbers), height, width, 3).transpose(0, 3, 1, 2)
-        for number, own in zip(numbers, _scaled(pixels, shape), strict=True):
-            fitted[number] = own
-    return fitted
+        for number, picture_pixels in zip(numbers, _resize(pixels, shape), strict=True):
+            resized[number] = picture_pixels
+    return resized
 
 
-def _scaled(pixels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Pictures [N, 3, H, W], with the channels last in memory, at another size."""
+def _resize(pixels: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize pictures [N, 3, H, W], whose channels are last in memory."""
     if pixels.shape[2:] == shape:
         return np.ascontiguousarray(pixels)
-    import torch  # here, since a check needs none of it
+    import torch  # here, since a check does without
 
-    scaled = torch.nn.functional.interpolate(torch.from_numpy(pixels), shape, mode="bicubic", antialias=True)
-    return np.ascontiguousarray(scaled.numpy())
+    output = torch.nn.functional.interpolate(torch.from_numpy(pixels), shape, mode="bicubic", antialias=True)
+    return np.ascontiguousarray(output.numpy())
 
 
-def _middle_of(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
-    """What is kept of a picture, brought near to its size by means of squares of pixels if it is far too large."""
-    box = _middle(picture.size, shape)
+def _crop_center(picture: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    """Crop the center of a picture, box-averaged to a moderate size if it is far too large."""
+    box = _center_box(picture.size, shape)
     factor = int(min((box[2] - box[0]) / shape[1], (box[3] - box[1]) / shape[0]) / FAIR)
     if factor > 1:
         return picture.reduce(factor, box)
     return picture.crop(box) if box != (0, 0, *picture.size) else picture
 
 
-def _middle(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of what is kept of a picture of `size` (width, height), in whole pixels."""
+def _center_box(size: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the center of a picture of `size` (width, height), in whole pixels."""
     width, height = size
     rows, columns = shape
     across = min(width, max(1, round(height * columns / rows)))
