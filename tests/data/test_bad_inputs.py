@@ -290,7 +290,7 @@ def test_23_extreme_proportions(good, data: Path) -> None:
     put(data, "a.png", encoded(Image.new("RGB", (1, 5000))))
     assert "a.png" in reasons(check(data))
     put(data, "a.png", encoded(Image.new("RGB", (200, 1000))))
-    left_out(data, "a.png", "differ more than 4 to 1")
+    left_out(data, "a.png", "above 4:1")
     assert keys(check(data, options=DataConfig(max_aspect=5))) == {"a.png", "good.png"}
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.cache.builder import Progress, StatesEncoder
+from tintype.data.cache.builder import CaptionEncoder, Progress
 from tintype.data.cache.dataset_cache import Pack
 from tintype.data.cache.growing_array import GrowingArray
 from tintype.data.cache.open_or_build import packing
@@ -60,7 +60,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def packed(folder: Path, tmp_path: Path, encoder: StatesEncoder | None = None) -> Pack:
+def packed(folder: Path, tmp_path: Path, encoder: CaptionEncoder | None = None) -> Pack:
     pairs, problems = find_pairs(folder)
     return finished(packing(pairs, preprocess_for(16), tmp_path / "cache", encoder or Words(), problems))
 
