@@ -95,8 +95,8 @@ def _quality(metrics: ValidationMetrics, distill: DistillConfig) -> str:
     if distill.steps:
         rows = "\n".join(f"| {level:.3g} | {error:.3g} |" for level, error in errors.items())
         return (
-            "Mean squared error of the noise that leads to where the teacher's flow ends, by noise level (1 is as "
-            f"wrong as saying nothing), on up to {MAX_MEASURED} held-out pictures:\n\n"
+            "Mean squared error of the noise that leads to the end of the teacher's flow, by noise level (predicting "
+            f"nothing has an error of 1), on up to {MAX_MEASURED} held-out pictures:\n\n"
             f"| sigma | error |\n| ---: | ---: |\n{rows}"
         )
     rows = "\n".join(
@@ -104,9 +104,9 @@ def _quality(metrics: ValidationMetrics, distill: DistillConfig) -> str:
         for level, error in errors.items()
     )
     return (
-        "Mean squared error of the predicted noise by noise level (1 is as wrong as saying nothing), on up to "
-        f"{MAX_MEASURED} held-out pictures and as many training pictures, and the memorization gauge: at 0 % it does "
-        "no better on training pictures than on new ones, at 100 % it knows them by heart. Brackets are 95 % "
+        "Mean squared error of the predicted noise by noise level (predicting nothing has an error of 1), on up to "
+        f"{MAX_MEASURED} held-out pictures and as many training pictures, and the memorization gauge: at 0 % the model "
+        "does no better on training pictures than on new ones, at 100 % it has memorized them. Brackets are 95 % "
         "intervals; `tintype evaluate` measures more.\n\n"
         "| sigma | held out | training | gauge |\n| ---: | ---: | ---: | ---: |\n"
         f"{rows}\n\nThe gauge of all levels, weighted as in training, is {_gauge(metrics, OVERALL)}."
