@@ -40,7 +40,15 @@ class NetConfig:
     stem_width: int = 32  # channels of the convolutions at full size, before and after the transformer
     stem_depth: int = 2  # convolution blocks on each side, at each level
     stem_levels: int = 2  # full size, half size, ...; channels double from level to level
+    architecture: str = "dit"  # a name in model.network.NETWORKS
+    codec: str = "pixels"  # between pictures and the space of the network: a name in model.codec.CODECS
+    codec_factor: int = 1  # pixels that one position of that space stands for, along a side
     text_depth: int = 2  # transformer blocks that refine the text embeddings
+
+    @property
+    def multiple(self) -> int:
+        """Pixels of which width and height of every picture are multiples."""
+        return self.patch * self.codec_factor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,6 +261,7 @@ def check(config: Config) -> None:
     ranges: list[tuple[str, float, float, float]] = [
         ("resolution", net.resolution, 8, 2048),
         ("patch", net.patch, 1, 64),
+        ("codec_factor", net.codec_factor, 1, 64),
         ("width", net.width, 16, 8192),
         ("depth", net.depth, 1, 200),
         ("stem_levels", net.stem_levels, 1, 6),
@@ -289,8 +298,8 @@ def check(config: Config) -> None:
     check_data(config.data)
     if net.patch % 2 ** (net.stem_levels - 1):
         raise ConfigError(f"patch {net.patch} must be a multiple of {2 ** (net.stem_levels - 1)}, for its levels")
-    if net.resolution % net.patch:
-        raise ConfigError(f"resolution {net.resolution} must be a multiple of the patch, {net.patch}")
+    if net.resolution % net.multiple:
+        raise ConfigError(f"resolution {net.resolution} must be a multiple of the patch, {net.multiple}")
     if net.width % (4 * net.heads):
         raise ConfigError(f"width {net.width} must be a multiple of 4 times the number of heads, {net.heads}")
     check_names(noise, sample)

@@ -22,8 +22,7 @@ from tintype.diffusion.samplers import SAMPLERS, finish, sample
 from tintype.diffusion.sigmas import karras_sigmas, log_snr_sigmas
 from tintype.errors import CheckpointError, ConfigError, TintypeError
 from tintype.model import checkpoint
-from tintype.model.nets.conditioning import Conditioning
-from tintype.model.nets.dit import CaptionKV
+from tintype.model.nets.conditioning import CaptionKV, Conditioning
 from tintype.pipeline.pipeline import Pipeline
 
 CAPTIONS = ["a red circle", "a blue square left of a green star", "a red circle", "ein Haus am See"]

@@ -42,9 +42,14 @@ def test_it_stays_between_zero_and_the_setting(seen: int, images: int, fraction:
     assert 0 <= lr_at(seen, config) <= 1e-3
 
 
+class Small(nn.Sequential):
+    def muon_matrices(self) -> dict[str, int]:
+        return {"3.weight": 1}
+
+
 def small_model() -> nn.Module:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 16), nn.LayerNorm(16), nn.Unflatten(1, (16, 1, 1)), nn.Conv2d(16, 16, 1))
+    model = Small(nn.Linear(3, 16), nn.LayerNorm(16), nn.Unflatten(1, (16, 1, 1)), nn.Conv2d(16, 16, 1))
     model.unused = nn.Parameter(torch.ones(2))
     return model
 

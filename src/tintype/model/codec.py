@@ -1,22 +1,66 @@
-"""Between pictures and the space the network works in. Pixels are a codec too, so that every model has one."""
+"""Codecs between pictures and the space the network works in. Pixels are a codec too, so that every model has one."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from tintype.config import NetConfig
+from tintype.errors import ConfigError
+
+
+class Codec(Protocol):
+    """Pictures uint8 [B, 3, H, W] <-> model space float32 [B, channels, H / factor, W / factor], of about [-1, 1]."""
+
+    @property
+    def channels(self) -> int:
+        """C of model space, `config.net.channels`."""
+        ...
+
+    @property
+    def factor(self) -> int:
+        """Pixels that one position of model space stands for, along a side: `config.net.codec_factor`."""
+        ...
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Turn uint8 pictures [B, 3, H, W] into x0, float32 [B, channels, H / factor, W / factor]."""
+        ...
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """Turn x0 [B, channels, h, w] into uint8 pictures [B, 3, h * factor, w * factor], clipped to their range."""
+        ...
+
 
 class PixelCodec:
     """Pixels themselves, scaled to [-1, 1]."""
 
+    channels = 3
+    factor = 1
+
     def encode(self, pictures: Tensor) -> Tensor:
-        """Turn uint8 pictures [B, 3, H, W] into x0, float32 [B, 3, H, W] in [-1, 1]."""
         return pictures.to(torch.float32) / 127.5 - 1.0
 
     def decode(self, x0: Tensor) -> Tensor:
-        """Turn x0 [B, 3, H, W] into uint8 pictures [B, 3, H, W]; what lies outside [-1, 1] is cut off."""
         return ((x0.to(torch.float32) + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+CODECS = {"pixels": PixelCodec}
+
+
+def make_codec(config: NetConfig) -> Codec:
+    """The codec of a model. Raises ConfigError for an unknown one, or one that the network does not fit."""
+    if config.codec not in CODECS:
+        raise ConfigError(f"codec must be one of {', '.join(CODECS)}, not {config.codec!r}")
+    codec: Codec = CODECS[config.codec]()
+    if (codec.channels, codec.factor) != (config.channels, config.codec_factor):
+        raise ConfigError(
+            f"the codec {config.codec} has {codec.channels} channels and the factor {codec.factor}, not "
+            f"{config.channels} and {config.codec_factor}"
+        )
+    return codec
 
 
 def pixels_of(picture: Image.Image) -> Tensor:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tintype.config import Config
 from tintype.diffusion.parameterization import Denoise, Prediction, scalings
-from tintype.model.nets.conditioning import Conditioning
-from tintype.model.nets.dit import CaptionKV, DiffusionTransformer
+from tintype.model.nets.conditioning import CaptionKV, Conditioning
 from tintype.model.nets.text import TextEncoder, TextTower, make_encoder
+from tintype.model.network import Network, make_net, muon_matrices, shard_units
 
 
 class Denoiser(nn.Module):
@@ -36,7 +36,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         self.tokenizer = tokenizer
-        self.net = DiffusionTransformer(config.net) if net is None else cast(DiffusionTransformer, net)
+        self.net = cast(nn.Module, make_net(config.net) if net is None else net)
         self.prediction = prediction or partial(scalings, config.noise.prediction)
         self.text = TextTower(config.net, config.text)
 
@@ -60,17 +60,26 @@ class Denoiser(nn.Module):
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """The keys and values of captions [B, L, D]: made once, good for all steps."""
-        return self.net.caption_kv(cond)
+        return cast(Network, self.net).caption_kv(cond)
 
     def conditioned(self, cond: Conditioning) -> Denoise:
         """The denoiser of one set of captions; their keys and values are computed here, once, for all steps."""
         text = self.caption_kv(cond)
         return lambda x, sigma: self.denoise(x, sigma, text)
 
+    def muon_matrices(self) -> dict[str, int]:
+        """Names of the weights that Muon steps: how many matrices lie stacked in each."""
+        parts = {"net": muon_matrices(self.net), "text": muon_matrices(self.text)}
+        return {f"{part}.{name}": num for part, names in parts.items() for name, num in names.items()}
+
+    def shard_units(self) -> list[list[nn.Module]]:
+        """Submodules to gather together in a sharded run, inner ones first."""
+        return [*shard_units(self.net), *shard_units(self.text)]
+
     def denoise(self, x: Tensor, sigma: Tensor, text: CaptionKV) -> Tensor:
         """`forward` for captions that were read before."""
         row = self.prediction(sigma, self.config.noise.sigma_data)
         c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (row.c_skip, row.c_out, row.c_in))
-        output = self.net((c_in * x).float(), row.c_noise, text)
+        output: Tensor = self.net((c_in * x).float(), row.c_noise, text)
         denoised: Tensor = c_skip * x + c_out * output.float()
         return denoised

@@ -12,7 +12,7 @@ from tintype.diffusion.guidance import guide, guide_pair
 from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import per_sample
 from tintype.model.denoiser import Denoiser
-from tintype.model.nets.dit import CaptionKV, concat_padded
+from tintype.model.nets.conditioning import CaptionKV, concat_padded
 from tintype.pipeline.request import Request
 
 Predictions = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (x, sigma) -> denoised, once for each list of captions

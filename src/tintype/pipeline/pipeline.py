@@ -19,8 +19,7 @@ from tintype.errors import ConfigError, TintypeError
 from tintype.model import store
 from tintype.model.codec import PixelCodec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
-from tintype.model.nets.conditioning import Conditioning
-from tintype.model.nets.dit import CaptionKV
+from tintype.model.nets.conditioning import CaptionKV, Conditioning
 from tintype.pipeline.guided_denoiser import (
     ModelCall,
     batched_call,

@@ -1,11 +1,13 @@
-"""What the network is told besides the noisy picture: the caption, as tokens."""
+"""Conditioning: captions as tokens, and as the keys and values that a network makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -40,3 +42,35 @@ def pad_embeddings(embeddings: Sequence[Tensor], device: torch.device) -> tuple[
         row[: len(embedding)] = embedding
     mask = torch.arange(longest) < lengths[:, None]
     return padded.to(device), mask.to(device)
+
+
+class CaptionKV(NamedTuple):
+    """Captions as a network reads them: keys and values of every block, computed once and reused at every step."""
+
+    keys: tuple[Tensor, ...]  # one per block [B, L, heads, D / heads]
+    values: tuple[Tensor, ...]  # likewise
+    mask: Tensor  # [B, L] bool
+    summary: Tensor  # [B, D] pooled text: the mean of the tokens
+
+    def select(self, index: int) -> CaptionKV:
+        """Caption `index` alone, B = 1."""
+        only = slice(index, index + 1)
+        keys, values = (tuple(part[only] for part in parts) for parts in (self.keys, self.values))
+        return CaptionKV(keys, values, self.mask[only], self.summary[only])
+
+
+def concat_padded(texts: Sequence[CaptionKV]) -> CaptionKV:
+    """Captions one after another, [sum of B, ...]; shorter ones are padded."""
+    if len(texts) == 1:
+        return texts[0]
+    longest = max(text.mask.shape[1] for text in texts)
+
+    def stacked(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([F.pad(part, (0, 0, 0, 0, 0, longest - part.shape[1])) for part in parts])
+
+    return CaptionKV(
+        tuple(stacked(block) for block in zip(*(text.keys for text in texts), strict=True)),
+        tuple(stacked(block) for block in zip(*(text.values for text in texts), strict=True)),
+        torch.cat([F.pad(text.mask, (0, longest - text.mask.shape[1])) for text in texts]),
+        torch.cat([text.summary for text in texts]),
+    )

@@ -11,9 +11,8 @@ Bao et al. 2023, arXiv 2209.12152). Any height and width that the patch divides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -21,40 +20,10 @@ from torch import Tensor, nn
 
 from tintype.config import NetConfig
 from tintype.errors import ConfigError
-from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.conditioning import CaptionKV, Conditioning
 from tintype.model.nets.layers import Attention, ConvBlock, SwiGLU, modulate, rms_norm, rotary_turns, sinusoids, zero_
 
-
-class CaptionKV(NamedTuple):
-    """A caption as every block reads it: made once, reused at every step."""
-
-    keys: tuple[Tensor, ...]  # one per block [B, L, heads, D / heads]
-    values: tuple[Tensor, ...]  # likewise
-    mask: Tensor  # [B, L] bool
-    summary: Tensor  # [B, D] mean of the tokens
-
-    def select(self, index: int) -> CaptionKV:
-        """One caption of several, B = 1."""
-        only = slice(index, index + 1)
-        keys, values = (tuple(part[only] for part in parts) for parts in (self.keys, self.values))
-        return CaptionKV(keys, values, self.mask[only], self.summary[only])
-
-
-def concat_padded(texts: Sequence[CaptionKV]) -> CaptionKV:
-    """Captions one after another; shorter ones are padded."""
-    if len(texts) == 1:
-        return texts[0]
-    longest = max(text.mask.shape[1] for text in texts)
-
-    def stacked(parts: Sequence[Tensor]) -> Tensor:
-        return torch.cat([F.pad(part, (0, 0, 0, 0, 0, longest - part.shape[1])) for part in parts])
-
-    return CaptionKV(
-        tuple(stacked(block) for block in zip(*(text.keys for text in texts), strict=True)),
-        tuple(stacked(block) for block in zip(*(text.values for text in texts), strict=True)),
-        torch.cat([F.pad(text.mask, (0, longest - text.mask.shape[1])) for text in texts]),
-        torch.cat([text.summary for text in texts]),
-    )
+MIN_MUON_CHANNELS = 16  # fewer make a matrix too small to be worth Muon
 
 
 class Block(nn.Module):
@@ -134,6 +103,22 @@ class DiffusionTransformer(nn.Module):
         shown = cond.mask[:, :, None].to(cond.tokens.dtype)
         summary = (cond.tokens * shown).sum(1) / shown.sum(1).clamp(min=1)
         return CaptionKV(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), cond.mask, summary)
+
+    def muon_matrices(self) -> dict[str, int]:
+        """Attention, and convolutions between features: see `network.MuonMatrices`."""
+        stacked = {"attention.qkv.weight": 3, "attention.out.weight": 1, "text.weight": 2}
+        matrices = {}
+        for name, weight in self.named_parameters():
+            if weight.ndim == 4 and min(weight.shape[:2]) >= MIN_MUON_CHANNELS:
+                matrices[name] = 1
+            for end, num in stacked.items():
+                if weight.ndim == 2 and name.endswith(end):
+                    matrices[name] = num
+        return matrices
+
+    def shard_units(self) -> list[list[nn.Module]]:
+        """The text projections of all blocks together, since captions are read first, then block by block."""
+        return [[cast(Block, block).text for block in self.blocks], *([block] for block in self.blocks)]
 
     def forward(self, x: Tensor, level: Tensor, text: CaptionKV) -> Tensor:
         patch = self.config.patch

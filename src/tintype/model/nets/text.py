@@ -160,6 +160,16 @@ class TextTower(nn.Module):
         self.head_width = net.width // net.heads
         self.blocks = nn.ModuleList(TextBlock(net.width, net.heads) for _ in range(net.text_depth))
 
+    def muon_matrices(self) -> dict[str, int]:
+        """Attention: see `network.MuonMatrices`."""
+        stacked = {"attention.qkv.weight": 3, "attention.out.weight": 1}
+        names = [name for name, _ in self.named_parameters()]
+        return {name: num for name in names for end, num in stacked.items() if name.endswith(end)}
+
+    def shard_units(self) -> list[list[nn.Module]]:
+        """Block by block."""
+        return [[block] for block in self.blocks]
+
     def forward(self, embeddings: Sequence[Tensor]) -> Conditioning:
         """Ragged embeddings: [L_i] token numbers or [L_i, embedding_dim], one per caption."""
         padded, mask = pad_embeddings(embeddings, self.start.device)

@@ -9,18 +9,13 @@ from torch import Tensor, nn
 
 from tintype.config import TrainConfig
 from tintype.errors import CheckpointError, ConfigError
+from tintype.model.network import muon_matrices
 from tintype.training.core.custom_optimizer import CustomOptimizer, OptimizerFactory
 from tintype.training.core.muon import Muon
 from tintype.training.parallel.world import World, shard_like
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
-_MIN_CHANNELS = 16  # below, a matrix is too small for Muon to pay off
 _MUON_LR_SCALE = 2.5  # learning rate of Muon, relative to that of AdamW
-_ATTENTION = {
-    "attention.qkv.weight": 3,
-    "attention.out.weight": 1,
-    "text.weight": 2,
-}  # suffix of a name -> number of stacked matrices
 
 
 class Optimizers:
@@ -50,21 +45,6 @@ class Optimizers:
         raise KeyError("a weight that is not trained")
 
 
-def is_muon(name: str, weight: Tensor) -> bool:
-    """Whether Muon steps the weight of this name, where it gains most for its time.
-
-    These are convolutions between features, whose matrices are small, and attention: which word belongs to which place
-    is at first a weak direction, which AdamW neglects (dev/LOG.md).
-    """
-    convolution = weight.ndim == 4 and min(weight.shape[:2]) >= _MIN_CHANNELS
-    return convolution or (weight.ndim == 2 and name.endswith(tuple(_ATTENTION)))
-
-
-def num_stacked(name: str) -> int:
-    """The number of matrices stacked in the weight of this name; Muon orthogonalizes each of them alone."""
-    return next((num for suffix, num in _ATTENTION.items() if name.endswith(suffix)), 1)
-
-
 def make_optimizers(
     model: nn.Module,
     config: TrainConfig,
@@ -73,7 +53,7 @@ def make_optimizers(
     bf16: bool = False,
     factory: OptimizerFactory | None = None,
 ) -> Optimizers | CustomOptimizer:
-    """Muon for convolutions and attention, AdamW for the other weights (Loshchilov and Hutter 2017, arXiv 1711.05101).
+    """Muon for the matrices that `model` names, AdamW for the other weights (Loshchilov and Hutter 2019, arXiv 1711.05101).
 
     Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster. factory: makes the one
     optimizer that takes the place of both. Raises ConfigError.
@@ -83,11 +63,12 @@ def make_optimizers(
             raise ConfigError("an optimizer passed in cannot step a model that is sharded; leave out shard")
         return CustomOptimizer(model, factory, config)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    muon: dict[int, list[Tensor]] = {}  # by number of stacked matrices
+    matrices = muon_matrices(model)
+    muon: dict[int, list[Tensor]] = {}  # by the number of matrices in each
     for name, weight in trained.items():
-        if is_muon(name, weight):
-            muon.setdefault(num_stacked(name), []).append(weight)
-    others = [weight for name, weight in trained.items() if not is_muon(name, weight)]
+        if name in matrices:
+            muon.setdefault(matrices[name], []).append(weight)
+    others = [weight for name, weight in trained.items() if name not in matrices]
     groups = [
         {"params": [weight for weight in others if weight.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [weight for weight in others if weight.ndim < 2], "weight_decay": 0.0},
@@ -141,6 +122,7 @@ def load_optimizer_state(
     if isinstance(optimizers, CustomOptimizer):
         optimizers.load_state(state)
         return []
+    matrices = muon_matrices(model)
     unknown = set(state)
     reset = []
     for name, weight in model.named_parameters():
@@ -151,7 +133,7 @@ def load_optimizer_state(
         shaped = all(value.shape == weight.shape for moment, value in moments.items() if moment != "step")
         if names not in _MOMENTS or not shaped:
             raise CheckpointError(f"the optimizer state of {name} does not fit this model; use another checkpoint")
-        if names == _MOMENTS[is_muon(name, weight)]:
+        if names == _MOMENTS[name in matrices]:
             optimizers.optimizer_for(weight).state[weight] = {
                 moment: (value if moment == "step" else shard_like(value, weight)).clone().to(weight.device)
                 for moment, value in moments.items()

@@ -15,8 +15,6 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from tintype.model.denoiser import Denoiser
-from tintype.model.nets.dit import Block
-from tintype.model.nets.text import TextBlock
 
 
 def meta_copy(denoiser: Denoiser) -> Denoiser:
@@ -29,10 +27,9 @@ def meta_copy(denoiser: Denoiser) -> Denoiser:
 
 def fully_shard_(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """Shard the weights of `module` over the processes of `mesh`, in place: block by block, then the rest."""
-    blocks = [part for part in module.modules() if isinstance(part, Block)]
-    fully_shard(cast("list[nn.Module]", [block.text for block in blocks]), mesh=mesh)  # read before their blocks are
-    for part in (*blocks, *(part for part in module.modules() if isinstance(part, TextBlock))):
-        fully_shard(part, mesh=mesh)
+    denoisers = [part for part in module.modules() if isinstance(part, Denoiser)]
+    for unit in (unit for denoiser in denoisers for unit in denoiser.shard_units()):
+        fully_shard(unit, mesh=mesh)
     return cast(nn.Module, fully_shard(module, mesh=mesh))
 
 

@@ -1,0 +1,79 @@
+"""Networks: the protocols they fulfil, and the network of a configuration."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from tintype.config import NetConfig
+from tintype.errors import ConfigError
+from tintype.model.nets.conditioning import CaptionKV, Conditioning
+from tintype.model.nets.dit import DiffusionTransformer
+
+
+class Network(Protocol):
+    """A network: an `nn.Module` with two methods. Its output means what the prediction type says, see `Prediction`.
+
+        class Network(nn.Module):
+            def caption_kv(self, cond: Conditioning) -> CaptionKV: ...
+            def forward(self, x: Tensor, c_noise: Tensor, kv: CaptionKV) -> Tensor: ...
+
+    It may also have `muon_matrices` and `shard_units` (see `MuonMatrices` and `ShardUnits`). Without the first AdamW
+    steps all its weights; without the second a sharded run gathers all of them at once.
+    """
+
+    def caption_kv(self, cond: Conditioning) -> CaptionKV:
+        """Read captions, tokens [B, L, D] with their mask, once for all steps.
+
+        A network without attention to the text may leave `keys` and `values` empty and use the pooled text alone.
+        """
+        ...
+
+    def __call__(self, x: Tensor, c_noise: Tensor, kv: CaptionKV, /) -> Tensor:
+        """Noisy pictures [B, C, H, W] scaled by c_in, noise levels c_noise [B] and captions -> output [B, C, H, W]."""
+        ...
+
+
+@runtime_checkable
+class MuonMatrices(Protocol):
+    """A module that names weights for Muon."""
+
+    def muon_matrices(self) -> dict[str, int]:
+        """The weights that Muon steps, by name: how many matrices lie stacked in each, such as 3 for queries, keys and
+        values. AdamW steps the rest.
+
+        Muon suits convolutions between features, since their matrices are small; and attention, where the binding of
+        words to places is a weak direction at first, which AdamW leaves behind (dev/LOG.md).
+        """
+        ...
+
+
+@runtime_checkable
+class ShardUnits(Protocol):
+    """A module that names the parts to shard apart."""
+
+    def shard_units(self) -> list[list[nn.Module]]:
+        """Submodules whose weights are gathered together, inner ones first; the rest is gathered as one (FSDP2)."""
+        ...
+
+
+NETWORKS = {"dit": DiffusionTransformer}
+
+
+def make_net(config: NetConfig) -> Network:
+    """A fresh network of `config.architecture`. Raises ConfigError for an unknown one."""
+    if config.architecture not in NETWORKS:
+        names = ", ".join(NETWORKS)
+        raise ConfigError(f"architecture must be one of {names}, not {config.architecture!r}")
+    return NETWORKS[config.architecture](config)
+
+
+def muon_matrices(module: nn.Module) -> dict[str, int]:
+    """`module.muon_matrices()` where it has that method, else none."""
+    return module.muon_matrices() if isinstance(module, MuonMatrices) else {}
+
+
+def shard_units(module: nn.Module) -> list[list[nn.Module]]:
+    """`module.shard_units()` where it has that method, else none."""
+    return module.shard_units() if isinstance(module, ShardUnits) else []
