@@ -15,7 +15,7 @@ def test_the_ideal_takes_captions_and_weights_into_account(cautious: Path, drawi
 
     pipeline, data = opened(cautious, drawings, cache)
     sigmas = torch.tensor([1.0, 5.0])
-    bench = NoiseErrorBench(captioned_denoiser(pipeline), data, sigmas, 0, pipeline.device)
+    bench = NoiseErrorBench(captioned_denoiser(pipeline), pipeline.codec, data, sigmas, 0, pipeline.device)
     chosen = data.seen[:5]
     known, blind = finished(bench.ideal(chosen))
     assert bool((known <= blind + 1e-12).all())

@@ -8,6 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tintype.model.codec import PixelCodec
 from tintype.view.terminal import UPPER, Preview, can_show, half_blocks
 
 
@@ -41,7 +42,7 @@ def test_a_picture_fits_the_terminal(height: int, width: int) -> None:
 def test_the_picture_is_shown_where_colors_allow_it(color: str | None, picture: bool) -> None:
     screen = console(color)
     assert can_show(screen) == picture
-    with Preview(console=screen) as preview:
+    with Preview(PixelCodec().decode, console=screen) as preview:
         preview.update(3, 8, torch.zeros(2, 3, 8, 8))
     assert (UPPER in written(screen)) == picture
     assert "3/8" in written(screen)
@@ -49,10 +50,10 @@ def test_the_picture_is_shown_where_colors_allow_it(color: str | None, picture: 
 
 def test_no_picture_when_not_wanted_and_nothing_at_all_in_a_pipe() -> None:
     screen = console("truecolor")
-    with Preview(picture=False, console=screen) as preview:
+    with Preview(PixelCodec().decode, picture=False, console=screen) as preview:
         preview.update(3, 8, torch.zeros(1, 3, 8, 8))
     assert UPPER not in written(screen)
     pipe = console(None, terminal=False)
-    with Preview(console=pipe) as preview:
+    with Preview(PixelCodec().decode, console=pipe) as preview:
         preview.update(3, 8, torch.zeros(1, 3, 8, 8))
     assert written(pipe) == ""

@@ -94,7 +94,7 @@ def open_eval_data(
         name = folder.resolve().name
     else:
         pairs, problems = find_pairs(data, config.data)
-        preprocess = preprocess_for(config.net.resolution, config.data, config.net.patch)
+        preprocess = preprocess_for(config.net.resolution, config.data, config.net.multiple)
         cache, reader = _cache_folder(folder / PACKS, pairs, preprocess, encoder, scratch)
         pack = yield from packing(pairs, preprocess, cache, reader, problems)
         name = dataset_name(data)

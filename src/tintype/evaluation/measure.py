@@ -67,7 +67,7 @@ def evaluate(
     pipeline.batch_invariant = False  # images may share a batch: none of them is to be reproduced
     notes = list(data.notes)
     sigmas = noise_levels(pipeline.config.noise)
-    bench = NoiseErrorBench(captioned_denoiser(pipeline), data, sigmas, settings.seed, pipeline.device)
+    bench = NoiseErrorBench(captioned_denoiser(pipeline), pipeline.codec, data, sigmas, settings.seed, pipeline.device)
     seen = choose_subset(data.seen, settings.num, settings.seed, EvalSubset.TRAINING)
     unseen = choose_subset(data.unseen, settings.num, settings.seed, EvalSubset.UNSEEN)
     _note_small_sets(notes, data, settings.num)

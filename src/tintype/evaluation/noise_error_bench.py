@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from tintype.evaluation.eval_data import EvalData
-from tintype.metrics.memorization import CODEC, ideal_errors
+from tintype.metrics.memorization import ideal_errors
 from tintype.metrics.noise_error import CaptionedDenoiser, evaluation_noise, noise_errors
+from tintype.model.codec import Codec
 from tintype.pipeline.pipeline import Pipeline
 
 BATCH = {"cpu": 32}
@@ -26,6 +27,7 @@ class NoiseErrorBench:
     """Measures noise errors with the same noise for every model and caption."""
 
     denoiser: CaptionedDenoiser
+    codec: Codec
     data: EvalData
     sigmas: Tensor  # [K]
     seed: int
@@ -39,7 +41,7 @@ class NoiseErrorBench:
         batch = BATCH.get(self.device.type, 256)
         errors = torch.empty(len(indices), len(levels), dtype=torch.float64)
         for rows in self.data.pack.by_shape(indices):
-            x0 = CODEC.encode(self.data.pictures(indices[rows]))
+            x0 = self.codec.encode(self.data.pictures(indices[rows]))
             noise = evaluation_noise(self.seed, indices[rows], x0.shape[1:])
             texts = [captions[row] for row in rows.tolist()]
             errors[rows] = yield from noise_errors(
@@ -49,6 +51,6 @@ class NoiseErrorBench:
 
     def ideal(self, indices: Tensor) -> Generator[int, None, tuple[Tensor, Tensor]]:
         """Noise errors [N, K] of the ideal denoiser of the training set, with captions and without."""
-        errors = yield from ideal_errors(self.data.pack, self.data.seen, indices, self.sigmas, self.seed)
+        errors = yield from ideal_errors(self.data.pack, self.codec, self.data.seen, indices, self.sigmas, self.seed)
         with_captions, no_captions = errors
         return with_captions, no_captions

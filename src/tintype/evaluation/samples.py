@@ -40,7 +40,7 @@ def denoising_sheet(pipeline: Pipeline, caption: str, seed: int) -> Generator[in
     """A contact sheet of one image at every sampling step: PNG."""
     frames: list[Frame] = []
     for step in pipeline.stream([caption], seeds=seed):
-        frames.append(frame(step.index, step.total, step.sigma, step.x, step.denoised))
+        frames.append(frame(pipeline.codec.decode, step.index, step.total, step.sigma, step.x, step.denoised))
         yield 1
     return contact_sheet(frames)
 

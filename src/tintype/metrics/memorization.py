@@ -14,10 +14,9 @@ from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.loss import loss_weight
 from tintype.diffusion.noise import Purpose, normal
 from tintype.metrics.intervals import Estimate, bootstrap
-from tintype.model.codec import PixelCodec
+from tintype.model.codec import Codec
 
 BLOCK_VALUES = 2**22  # numbers in a block of pictures: bounds memory
-CODEC = PixelCodec()
 
 
 def memorization_ratio(held_out: Tensor, training: Tensor, ideal: Tensor, weights: Tensor, seed: int) -> list[Estimate]:
@@ -47,7 +46,14 @@ def level_weights(noise: NoiseConfig, sigmas: Tensor) -> Tensor:
 
 
 def ideal_errors(
-    pack: Pack, seen: Tensor, indices: Tensor, sigmas: Tensor, seed: int, *, captions: Sequence[bool] = (True, False)
+    pack: Pack,
+    codec: Codec,
+    seen: Tensor,
+    indices: Tensor,
+    sigmas: Tensor,
+    seed: int,
+    *,
+    captions: Sequence[bool] = (True, False),
 ) -> Generator[int, None, Tensor]:
     """Noise errors of the ideal denoiser of a training set on some of its pictures.
 
@@ -63,17 +69,19 @@ def ideal_errors(
     for rows in pack.by_shape(indices):
         queries = indices[rows]
         points = seen[torch.from_numpy(pack.shape_of[seen.numpy()] == pack.shape_of[int(queries[0])])]
-        x0 = CODEC.encode(pack.pictures(queries))
+        x0 = codec.encode(pack.pictures(queries))
         noise = normal(seed, Purpose.EVALUATE, queries, tuple(x0.shape[1:]))
         prior = torch.zeros(len(points)) if pack.weights is None else pack.weights[points].log().float()
         priors = [_log_caption_likelihood(pack, queries, points).add_(prior) if known else prior for known in captions]
-        errors[:, rows] = yield from finite_errors(_blocks(pack, points, x0[0].numel()), x0, noise, sigmas, priors)
+        errors[:, rows] = yield from finite_errors(
+            _blocks(pack, codec, points, x0[0].numel()), x0, noise, sigmas, priors
+        )
     return errors
 
 
-def _blocks(pack: Pack, indices: Tensor, values: int) -> Callable[[], Iterator[Tensor]]:
+def _blocks(pack: Pack, codec: Codec, indices: Tensor, values: int) -> Callable[[], Iterator[Tensor]]:
     step = max(16, BLOCK_VALUES // values)
-    return lambda: (CODEC.encode(pack.pictures(block)) for block in torch.split(indices, step))
+    return lambda: (codec.encode(pack.pictures(block)) for block in torch.split(indices, step))
 
 
 def _log_caption_likelihood(pack: Pack, queries: Tensor, points: Tensor) -> Tensor:

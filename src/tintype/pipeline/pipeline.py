@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, Unpack
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from tintype.diffusion.parameterization import Prediction
 from tintype.diffusion.samplers import Denoise, Randn, Step, finish, num_evaluations
 from tintype.errors import ConfigError, TintypeError
 from tintype.model import store
-from tintype.model.codec import PixelCodec, pictures_of, pixels_of
+from tintype.model.codec import Codec, make_codec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import CaptionKV, Conditioning
 from tintype.pipeline.guided_denoiser import (
@@ -80,13 +81,16 @@ class Pipeline:
         self.denoiser = denoiser if device is None else denoiser.to(device)
         self.device = next(denoiser.parameters()).device
         self.config: Config = denoiser.config
-        self.codec = PixelCodec()
+        self.codec: Codec = make_codec(self.config.net)
         self.batch_invariant = self.device.type == "cpu"
         self.name = name
         self.model_hash = model_hash
         self.guide = guide
-        if guide is not None and guide.config.net.channels != self.config.net.channels:
-            raise ConfigError(f"{guide.name} cannot guide {name}: its pictures have another number of channels")
+        if guide is not None and (guide.config.net.codec, guide.codec.channels) != (
+            self.config.net.codec,
+            self.codec.channels,
+        ):
+            raise ConfigError(f"{guide.name} cannot guide {name}: it has another codec")
 
     def __repr__(self) -> str:
         millions = sum(weight.numel() for weight in self.denoiser.parameters()) / 1e6
@@ -152,8 +156,8 @@ class Pipeline:
         if self.guide is not None:
             if request.negative_prompt:
                 raise ConfigError("negative_prompt (negative) cannot be combined with a guide model")
-            side("width", request.width, self.guide.config.net.patch, request.width)
-            side("height", request.height, self.guide.config.net.patch, request.height)
+            side("width", request.width, self.guide.config.net.multiple, request.width)
+            side("height", request.height, self.guide.config.net.multiple, request.height)
         if callable(request.schedule):
             request_sigmas(request, self.config.noise)  # a schedule that returns no noise levels is an error at once
         return request
@@ -181,7 +185,7 @@ class Pipeline:
             answer: Denoise = lambda x, sigma: (source if trip.inverting else denoise)(x, sigma)  # noqa: E731
             return SamplingTask(trip.coroutine(), answer, trip.total, lambda: trip.index)
         sampler, sigmas = request_sampler(request), request_sigmas(request, self.config.noise)
-        noise = initial_noise(request, self.config.net.channels).to(self.device)
+        noise = initial_noise(request, self._latent_shape(request)).to(self.device)
         x = initial_x(noise, sigmas[0].item(), x0)
         return SamplingTask(sampler(x, sigmas, randn), denoise, num_evaluations(sampler, sigmas))
 
@@ -231,11 +235,19 @@ class Pipeline:
         return repaint(denoise, self._encode_image(request.init_image), self._repaint_mask(request))
 
     def _repaint_mask(self, request: Request) -> Tensor:
-        """How much of each pixel to repaint: [1, 1, H, W], or 1 for all."""
-        return torch.ones(()) if request.mask is None else pixels_of(request.mask).to(self.device) / 255
+        """How much of each position of model space to repaint: [1, 1, h, w], or 1 for all."""
+        if request.mask is None:
+            return torch.ones(())
+        mask = pixels_of(request.mask).to(self.device) / 255
+        return mask if self.codec.factor == 1 else F.max_pool2d(mask, self.codec.factor)
+
+    def _latent_shape(self, request: Request) -> tuple[int, int, int]:
+        """The shape [C, h, w] of a picture in model space."""
+        factor = self.codec.factor
+        return self.codec.channels, request.height // factor, request.width // factor
 
     def _randn(self, request: Request) -> Randn:
-        shape = (self.config.net.channels, request.height, request.width)
+        shape = self._latent_shape(request)
         draws = step_noise(torch.tensor(request.seeds), torch.tensor(request.indices), shape)
         return lambda num_drawn: draws(num_drawn).to(self.device)
 

@@ -279,7 +279,7 @@ def _init_image(net: NetConfig, options: Options) -> InitImage:
     width = _or(options.get("width"), net.resolution + padding[0] + padding[2])
     height = _or(options.get("height"), net.resolution + padding[1] + padding[3])
     strength = _or(options.get("strength"), STRENGTH if source is None and not any(padding) else 1.0)
-    size = side("width", width, net.patch, MAX_SIDE), side("height", height, net.patch, MAX_SIDE)
+    size = side("width", width, net.multiple, MAX_SIDE), side("height", height, net.multiple, MAX_SIDE)
     return InitImage.prepare(image, options.get("mask"), padding, *size, strength)
 
 

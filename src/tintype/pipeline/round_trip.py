@@ -49,7 +49,7 @@ class InversionRoundTrip:
     def coroutine(self) -> Coroutine:
         """Ask the denoiser of `source_request`, then that of the request; return the new pictures [B, C, H, W]."""
         levels = self._sigmas[:-1]
-        noise = seed_noise(self._request, self._x0.shape[1]).to(self._x0.device)
+        noise = seed_noise(self._request, (self._x0.shape[1], self._x0.shape[2], self._x0.shape[3])).to(self._x0.device)
         start = initial_x(noise, levels[-1].item(), self._x0)
         inverted_noise, reconstruction = yield from self._invert(invert(start, levels))
         noise = interpolated_noise(self._request, (inverted_noise / levels[0]).cpu()).to(inverted_noise.device)

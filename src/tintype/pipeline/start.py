@@ -45,17 +45,16 @@ def _scheduled(request: Request, steps: int, sigma_min: float, sigma_max: float)
     return torch.tensor(noise_levels("schedule", levels, least_steps, MAX_STEPS, MAX_SIGMA), dtype=torch.float64)
 
 
-def initial_noise(request: Request, channels: int) -> Tensor:
+def initial_noise(request: Request, shape: tuple[int, int, int]) -> Tensor:
     """The starting noise of each picture, [B, C, H, W] float32 on the CPU."""
-    return interpolated_noise(request, seed_noise(request, channels))
+    return interpolated_noise(request, seed_noise(request, shape))
 
 
-def seed_noise(request: Request, channels: int) -> Tensor:
+def seed_noise(request: Request, shape: tuple[int, int, int]) -> Tensor:
     """The noise of each picture's seed and index alone, [B, C, H, W] float32 on the CPU.
 
     The CPU draws it for every device, since not every device has 64-bit integers.
     """
-    shape = (channels, request.height, request.width)
     return normal(torch.tensor(request.seeds), Purpose.START, torch.tensor(request.indices), shape)
 
 

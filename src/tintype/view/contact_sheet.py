@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import NamedTuple
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -23,6 +22,9 @@ LABEL = 14  # pixels; height of a line of text
 INK, PAPER = (235, 235, 235), (24, 24, 24)
 
 
+Decode = Callable[[Tensor], Tensor]  # model space [B, C, h, w] -> uint8 pixels [B, 3, H, W]: `Codec.decode`
+
+
 class Frame(NamedTuple):
     """One step of a batch as pictures: the noisy input, the guess at the clean picture, and the predicted noise."""
 
@@ -33,20 +35,20 @@ class Frame(NamedTuple):
     noise: Tensor
 
 
-def frame(index: int, total: int, sigma: float, x: Tensor, denoised: Tensor) -> Frame:
-    """The frame of a step: x, denoised [B, 3, H, W]; x is scaled by 1 / sqrt(1 + sigma^2), to constant variance."""
+def frame(decode: Decode, index: int, total: int, sigma: float, x: Tensor, denoised: Tensor) -> Frame:
+    """The frame of a step: x, denoised [B, C, h, w]; x is scaled by 1 / sqrt(1 + sigma^2), to constant variance."""
     return Frame(
         label=f"{index + 1}/{total}",
         sigma=sigma,
-        noisy=visible(x / math.sqrt(1 + sigma * sigma)),
-        guess=visible(denoised),
-        noise=visible((x - denoised) / sigma / 2),
+        noisy=visible(decode, x / math.sqrt(1 + sigma * sigma)),
+        guess=visible(decode, denoised),
+        noise=visible(decode, (x - denoised) / sigma / 2),
     )
 
 
-def visible(x: Tensor) -> Tensor:
-    """Model space as uint8 pixels on the CPU; NaN becomes 0."""
-    return ((x.detach().cpu() + 1) * 127.5).nan_to_num(0).round().clamp(0, 255).to(torch.uint8)
+def visible(decode: Decode, x: Tensor) -> Tensor:
+    """Model space [B, C, h, w] as uint8 pixels on the CPU; NaN counts as the lowest value."""
+    return decode(x.detach().nan_to_num(nan=-1.0)).cpu()
 
 
 def subsample(frames: Sequence[Frame], limit: int) -> list[Frame]:

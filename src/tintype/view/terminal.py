@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.text import Text
 from torch import Tensor
 
-from tintype.view.contact_sheet import visible
+from tintype.view.contact_sheet import Decode, visible
 
 MAX_COLUMNS = 64
 UPPER = "▀"  # the character is the upper pixel, its background the lower one
@@ -22,11 +22,13 @@ class Preview:
     """A progress bar with the newest guess above it; nothing where stderr is no terminal.
 
     Args:
+        decode: model space to pixels, `Codec.decode`.
         picture: whether to show pictures where the terminal has the colors.
         console: for tests.
     """
 
-    def __init__(self, picture: bool = True, console: Console | None = None) -> None:
+    def __init__(self, decode: Decode, picture: bool = True, console: Console | None = None) -> None:
+        self.decode = decode
         self.console = console or Console(stderr=True)
         self.picture = picture and can_show(self.console)
         self.bar = Progress(
@@ -52,13 +54,14 @@ class Preview:
         self.live.stop()
 
     def update(self, num_done: int, total: int, denoised: Tensor) -> None:
-        """Show the number of finished evaluations, of `total`, and the first of the guesses, denoised [B, 3, H, W]."""
+        """Show the number of finished evaluations, of `total`, and the first of the guesses, denoised [B, C, h, w]."""
         if not self.console.is_terminal:
             return
         self.bar.update(self.task, completed=num_done, total=total)
         if self.picture:
             columns = min(MAX_COLUMNS, self.console.width)
-            self.live.update(Group(half_blocks(visible(denoised[:1])[0], columns, self.console.height - 3), self.bar))
+            pixels = visible(self.decode, denoised[:1])[0]
+            self.live.update(Group(half_blocks(pixels, columns, self.console.height - 3), self.bar))
 
 
 def can_show(console: Console) -> bool:

@@ -142,12 +142,16 @@ def _make(
     for index, part in enumerate(parts):
         results: list[Tensor] = []
         stream = pipeline.run(part)
-        with closing(stream), Preview(show_picture) as preview:
+        with closing(stream), Preview(pipeline.codec.decode, show_picture) as preview:
             for step in _keep_result(stream, results):
                 preview.update(index * step.total + step.index + 1, len(parts) * step.total, step.denoised)
                 if frames is not None and index == 0:
                     rows = slice(num_shown(len(part), animated=False))
-                    frames.append(frame(step.index, step.total, step.sigma, step.x[rows], step.denoised[rows]))
+                    frames.append(
+                        frame(
+                            pipeline.codec.decode, step.index, step.total, step.sigma, step.x[rows], step.denoised[rows]
+                        )
+                    )
         yield from zip(pipeline.pictures(results[0]), pipeline.receipts(part), strict=True)
 
 

@@ -63,7 +63,7 @@ def _model(dispatcher: Dispatcher, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "resolution": config.net.resolution,
-        "patch": config.net.patch,
+        "patch": config.net.multiple,
         "max_pixels": dispatcher.settings.pixel_limit(config),
         "max_steps": dispatcher.settings.max_steps,
         "sigma_min": config.noise.sigma_min,

@@ -230,7 +230,7 @@ def _common(body: ImagesBody, job: Job) -> dict[str, Any]:
 def _usage(job: Job, num: int | None = None) -> dict[str, Any]:
     """Tokens of the network: those of the caption, and one per patch of each picture."""
     task = _generate_task(job)
-    patch = task.pipeline.config.net.patch
+    patch = task.pipeline.config.net.multiple
     per_image = (task.request.width // patch) * (task.request.height // patch)
     text = job.text_tokens // len(task.request)
     image_input = per_image if task.request.init_image is not None else 0

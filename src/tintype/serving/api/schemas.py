@@ -274,7 +274,7 @@ def _sides(body: GenerateBody, config: Config) -> tuple[int | None, int | None]:
     net = config.net
     if match is None:
         raise bad_request(
-            f'size must be "auto" or WIDTHxHEIGHT in multiples of {net.patch}, such as '
+            f'size must be "auto" or WIDTHxHEIGHT in multiples of {net.multiple}, such as '
             f'"{net.resolution}x{net.resolution}"',
             "size",
         )

@@ -43,8 +43,8 @@ def _call_seconds(pipeline: Pipeline, num: int) -> float:
     """
     on_cpu = pipeline.device.type == "cpu"
     clock, num_threads = (time.process_time, torch.get_num_threads()) if on_cpu else (time.perf_counter, 1)
-    side = pipeline.config.net.resolution
-    x = torch.zeros(num, pipeline.config.net.channels, side, side, device=pipeline.device)
+    side = pipeline.config.net.resolution // pipeline.codec.factor
+    x = torch.zeros(num, pipeline.codec.channels, side, side, device=pipeline.device)
     sigma = torch.ones(num, device=pipeline.device)
     with torch.no_grad():
         denoise = pipeline.denoiser.conditioned(pipeline.encode([""]).expand(num))

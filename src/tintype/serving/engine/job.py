@@ -165,7 +165,8 @@ class Job:
             rows = slice(None, None, stride)
             x, denoised = step.x[..., rows, rows], step.denoised[..., rows, rows]
             frames = self.frames if self._keep_frames else {}
-            self.frames = {**frames, step.index: frame(step.index, step.total, step.sigma, x, denoised)}
+            decode = self.task.pipeline.codec.decode
+            self.frames = {**frames, step.index: frame(decode, step.index, step.total, step.sigma, x, denoised)}
             self.first_preview = self.first_preview or time.monotonic()
         self._notify()
 

@@ -88,11 +88,12 @@ def describe_levels(task: NoiseSweepTask, result: Tensor) -> list[dict[str, Any]
     """
     x0, noise = task.x0(), task.noise()
     noisy, denoised = result[: task.num_levels], result[task.num_levels :]
+    decode = task.pipeline.codec.decode
     levels = []
     for sigma, x, prediction in zip(task.sigmas(), noisy, denoised, strict=True):
         level = float(sigma)
-        predicted = frame(0, 1, level, x[None], prediction[None])
-        true = frame(0, 1, level, level * noise, torch.zeros_like(noise)).noise
+        predicted = frame(decode, 0, 1, level, x[None], prediction[None])
+        true = frame(decode, 0, 1, level, level * noise, torch.zeros_like(noise)).noise
         pixels = torch.cat([predicted.noisy, predicted.guess, predicted.noise, true], dim=3)[0].permute(1, 2, 0)
         buffer = io.BytesIO()
         Image.fromarray(pixels.contiguous().numpy()).save(buffer, "PNG", compress_level=3)

@@ -16,7 +16,7 @@ from tintype.config import Config, NoiseConfig
 from tintype.data.order import flip_at
 from tintype.diffusion.loss import LossWeight, diffusion_loss, loss_weight
 from tintype.diffusion.noise import Purpose, add_noise, normal
-from tintype.model.codec import PixelCodec
+from tintype.model.codec import make_codec
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
 from tintype.training.core.target import CleanPicture, Target
@@ -69,7 +69,7 @@ class Objective(nn.Module):
         self._bf16 = bf16
         # Random draws need float64, which some devices lack; they are the same on all devices.
         self._draw_device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
-        self._codec = PixelCodec()
+        self._codec = make_codec(config.net)
 
     def forward(self, batches: Sequence[ShapeBatch]) -> Tensor:
         """Weighted errors [B] of all samples, batch after batch."""

@@ -53,7 +53,7 @@ def make_optimizers(
     bf16: bool = False,
     factory: OptimizerFactory | None = None,
 ) -> Optimizers | CustomOptimizer:
-    """Muon for the matrices that `model` names, AdamW for the other weights (Loshchilov and Hutter 2019, arXiv 1711.05101).
+    """Muon for the matrices that `model` names, AdamW for the rest (Loshchilov and Hutter 2019, arXiv 1711.05101).
 
     Decay acts on matrices, not on scales and biases. bf16: of Muon, where that is faster. factory: makes the one
     optimizer that takes the place of both. Raises ConfigError.

@@ -13,6 +13,7 @@ from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.metrics.intervals import Estimate
 from tintype.metrics.memorization import ideal_errors, level_weights, memorization_ratio
+from tintype.model.codec import make_codec
 from tintype.training.core.batches import Samples
 from tintype.training.core.validation_error import LEVELS, MAX_MEASURED
 
@@ -45,7 +46,8 @@ class MemorizationGauge:
             largest = max(3 * height * width for height, width in samples.shapes)
             if largest * len(self._training) <= min(MAX_VALUES, IDEAL_TIME_SHARE * seconds * VALUES_PER_SECOND):
                 levels, seed = torch.tensor(LEVELS), self._config.train.seed
-                progress = ideal_errors(samples, self._training, self.indices, levels, seed, captions=[True])
+                codec = make_codec(self._config.net)
+                progress = ideal_errors(samples, codec, self._training, self.indices, levels, seed, captions=[True])
                 self._ideal = finished(progress)[0]
         return self._ideal
 

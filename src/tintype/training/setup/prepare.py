@@ -231,13 +231,13 @@ class _DataSource:
 
     def pack(self, console: Console) -> Pack:
         """Open the training copy, or build it."""
-        preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.patch)
+        preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.multiple)
         progress = packing(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
         return _with_status(progress, console)
 
     def stream(self, console: Console) -> Stream:
         """Check every picture, unless an earlier run did; decode pictures at every use."""
-        preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.patch)
+        preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.multiple)
         progress = cataloging(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
         catalog = _with_status(progress, console)
         return Stream(catalog.folder, self.pairs, preprocess, self.encoder, catalog.problems)

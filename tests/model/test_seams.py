@@ -1,0 +1,123 @@
+"""A second network and a second codec, each added in one place beside its own code, train and make pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+import tintype
+from tintype.config import Config, NetConfig, TextConfig, TrainConfig
+from tintype.errors import ConfigError
+from tintype.model import codec as codecs
+from tintype.model import network as networks
+from tintype.model.codec import make_codec
+from tintype.model.nets.conditioning import CaptionKV, Conditioning
+from tintype.model.network import make_net
+from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.write import write_shapes
+
+NET = NetConfig(resolution=16, patch=4, width=32, depth=1, heads=2, stem_width=16, stem_depth=1, stem_levels=1)
+
+
+class Convolution(nn.Module):
+    """The smallest network: one convolution, with a bias from the noise level and the pooled text."""
+
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(config.channels, config.channels, 3, padding=1)
+        self.bias = nn.Linear(config.width + 1, config.channels)
+
+    def caption_kv(self, cond: Conditioning) -> CaptionKV:
+        return CaptionKV((), (), cond.mask, cond.tokens.mean(1))
+
+    def forward(self, x: Tensor, c_noise: Tensor, kv: CaptionKV) -> Tensor:
+        return self.convolution(x) + self.bias(torch.cat([kv.summary, c_noise[:, None]], dim=1))[:, :, None, None]
+
+
+class SpaceToDepth:
+    """Blocks of 2 x 2 pixels as 12 channels, without loss."""
+
+    channels = 12
+    factor = 2
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return F.pixel_unshuffle(pictures.float() / 127.5 - 1, 2)
+
+    def decode(self, x0: Tensor) -> Tensor:
+        return ((F.pixel_shuffle(x0.float(), 2) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> Path:
+    write_shapes(tmp_path / "drawings", 24, seed=1, size=16)
+    return tmp_path / "drawings"
+
+
+@pytest.fixture
+def second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(networks.NETWORKS, "convolution", Convolution)
+    monkeypatch.setitem(codecs.CODECS, "space-to-depth", SpaceToDepth)
+
+
+CONFIGS = {
+    "a second network": replace(NET, architecture="convolution"),
+    "a second codec": replace(NET, codec="space-to-depth", codec_factor=2, channels=12, patch=2),
+}
+
+
+def trained(name: str, drawings: Path, out: Path) -> Pipeline:
+    train = TrainConfig(images=24, batch_size=8, sample_minutes=1e9)
+    config = Config(net=CONFIGS[name], text=TextConfig(encoder="learned", vocabulary=300), train=train)
+    losses = [report.loss for report in tintype.train(drawings, out, config, device="cpu")]
+    assert len(losses) == 3
+    return Pipeline.load(out, "cpu")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_it_trains_and_makes_pictures(second: None, drawings: Path, tmp_path: Path, name: str) -> None:
+    pipeline = trained(name, drawings, tmp_path / "run")
+    assert pipeline.config.net == CONFIGS[name]
+    wide, tall = pipeline.generate(["a red circle", "two stars"], seeds=3, steps=3, width=24, height=16)
+    assert wide.size == tall.size == (24, 16)
+    assert wide.tobytes() == pipeline.generate(["a red circle"], seeds=3, steps=3, width=24)[0].tobytes()
+    assert (tmp_path / "run" / "samples").is_dir()
+
+
+def test_a_second_codec_keeps_what_a_mask_keeps(second: None, drawings: Path, tmp_path: Path) -> None:
+    pipeline = trained("a second codec", drawings, tmp_path / "run")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8))
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (5, 5, 11, 11))
+    (result,) = pipeline.generate(["x"], init_image=picture, mask=mask, steps=2)
+    changed = (np.asarray(result) != np.asarray(picture)).any(-1)
+    assert changed[5:11, 5:11].any()
+    outside = np.ones((16, 16), dtype=bool)
+    outside[4:12, 4:12] = False  # the mask grows to whole positions of model space
+    assert not (changed & outside).any()
+
+
+def test_sides_are_multiples_of_patch_and_factor(second: None, drawings: Path, tmp_path: Path) -> None:
+    pipeline = trained("a second codec", drawings, tmp_path / "run")
+    assert pipeline.config.net.multiple == 4
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        pipeline.generate(["x"], width=18)
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (replace(NET, architecture="unet"), "architecture must be one of dit"),
+        (replace(NET, codec="vae"), "codec must be one of pixels"),
+        (replace(NET, channels=4), "3 channels"),
+    ],
+)
+def test_what_is_not_there_is_refused(net: NetConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _ = make_net(net), make_codec(net)
