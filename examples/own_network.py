@@ -6,6 +6,7 @@ Text encoder, prediction, loss, optimizers, samplers, guidance and checkpoints s
 """
 
 import sys
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +41,9 @@ class UNet(nn.Module):
         self.noise = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
         self.read = nn.Conv2d(config.net.channels, small, 3, padding=1)
         self.down = nn.ModuleList(Block(channels, width) for channels in CHANNELS)
-        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in zip(CHANNELS, CHANNELS[1:], strict=False))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, 2) for a, b in pairwise(CHANNELS))
         self.middle = Block(large, width)
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in zip(CHANNELS, CHANNELS[1:], strict=False))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, 2) for a, b in pairwise(CHANNELS))
         self.up = nn.ModuleList(Block(channels, width) for channels in CHANNELS[:-1])
         self.write = nn.Conv2d(small, config.net.channels, 3, padding=1)
 

@@ -36,7 +36,7 @@ def tiny_preset(resolution: int = 32) -> Config:
 
 
 def test_every_seam_has_a_section_with_a_snippet() -> None:
-    assert len(SNIPPETS) >= 9
+    assert len(SNIPPETS) >= 10
     assert len(sections()[""]) == 1
     for name, snippet in SNIPPETS:
         assert len(snippet.strip().splitlines()) <= MAX_LINES, name

@@ -31,7 +31,8 @@ if _TYPE_CHECKING:
     from tintype.diffusion.sigmas import SCHEDULES
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
     from tintype.model.denoiser import Denoiser
-    from tintype.model.nets.conditioning import Conditioning
+    from tintype.model.nets.conditioning import CaptionKV, Conditioning
+    from tintype.model.network import Network
     from tintype.pipeline.pipeline import Pipeline
     from tintype.pipeline.receipt import Receipt
     from tintype.pipeline.request import Options
@@ -44,6 +45,7 @@ if _TYPE_CHECKING:
 _MODULES = {
     "SAMPLERS": "tintype.diffusion.samplers",
     "SCHEDULES": "tintype.diffusion.sigmas",
+    "CaptionKV": "tintype.model.nets.conditioning",
     "CaptionedImages": "tintype.data.sources.objects",
     "CheckpointError": "tintype.errors",
     "Conditioning": "tintype.model.nets.conditioning",
@@ -54,6 +56,7 @@ _MODULES = {
     "Denoiser": "tintype.model.denoiser",
     "LossWeight": "tintype.diffusion.loss",
     "MissingExtraError": "tintype.errors",
+    "Network": "tintype.model.network",
     "NoiseLevelSampler": "tintype.training.core.components",
     "OptimizerFactory": "tintype.training.core.custom_optimizer",
     "Options": "tintype.pipeline.request",
@@ -72,6 +75,7 @@ _MODULES = {
     "train": "tintype.training.api",
 }
 __all__ = [
+    "CaptionKV",
     "CaptionedImages",
     "CheckpointError",
     "Conditioning",
@@ -82,6 +86,7 @@ __all__ = [
     "Denoiser",
     "LossWeight",
     "MissingExtraError",
+    "Network",
     "NoiseLevelSampler",
     "OptimizerFactory",
     "Options",

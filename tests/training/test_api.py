@@ -78,11 +78,27 @@ def leave(steps: Iterator[StepReport], num: int) -> list[StepReport]:
     return reports
 
 
+class Convolution(nn.Module):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.text = nn.Linear(config.net.width, 16)
+        self.read, self.write = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 3, 3, padding=1)
+
+    def caption_kv(self, cond: tintype.Conditioning) -> tintype.CaptionKV:
+        mask = cond.mask[:, :, None].float()
+        return tintype.CaptionKV((), (), cond.mask, self.text((cond.tokens * mask).sum(1)))
+
+    def forward(self, x: Tensor, c_noise: Tensor, text: tintype.CaptionKV) -> Tensor:
+        predicted: Tensor = self.write(torch.tanh(self.read(x) + text.summary[:, :, None, None]))
+        return predicted
+
+
 COMPONENT_SETS: dict[str, dict[str, Any]] = {
     "none": {},
     "prediction": {"prediction": v_prediction},
     "noise_levels": {"noise_levels": log_uniform},
     "loss_weight": {"loss_weight": inverse_square},
+    "net": {"net": Convolution},
     "sgd": {"optimizer": sgd},
     "nadam": {"optimizer": nadam},
     "all": {
@@ -108,7 +124,8 @@ def test_a_run_that_is_left_and_called_again_is_bit_for_bit_the_run_without_a_st
     reports += tintype.train(DATA, run, config, device="cpu", **given)
     assert reports == straight
     assert weights(run) == weights(tmp_path / "straight")
-    tintype.Pipeline.load(run, prediction=given.get("prediction")).generate("shade", steps=1)
+    pipeline = tintype.Pipeline.load(run, prediction=given.get("prediction"), net=given.get("net"))
+    pipeline.generate(["shade", "a longer caption"], steps=2)
 
 
 def test_components_change_what_is_trained(tmp_path: Path, config: Config) -> None:
@@ -235,6 +252,29 @@ def test_a_model_with_its_own_prediction_loads_only_with_it(tmp_path: Path, conf
         list(tintype.train(DATA, tmp_path / "other", config, device="cpu", from_model=run))
     with pytest.raises(CheckpointError, match="without an object for prediction"):
         tintype.Pipeline.load("shapes", prediction=v_prediction)
+
+
+def test_a_network_may_be_a_module_which_is_copied(tmp_path: Path, config: Config) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = Convolution(config)
+    before = net.read.weight.clone()
+    for name in ("one", "two"):
+        list(tintype.train(DATA, tmp_path / name, config, device="cpu", net=net))
+    assert torch.equal(net.read.weight, before)
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+    with pytest.raises(CheckpointError, match=r"trained with net=.*Convolution; pass that object as net="):
+        tintype.Pipeline.load(tmp_path / "one")
+    loaded = tintype.Pipeline.load(tmp_path / "one", net=Convolution)  # its class, or a module of it
+    assert not torch.equal(loaded.denoiser.net.get_parameter("read.weight"), before)
+    with pytest.raises(ConfigError, match="cannot be sharded"):
+        list(tintype.train(DATA, tmp_path / "three", config, device="cpu", net=net, shard=True))
+
+
+def test_an_unknown_architecture_is_refused(tmp_path: Path, config: Config) -> None:
+    other = replace(config, net=replace(config.net, architecture="unet"))
+    with pytest.raises(ConfigError, match="architecture must be one of dit, not 'unet'"):
+        list(tintype.train(DATA, tmp_path / "run", other, device="cpu"))
 
 
 @pytest.mark.parametrize(

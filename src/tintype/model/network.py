@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from tintype.config import NetConfig
+from tintype.config import Config, NetConfig
 from tintype.errors import ConfigError
 from tintype.model.nets.conditioning import CaptionKV, Conditioning
 from tintype.model.nets.dit import DiffusionTransformer
 
 
 class Network(Protocol):
-    """A network: an `nn.Module` with two methods. Its output means what the prediction type says, see `Prediction`.
+    """A network: an `nn.Module` with two methods, whose output means what the prediction says (`Prediction`).
 
-        class Network(nn.Module):
-            def caption_kv(self, cond: Conditioning) -> CaptionKV: ...
-            def forward(self, x: Tensor, c_noise: Tensor, kv: CaptionKV) -> Tensor: ...
+        class Convolution(nn.Module):
+            def __init__(self, config: tintype.Config):
+                super().__init__()
+                self.text = nn.Linear(config.net.width, config.net.channels)
+                self.conv = nn.Conv2d(config.net.channels, config.net.channels, 3, padding=1)
 
-    It may also have `muon_matrices` and `shard_units` (see `MuonMatrices` and `ShardUnits`). Without the first AdamW
-    steps all its weights; without the second a sharded run gathers all of them at once.
+            def caption_kv(self, cond: tintype.Conditioning) -> tintype.CaptionKV:
+                return tintype.CaptionKV((), (), cond.mask, self.text(cond.tokens[:, -1]))
+
+            def forward(self, x: Tensor, c_noise: Tensor, kv: tintype.CaptionKV) -> Tensor:
+                return self.conv(x + kv.summary[:, :, None, None])
+
+        for report in tintype.train("photos", "run", net=Convolution): ...
+        pipeline = tintype.Pipeline.load("run", net=Convolution)
+
+    Caption tokens have `config.net.width` numbers each, padded ones are False in `cond.mask`. Pictures have sides that
+    are multiples of `config.net.patch`. `examples/own_network.py` is a small U-Net. A network may also have
+    `muon_matrices` and `shard_units` (see `MuonMatrices` and `ShardUnits`). Without the first AdamW steps all its
+    weights; without the second a sharded run gathers all of them at once.
     """
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
@@ -58,6 +72,7 @@ class ShardUnits(Protocol):
         ...
 
 
+NetFactory = Callable[[Config], nn.Module]
 NETWORKS = {"dit": DiffusionTransformer}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +15,12 @@ from tintype.diffusion.parameterization import Prediction
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint, custom
 from tintype.model.denoiser import Denoiser
+from tintype.model.network import NetFactory
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 EVALUATION = "evaluation.json"  # noise errors of a finished model, from the last validation of its training
-
-
-NetFactory = Callable[[Config], nn.Module]
 
 
 class Model(NamedTuple):

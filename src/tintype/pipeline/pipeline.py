@@ -21,6 +21,7 @@ from tintype.model import store
 from tintype.model.codec import Codec, make_codec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import CaptionKV, Conditioning
+from tintype.model.network import NetFactory
 from tintype.pipeline.guided_denoiser import (
     ModelCall,
     batched_call,
@@ -117,7 +118,7 @@ class Pipeline:
         device: torch.device | str | None = None,
         guide: str | Path | None = None,
         *,
-        net: nn.Module | store.NetFactory | None = None,
+        net: nn.Module | NetFactory | None = None,
         prediction: Prediction | None = None,
     ) -> Pipeline:
         """Load a model and its guide: a shipped name, a model folder or a run folder (while it trains: its newest

@@ -15,7 +15,7 @@ from tintype.diffusion.parameterization import Prediction
 from tintype.errors import ConfigError
 from tintype.model.custom import qualified_name
 from tintype.model.denoiser import Denoiser
-from tintype.model.store import NetFactory
+from tintype.model.network import NetFactory
 from tintype.training.core.custom_optimizer import OptimizerFactory
 
 _TRIED = 8  # positions and noise levels that a component is tried with before training

@@ -21,7 +21,7 @@ from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.exclude import Exclusions, read_exclusions
 from tintype.data.sources.find import data_label, find_pairs
 from tintype.data.sources.pairs import Pair, Problem
-from tintype.errors import CheckpointError
+from tintype.errors import CheckpointError, ConfigError
 from tintype.model import store
 from tintype.model.custom import OF_MODEL, require_components
 from tintype.model.denoiser import Denoiser
@@ -105,6 +105,8 @@ def prepare(
         _require_parts(request, initial)
         require_fitting(config, store.read_config(initial), str(request.from_model))
     request.components.check(config)
+    if request.shard and request.components.net is not None:
+        raise ConfigError("a network that is passed in cannot be sharded; leave out shard")
     if stored is not None:
         require_components(str(run), stored.components, request.components.names())
         for changed in require_same(stored.config, config):
