@@ -158,7 +158,7 @@ def test_a_card_says_what_its_errors_are_measured_against(tiny: Config) -> None:
         "metrics": ValidationMetrics(8, {"true": {80.0: 1.4e-5}}), "caption": "c",
     }  # fmt: skip
     card = model_card("m", student(tiny, 1), **facts)  # type: ignore[arg-type]
-    assert "the noise that leads to where the teacher's flow ends" in card
+    assert "the noise that leads to the end of the teacher's flow" in card
     assert "| 80 | 1.4e-05 |" in card
     plain = model_card("m", tiny, **facts)  # type: ignore[arg-type]
     assert "error of the predicted noise by noise level" in plain
