@@ -15,7 +15,7 @@ from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES, DataOptions
 from tintype.pipeline.limits import PICTURE_SUFFIXES
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
-DATA = "a folder, .tar or .parquet file, URL, hf:NAME, or a .txt file that lists several of these"
+DATA = "a folder, .tar, .zip or .parquet file, URL, hf:NAME, or a .txt file that lists several of these"
 DEFAULT_MODEL = "shapes"
 MAX_SLUG = 60  # characters
 MAX_SLUG_BYTES = 150

@@ -75,7 +75,7 @@ def load_dataset(data: Data, resolution: int = RESOLUTION, options: DataConfig |
         image, captions = dataset[0]
         print(len(dataset), captions, [problem.reason for problem in dataset.problems])
 
-    data: what `tintype train` takes (a folder, a .tar or .parquet file, `hf:NAME`, a list of these) or an object
+    data: what `tintype train` takes (a folder, a .tar, .zip or .parquet file, `hf:NAME`, a list of these) or an object
     (`CaptionedImages`). resolution: pixels, the side of a square training picture. options: how pictures are taken in,
     `config.data`; None: shapes of nearly equal area, as in a new run.
 

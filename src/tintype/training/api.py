@@ -68,7 +68,7 @@ def train(
     stopped. While a step is computed, the first Ctrl-C or SIGTERM waits for its end.
 
     Args:
-        data: a folder, a .tar or .parquet file, `hf:NAME`, a list of these, or an object: see `CaptionedImages`.
+        data: a folder, a .tar, .zip or .parquet file, `hf:NAME`, a list of these, or an object: see `CaptionedImages`.
         out: the run folder; it must be empty, new, or hold the run to continue.
         config: all settings that have no argument here, instead of a preset: see `Config.from_preset`.
         minutes, images, steps: length of the run, at most one of them: wall-clock time, pictures shown (repeats

@@ -1,9 +1,8 @@
-"""Archive formats by suffix: the one list of them, for a data source and for what lies in a data folder."""
+"""Archive formats that may lie in a data folder, by suffix. Formats that hold a folder themselves are in `find`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 from tintype.config import DataConfig
 from tintype.data.sources.pairs import Listing
@@ -11,27 +10,11 @@ from tintype.data.sources.parquet import list_parquet
 from tintype.data.sources.remote import Archive
 from tintype.data.sources.webdataset import list_tar
 
+Lister = Callable[[Archive, str, DataConfig], Listing]  # keys begin with the name that it is given
 
-class ArchiveFormat(NamedTuple):
-    """A file format that holds captioned pictures."""
-
-    list: Callable[[Archive, str, DataConfig], Listing]  # keys begin with the name that it is given
+LISTERS: dict[str, Lister] = {".tar": list_tar, ".parquet": list_parquet}
 
 
-FORMATS = {
-    ".tar": ArchiveFormat(list_tar),
-    ".parquet": ArchiveFormat(list_parquet),
-}
-
-
-def archive_format(name: str) -> ArchiveFormat | None:
-    """The format of a file by its name; None if it is no archive."""
-    return next((format for suffix, format in FORMATS.items() if name.lower().endswith(suffix)), None)
-
-
-def list_archive(archive: Archive, name: str, options: DataConfig) -> Listing:
-    """List the captioned pictures of an archive; a name without a known suffix is taken for a tar file.
-
-    Raises MissingExtraError where another package is needed.
-    """
-    return (archive_format(name) or FORMATS[".tar"]).list(archive, name, options)
+def lister_of(name: str, listers: Mapping[str, Lister] = LISTERS) -> Lister | None:
+    """The function that lists an archive, by its name; None for other files."""
+    return next((lister for suffix, lister in listers.items() if name.lower().endswith(suffix)), None)

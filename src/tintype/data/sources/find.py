@@ -2,7 +2,8 @@
 
 DATA is one of
 - a folder: pictures with text files beside them, metadata files, tar files and Parquet tables, in any depth;
-- a .tar file, or several by a pattern such as train-{000..009}.tar, here or at a URL that fsspec knows;
+- a .tar file of samples or a .zip file of a folder, or several by a pattern such as train-{000..009}.tar, here or at a
+  URL that fsspec knows;
 - a .parquet file with pictures and captions inside;
 - `hf:NAME` or `hf:NAME:SPLIT`, a data set by its name or folder, through the package `datasets`;
 - a text file with one of these a line, each with `weight=W` after it if it is to be shown more or less often;
@@ -19,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
-from tintype.data.sources.archives import FORMATS, archive_format, list_archive
+from tintype.data.sources.archives import LISTERS, lister_of
 from tintype.data.sources.captions import decode_text
 from tintype.data.sources.file_types import COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
 from tintype.data.sources.files import FileError, printable, read_file
@@ -30,13 +31,16 @@ from tintype.data.sources.objects import Data, list_objects
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
 from tintype.data.sources.remote import Archive, expand, is_url, local_archive, remote_archives
+from tintype.data.sources.webdataset import list_tar
+from tintype.data.sources.zip import list_zip
 from tintype.errors import DataError
 
 __all__ = ["Pair", "Problem", "find_pairs", "dataset_name"]
 
 MAX_LIST_BYTES = 2**24
 _WEIGHT = re.compile(r"\s+weight=(\S+)$")
-_SUFFIXES = " or ".join(FORMATS)
+_LISTERS = {**LISTERS, ".zip": list_zip}  # of all archive formats
+_SUFFIXES = " or ".join(_LISTERS)
 
 
 def find_pairs(data: Data, options: DataConfig | None = None) -> tuple[Sequence[Pair], list[Problem]]:
@@ -94,12 +98,12 @@ def _exists(path: Path) -> bool:
 
 def _list_file(path: Path, options: DataConfig, in_list: bool) -> Listing:
     name, lower = printable(str(path)), path.name.lower()
-    if lower.endswith(COMPRESSED_SUFFIXES):
-        raise DataError(f"{name} is compressed: unpack it and give the .tar file or the folder")
     if path.name in METADATA_NAMES:
         raise DataError(f"{name} is a file: give the folder it lies in, {printable(str(path.parent))}")
-    if archive_format(path.name) is not None:
-        return list_archive(local_archive(path), path.name, options)
+    if (lister := lister_of(path.name, _LISTERS)) is not None:
+        return lister(local_archive(path), path.name, options)
+    if lower.endswith(COMPRESSED_SUFFIXES):
+        raise DataError(f"{name} is compressed: unpack it and give the .tar file or the folder")
     if path.suffix.lower() in PICTURE_SUFFIXES:
         raise DataError(f"{name} is not a folder: give the folder that holds the pictures")
     if path.suffix.lower() in (".txt", ".list", "") and in_list:
@@ -117,7 +121,12 @@ def _matching(pattern: str) -> list[tuple[str, Archive]]:
 
 def _list_archives(archives: list[tuple[str, Archive]], options: DataConfig) -> Listing:
     names = _distinct([name for name, _ in archives])
-    return _join(list_archive(archive, name, options) for name, (_, archive) in zip(names, archives, strict=True))
+    return _join(_list_archive(archive, name, options) for name, (_, archive) in zip(names, archives, strict=True))
+
+
+def _list_archive(archive: Archive, name: str, options: DataConfig) -> Listing:
+    """List one of several archives; a name without a known suffix is taken for a tar file."""
+    return (lister_of(archive.path, _LISTERS) or list_tar)(archive, name, options)
 
 
 def _list_mixture(path: Path, options: DataConfig) -> Listing:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
-from tintype.data.sources.archives import archive_format, list_archive
+from tintype.data.sources.archives import Lister, lister_of
 from tintype.data.sources.captions import MAX_CAPTION_BYTES, NO_CAPTION, decode_text, parse_captions, substitute
 from tintype.data.sources.file_types import (
     CAPTION_SUFFIXES,
@@ -116,30 +116,30 @@ class _FolderScan:
 
     def _add(self, name: str, entry: Entry) -> None:
         scan, suffix = self._scan, posixpath.splitext(name)[1].lower()
-        is_archive = archive_format(name) is not None
+        lister = lister_of(name)
         if reason := unsupported(suffix):
             scan.count("unsupported", entry.key)
             scan.add_problem(entry.key, reason)
         elif entry.reason:
-            if suffix in PICTURE_SUFFIXES or is_archive:
+            if suffix in PICTURE_SUFFIXES or lister is not None:
                 scan.add_problem(entry.key, entry.reason)
         elif suffix in PICTURE_SUFFIXES or scan.metadata.has_row(entry.key):
             self._add_picture(entry)
-        elif is_archive:
-            self._add_archive(name, entry)
+        elif lister is not None:
+            self._add_archive(name, entry, lister)
         elif name.lower().endswith(COMPRESSED_SUFFIXES):
             scan.count("file", entry.key)
             scan.add_problem(entry.key, UNPACK, source=entry.source)
         else:
             scan.count("table" if suffix in TABLE_SUFFIXES else "file", entry.key)
 
-    def _add_archive(self, name: str, entry: Entry) -> None:
+    def _add_archive(self, name: str, entry: Entry, lister: Lister) -> None:
         self._scan.count("archive", entry.key)
         try:
             archive = self._folder.archive(name)
             if archive is None:
                 raise FileError("an archive inside another is not read: unpack it")
-            listing = list_archive(archive, entry.key, self._scan.options)
+            listing = lister(archive, entry.key, self._scan.options)
         except (DataError, MissingExtraError) as error:
             listing = Listing((), (Problem(entry.key, str(error)),))
         self._scan.add_listing(listing)
