@@ -17,6 +17,7 @@ T = TypeVar("T")
 CROPS = ("square", "none")
 ANIMATIONS = ("first", "skip")
 SUBSTITUTES = ("skip", "empty", "name")
+TEXT_ENCODERS = ("minilm", "learned")  # besides hf:NAME-OR-FOLDER; `model.nets.text.make_encoder` makes them
 FADE = 4.0  # weight_fade of pictures of 32 pixels, by trials (dev/LOG.md)
 FORMAT = 2  # of config.json; raised when an older Tintype can no longer read it
 RENAMED = {  # names of settings in format 1 -> today's
@@ -303,8 +304,7 @@ def check(config: Config) -> None:
     if net.width % (4 * net.heads):
         raise ConfigError(f"width {net.width} must be a multiple of 4 times the number of heads, {net.heads}")
     check_names(noise, sample)
-    if not (text.encoder in ("minilm", "learned") or (text.encoder.startswith("hf:") and len(text.encoder) > 3)):
-        raise ConfigError(f"text must be minilm, learned or hf:NAME, not {text.encoder!r}")
+    check_text_encoder(text.encoder)
 
 
 def check_names(noise: NoiseConfig, sample: SampleConfig) -> None:
@@ -321,6 +321,12 @@ def check_names(noise: NoiseConfig, sample: SampleConfig) -> None:
     ):
         if value not in choices:
             raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def check_text_encoder(name: str) -> None:
+    """Raise ConfigError if there is no text encoder of this name."""
+    if not (name in TEXT_ENCODERS or (name.startswith("hf:") and len(name) > 3)):
+        raise ConfigError(f"text must be {', '.join(TEXT_ENCODERS)} or hf:NAME-OR-FOLDER, not {name!r}")
 
 
 def check_data(data: DataConfig) -> None:

@@ -11,7 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES, DataOptions
+from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES, DataOptions, check_text_encoder
+from tintype.errors import ConfigError
 from tintype.pipeline.limits import PICTURE_SUFFIXES
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
@@ -82,9 +83,11 @@ def minutes(text: str) -> float:
 
 def text_encoder(text: str) -> str:
     """An argument type: minilm, learned or hf:NAME."""
-    if text in ("minilm", "learned") or (text.startswith("hf:") and len(text) > 3):
-        return text
-    raise argparse.ArgumentTypeError(f"must be minilm, learned or hf:NAME-OR-FOLDER, not {text!r}")
+    try:
+        check_text_encoder(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("text ")) from None
+    return text
 
 
 def interval(text: str) -> tuple[float, float]:

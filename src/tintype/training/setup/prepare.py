@@ -186,7 +186,7 @@ def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, Te
         tokenizer, vocabulary = learn_tokenizer([caption for pair in pairs for caption in pair.captions])
         config = replace(config, text=replace(config.text, vocabulary=vocabulary))
     encoder = make_encoder(config.text, tokenizer)
-    if config.text.encoder.startswith("hf:"):
+    if config.text.encoder not in ("minilm", "learned"):  # their widths are known without loading them
         config = replace(config, text=replace(config.text, embedding_dim=encoder.embedding_dim))
     return config, tokenizer, encoder
 
