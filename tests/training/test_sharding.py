@@ -94,7 +94,7 @@ def work(name, rank, size, port, micro_batch, start, sharded):
             for part, own in trainer.tensors().items()}}
         with trainer.averaged():
             made = picture(trainer) if world.is_main else []
-        found = dict(name=name, rank=rank, rows=rows, held=held, num_stacked=parts, made=made, said=said)
+        found = dict(name=name, rank=rank, rows=rows, held=held, parts=parts, made=made, said=said)
         (HERE / f"{{name}}-{{rank}}.json").write_text(json.dumps(found))
 
 for name, size, port, micro_batch, start, sharded in {runs!r}:
