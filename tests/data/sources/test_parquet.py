@@ -88,3 +88,10 @@ def test_a_missing_package_is_named(draw, data: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'tintype\[hub\]'"):
         find_pairs("hf:somebody/cats")
+
+
+def test_several_tables_by_a_pattern(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"train-{number:05}-of-00003.parquet", {"image": [{"bytes": picture("red")}], "text": ["x"]})
+    keys = [f"train-{number:05}-of-00003.parquet/00000000" for number in range(3)]
+    assert [pair.key for pair in find_pairs(tmp_path / "train-*.parquet")[0]] == keys
