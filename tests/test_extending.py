@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from tintype.config import PRESETS, Config, NetConfig, SampleConfig, TextConfig, TrainConfig
+from tintype.model import codec
 from tintype.training.setup import prepare
 
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
+SRC = Path(__file__).parent.parent / "src" / "tintype"
 MAX_LINES = 20
 
 
@@ -36,7 +38,7 @@ def tiny_preset(resolution: int = 32) -> Config:
 
 
 def test_every_seam_has_a_section_with_a_snippet() -> None:
-    assert len(SNIPPETS) >= 10
+    assert len(SNIPPETS) >= 11
     assert len(sections()[""]) == 1
     for name, snippet in SNIPPETS:
         assert len(snippet.strip().splitlines()) <= MAX_LINES, name
@@ -47,8 +49,16 @@ def test_a_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heading
     if heading == "Text encoder":
         pytest.importorskip("transformers")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(codec, "CODECS", dict(codec.CODECS))
     monkeypatch.setitem(PRESETS, "nano", tiny_preset)
     monkeypatch.setattr(prepare, "bf16_is_faster", lambda device: False)
     namespace: dict[str, Any] = {"__name__": "extending"}
     for code in (sections()[""][0], snippet):
         exec(compile(code, heading, "exec"), namespace)
+
+
+def test_the_table_names_files_that_are_there() -> None:
+    table = PAGE.partition("## Files per change")[2]
+    paths = [path for path in re.findall(r"`([\w/]+\.py)`", table) if "/" in path]
+    assert len(paths) >= 10
+    assert [path for path in paths if not (SRC / path).is_file()] == []
