@@ -16,7 +16,11 @@ from tintype.model.network import Network, make_net, muon_matrices, shard_units
 
 
 class Denoiser(nn.Module):
-    """Says which clean picture lies under the noise, and so which noise it is: (x - denoised) / sigma.
+    """Network, text layers and prediction together: which clean pictures lie under the noise?
+
+        cond = denoiser.encode(["a red circle"])
+        denoised = denoiser(x, sigma, cond)  # x [1, C, H, W] = x0 + sigma * noise, sigma [1] -> [1, C, H, W]
+        predicted_noise = (x - denoised) / sigma
 
     Args:
         config: the whole configuration of the model.
