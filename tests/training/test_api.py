@@ -329,3 +329,25 @@ def test_objects_are_named_by_what_defines_them() -> None:
     assert qualified_name(functools.partial(sgd)) == f"{__name__}.sgd"
     assert qualified_name(Callable()) == f"{__name__}.Callable"
     assert qualified_name(Callable) == f"{__name__}.Callable"
+
+
+def test_an_object_may_be_streamed(tmp_path: Path, config: Config) -> None:
+    copied = list(tintype.train(DATA, tmp_path / "copied", config, device="cpu"))
+    assert list(tintype.train(DATA, tmp_path / "streamed", config, device="cpu", stream=True)) == copied
+    assert weights(tmp_path / "streamed") == weights(tmp_path / "copied")
+
+
+def test_a_config_continues_from_the_weights_of_another_run(tmp_path: Path, config: Config) -> None:
+    list(tintype.train(DATA, tmp_path / "first", config, device="cpu"))
+    slower = replace(config, train=replace(config.train, lr=1e-4, warmup_images=0))
+    reports = list(tintype.train(DATA, tmp_path / "second", slower, device="cpu", from_model=tmp_path / "first"))
+    assert reports[0].lr == 1e-4
+    assert weights(tmp_path / "second") != weights(tmp_path / "first")
+
+
+def test_a_run_with_a_time_keeps_the_length_it_was_started_with(tmp_path: Path, config: Config) -> None:
+    run = tmp_path / "run"
+    leave(tintype.train(DATA, run, config, device="cpu", minutes=0.05), 2)
+    planned = Config.from_json((run / "config.json").read_text()).train.images
+    last = list(tintype.train(DATA, run, config, device="cpu", minutes=0.05))[-1]
+    assert last.images_seen == planned
