@@ -17,7 +17,16 @@ from rich.console import Console
 from tintype.config import Config
 from tintype.data.sources.find import dataset_name
 from tintype.model.store import WEIGHTS
-from tintype.training.checkpoints.run_folder import CONFIG, LOG, Stored, find_stored, locked, sweep, write_start
+from tintype.training.checkpoints.run_folder import (
+    CONFIG,
+    LOG,
+    RunLock,
+    Stored,
+    find_stored,
+    locked,
+    sweep,
+    write_start,
+)
 from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
 from tintype.training.core.trainer import StepReport
@@ -27,7 +36,7 @@ from tintype.training.parallel.world import World, init_processes, local_device
 from tintype.training.session import Session
 from tintype.training.setup import plan
 from tintype.training.setup.auto_preset import SIZES, auto_preset
-from tintype.training.setup.prepare import Prepared, prepare
+from tintype.training.setup.prepare import Prepared, numerics, prepare
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import preset_for, with_images
 from tintype.training.signals import Interruption, Terminated
@@ -55,12 +64,13 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
     with ExitStack() as stack:
         world = stack.enter_context(init_processes(device, shard=request.shard))
         console = console if world.is_main else Console(quiet=True)
+        lock: RunLock | None = None
         if request.dry_run:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tintype-")))
         else:
             run = request.out
             if world.is_main:
-                stack.enter_context(locked(run))
+                lock = stack.enter_context(locked(run))
                 sweep(run)
         if request.shard and not world.is_sharded:
             say(console, "note: --shard has no effect with one process; start several with torchrun")
@@ -69,7 +79,7 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
         config, seconds = _plan(request, run, stored, prepared, world, started, console)
         if not request.dry_run:
             budget = Budget(started, seconds) if seconds and request.minutes and world.is_main else None
-            yield from _train(request, run, config, prepared, world, console, budget, interruption)
+            yield from _train(request, run, config, prepared, world, console, budget, interruption, lock)
 
 
 class Budget(NamedTuple):
@@ -123,6 +133,7 @@ def _train(
     console: Console,
     budget: Budget | None,
     interruption: Interruption,
+    lock: RunLock | None,
 ) -> Iterator[StepReport]:
     trainer = prepared.resumed_trainer(config, world)
     if trainer.images_seen >= config.train.images and (run / WEIGHTS).is_file():
@@ -136,7 +147,8 @@ def _train(
     else:
         _say_cut(config, prepared, console)
     if world.is_main:
-        write_start(run, config, prepared.tokenizer, prepared.pack.data_json(), prepared.components.names())
+        choices = numerics(prepared.device, prepared.bf16)
+        write_start(run, config, prepared.tokenizer, prepared.pack.data_json(), prepared.components.names(), choices)
         trim_log(run / LOG, trainer.images_seen)
     log = Log(run / LOG)
     if budget is not None and request.minutes is not None:
@@ -144,7 +156,9 @@ def _train(
     tensorboard = TensorBoardWriter(run) if request.tensorboard and world.is_main else None
     with interruption:
         name = dataset_name(request.data)
-        session = Session(run, config, prepared, trainer, console, data=name, world=world, tensorboard=tensorboard)
+        session = Session(
+            run, config, prepared, trainer, console, data=name, world=world, tensorboard=tensorboard, lock=lock
+        )
         yield from session.steps(interruption)
     if budget is not None:
         log.event(config.train.images, "ended", {"seconds": round(time.monotonic() - budget.started, 3)})

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from tintype.config import Config
@@ -18,7 +17,7 @@ from tintype.errors import CheckpointError, NotFiniteError, TintypeError, Traini
 from tintype.model import checkpoint
 from tintype.model.custom import COMPONENTS, to_json
 from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer, read_parts
-from tintype.training.checkpoints.run_folder import CONFIG, LOG, STATE, TOKENIZER, load_state
+from tintype.training.checkpoints.run_folder import CONFIG, LOG, STATE, TOKENIZER, RunLock, load_state
 from tintype.training.console import say
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.core.validation_error import ValidationMetrics
@@ -28,11 +27,12 @@ from tintype.training.monitor.spikes import Spikes, largest_losses
 from tintype.training.monitor.tensorboard import TensorBoardWriter
 from tintype.training.monitor.validate import Validator
 from tintype.training.parallel.world import World
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepare import Prepared, numerics
 from tintype.training.signals import Interruption
 
 MAX_RETURNS = 3  # returns to a checkpoint after NaN or infinity, before the run fails
 _MINUTE = 60.0
+_LOCK_SECONDS = 1.0  # between looks at whether the run folder is still at its path
 _SAVE_EARLY = 0.9  # share of the save interval after which a validation also saves, so that the state has its error
 
 
@@ -43,6 +43,7 @@ class Session:
         data: name of the data folder, for the model card.
         world: the processes that train together; rank 0 alone writes.
         tensorboard: also gets the rows of the log.
+        lock: of the run folder; the run fails once that folder is no longer at its path.
     """
 
     def __init__(
@@ -56,8 +57,11 @@ class Session:
         data: str,
         world: World | None = None,
         tensorboard: TensorBoardWriter | None = None,
+        lock: RunLock | None = None,
     ) -> None:
         self._run = run
+        self._lock = lock
+        self._lock_checked_at = time.monotonic()
         self._config = config
         self._prepared = prepared
         self._trainer = trainer
@@ -103,6 +107,7 @@ class Session:
     def save(self) -> None:
         """Start to save a checkpoint. Raises the error of the previous save: CheckpointError or NotFiniteError."""
         self._saved_at = time.monotonic()
+        self._check_lock()
         if self._world.is_sharded:
             self._wait_for_save()  # all processes save, or none does
             self._world.barrier()
@@ -144,6 +149,8 @@ class Session:
 
     def _after_step(self, report: StepReport, interruption: Interruption) -> None:
         self._report_events(report)
+        if time.monotonic() - self._lock_checked_at >= _LOCK_SECONDS:
+            self._check_lock()
         train, now = self._config.train, time.monotonic()
         ended = report.images_seen >= train.images  # the end validates and saves anyway
         validate = not ended and now - self._validated_at >= train.sample_minutes * _MINUTE
@@ -160,6 +167,12 @@ class Session:
             self._try_to_validate(interruption)
         if save:
             self._try_to_save()
+
+    def _check_lock(self) -> None:
+        """Raise TrainingError if the run folder was moved or deleted, before anything is written to its old path."""
+        self._lock_checked_at = time.monotonic()
+        if self._lock is not None:
+            self._lock.check()
 
     def _report_events(self, report: StepReport) -> None:
         if self._trainer.micro_batch != self._micro_batch:
@@ -258,11 +271,13 @@ class Session:
         self._validated_at = time.monotonic()
 
     def _finish(self, interruption: Interruption) -> None:
+        self._check_lock()
         self._try_to_validate(interruption)
         self._save_and_wait()
         with self._trainer.averaged(long=True):
             longer = self._validator.measure(self._seconds, ["true"]) if self._world.is_main else ValidationMetrics()
         self._world.barrier()
+        self._check_lock()
         export_model(
             self._run,
             self._config,
@@ -285,10 +300,8 @@ class Session:
             **self._trainer.counts(),
             HELD_OUT_ERROR: None if measured is None else measured.score,
             "fingerprint": self._prepared.pack.fingerprint,
-            "device": self._prepared.device.type,
-            "bf16": self._prepared.bf16,
+            **numerics(self._prepared.device, self._prepared.bf16),
             "seconds": round(self._seconds, 3),
-            "torch": str(torch.__version__),
         }
 
     def _say(self, text: str) -> None:

@@ -23,8 +23,9 @@ CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
     "tokenizer.json",
     "state.json",
 )
+START = "start.json"  # the numerics of the run, chosen before its first step
 PACKS = "pack"  # folder of the training copy
-_RUN_FILES = {COMPONENTS, DATA, LOG, SAMPLES, TOKENIZER, PACKS, "checkpoints", "latest", "tensorboard"}
+_RUN_FILES = {COMPONENTS, DATA, LOG, SAMPLES, START, TOKENIZER, PACKS, "checkpoints", "latest", "tensorboard"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,31 @@ class Stored:
     checkpoint: Path | None  # to resume from; None starts from the beginning
     damaged: tuple[Path, ...]  # newer checkpoints that failed verification
     components: Mapping[str, str] = field(default_factory=dict)  # objects from Python: their qualified names
+    numerics: Mapping[str, Any] = field(default_factory=dict)  # of the start, until a checkpoint has them
+
+
+@dataclass(frozen=True, slots=True)
+class RunLock:
+    """The lock of a run folder, which also notices when that folder is no longer at its path."""
+
+    run: Path
+    file: IO[str]
+
+    def check(self) -> None:
+        """Raise TrainingError if the folder was moved, deleted or replaced since it was locked."""
+        try:
+            at_path = (self.run / ".lock").stat()
+        except OSError:
+            at_path = None
+        if at_path is None or not os.path.samestat(at_path, os.fstat(self.file.fileno())):
+            raise TrainingError(
+                f"{self.run} was moved or deleted while it trained; put the folder back, and the same command resumes "
+                "from its last checkpoint"
+            )
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: Path) -> Iterator[RunLock]:
     """A `with` block that makes and locks a run folder. Raises TrainingError if another trainer holds the lock."""
     is_new = not run.exists()
     try:
@@ -51,9 +73,9 @@ def locked(run: Path) -> Iterator[None]:
     try:
         with file:
             _lock(file, run)
-            yield
+            yield RunLock(run, file)
     finally:
-        if is_new and [path.name for path in run.iterdir()] == [".lock"]:  # the run never started
+        if is_new and run.is_dir() and [path.name for path in run.iterdir()] == [".lock"]:  # the run never started
             (run / ".lock").unlink()
             run.rmdir()
 
@@ -101,7 +123,8 @@ def find_stored(run: Path, resume: str) -> Stored | None:
         raise CheckpointError(f"every checkpoint in {run} is damaged; choose another --out to start from scratch")
     config, tokenizer = _read_config(run / CONFIG), _read_optional(run / TOKENIZER)
     damaged = tuple(checkpoints[: checkpoints.index(newest)]) if newest is not None else ()
-    return Stored(config, tokenizer, _fingerprint(run, newest), newest, damaged, read_components(run))
+    fingerprint, numerics = _fingerprint(run, newest), _read_start(run)
+    return Stored(config, tokenizer, fingerprint, newest, damaged, read_components(run), numerics)
 
 
 def _stored_at(path: Path, run: Path) -> Stored:
@@ -128,7 +151,12 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def write_start(
-    run: Path, config: Config, tokenizer: str | None, data: dict[str, Any], components: Mapping[str, str]
+    run: Path,
+    config: Config,
+    tokenizer: str | None,
+    data: dict[str, Any],
+    components: Mapping[str, str],
+    numerics: Mapping[str, Any],
 ) -> None:
     """Write the files of a new run; config.json comes last, since it makes the folder a run."""
     checkpoint.write_text(run / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
@@ -136,6 +164,7 @@ def write_start(
         checkpoint.write_text(run / TOKENIZER, tokenizer)
     if components:
         checkpoint.write_text(run / COMPONENTS, to_json(components))
+    checkpoint.write_text(run / START, json.dumps(numerics, indent=2) + "\n")
     checkpoint.write_text(run / CONFIG, config.to_json())
 
 
@@ -157,6 +186,15 @@ def _fingerprint(run: Path, folder: Path | None) -> str | None:
         return str(json.loads(text)["fingerprint"])
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{source} is damaged; restore it from a backup or choose another --out") from None
+
+
+def _read_start(run: Path) -> dict[str, Any]:
+    """The numerics that a run was started with; none for runs older than this record. Raises CheckpointError."""
+    text = _read_optional(run / START)
+    try:
+        return {} if text is None else dict(json.loads(text))
+    except (ValueError, TypeError):
+        raise CheckpointError(f"{run / START} is damaged; delete it to let this machine choose again") from None
 
 
 def _read_config(path: Path) -> Config:

@@ -131,10 +131,35 @@ def prepare(
         )
     folder = stored.checkpoint if stored is not None else None
     state = load_state(folder) if folder is not None else {}
-    same_device = state.get("device") == device.type  # a run keeps its precision on the same type of device
-    bf16 = state["bf16"] if same_device else _uses_bf16(request, config, device)
+    before = state or (stored.numerics if stored is not None else {})
+    same_device = before.get("device") == device.type  # a run keeps its precision on the same type of device
+    bf16 = bool(before["bf16"]) if same_device else _uses_bf16(request, config, device)
+    if same_device:
+        _say_other_numerics(before, numerics(device, bf16), console)
     frozen = None if teacher is None else teacher.load()
     return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, folder, state, request.components, frozen)
+
+
+def numerics(device: torch.device, bf16: bool) -> dict[str, Any]:
+    """The choices that decide the last bits of a run besides its configuration: recorded at its start."""
+    return {
+        "device": device.type,
+        "bf16": bf16,
+        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+        "torch": str(torch.__version__),
+    }
+
+
+def _say_other_numerics(before: Mapping[str, Any], now: Mapping[str, Any], console: Console) -> None:
+    """Note a change of threads or PyTorch version, after which the run is only close to the uninterrupted one."""
+    changed = [
+        f"{before[name]} {text} before, {now[name]} now"
+        for name, text in (("threads", "threads"), ("torch", "as the version of torch"))
+        if name in before and before[name] != now[name]
+    ]
+    if changed:
+        text = "; ".join(changed)
+        say(console, f"note: {text}: the run is no longer bit for bit the uninterrupted one, only close to it")
 
 
 def _uses_bf16(request: TrainRequest, config: Config, device: torch.device) -> bool:
