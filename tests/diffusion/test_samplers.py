@@ -8,13 +8,13 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from tintype.diffusion.coroutine import exponential_weights
 from tintype.diffusion.exact import finite_denoiser, gaussian_denoiser, gaussian_flow, mixture_denoiser
 from tintype.diffusion.noise import Purpose, normal, step_noise
 from tintype.diffusion.ode import dpmpp_2m, euler, heun, in_log_flow, midpoint, plan, unipc
 from tintype.diffusion.samplers import SAMPLERS, Denoise, Sampler, num_evaluations, sample, steps_of
 from tintype.diffusion.sde import ddpm, dpmpp_2m_sde, heun_churn
 from tintype.diffusion.sigmas import flow_sigmas, karras_sigmas, log_snr_sigmas, logistic_sigmas
+from tintype.diffusion.solver import exponential_weights
 
 ORDERS = {"euler": 1, "heun": 2, "dpmpp_2m": 2, "unipc": 3, "deis_2": 2, "deis_3": 3, "deis_4": 4, "reference": 4}
 DETERMINISTIC = list(ORDERS)

@@ -1,7 +1,7 @@
-"""How wrong the network is: a weighted error to train on, and the error of the predicted noise to report.
+"""The training loss, a weighted error, and the error of the predicted noise, which every report gives.
 
-The weight is a choice of its own, never a consequence of what the network predicts. Every weight multiplies
-mean((denoised - x0)^2); 2303.00848 relates them.
+The weight is a separate choice, never a consequence of the prediction type. Every weight multiplies
+mean((denoised - x0)^2); Kingma and Gao 2023 (arXiv 2303.00848) relate them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import flow_time
 
 Weight = Callable[[Tensor, float], Tensor]  # (sigma [B], sigma_data) -> [B]
-TIME_FLOOR = 0.05  # below it 1 / t^2 would hand training over to noise that nobody sees (2511.13720)
+TIME_FLOOR = 0.05  # below it 1 / t^2 would let invisible noise dominate training (Li and He 2025, arXiv 2511.13720)
 
 
 def _noise(sigma: Tensor, sigma_data: float) -> Tensor:
@@ -56,10 +56,10 @@ class LossWeight(Protocol):
 
 
 def loss_weight(name: str, sigma: Tensor, sigma_data: float, fade: float = 0.0) -> Tensor:
-    """The weight `name` at noise levels sigma [B], falling as fade / sigma above the level `fade`; 0: falling nowhere.
+    """The weight `name` at noise levels sigma [B], which falls as fade / sigma above the level `fade`; 0: nowhere.
 
-    Under so much noise most of the error is what nobody can know, and the gradient of that is only in the way. Faded,
-    levels count about alike, as where their weights are learned from their errors (Karras et al. 2024, 2312.02696).
+    Under so much noise most of the error is irreducible, and its gradient drowns the rest. With the fade, levels count
+    about equally, as with weights learned from the errors (Karras et al. 2024, arXiv 2312.02696).
     """
     weight = WEIGHTS[name](sigma, sigma_data)
     return weight / (1 + (sigma / fade).square()).sqrt() if fade > 0 else weight
@@ -82,8 +82,8 @@ def noise_error(denoised: Tensor, x0: Tensor, sigma: Tensor) -> Tensor:
 def per_level(values: Tensor, sigma: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of `values` [N] within each band of noise levels, edges[k] <= sigma < edges[k + 1].
 
-    edges [K + 1] increasing. Returns means [K] (nan where a band is empty) and counts [K] int64; what lies outside the
-    edges is left out.
+    edges [K + 1] increasing. Returns means [K] (nan where a band is empty) and counts [K] int64; values outside
+    the edges do not count.
     """
     num_bands = len(edges) - 1
     band = torch.bucketize(sigma, edges.to(sigma), right=True) - 1

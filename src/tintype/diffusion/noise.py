@@ -1,6 +1,6 @@
-"""Every random draw is a pure function of (seed, purpose, index): counter-based, with no state to save or share.
+"""Random draws as pure functions of (seed, purpose, index): counter-based, with no state to save or share.
 
-Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) in int64 tensor arithmetic:
+Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") in int64 tensor arithmetic:
 
     key = seed (64 bits)        counter = (block, index low, index high, purpose)
 
@@ -26,7 +26,7 @@ GOLDEN = (0x9E3779B9, 0x7F4A7C15)  # high and low half of 2^64 / golden ratio
 
 
 class Purpose(IntEnum):
-    """What a draw is for. A number, once given, is never changed or reused: old runs and receipts depend on it."""
+    """The use of a draw. A number never changes and is never reused: old runs and receipts depend on it."""
 
     NOISE = 0  # added in training; index: position of the sample in the run
     SIGMA = 1  # noise level in training; index: position

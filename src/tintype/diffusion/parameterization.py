@@ -1,9 +1,9 @@
-"""What the network says, as one table: "noise", "velocity", "image" and "edm" differ by four scalars of sigma.
+"""Prediction types as one table: "noise", "velocity", "image" and "edm" differ by four scalars of sigma.
 
-    denoised = c_skip * x + c_out * network(c_in * x, c_noise)        (EDM, 2206.00364 eq. 7)
+    denoised = c_skip * x + c_out * network(c_in * x, c_noise)        (Karras et al. 2022, arXiv 2206.00364, eq. 7)
 
-The choice changes what the network finds easy. It does not change the loss weight (loss.py) or the sampler: the
-predicted noise is (x - denoised) / sigma whatever the network says.
+The choice decides which levels are easy for the network. It does not change the loss weight (loss.py) or the sampler:
+the predicted noise is (x - denoised) / sigma whatever the network outputs.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _image(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
 
 
 def _edm(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
-    # 2206.00364 table 1: a target of unit variance with the least amplified error.
+    # Karras et al. 2022, arXiv 2206.00364, table 1: a target of unit variance with the least amplified error.
     total = sigma.square() + sigma_data**2
     return sigma_data**2 / total, sigma * sigma_data / total.sqrt()
 
@@ -95,13 +95,13 @@ def scalings(prediction: str, sigma: Tensor, sigma_data: float) -> Scalings:
 
 
 def denoised_from(prediction: str, output: Tensor, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """What a network output [B, ...] says the clean picture is, for x [B, ...] at sigma [B]."""
+    """The clean picture that a network output [B, ...] stands for, with x [B, ...] at sigma [B]."""
     row = scalings(prediction, sigma, sigma_data)
     return per_sample(row.c_skip, x) * x + per_sample(row.c_out, x) * output
 
 
 def network_target(prediction: str, denoised: Tensor, x: Tensor, sigma: Tensor, sigma_data: float) -> Tensor:
-    """The network output that means `denoised`: with x0 for denoised, the training target."""
+    """The network output that stands for `denoised`; with x0 for denoised, the training target."""
     row = scalings(prediction, sigma, sigma_data)
     return (denoised - per_sample(row.c_skip, x) * x) / per_sample(row.c_out, x)
 

@@ -1,8 +1,8 @@
-"""Samplers as coroutines: each yields what it wants to know, is sent the answer, and returns the finished picture.
+"""Samplers by name, and their driver.
 
-A sampler knows nothing of models, captions, guidance or devices. The schedule is any strictly decreasing run of noise
-levels; a step to sigma 0 returns `denoised` itself. What they are made of is in coroutine.py, they themselves in ode.py
-and sde.py; here are their names and the one driver.
+A sampler is a coroutine: it yields queries, receives predictions, and returns pictures. It knows no model, caption,
+guidance or device. The schedule is any strictly decreasing sequence of noise levels; a step to sigma 0 returns
+`denoised` itself. Samplers are in ode.py and sde.py, their common parts in solver.py.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from tintype.diffusion import ode, sde
-from tintype.diffusion.coroutine import Coroutine as Coroutine
-from tintype.diffusion.coroutine import Query as Query
-from tintype.diffusion.coroutine import Randn as Randn
-from tintype.diffusion.coroutine import Sampler as Sampler
-from tintype.diffusion.coroutine import levels_of
 from tintype.diffusion.parameterization import Denoise as Denoise
+from tintype.diffusion.solver import Coroutine as Coroutine
+from tintype.diffusion.solver import Query as Query
+from tintype.diffusion.solver import Randn as Randn
+from tintype.diffusion.solver import Sampler as Sampler
+from tintype.diffusion.solver import levels_of
 
 SAMPLERS: dict[str, Sampler] = {**ode.SAMPLERS, **sde.SAMPLERS}
 
@@ -33,16 +33,16 @@ class Step(NamedTuple):
     total: int  # evaluations in all
     sigma: float  # noise level of x
     x: Tensor  # [B, C, H, W] noisy pictures
-    denoised: Tensor  # [B, C, H, W] what the network takes them for
+    denoised: Tensor  # [B, C, H, W] the predicted clean pictures
 
     @property
     def predicted_noise(self) -> Tensor:
-        """The layer of static that the network sees in x, [B, C, H, W]."""
+        """The noise that the network identifies in x, [B, C, H, W]."""
         return (self.x - self.denoised) / self.sigma
 
 
 def num_evaluations(sampler: Sampler, sigmas: Tensor) -> int:
-    """How often a sampler asks the network on this schedule, found by running it on no pictures at all."""
+    """The number of network evaluations of a sampler on these noise levels, counted by a run without pictures."""
     return _num_evaluations(sampler, levels_of(sigmas))
 
 
@@ -65,7 +65,7 @@ def steps_of(
 ) -> Generator[Step, None, Tensor]:
     """Run a sampler from x [B, C, H, W] at sigmas[0]: one Step per evaluation, then the picture as return value.
 
-    Raises ValueError at once if the schedule is not strictly decreasing or the sampler needs a randn that is not given.
+    Raises ValueError at once if the schedule is not strictly decreasing or the sampler needs a randn and has none.
     Closing the generator cancels.
     """
     total = num_evaluations(sampler, sigmas)
@@ -108,12 +108,12 @@ def sample(
         sigmas = tintype.SCHEDULES["karras"](16, 0.02, 80.0, 0.7, 1.1)
         pictures = tintype.sample(lambda x, sigma: x0.expand_as(x), x, sigmas, sampler="unipc")
 
-    denoise: (x [B, C, H, W], sigma [B]) -> what it takes the clean pictures for [B, C, H, W]. x: [B, C, H, W] noise of
+    denoise: (x [B, C, H, W], sigma [B]) -> the predicted clean pictures [B, C, H, W]. x: [B, C, H, W] noise of
     level sigmas[0]. sigmas: [K + 1] strictly decreasing, usually to 0. sampler: a name in `SAMPLERS`, or a coroutine
     function as `Options` describes it. randn: n -> the n-th draw of standard normal noise shaped like x, for samplers
     that add noise. Returns x at the last level [B, C, H, W].
 
-    Raises ValueError for an unknown sampler, for levels that do not decrease, or without a randn that is needed.
+    Raises ValueError for an unknown sampler, for levels that do not decrease, or a missing randn.
     """
     if isinstance(sampler, str) and sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}")

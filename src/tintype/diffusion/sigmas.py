@@ -1,4 +1,4 @@
-"""Sigma is the only clock: its other names, and schedules of it for sampling.
+"""Sigma, the only clock: its other names, and schedules of it for sampling.
 
     x = x0 + sigma * noise
 
@@ -31,7 +31,8 @@ def sigma_from_log_snr(value: Tensor) -> Tensor:
 
 
 def alpha_bar(sigma: Tensor) -> Tensor:
-    """Signal variance of the form sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise (2006.11239 eq. 4)."""
+    """Signal variance of the form sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise (Ho et al. 2020, arXiv
+    2006.11239, eq. 4)."""
     return 1 / (1 + sigma.square())
 
 
@@ -41,7 +42,7 @@ def sigma_from_alpha_bar(value: Tensor) -> Tensor:
 
 
 def flow_time(sigma: Tensor) -> Tensor:
-    """Time t of the straight path (1 - t) x0 + t noise (2209.03003): 0 is data, 1 is noise."""
+    """Time t of the straight path (1 - t) x0 + t noise (Liu et al. 2022, arXiv 2209.03003): 0 is data, 1 is noise."""
     return sigma / (1 + sigma)
 
 
@@ -51,12 +52,14 @@ def sigma_from_flow_time(time: Tensor) -> Tensor:
 
 
 def shift(sigma: Tensor, factor: float) -> Tensor:
-    """Timestep shift, t <- factor t / (1 + (factor - 1) t) (2403.03206 eq. 23): in sigma, a multiplication."""
+    """Timestep shift, t <- factor t / (1 + (factor - 1) t) (Esser et al. 2024, arXiv
+    2403.03206, eq. 23): in sigma, a multiplication."""
     return factor * sigma
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
-    """Noise levels [steps + 1] float64, evenly spaced in sigma^(1 / rho), then 0 (EDM, 2206.00364 eq. 5).
+    """Noise levels [steps + 1] float64, evenly spaced in sigma^(1 / rho), then 0 (Karras et al. 2022, arXiv 2206.00364,
+    eq. 5).
 
     Raises ValueError for arguments out of range.
     """
@@ -97,7 +100,7 @@ def logistic_sigmas(steps: int, sigma_min: float, sigma_max: float, center: floa
 
 
 def log_snr_sigmas(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
-    """Noise levels [steps + 1] float64, evenly spaced in ln sigma, then 0 (DPM-Solver, 2206.00927).
+    """Noise levels [steps + 1] float64, evenly spaced in ln sigma, then 0 (Lu et al. 2022, arXiv 2206.00927).
 
     Raises ValueError for arguments out of range.
     """

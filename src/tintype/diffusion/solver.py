@@ -1,4 +1,4 @@
-"""What samplers are made of: questions and answers, noise levels, and the weights of exponential integrators.
+"""Parts that samplers share: queries, noise levels, and the weights of exponential integrators.
 
     predicted noise = (x - denoised) / sigma        dx / d sigma = predicted noise
 
@@ -6,8 +6,8 @@ With lambda = -ln sigma and h the growth of lambda in a step, the exact solution
 
     x_next = e^-h x + integral from 0 to h of e^-(h - u) denoised(lambda + u) du
 
-Samplers replace `denoised` by a polynomial through answers of the network. Coefficients are computed in float64; states
-keep the dtype of x.
+Samplers replace `denoised` by a polynomial through predictions of the network. Coefficients are computed in float64;
+states keep the dtype of x.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 
 class Query(NamedTuple):
-    """A question to the network, which a sampler yields: what is the clean picture under the noise in x?
+    """Noisy pictures to denoise: what a sampler yields. It is sent the prediction of the clean pictures.
 
     denoised = yield Query(x, x.new_full((len(x),), sigma))  # [B, C, H, W]
     """
@@ -36,23 +36,23 @@ Sampler = Callable[[Tensor, Tensor, Randn | None], Coroutine]
 
 
 def query(x: Tensor, sigma: float) -> Query:
-    """Ask for all pictures of x at one noise level."""
+    """A query for all pictures of x at one noise level."""
     return Query(x, x.new_full((len(x),), sigma))
 
 
 def levels_of(sigmas: Tensor) -> tuple[float, ...]:
-    """The noise levels of a schedule. Raises ValueError if they do not fall, or fall below 0."""
+    """Noise levels [K + 1] as numbers. Raises ValueError if they do not decrease, or go below 0."""
     levels = tuple(float(sigma) for sigma in sigmas.double().tolist())
     if len(levels) < 2 or not math.isfinite(levels[0]) or levels[-1] < 0 or any(b >= a for a, b in pairwise(levels)):
         raise ValueError(f"sigmas must be two or more noise levels, strictly decreasing and not below 0, not {levels}")
     return levels
 
 
-def combine(x: Tensor, keep: float, weights: Sequence[float], answers: Sequence[Tensor]) -> Tensor:
-    """keep * x + sum of weights * answers: the form of every linear step."""
+def combine(x: Tensor, keep: float, weights: Sequence[float], terms: Sequence[Tensor]) -> Tensor:
+    """keep * x + sum of weights * terms: the form of every linear step."""
     total = x * keep
-    for weight, answer in zip(weights, answers, strict=True):
-        total = total.add_(answer, alpha=weight)
+    for weight, term in zip(weights, terms, strict=True):
+        total = total.add_(term, alpha=weight)
     return total
 
 
@@ -60,12 +60,12 @@ def exponential_weights(nodes: Sequence[float], h: float) -> list[float]:
     """Weights w with sum_i w_i p(nodes_i) = integral from 0 to 1 of h e^-(h (1 - v)) p(v) dv for every polynomial p of
     degree below the number of nodes: integrals of the Lagrange polynomials, by their coefficients.
 
-    h is not 0; it is below 0 where noise grows.
+    h must not be 0; it is negative where noise grows.
     """
     moments = [_moment(power, h) for power in range(len(nodes))]
     weights = []
     for i, node in enumerate(nodes):
-        coefficients = [1.0]  # of the polynomial that is 1 at node and 0 at all the others, lowest power first
+        coefficients = [1.0]  # of the polynomial that is 1 at node and 0 at all other nodes, lowest power first
         for other in [*nodes[:i], *nodes[i + 1 :]]:
             shifted, scaled = [0.0, *coefficients], [*(-other * c for c in coefficients), 0.0]
             coefficients = [(a + b) / (node - other) for a, b in zip(shifted, scaled, strict=True)]
