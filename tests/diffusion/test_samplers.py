@@ -219,7 +219,7 @@ def test_unipc_corrects_exactly_what_a_parabola_can_be(
     errors = []
     for index, (step, after) in enumerate(pairwise(steps)):
         # Undo the prediction of the next state to see the corrected state it started from.
-        stage = plan(tuple(levels.tolist()), 3, 3, in_log_flow, caution=0.5)[index]
+        stage = plan(tuple(levels.tolist()), 3, 3, in_log_flow, blend=0.5)[index]
         answers = [earlier.denoised.item() for earlier in steps[index::-1]]
         predicted = sum(weight * answer for weight, answer in zip(stage.predict, answers, strict=False))
         corrected = (after.x.item() - predicted) / stage.keep

@@ -20,7 +20,7 @@ class Nearest(NamedTuple):
 
     indices: Tensor  # [Q] int64
     distance: Tensor  # [Q] float64, root mean square over the D numbers
-    relative: Tensor  # [Q] float64, to the mean distance of the nearest 20 (after Carlini et al. 2023, 2301.13188, 4.2)
+    relative: Tensor  # [Q] float64, to the mean distance of the nearest 20 (Carlini et al. 2023, arXiv 2301.13188, 4.2)
 
 
 def find_nearest(
