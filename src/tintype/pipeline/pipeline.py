@@ -60,7 +60,8 @@ class Pipeline:
     Args:
         denoiser: not copied; a denoiser in training may be passed.
         device: where to compute; None leaves the denoiser where it is.
-        name, model_hash: for receipts.
+        name: of the model, for receipts.
+        model_hash: sha256 of its weights, for receipts.
         guide: a weaker model, such as an early checkpoint. Guidance then steers away from its prediction for the same
             caption, in place of this model's prediction without a caption (autoguidance, Karras et al. 2024, arXiv
             2406.02507).

@@ -71,27 +71,38 @@ def train(
         data: a folder, a .tar, .zip or .parquet file, `hf:NAME`, a list of these, or an object: see `CaptionedImages`.
         out: the run folder; it must be empty, new, or hold the run to continue.
         config: all settings that have no argument here, instead of a preset: see `Config.from_preset`.
-        minutes, images, steps: length of the run, at most one of them: wall-clock time, pictures shown (repeats
-            counted), or batches. None: `config.train.images`.
+        minutes: length of the run as wall-clock time. Give at most one of minutes, images and steps; None of them:
+            `config.train.images`.
+        images: length of the run in pictures shown, repeats counted.
+        steps: length of the run in batches.
         preset: "nano", "small", "base" or "large"; None chooses by device and time.
         resolution: pixels, the side of a square picture.
-        batch_size, micro_batch: pictures in a step, and at most so many computed at once.
-        lr: highest learning rate. seed: of weights, order and noise.
+        batch_size: pictures in a step.
+        micro_batch: the most pictures computed at once.
+        lr: highest learning rate.
+        seed: of weights, order and noise.
         text: "minilm", "learned" or "hf:NAME", where text embeddings come from.
         from_model: a model folder, run folder or shipped name whose weights the run starts from.
         resume: "auto", "never", or the path of a checkpoint or run folder.
         device: "cpu", "cuda", "cuda:1", "mps"; None chooses.
-        save_minutes, sample_minutes: between checkpoints, and between validations with samples.
-        keep_last, keep_every: how many newest checkpoints to keep, and one for good every so many images.
-        exclude: a file of keys or sha256 never to train on. cache: where the training copy of the data is kept.
-        stream: decode pictures whenever they are shown, without a training copy.
+        save_minutes: between checkpoints.
+        sample_minutes: between validations with samples.
+        keep_last: the number of newest checkpoints to keep.
+        keep_every: images of each of which one checkpoint is kept for good.
+        exclude: a file of keys or sha256 never to train on.
+        cache: folder for the dataset cache; None: in the run folder.
+        stream: decode pictures whenever they are shown, without a cache.
         shard: under torchrun, shard the model over all processes.
         tensorboard: also write curves to `out`/tensorboard.
         net: the network, a module (which is copied) or a function of the config: see `Network`.
-        prediction, noise_levels, loss_weight, optimizer: see `Prediction`, `NoiseLevelSampler`, `LossWeight` and
-            `OptimizerFactory`. Objects are recorded in the run folder by name: resuming needs the same ones, and a
-            model with its own `net` or `prediction` needs them in `Pipeline.load`.
+        prediction: the prediction type: see `Prediction`.
+        noise_levels: of training: see `NoiseLevelSampler`.
+        loss_weight: see `LossWeight`.
+        optimizer: see `OptimizerFactory`.
         verbose: print what the command prints; a rich Console says where.
+
+    Objects are recorded in the run folder by name: resuming needs the same ones, and a model with its own `net` or
+    `prediction` needs them in `Pipeline.load`.
 
     Raises ConfigError, DataError, CheckpointError or TrainingError (all TintypeError), and KeyboardInterrupt after
     Ctrl-C once the checkpoint is saved.
