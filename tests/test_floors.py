@@ -15,6 +15,7 @@ SRC = Path(__file__).parent.parent / "src" / "tintype"
 # Top rooms from the ground up: a file imports only from its own room and from rooms before it in this list.
 ROOMS = (
     "errors",
+    "printable",
     "_version",
     "diffusion",
     "config",

@@ -12,10 +12,10 @@ from typing import Any
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.data.sources.files import printable
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
 from tintype.model import checkpoint
 from tintype.model.custom import COMPONENTS, to_json
+from tintype.printable import printable
 from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer, read_parts
 from tintype.training.checkpoints.run_folder import CONFIG, LOG, STATE, TOKENIZER, RunLock, load_state
 from tintype.training.console import say

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tintype.data.sources.files import printable
 from tintype.data.sources.find import Problem, find_pairs
 from tintype.errors import DataError
+from tintype.printable import printable
 
 
 def captions(data: Path) -> dict[str, tuple[str, ...]]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tintype.data.sources.files import printable
 from tintype.errors import CheckpointError, DataError
 from tintype.pipeline.image_file import read_receipt, read_texts
 from tintype.pipeline.receipt import Receipt
+from tintype.printable import printable
 
 if TYPE_CHECKING:
     from tintype.config import Config

@@ -27,10 +27,10 @@ from tintype.data.images.decode import Preprocess
 from tintype.data.images.facts import FACTS, hex_digests
 from tintype.data.process_pool import can_fork, forked
 from tintype.data.sources.exclude import REASON, Exclusions
-from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair
 from tintype.data.thread_pool import in_parts, num_threads
 from tintype.errors import DataError
+from tintype.printable import printable
 
 CAPTION_BATCH = 256
 COMMIT_SECONDS = 2.0  # of work that a kill may lose

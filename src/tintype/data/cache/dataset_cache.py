@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tintype.data.cache.index import ABOUT, Catalog, open_array
-from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Problem
 from tintype.errors import DataError
+from tintype.printable import printable
 
 STATES_FILE = "states.npy"
 

@@ -17,10 +17,10 @@ from tintype.data.check.report import Report
 from tintype.data.check.summary import Tokens, survey
 from tintype.data.images.facts import FACTS, hex_digests
 from tintype.data.order import Order
-from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.split import is_held_out, name_hash
 from tintype.errors import DataError
+from tintype.printable import printable
 
 FORMAT = 3  # of packs; raised when older ones must be made again
 DATA_FORMAT = 1  # of data.json

@@ -20,9 +20,9 @@ from tintype.data.cache.fingerprints import stamp_of
 from tintype.data.cache.index import Catalog
 from tintype.data.images.decode import Preprocess
 from tintype.data.sources.exclude import Exclusions
-from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import DataError
+from tintype.printable import printable
 
 C = TypeVar("C", bound=Catalog)
 _DAY = 86_400

@@ -15,9 +15,9 @@ from tintype.data.cache.builder import CaptionEncoder
 from tintype.data.cache.index import Catalog
 from tintype.data.images.decode import Preprocess, examine
 from tintype.data.order import Order, block_numbers
-from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import DataError
+from tintype.printable import printable
 
 R = TypeVar("R")
 MAX_REPLACED = 100  # samples in a row that a lost one may be replaced by

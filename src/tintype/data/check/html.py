@@ -8,7 +8,8 @@ import io
 
 from tintype.data.check.report import Report, counted, worth_a_look
 from tintype.data.images.decode import decode_image
-from tintype.data.sources.files import FileError, ImageSource, printable
+from tintype.data.sources.files import FileError, ImageSource
+from tintype.printable import printable
 
 SIDE = 112  # pixels, of a thumbnail
 MOST = 12  # thumbnails of a kind

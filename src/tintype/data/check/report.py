@@ -12,8 +12,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
+from tintype.printable import printable
 
 EXAMPLES = 3  # of files, per reason
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

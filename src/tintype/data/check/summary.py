@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from tintype.data.check.report import Histogram, Report, counted
 from tintype.data.images.facts import exact_duplicates, hex_digests
 from tintype.data.images.perceptual_hash import near_duplicates
-from tintype.data.sources.files import printable
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.row_file import RowFile, Rows, chunks, sorted_by_key
 from tintype.data.split import is_held_out
+from tintype.printable import printable
 
 HELD_OUT = 0.03  # share that a run holds out unless its configuration says otherwise
 FEW_PICTURES = 100  # with fewer, a model mostly repeats them

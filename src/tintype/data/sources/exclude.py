@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tintype.data.sources.captions import decode_text
-from tintype.data.sources.files import FileError, printable, read_file
+from tintype.data.sources.files import FileError, read_file
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import DataError
+from tintype.printable import printable
 
 REASON = "excluded on request"
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")

@@ -162,12 +162,6 @@ def too_large(max_bytes: int) -> str:
     return f"larger than {max_bytes / 2**20:g} MB"
 
 
-def printable(text: str) -> str:
-    """Make a file name or caption safe to print: control characters and undecodable bytes become escapes."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return escaped.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def explain(error: OSError) -> str:
     """Say in a few words why the system cannot read a file or folder."""
     if isinstance(error, FileNotFoundError):

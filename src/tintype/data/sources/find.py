@@ -23,7 +23,7 @@ from tintype.config import DataConfig
 from tintype.data.sources.archives import LISTERS, lister_of
 from tintype.data.sources.captions import decode_text
 from tintype.data.sources.file_types import COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
-from tintype.data.sources.files import FileError, printable, read_file
+from tintype.data.sources.files import FileError, read_file
 from tintype.data.sources.folder import list_folder
 from tintype.data.sources.hub import is_saved, list_hub
 from tintype.data.sources.metadata import METADATA_NAMES
@@ -34,6 +34,7 @@ from tintype.data.sources.remote import Archive, expand, is_url, local_archive, 
 from tintype.data.sources.webdataset import list_tar
 from tintype.data.sources.zip import list_zip
 from tintype.errors import DataError
+from tintype.printable import printable
 
 __all__ = ["Pair", "Problem", "find_pairs", "dataset_name"]
 

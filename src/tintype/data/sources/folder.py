@@ -17,12 +17,13 @@ from tintype.data.sources.file_types import (
     TABLE_SUFFIXES,
     unsupported,
 )
-from tintype.data.sources.files import FileError, ImageSource, Verified, printable
+from tintype.data.sources.files import FileError, ImageSource, Verified
 from tintype.data.sources.metadata import METADATA_NAMES, Metadata, nfc
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
 from tintype.data.sources.walk import Entry, Folder, walk
 from tintype.errors import DataError, MissingExtraError
+from tintype.printable import printable
 
 UNPACK = "compressed: unpack it"
 

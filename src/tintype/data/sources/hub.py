@@ -8,11 +8,12 @@ from typing import Any
 
 from tintype.config import DataConfig
 from tintype.data.sources.captions import CAPTION_FIELDS, row_captions, substitute
-from tintype.data.sources.files import FileError, ImageSource, SourceRoot, one_line, printable
+from tintype.data.sources.files import FileError, ImageSource, SourceRoot, one_line
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.data.sources.parquet import PICTURE_COLUMNS
 from tintype.errors import DataError, MissingExtraError
+from tintype.printable import printable
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from tintype.data.sources.files import FileError, one_line, printable, stat_fingerprint
+from tintype.data.sources.files import FileError, one_line, stat_fingerprint
 from tintype.errors import DataError, MissingExtraError
+from tintype.printable import printable
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BRACES = re.compile(r"\{([^{}]*)\}")

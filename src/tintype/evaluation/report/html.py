@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from tintype.data.sources.files import printable
 from tintype.evaluation.report import network_sections, sample_sections
 from tintype.evaluation.report.tables import escape
 from tintype.evaluation.results import EvalResult, ReportData
 from tintype.evaluation.verdict import verdict
+from tintype.printable import printable
 
 MARKS = {"good": "good", "fair": "so-so", "bad": "bad", "plain": "for comparison"}
 TOPICS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from tintype.data.sources.files import printable
 from tintype.evaluation.results import SamplingSetting, TuningResult
 from tintype.metrics.intervals import format_estimate, format_proportion
+from tintype.printable import printable
 
 
 def escape(value: object) -> str:
