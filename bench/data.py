@@ -48,7 +48,7 @@ import sys
 from pathlib import Path
 from tintype.config import DataConfig
 from tintype.data.cache import builder
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.thread_pool import finished
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
@@ -56,7 +56,7 @@ building.COMMIT_SECONDS = 0.1  # or a small set would be packed before there is 
 sys.path.insert(0, sys.argv[3])  # of this file
 from data_epochs import Lengths
 options = DataConfig(crop="none")
-progress = packing(find_pairs(sys.argv[1], options)[0], preprocess_for(32, options), Path(sys.argv[2]), Lengths())
+progress = build_cache(find_pairs(sys.argv[1], options)[0], preprocess_for(32, options), Path(sys.argv[2]), Lengths())
 next(progress, None)
 print("begun", flush=True)
 finished(progress)

@@ -1,4 +1,4 @@
-"""Part of `bench/data.py`: epochs from the training copy against decoding in every epoch; reading against training."""
+"""Part of `bench/data.py`: epochs from the cache against decoding in every epoch; reading against training."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tintype.config import DataConfig, TextConfig, small
-from tintype.data.cache.dataset_cache import Pack
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.dataset_cache import DatasetCache
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair
@@ -119,7 +119,7 @@ def epochs(args: argparse.Namespace) -> None:
             for batch in loader:
                 assert batch.shape[-1] == args.resolution
             decoding.append(watch.lap())
-            made = finished(packing(pairs, preprocess, Path(folder), Lengths()))
+            made = finished(build_cache(pairs, preprocess, Path(folder), Lengths()))
             read_epoch(made, 0)
             first.append(watch.lap())
             for epoch in range(LATER):
@@ -150,7 +150,7 @@ def torchvision_transform(args: argparse.Namespace) -> object:
     return transforms.Compose([transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor()])
 
 
-def read_epoch(made: Pack, epoch: int) -> None:
+def read_epoch(made: DatasetCache, epoch: int) -> None:
     """Read one epoch in order, as floats, in batches."""
     everything = torch.arange(made.num_samples)
     order = made.order(0, everything)
@@ -174,7 +174,7 @@ def reading(args: argparse.Namespace) -> None:
     encoder = make_encoder(config.text, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         made = finished(
-            packing(pairs, preprocess_for(args.resolution, config.data, config.net.patch), Path(folder), encoder)
+            build_cache(pairs, preprocess_for(args.resolution, config.data, config.net.patch), Path(folder), encoder)
         )
         trainer = Trainer(Denoiser(config, tokenizer), made, config, torch.device("cpu"))
         steps = trainer.steps(10**9)

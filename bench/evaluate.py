@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from tintype.config import nano
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
@@ -136,7 +136,7 @@ def gauge(options: argparse.Namespace) -> None:
     denoiser = Denoiser(config, tokenizer)
     with tempfile.TemporaryDirectory() as scratch:
         preprocess = preprocess_for(options.size, config.data, config.net.patch)
-        copy = finished(packing(pairs, preprocess, Path(options.cache or scratch), denoiser.encoder))
+        copy = finished(build_cache(pairs, preprocess, Path(options.cache or scratch), denoiser.encoder))
         trainer = Trainer(denoiser, copy, config, device, bf16=bf16_is_faster(device))
         gauge = MemorizationGauge(copy, config)
         seconds = {
@@ -159,7 +159,7 @@ def alarm(options: argparse.Namespace) -> None:
     preprocess = preprocess_for(options.size, patch=8)
     pairs, _ = find_pairs(options.data)
     with tempfile.TemporaryDirectory() as scratch:
-        copy = finished(packing(pairs, preprocess, Path(scratch), _NoEncoder()))
+        copy = finished(build_cache(pairs, preprocess, Path(scratch), _NoEncoder()))
         everything = torch.arange(copy.num_samples)
         square = everything[torch.from_numpy(copy.shape_of == copy.shapes.index((options.size, options.size)))]
         mixed = square[permutation(0, Purpose.MEASURED, 0, len(square))]

@@ -59,13 +59,15 @@ def padded(states: list[Tensor]) -> Tensor:
 
 
 def read(data: Path, out: Path) -> Shapes:
-    """Read a folder as `tintype train --text learned` does; its training copy is left in `out`."""
+    """Read a folder as `tintype train --text learned` does; its cache is left in `out`."""
     request = TrainRequest(data=data, out=out, preset="nano", resolution=SIDE, text="learned")
     ready = prepare(request, out, None, choose_device("cpu"), Console(stderr=True))
-    every = torch.arange(ready.pack.num_samples)
+    every = torch.arange(ready.dataset.num_samples)
     assert ready.tokenizer is not None
     return Shapes(
-        ready.pack.pictures(every), padded(ready.pack.text_embeddings(every, torch.zeros_like(every))), ready.tokenizer
+        ready.dataset.pictures(every),
+        padded(ready.dataset.text_embeddings(every, torch.zeros_like(every))),
+        ready.tokenizer,
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageCms, PngImagePlugin
 
 from tintype.config import DataConfig, TextConfig
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.check.report import Report
 from tintype.data.check.run import check
 from tintype.data.images.decode import examine, preprocess_for
@@ -317,7 +317,7 @@ def test_26_unreadable_vanished_and_flickering_files(
     gone = draw("gone.png")
     pairs = find_pairs(data)[0]
     gone.unlink()
-    it = finished(packing(pairs, preprocess_for(16), tmp_path / "cache", Words()))
+    it = finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words()))
     assert [(p.path, p.reason) for p in it.problems] == [("gone.png", "cannot be read: it does not exist")]
     tries = []
     read = files._read
@@ -439,13 +439,13 @@ def test_35_exact_copies_are_reported_kept_together_and_left_out_on_request(data
     report = check(data)
     assert len(report.duplicates) == 20
     assert any(note.startswith("20 exact copies of other pictures") for note in report.notes)
-    it = finished(packing(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", Words()))
+    it = finished(build_cache(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", Words()))
     shown, held = ({it.sha256[index] for index in part.tolist()} for part in it.split(0.3))
     assert shown
     assert held
     assert not shown & held
     fewer = finished(
-        packing(find_pairs(data)[0], preprocess_for(16, DataConfig(dedupe=True)), tmp_path / "cache", Words())
+        build_cache(find_pairs(data)[0], preprocess_for(16, DataConfig(dedupe=True)), tmp_path / "cache", Words())
     )
     assert fewer.num_samples == 20
 
@@ -460,7 +460,7 @@ def test_36_junk_is_passed_over_in_silence(good, data: Path) -> None:
 
 def test_37_a_training_copy_that_is_damaged_or_stale_is_made_again(good, data: Path, tmp_path: Path) -> None:
     def packed(encoder: Words) -> tuple[list[float], int]:
-        it = finished(packing(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", encoder))
+        it = finished(build_cache(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", encoder))
         return it.text_embeddings(torch.tensor([0]), torch.tensor([0]))[0][:, 0].tolist(), int(
             it.pictures(torch.tensor([0])).max()
         )
@@ -500,7 +500,7 @@ def test_38_heic_needs_another_package(good, data: Path) -> None:
 
 def test_39_edited_data_have_another_fingerprint(good, draw, data: Path, tmp_path: Path) -> None:
     def fingerprint() -> str:
-        return finished(packing(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", Words())).fingerprint
+        return finished(build_cache(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", Words())).fingerprint
 
     first = fingerprint()
     (data / "good.txt").write_text("another caption")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tintype.config import TextConfig
-from tintype.data.check.run import check, checking
+from tintype.data.check.run import check, check_steps
 from tintype.errors import DataError
 
 
@@ -77,12 +77,12 @@ def test_no_pairs_at_all_is_an_error(data: Path) -> None:
 
 def test_progress_counts_every_picture(draw, data: Path) -> None:
     colored(draw, 30)
-    assert list(checking(data)) == [(i, 30) for i in range(1, 31)]
+    assert list(check_steps(data)) == [(i, 30) for i in range(1, 31)]
 
 
 def test_checking_can_be_stopped(draw, data: Path) -> None:
     colored(draw, 30)
-    progress = checking(data)
+    progress = check_steps(data)
     next(progress)
     progress.close()
 

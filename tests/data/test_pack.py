@@ -13,9 +13,9 @@ from PIL import Image
 
 from tintype.config import DataConfig
 from tintype.data.cache.builder import CaptionEncoder, Progress
-from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.dataset_cache import DatasetCache
 from tintype.data.cache.growing_array import GrowingArray
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.exclude import read_exclusions
 from tintype.data.sources.find import find_pairs
@@ -60,9 +60,9 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def packed(folder: Path, tmp_path: Path, encoder: CaptionEncoder | None = None) -> Pack:
+def packed(folder: Path, tmp_path: Path, encoder: CaptionEncoder | None = None) -> DatasetCache:
     pairs, problems = find_pairs(folder)
-    return finished(packing(pairs, preprocess_for(16), tmp_path / "cache", encoder or Words(), problems))
+    return finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", encoder or Words(), problems))
 
 
 def test_pictures_and_states_come_back_as_they_went_in(folder: Path, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_equal_captions_are_encoded_once(draw, data: Path, tmp_path: Path) -> No
 def test_an_empty_caption_has_no_states(tmp_path: Path, folder: Path) -> None:
     pairs = find_pairs(folder)[0]
     bare = [type(pair)(pair.key, pair.source, ("",)) for pair in pairs]
-    states = finished(packing(bare, preprocess_for(16), tmp_path / "cache", Words())).text_embeddings(
+    states = finished(build_cache(bare, preprocess_for(16), tmp_path / "cache", Words())).text_embeddings(
         torch.tensor([0]), torch.tensor([0])
     )
     assert states[0].shape == (0, 4)
@@ -120,7 +120,7 @@ def test_an_unchanged_folder_is_not_packed_again(folder: Path, tmp_path: Path) -
     first = packed(folder, tmp_path)
     encoder = Words()
     pairs = find_pairs(folder)[0]
-    assert list(packing(pairs, preprocess_for(16), tmp_path / "cache", encoder)) == []
+    assert list(build_cache(pairs, preprocess_for(16), tmp_path / "cache", encoder)) == []
     assert encoder.asked == 0
     assert packed(folder, tmp_path).fingerprint == first.fingerprint
     assert packs(tmp_path / "cache") == [first.folder.name]
@@ -149,7 +149,7 @@ def test_any_change_makes_a_new_pack(draw, folder: Path, tmp_path: Path, change:
         encoder.identity = "other words"
     else:
         resolution = 24
-    second = finished(packing(find_pairs(folder)[0], preprocess_for(resolution), tmp_path / "cache", encoder))
+    second = finished(build_cache(find_pairs(folder)[0], preprocess_for(resolution), tmp_path / "cache", encoder))
     assert second.fingerprint != first.fingerprint
     if change.startswith("pixels"):
         assert second.pictures(torch.tensor([5]))[0, :, 8, 8].tolist() == [41, 0, 250]
@@ -185,7 +185,7 @@ def test_states_that_are_not_finite_are_refused_when_written_and_when_read(folde
 
 
 def test_progress_tells_both_stages(one_by_one, folder: Path, tmp_path: Path) -> None:
-    told = list(packing(find_pairs(folder)[0], preprocess_for(16), tmp_path / "cache", Words()))
+    told = list(build_cache(find_pairs(folder)[0], preprocess_for(16), tmp_path / "cache", Words()))
     assert told[:30] == [Progress("pictures", i, 30) for i in range(1, 31)]
     assert told[-1] == Progress("captions", 60, 60)
 
@@ -193,17 +193,17 @@ def test_progress_tells_both_stages(one_by_one, folder: Path, tmp_path: Path) ->
 def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(one_by_one, draw, folder: Path, tmp_path: Path) -> None:
     draw("07.png", color="red").write_bytes(b"rubbish")
     pairs = find_pairs(folder)[0]
-    whole = content(finished(packing(pairs, preprocess_for(16), tmp_path / "whole", Words())).folder)
+    whole = content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "whole", Words())).folder)
     done = []
     for stop in (1, 13, 5):
-        progress = packing(pairs, preprocess_for(16), tmp_path / "cache", Words())
+        progress = build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words())
         for _ in range(stop):
             now = next(progress)
         done.append(now.done)
         progress.close()
         assert not list((tmp_path / "cache").glob("pack-*"))
     assert done == [1, 14, 19]
-    last = finished(packing(pairs, preprocess_for(16), tmp_path / "cache", Words()))
+    last = finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words()))
     assert content(last.folder) == whole
     assert [p.path for p in last.problems] == ["07.png"]
     assert packs(tmp_path / "cache") == [last.folder.name]
@@ -212,8 +212,8 @@ def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(one_by_one, draw, fold
 @pytest.mark.parametrize("damage", ["journal", "array", "both"])
 def test_a_stopped_pack_that_was_damaged_is_begun_again(one_by_one, folder: Path, tmp_path: Path, damage: str) -> None:
     pairs = find_pairs(folder)[0]
-    whole = content(finished(packing(pairs, preprocess_for(16), tmp_path / "whole", Words())).folder)
-    progress = packing(pairs, preprocess_for(16), tmp_path / "cache", Words())
+    whole = content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "whole", Words())).folder)
+    progress = build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words())
     for _ in range(20):
         next(progress)
     progress.close()
@@ -223,22 +223,22 @@ def test_a_stopped_pack_that_was_damaged_is_begun_again(one_by_one, folder: Path
     if damage in ("array", "both"):
         array = journal.with_suffix("") / "pictures-16x16.npy"
         array.write_bytes(array.read_bytes()[:-100])
-    assert content(finished(packing(pairs, preprocess_for(16), tmp_path / "cache", Words())).folder) == whole
+    assert content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words())).folder) == whole
 
 
 def test_two_at_once_wait_for_each_other(folder: Path, tmp_path: Path) -> None:
     pairs = find_pairs(folder)[0]
-    slow = packing(pairs, preprocess_for(16), tmp_path / "cache", Words())
+    slow = build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words())
     next(slow)
     encoder = Words()
-    other = packing(pairs, preprocess_for(16), tmp_path / "cache", encoder)
+    other = build_cache(pairs, preprocess_for(16), tmp_path / "cache", encoder)
     assert next(other) == Progress("waiting", 0, 1)
     for _ in slow:
         pass
     assert list(other) == []
     assert encoder.asked == 0
     assert packs(tmp_path / "cache") == [
-        finished(packing(pairs, preprocess_for(16), tmp_path / "cache", encoder)).folder.name
+        finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", encoder)).folder.name
     ]
 
 
@@ -259,7 +259,7 @@ def test_a_disk_with_too_little_room_is_said_before_anything_is_read(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20_000))
-    progress = packing(find_pairs(folder)[0], preprocess_for(16), tmp_path / "cache", Words())
+    progress = build_cache(find_pairs(folder)[0], preprocess_for(16), tmp_path / "cache", Words())
     with pytest.raises(DataError, match=r"needs about 2\.59e-05 GB .* has 2e-05 GB free: make room"):
         next(progress)
 
@@ -269,7 +269,7 @@ def test_the_first_of_exact_copies_is_kept_when_asked(draw, data: Path, tmp_path
         draw(name)
     draw("d.png", color="blue")
     preprocess = preprocess_for(16, DataConfig(dedupe=True))
-    it = finished(packing(find_pairs(data)[0], preprocess, tmp_path / "cache", Words()))
+    it = finished(build_cache(find_pairs(data)[0], preprocess, tmp_path / "cache", Words()))
     assert it.keys == ["a.png", "d.png"]
     assert [(p.path, p.reason) for p in it.problems] == [
         (name, "an exact copy of another picture") for name in ("b.png", "c.png")
@@ -280,11 +280,15 @@ def test_dedupe_goes_on_where_it_was_stopped(one_by_one, draw, data: Path, tmp_p
     for i in range(10):
         draw(f"{i}.png", color=(i % 3, 0, 0))
     pairs, preprocess = find_pairs(data)[0], preprocess_for(16, DataConfig(dedupe=True))
-    progress = packing(pairs, preprocess, tmp_path / "cache", Words())
+    progress = build_cache(pairs, preprocess, tmp_path / "cache", Words())
     for _ in range(4):
         next(progress)
     progress.close()
-    assert finished(packing(pairs, preprocess, tmp_path / "cache", Words())).keys == ["0.png", "1.png", "2.png"]
+    assert finished(build_cache(pairs, preprocess, tmp_path / "cache", Words())).keys == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
 
 
 def test_exclusions_by_key_and_by_hash_are_listed(folder: Path, tmp_path: Path) -> None:
@@ -293,7 +297,7 @@ def test_exclusions_by_key_and_by_hash_are_listed(folder: Path, tmp_path: Path) 
     unwanted.write_text(f"# not ours\n03.png\nsha256:{before.sha256[5].upper()}\nnowhere.png\n")
     exclusions = read_exclusions(unwanted)
     pairs, problems = exclusions.apply(find_pairs(folder)[0])
-    it = finished(packing(pairs, preprocess_for(16), tmp_path / "cache", Words(), problems, exclusions))
+    it = finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words(), problems, exclusions))
     assert it.num_samples == 28
     assert it.fingerprint != before.fingerprint
     about = it.data_json()
@@ -318,7 +322,7 @@ def test_pictures_of_several_shapes_are_packed_by_shape(draw, data: Path, tmp_pa
     for number, size in enumerate(sizes):
         draw(f"{number}.png", color=(10 * number, 0, 0), size=size)
     preprocess = preprocess_for(32, DataConfig(crop="none"), patch=4)
-    it = finished(packing(find_pairs(data)[0], preprocess, tmp_path / "cache", Words()))
+    it = finished(build_cache(find_pairs(data)[0], preprocess, tmp_path / "cache", Words()))
     parts = it.by_shape(torch.arange(5))
     assert sorted(part.tolist() for part in parts) == [[0, 3], [1], [2, 4]]
     for part in parts:
@@ -335,7 +339,7 @@ def test_pictures_of_several_shapes_are_packed_by_shape(draw, data: Path, tmp_pa
 def test_squares_have_the_fingerprint_that_they_had_when_there_was_nothing_else(folder: Path, tmp_path: Path) -> None:
     pairs = find_pairs(folder)[0]
     square, free = (
-        finished(packing(pairs, preprocess_for(16, DataConfig(crop=crop)), tmp_path, Words()))
+        finished(build_cache(pairs, preprocess_for(16, DataConfig(crop=crop)), tmp_path, Words()))
         for crop in ("square", "none")
     )
     digest = hashlib.sha256(json.dumps([1, 16, "words"]).encode())

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 from tintype.data.cache import builder
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.thread_pool import finished
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
@@ -31,7 +31,7 @@ class Words:
 building.COMMIT_SECONDS = 0.01
 building.CAPTION_BATCH = 16
 print("begun", flush=True)
-finished(packing(find_pairs(sys.argv[1])[0], preprocess_for(64), Path(sys.argv[2]), Words()))
+finished(build_cache(find_pairs(sys.argv[1])[0], preprocess_for(64), Path(sys.argv[2]), Words()))
 """
 
 

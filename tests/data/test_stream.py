@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.data.cache.open_or_build import cataloging, packing
+from tintype.data.cache.open_or_build import build_cache, build_index
 from tintype.data.cache.stream import ReadAhead, Stream
 from tintype.data.images.decode import preprocess_for
-from tintype.data.order import Order, block_numbers, share_of
+from tintype.data.order import Order, block_numbers, shard_positions
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 
@@ -44,7 +44,7 @@ def shards(tmp_path: Path) -> Path:
 
 def streamed(data: Path, cache: Path) -> Stream:
     pairs, problems = find_pairs(data)
-    progress = cataloging(pairs, preprocess_for(16), cache, Words(), problems)
+    progress = build_index(pairs, preprocess_for(16), cache, Words(), problems)
     while True:
         try:
             next(progress)
@@ -54,7 +54,7 @@ def streamed(data: Path, cache: Path) -> Stream:
 
 def test_a_stream_gives_what_a_pack_gives(shards: Path, tmp_path: Path) -> None:
     stream = streamed(shards, tmp_path / "cache")
-    packed = finished(packing(find_pairs(shards)[0], preprocess_for(16), tmp_path / "cache", Words()))
+    packed = finished(build_cache(find_pairs(shards)[0], preprocess_for(16), tmp_path / "cache", Words()))
     assert stream.fingerprint == packed.fingerprint
     assert stream.keys == packed.keys
     everything = torch.arange(15)
@@ -88,7 +88,7 @@ def test_no_sample_is_lost_or_doubled(shards: Path, tmp_path: Path, world: int, 
     for rank in range(world):
         read = ReadAhead(lambda positions: stream.pictures(order.at(positions)), workers)
         for number, start in enumerate(range(0, 15 * epochs, size)):
-            batch = read(share_of(torch.arange(start, start + size), rank, world), size)
+            batch = read(shard_positions(torch.arange(start, start + size), rank, world), size)
             found = [(int(red) // 50 * 10 + int(green) // 9) for red, green in batch[:, :2, 8, 8].tolist()]
             if rank == 0:
                 batches.append([])
@@ -168,4 +168,4 @@ def test_weights_are_met_in_every_epoch_and_exactly_over_many() -> None:
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 0)])
 def test_ranks_that_cannot_be(rank: int, world: int) -> None:
     with pytest.raises(ValueError):
-        share_of(torch.arange(4), rank, world)
+        shard_positions(torch.arange(4), rank, world)

@@ -40,7 +40,7 @@ def cautious(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of training copies for all tests."""
+    """A folder of caches for all tests."""
     return tmp_path_factory.mktemp("cache")
 
 

@@ -73,7 +73,7 @@ def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
     _, data = opened(cautious, drawings, cache)
-    alone = EvalData("alone", data.pack, data.seen, data.unseen[:0])
+    alone = EvalData("alone", data.dataset, data.seen, data.unseen[:0])
     found, notes = judged(alone, data.squares(data.seen[:20], 16))
     assert found.num_alarmed == 20
     assert found.calibrated_on.startswith("training pictures")

@@ -1,4 +1,4 @@
-"""Evaluation data: training pictures and unseen ones, from a folder or a training copy."""
+"""Evaluation data: training pictures and unseen ones, from a folder or a cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.evaluation.conftest import opened
 
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
@@ -24,7 +24,7 @@ def test_pictures_that_were_never_trained_on_count_as_unseen(
     """With data.json beside a model, what is not on record was not seen."""
     _, data = opened(cautious, drawings, cache)
     assert not data.has_record
-    half = [{"sha256": data.pack.sha256[index]} for index in range(0, 240, 2)]
+    half = [{"sha256": data.dataset.sha256[index]} for index in range(0, 240, 2)]
     model = tmp_path / "model"
     model.mkdir()
     for path in cautious.iterdir():
@@ -39,7 +39,7 @@ def test_pictures_that_were_never_trained_on_count_as_unseen(
 def test_without_data_there_is_advice(cautious: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give --data"):
         opened(cautious, None, cautious)
-    model = tmp_path / "model"  # with a training copy of a version that can no longer be read
+    model = tmp_path / "model"  # with a cache of a version that can no longer be read
     shutil.copytree(cautious, model)
     (model / "data.json").write_text('{"samples": [{"sha256": "0"}], "fingerprint": "1"}', encoding="utf-8")
     (model / "pack" / "pack-1").mkdir(parents=True)
@@ -54,11 +54,11 @@ def test_a_run_is_evaluated_on_the_training_copy_it_keeps(cautious: Path, drawin
     pipeline = Pipeline.load(run, "cpu")
     preprocess = preprocess_for(16, pipeline.config.data, pipeline.config.net.patch)
     pairs, _ = find_pairs(drawings, pipeline.config.data)
-    made = finished(packing(pairs, preprocess, run / "pack", pipeline.denoiser.encoder))
+    made = finished(build_cache(pairs, preprocess, run / "pack", pipeline.denoiser.encoder))
     (run / "data.json").write_text(json.dumps(made.data_json()), encoding="utf-8")
     _, alone = opened(run, None, tmp_path / "unused")
     _, given = opened(run, drawings, tmp_path / "unused")
     assert alone.has_record
-    assert alone.pack.folder == given.pack.folder == made.folder
+    assert alone.dataset.folder == given.dataset.folder == made.folder
     assert torch.equal(alone.seen, given.seen)
     assert not (tmp_path / "unused").exists()

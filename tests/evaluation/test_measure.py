@@ -85,7 +85,7 @@ def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, h
 
 def test_one_caption_for_all_cannot_tell_who_listens(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, data = opened(cautious, drawings, cache)
-    data.pack.choices[:] = [[0]] * 240
+    data.dataset.choices[:] = [[0]] * 240
     result, _ = finished(evaluate(pipeline, data, 0, replace(SMALL, num=8, samples=4)))
     assert result.caption_use is None
     assert any("same caption" in note for note in result.notes)

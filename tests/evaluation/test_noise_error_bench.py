@@ -19,11 +19,11 @@ def test_the_ideal_takes_captions_and_weights_into_account(cautious: Path, drawi
     chosen = data.seen[:5]
     known, blind = finished(bench.ideal(chosen))
     assert bool((known <= blind + 1e-12).all())
-    data.pack.choices[:] = [[0]] * 240
+    data.dataset.choices[:] = [[0]] * 240
     same, blind_again = finished(bench.ideal(chosen))
     torch.testing.assert_close(same, blind)
     torch.testing.assert_close(blind_again, blind)
-    data.pack.weights = torch.ones(240, dtype=torch.float64)
-    data.pack.weights[data.seen[5:]] = 1e-12  # next to never shown: five pictures are left
+    data.dataset.weights = torch.ones(240, dtype=torch.float64)
+    data.dataset.weights[data.seen[5:]] = 1e-12  # next to never shown: five pictures are left
     few, _ = finished(bench.ideal(chosen))
     assert float(few.mean()) < 0.5 * float(same.mean())

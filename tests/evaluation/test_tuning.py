@@ -111,7 +111,7 @@ def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
     pipeline, data = opened(cautious, drawings, cache)
-    data.pack.unique = [f"photograph {number}" for number in range(len(data.pack.unique))]
+    data.dataset.unique = [f"photograph {number}" for number in range(len(data.dataset.unique))]
     notes: list[str] = []
     result = finished(tune(pipeline, data, SMALL, notes))
     assert isinstance(result, TuningResult)

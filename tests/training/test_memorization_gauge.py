@@ -16,8 +16,8 @@ from tests.training.conftest import tiny_preset
 from torch import Tensor
 
 from tintype.config import PRESETS, Config
-from tintype.data.cache.dataset_cache import Pack
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.dataset_cache import DatasetCache
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
@@ -44,19 +44,19 @@ class Unread:
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> DatasetCache:
     folder = tmp_path_factory.mktemp("data")
     write_shapes(folder / "drawings", 100, seed=1, size=8)
     pairs, _ = find_pairs(folder / "drawings")
-    return finished(packing(pairs, preprocess_for(8, patch=4), folder / "pack", Unread()))
+    return finished(build_cache(pairs, preprocess_for(8, patch=4), folder / "pack", Unread()))
 
 
 def held_out(config: Config) -> Config:
     return replace(config, train=replace(config.train, held_out=0.3))
 
 
-def test_the_gauge_is_one_by_heart_and_zero_for_one_that_understands(pack: Pack, tiny: Config) -> None:
-    gauge = MemorizationGauge(pack, held_out(tiny))
+def test_the_gauge_is_one_by_heart_and_zero_for_one_that_understands(dataset: DatasetCache, tiny: Config) -> None:
+    gauge = MemorizationGauge(dataset, held_out(tiny))
     ideal = gauge.ideal_errors(ENOUGH)
     assert ideal is not None
     unseen = torch.rand(30, len(LEVELS), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
@@ -69,30 +69,32 @@ def test_the_gauge_is_one_by_heart_and_zero_for_one_that_understands(pack: Pack,
     assert all(one.value == pytest.approx(0.5, abs=1e-6) for one in halfway.values())
 
 
-def test_with_few_pictures_and_where_nothing_can_be_told_nothing_is(pack: Pack, tiny: Config) -> None:
-    gauge, ones = MemorizationGauge(pack, held_out(tiny)), torch.ones(20, len(LEVELS), dtype=torch.float64)
+def test_with_few_pictures_and_where_nothing_can_be_told_nothing_is(dataset: DatasetCache, tiny: Config) -> None:
+    gauge, ones = MemorizationGauge(dataset, held_out(tiny)), torch.ones(20, len(LEVELS), dtype=torch.float64)
     assert gauge.ratios(ones[:3], ones, ones) == {}
     assert gauge.ratios(ones, ones, ones) == {}  # held-out pictures are no harder than training pictures by heart
     assert gauge.ratios(ones, 0 * ones, None)[OVERALL].value == 1  # 0 stands where the ideal is not known
 
 
-def test_the_ideal_is_that_of_the_pictures_trained_on_and_waits_until_it_is_cheap(pack: Pack, tiny: Config) -> None:
-    gauge = MemorizationGauge(pack, held_out(tiny))
+def test_the_ideal_is_that_of_the_pictures_trained_on_and_waits_until_it_is_cheap(
+    dataset: DatasetCache, tiny: Config
+) -> None:
+    gauge = MemorizationGauge(dataset, held_out(tiny))
     assert gauge.ideal_errors(0.0) is None
     assert gauge.ideal_errors(1e-3) is None
     found = gauge.ideal_errors(ENOUGH)
     assert found is not None
     assert gauge.ideal_errors(0.0) is found  # known by now
-    shown, _ = pack.split(0.3)
+    shown, _ = dataset.split(0.3)
     assert set(gauge.indices.tolist()) <= set(shown.tolist())
     assert len(gauge.indices) == min(64, len(shown))
     # Of one picture, among those that share its caption.
     place = int(gauge.indices[5])
-    points = [one for one in shown.tolist() if pack.choices[place][0] in pack.choices[one]]
-    x0 = pack.pictures(torch.tensor([place])).float() / 127.5 - 1
+    points = [one for one in shown.tolist() if dataset.choices[place][0] in dataset.choices[one]]
+    x0 = dataset.pictures(torch.tensor([place])).float() / 127.5 - 1
     noise = normal(tiny.train.seed, Purpose.EVALUATE, torch.tensor([place]), tuple(x0.shape[1:]))
     sigma = torch.tensor([3.0])
-    alike = pack.pictures(torch.tensor(points)).float() / 127.5 - 1
+    alike = dataset.pictures(torch.tensor(points)).float() / 127.5 - 1
     expected = noise_error(finite_denoiser(alike)(add_noise(x0, noise, sigma), sigma), x0, sigma)
     assert float(found[5, LEVELS.index(3.0)]) == pytest.approx(float(expected), abs=1e-6)
 

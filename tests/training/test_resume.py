@@ -165,7 +165,7 @@ def test_a_run_of_version_0_1_0_reuses_its_training_copy_and_ends_with_the_same_
     with zipfile.ZipFile(GOLDEN / "run-0.1.0-pack-3.zip") as archive:
         archive.extractall(tmp_path)
     final = checkpoint.read_tensors(tmp_path / "final.safetensors")
-    # A zip file keeps no time of creation, so the training copy was stamped with sizes alone.
+    # A zip file keeps no time of creation, so the cache was stamped with sizes alone.
     for module in (files, walk):
         monkeypatch.setattr(module, "stat_fingerprint", lambda info: b"%d" % info.st_size)
     copy = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "pack").rglob("*")}

@@ -475,7 +475,7 @@ def test_a_full_disk_is_a_warning_until_the_end(request_: TrainRequest, monkeypa
 
 def test_if_the_last_save_fails_so_does_the_run(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(request_.data)
-    free = iter([usage.free])  # enough for the training copy, and no more
+    free = iter([usage.free])  # enough for the cache, and no more
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=next(free, 0)))
     with pytest.raises(CheckpointError, match="free space"):
         run(request_)

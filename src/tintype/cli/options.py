@@ -155,7 +155,7 @@ def given_data_options(args: argparse.Namespace) -> DataOptions:
 
 
 def cache_folder(args: argparse.Namespace) -> Path | None:
-    """The folder for training copies: --cache, else the environment variable TINTYPE_CACHE, else None."""
+    """The folder for caches: --cache, else the environment variable TINTYPE_CACHE, else None."""
     folder = args.cache or os.environ.get("TINTYPE_CACHE")
     return Path(folder) if folder else None
 

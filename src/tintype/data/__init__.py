@@ -1,1 +1,1 @@
-"""Captioned pictures become batches: sources -> check -> pack -> order."""
+"""Captioned pictures become batches: sources -> check -> cache -> order."""

@@ -130,7 +130,7 @@ class Order:
         return window_of_block[blocks]
 
 
-def share_of(positions: Tensor, rank: int, world: int) -> Tensor:
+def shard_positions(positions: Tensor, rank: int, world: int) -> Tensor:
     """The positions that one of `world` equal machines takes: every world-th, from rank on."""
     if not 0 <= rank < world:
         raise ValueError(f"rank must be from 0 to {world - 1}, not {rank}")

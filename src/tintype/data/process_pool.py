@@ -28,7 +28,7 @@ def can_fork() -> bool:
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
-def forked(function: Callable[[P], R], parts: Sequence[P], processes: int) -> Iterator[R]:
+def in_processes(function: Callable[[P], R], parts: Sequence[P], processes: int) -> Iterator[R]:
     """Yield what `function` gives for each part, in order, computed by copies of this process ahead of the consumer.
 
     Each process does every so-many-th part, and waits when its pipe is full. None outlives this process by more than

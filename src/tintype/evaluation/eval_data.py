@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tintype.config import Config
 from tintype.data.cache.builder import CaptionEncoder, Progress
-from tintype.data.cache.dataset_cache import Pack
-from tintype.data.cache.fingerprints import stamp_of
-from tintype.data.cache.open_or_build import packing
+from tintype.data.cache.dataset_cache import DatasetCache
+from tintype.data.cache.fingerprints import source_fingerprint
+from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import Preprocess, preprocess_for
 from tintype.data.sources.exclude import Exclusions
 from tintype.data.sources.find import dataset_name, find_pairs
@@ -26,7 +26,7 @@ from tintype.errors import ConfigError, DataError
 from tintype.metrics.memorization import BLOCK_VALUES
 from tintype.model.store import Model
 
-DATA, PACKS = "data.json", "pack"
+DATA, CACHE_FOLDER = "data.json", "pack"
 MIN_PICTURES = 20  # fewer pictures are too few for a conclusion
 
 
@@ -35,7 +35,7 @@ class EvalData:
     """Captioned pictures, some of which the model was trained on."""
 
     name: str
-    pack: Pack  # all pictures
+    dataset: DatasetCache  # all pictures
     seen: Tensor  # indices of the training pictures in `pack`
     unseen: Tensor  # indices of all others
     has_record: bool = True  # whether the model's data.json lists its training pictures
@@ -43,18 +43,18 @@ class EvalData:
 
     def captions(self, indices: Tensor) -> list[str]:
         """The first caption of each picture."""
-        pack = self.pack
-        return [pack.unique[pack.choices[index][0]] for index in indices.tolist()]
+        dataset = self.dataset
+        return [dataset.unique[dataset.choices[index][0]] for index in indices.tolist()]
 
     def pictures(self, indices: Tensor) -> Tensor:
         """Pictures of one shape: uint8 [N, 3, H, W]."""
-        return self.pack.pictures(indices)
+        return self.dataset.pictures(indices)
 
     def squares(self, indices: Tensor, side: int) -> Tensor:
         """Pictures of any shape, resized to side x side: uint8 [N, 3, side, side]."""
         squares = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
-        for rows in self.pack.by_shape(indices):
-            pictures = self.pack.pictures(indices[rows])
+        for rows in self.dataset.by_shape(indices):
+            pictures = self.dataset.pictures(indices[rows])
             if tuple(pictures.shape[-2:]) != (side, side):
                 scaled = F.interpolate(pictures.float(), size=(side, side), mode="area")
                 pictures = scaled.round().clamp(0, 255).to(torch.uint8)
@@ -78,44 +78,44 @@ def choose_subset(indices: Tensor, num: int, seed: int, subset: EvalSubset) -> T
 def open_eval_data(
     model: Model, config: Config, encoder: CaptionEncoder, data: str | None, scratch: Path
 ) -> Generator[Progress, None, EvalData]:
-    """Open the captioned pictures in `data`; without `data`, the training copy that a run keeps.
+    """Open the captioned pictures in `data`; without `data`, the cache that a run keeps.
 
-    Reuses a training copy in the run or in `scratch`; otherwise writes one without text embeddings to `scratch`.
+    Reuses a cache in the run or in `scratch`; otherwise writes one without text embeddings to `scratch`.
     Raises ConfigError if there is no data to evaluate on, DataError if the data cannot be read.
     """
     folder = model.run or model.folder
     record = _record(folder / DATA)
     if data is None:
-        pack = _run_cache(folder / PACKS, record)
-        if pack is None:
-            raise ConfigError(
-                f"{model.name} has no readable training copy; give --data with the pictures it was trained on"
-            )
+        dataset = _run_cache(folder / CACHE_FOLDER, record)
+        if dataset is None:
+            raise ConfigError(f"{model.name} has no readable cache; give --data with the pictures it was trained on")
         name = folder.resolve().name
     else:
         pairs, problems = find_pairs(data, config.data)
         preprocess = preprocess_for(config.net.resolution, config.data, config.net.multiple)
-        cache, reader = _cache_folder(folder / PACKS, pairs, preprocess, encoder, scratch)
-        pack = yield from packing(pairs, preprocess, cache, reader, problems)
+        cache, reader = _cache_folder(folder / CACHE_FOLDER, pairs, preprocess, encoder, scratch)
+        dataset = yield from build_cache(pairs, preprocess, cache, reader, problems)
         name = dataset_name(data)
-    return _split_by_record(name, pack, config.train.held_out, record)
+    return _split_by_record(name, dataset, config.train.held_out, record)
 
 
-def _split_by_record(name: str, pack: Pack, held_out_fraction: float, record: dict[str, Any] | None) -> EvalData:
+def _split_by_record(
+    name: str, dataset: DatasetCache, held_out_fraction: float, record: dict[str, Any] | None
+) -> EvalData:
     """Split pictures as training does; those that the record does not list count as unseen."""
-    training, held_out = pack.split(held_out_fraction)
+    training, held_out = dataset.split(held_out_fraction)
     if record is None:
         note = f"this model has no {DATA}: assuming it was trained on {name} with the same pictures held out"
-        return EvalData(name, pack, training, held_out, has_record=False, notes=(note,))
+        return EvalData(name, dataset, training, held_out, has_record=False, notes=(note,))
     recorded = {row["sha256"] for row in record["samples"]}
-    sha256 = pack.sha256
+    sha256 = dataset.sha256
     is_recorded = torch.tensor([sha256[index] in recorded for index in training.tolist()], dtype=torch.bool)
     unlisted = training[~is_recorded]
     notes = []
     if len(unlisted):
-        notes.append(f"{len(unlisted):,} of {pack.num_samples:,} pictures were not trained on; they count as unseen")
+        notes.append(f"{len(unlisted):,} of {dataset.num_samples:,} pictures were not trained on; they count as unseen")
     unseen = torch.cat([held_out, unlisted]).sort().values
-    return EvalData(name, pack, training[is_recorded], unseen, notes=tuple(notes))
+    return EvalData(name, dataset, training[is_recorded], unseen, notes=tuple(notes))
 
 
 def _record(path: Path) -> dict[str, Any] | None:
@@ -128,23 +128,23 @@ def _record(path: Path) -> dict[str, Any] | None:
         raise DataError(f"{path} is damaged; restore it from a backup") from None
 
 
-def _run_cache(folder: Path, record: dict[str, Any] | None) -> Pack | None:
-    """The training copy of a run that matches its record."""
+def _run_cache(folder: Path, record: dict[str, Any] | None) -> DatasetCache | None:
+    """The cache of a run that matches its record."""
     for path in sorted(folder.glob("pack-*")) if record is not None else []:
         try:
-            pack = Pack(path)
+            dataset = DatasetCache(path)
         except DataError:  # damaged, or of another version
             continue
-        if record is not None and pack.fingerprint == record.get("fingerprint"):
-            return pack
+        if record is not None and dataset.fingerprint == record.get("fingerprint"):
+            return dataset
     return None
 
 
 def _cache_folder(
     run_cache: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: CaptionEncoder, scratch: Path
 ) -> tuple[Path, CaptionEncoder]:
-    """The folder of the training copy, present or to be written, and the text encoder for its captions."""
-    stamp = stamp_of(pairs, preprocess, encoder.identity, Exclusions())[:16]
+    """The folder of the cache, present or to be written, and the text encoder for its captions."""
+    stamp = source_fingerprint(pairs, preprocess, encoder.identity, Exclusions())[:16]
     for folder in (run_cache, scratch):
         if (folder / f"stamp-pack-{stamp}.json").is_file():
             return folder, encoder

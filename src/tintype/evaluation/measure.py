@@ -99,7 +99,7 @@ def evaluate(
         samples=list(zip(captions, images, strict=True))[:REPORT_SAMPLES],
         neighbors=neighbors,
         denoising=sheet,
-        measured=[data.pack.sha256[index] for index in unseen.tolist()],
+        measured=[data.dataset.sha256[index] for index in unseen.tolist()],
         unseen_errors=errors.unseen,
     )
     return result, report
@@ -204,9 +204,9 @@ def _accuracy_and_tuning(
 ) -> Generator[StageProgress, None, tuple[CaptionAccuracy | None, TuningResult | None]]:
     """Caption accuracy where a program can judge it, and guidance and steps tuned on other captions."""
     accuracy = tuning = None
-    is_shapes = is_shapes_data(data.pack.unique)
+    is_shapes = is_shapes_data(data.dataset.unique)
     if is_shapes:
-        tasks, _ = choose_tasks(set(data.pack.unique), settings.captions, 0)
+        tasks, _ = choose_tasks(set(data.dataset.unique), settings.captions, 0)
         accuracy = yield from measure_caption_accuracy(pipeline, tasks, settings)
     if is_shapes or settings.tune:
         criterion = make_criterion(pipeline, data, settings, settings.tuning_captions, notes)
@@ -241,7 +241,7 @@ def _about(pipeline: Pipeline, data: EvalData, images_seen: int, num_seen: int, 
         resolution=config.net.resolution,
         text=config.text.encoder,
         data=data.name,
-        fingerprint=data.pack.fingerprint,
+        fingerprint=data.dataset.fingerprint,
         num_seen=len(data.seen),
         num_unseen=len(data.unseen),
         num_measured_seen=num_seen,

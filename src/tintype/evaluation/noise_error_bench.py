@@ -40,7 +40,7 @@ class NoiseErrorBench:
         levels = self.sigmas if sigmas is None else sigmas
         batch = BATCH.get(self.device.type, 256)
         errors = torch.empty(len(indices), len(levels), dtype=torch.float64)
-        for rows in self.data.pack.by_shape(indices):
+        for rows in self.data.dataset.by_shape(indices):
             x0 = self.codec.encode(self.data.pictures(indices[rows]))
             noise = evaluation_noise(self.seed, indices[rows], x0.shape[1:])
             texts = [captions[row] for row in rows.tolist()]
@@ -51,6 +51,6 @@ class NoiseErrorBench:
 
     def ideal(self, indices: Tensor) -> Generator[int, None, tuple[Tensor, Tensor]]:
         """Noise errors [N, K] of the ideal denoiser of the training set, with captions and without."""
-        errors = yield from ideal_errors(self.data.pack, self.codec, self.data.seen, indices, self.sigmas, self.seed)
+        errors = yield from ideal_errors(self.data.dataset, self.codec, self.data.seen, indices, self.sigmas, self.seed)
         with_captions, no_captions = errors
         return with_captions, no_captions

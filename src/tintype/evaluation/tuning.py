@@ -119,8 +119,8 @@ def make_criterion(
     if pipeline.config.distill.steps:
         notes.append("guidance and steps were not compared: they are built into a distilled model")
         return None
-    if is_shapes_data(data.pack.unique):
-        return CaptionCriterion(choose_tasks(set(data.pack.unique), settings.captions, num_captions)[1])
+    if is_shapes_data(data.dataset.unique):
+        return CaptionCriterion(choose_tasks(set(data.dataset.unique), settings.captions, num_captions)[1])
     if len(data.seen) < MIN_SAMPLES or settings.samples < MIN_SAMPLES:
         notes.append(f"guidance and steps were not compared: that takes {MIN_SAMPLES} training pictures and samples")
         return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tintype.config import NoiseConfig
-from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.dataset_cache import DatasetCache
 from tintype.diffusion.exact import finite_errors
 from tintype.diffusion.loss import loss_weight
 from tintype.diffusion.noise import Purpose, normal
@@ -46,7 +46,7 @@ def level_weights(noise: NoiseConfig, sigmas: Tensor) -> Tensor:
 
 
 def ideal_errors(
-    pack: Pack,
+    dataset: DatasetCache,
     codec: Codec,
     seen: Tensor,
     indices: Tensor,
@@ -66,28 +66,30 @@ def ideal_errors(
     Yields the number of training pictures just compared, about 1 + P times each. Returns [P, N, K] float64.
     """
     errors = torch.empty(len(captions), len(indices), len(sigmas), dtype=torch.float64)
-    for rows in pack.by_shape(indices):
+    for rows in dataset.by_shape(indices):
         queries = indices[rows]
-        points = seen[torch.from_numpy(pack.shape_of[seen.numpy()] == pack.shape_of[int(queries[0])])]
-        x0 = codec.encode(pack.pictures(queries))
+        points = seen[torch.from_numpy(dataset.shape_of[seen.numpy()] == dataset.shape_of[int(queries[0])])]
+        x0 = codec.encode(dataset.pictures(queries))
         noise = normal(seed, Purpose.EVALUATE, queries, tuple(x0.shape[1:]))
-        prior = torch.zeros(len(points)) if pack.weights is None else pack.weights[points].log().float()
-        priors = [_log_caption_likelihood(pack, queries, points).add_(prior) if known else prior for known in captions]
+        prior = torch.zeros(len(points)) if dataset.weights is None else dataset.weights[points].log().float()
+        priors = [
+            _log_caption_likelihood(dataset, queries, points).add_(prior) if known else prior for known in captions
+        ]
         errors[:, rows] = yield from finite_errors(
-            _blocks(pack, codec, points, x0[0].numel()), x0, noise, sigmas, priors
+            _blocks(dataset, codec, points, x0[0].numel()), x0, noise, sigmas, priors
         )
     return errors
 
 
-def _blocks(pack: Pack, codec: Codec, indices: Tensor, values: int) -> Callable[[], Iterator[Tensor]]:
+def _blocks(dataset: DatasetCache, codec: Codec, indices: Tensor, values: int) -> Callable[[], Iterator[Tensor]]:
     step = max(16, BLOCK_VALUES // values)
-    return lambda: (codec.encode(pack.pictures(block)) for block in torch.split(indices, step))
+    return lambda: (codec.encode(dataset.pictures(block)) for block in torch.split(indices, step))
 
 
-def _log_caption_likelihood(pack: Pack, queries: Tensor, points: Tensor) -> Tensor:
+def _log_caption_likelihood(dataset: DatasetCache, queries: Tensor, points: Tensor) -> Tensor:
     """ln of the probability that a point [M] is shown with the first caption of a query [N]: [N, M]."""
     columns_by_caption: dict[int, list[int]] = defaultdict(list)
-    choices = pack.choices
+    choices = dataset.choices
     for column, index in enumerate(points.tolist()):
         for caption in choices[index]:
             columns_by_caption[caption].append(column)

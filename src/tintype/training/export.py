@@ -54,21 +54,21 @@ def _write(
     data: str,
 ) -> None:
     """Write the current weights of `trainer` as the model, its card, and its errors as JSON."""
-    training, held_out = prepared.pack.split(config.train.held_out)
+    training, held_out = prepared.dataset.split(config.train.held_out)
     card = model_card(
         run.resolve().name,
         config,
         data=data,
         num_training=len(training),
         num_held_out=len(held_out),
-        num_left_out=sum(problem.left_out for problem in prepared.pack.problems),
-        fingerprint=prepared.pack.fingerprint,
+        num_left_out=sum(problem.left_out for problem in prepared.dataset.problems),
+        fingerprint=prepared.dataset.fingerprint,
         num_weights=sum(weight.numel() for weight in trainer.denoiser.parameters()),
         images_seen=trainer.images_seen,
         seconds=seconds,
         ema_width=config.train.ema_width_long if is_longer else config.train.ema_width,
         metrics=metrics,
-        caption=choose_captions(prepared.pack.captions, 1)[0],
+        caption=choose_captions(prepared.dataset.captions, 1)[0],
     )
     checkpoint.write_text(run / CARD, card)
     errors = {"images_seen": trainer.images_seen, **metrics_json(metrics)}

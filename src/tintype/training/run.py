@@ -148,7 +148,7 @@ def _train(
         _say_cut(config, prepared, console)
     if world.is_main:
         choices = numerics(prepared.device, prepared.bf16)
-        write_start(run, config, prepared.tokenizer, prepared.pack.data_json(), prepared.components.names(), choices)
+        write_start(run, config, prepared.tokenizer, prepared.dataset.data_json(), prepared.components.names(), choices)
         trim_log(run / LOG, trainer.images_seen)
     log = Log(run / LOG)
     if budget is not None and request.minutes is not None:
@@ -205,18 +205,18 @@ def _speed(request: TrainRequest, run: Path, prepared: Prepared, world: World, c
 
 def _say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:
     net, train = config.net, config.train
-    training, held_out = prepared.pack.split(train.held_out)
+    training, held_out = prepared.dataset.split(train.held_out)
     say(console, f"data: {len(training):,} pictures to train on, {len(held_out):,} held out for validation")
     say(
         console,
         f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
         f"text {config.text.encoder}; on {prepared.device}, {'bfloat16' if prepared.bf16 else 'float32'}",
     )
-    for line in plan.plan_lines(config, len(training), speed, sum(prepared.pack.sizes.values()), world.size):
+    for line in plan.plan_lines(config, len(training), speed, sum(prepared.dataset.sizes.values()), world.size):
         say(console, line)
 
 
 def _say_cut(config: Config, prepared: Prepared, console: Console) -> None:
-    num_cut = prepared.encoder.num_cut([caption for captions in prepared.pack.captions for caption in captions])
+    num_cut = prepared.encoder.num_cut([caption for captions in prepared.dataset.captions for caption in captions])
     if num_cut:
         say(console, f"note: {num_cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")

@@ -178,7 +178,7 @@ class Session:
         if self._trainer.micro_batch != self._micro_batch:
             self._micro_batch = self._trainer.micro_batch
             self._say(f"memory ran out: now {self._micro_batch} pictures at a time; the batch stays the same")
-        unreadable = list(self._prepared.pack.unreadable)[self._num_unreadable :]  # each process reports its own
+        unreadable = list(self._prepared.dataset.unreadable)[self._num_unreadable :]  # each process reports its own
         if unreadable:
             self._num_unreadable += len(unreadable)
             self._log.event(report.images_seen, "unreadable", {"pictures": unreadable})
@@ -196,7 +196,7 @@ class Session:
         """Keys of the pictures with the largest losses in a step."""
         indices = largest_losses(report.losses)
         positions = report.images_seen - len(report.losses) + indices
-        return [self._prepared.pack.keys[index] for index in self._trainer.samples_at(positions).tolist()]
+        return [self._prepared.dataset.keys[index] for index in self._trainer.samples_at(positions).tolist()]
 
     def _stop(self, interruption: Interruption) -> None:
         self._save_and_wait()
@@ -299,7 +299,7 @@ class Session:
         return {
             **self._trainer.counts(),
             HELD_OUT_ERROR: None if measured is None else measured.score,
-            "fingerprint": self._prepared.pack.fingerprint,
+            "fingerprint": self._prepared.dataset.fingerprint,
             **numerics(self._prepared.device, self._prepared.bf16),
             "seconds": round(self._seconds, 3),
         }

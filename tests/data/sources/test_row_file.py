@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tintype.data.check.summary import survey
+from tintype.data.check.summary import summarize
 from tintype.data.images.facts import FACTS
 from tintype.data.sources import row_file
 from tintype.data.sources.files import LocalFile
@@ -106,12 +106,12 @@ def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_survey_in_small_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     facts, pairs = facts_of(400), Captioned(400)
-    whole = survey("data", pairs, facts, [], Counter())
+    whole = summarize("data", pairs, facts, [], Counter())
     assert whole.duplicates == tuple((f"{i:07}", f"{i + 200:07}") for i in range(3))
     assert whole.alike == tuple((f"{i:07}", f"{i + 392:07}") for i in range(4, 8))
     monkeypatch.setattr(row_file, "CHUNK", 32)
     monkeypatch.setattr(row_file, "_SAMPLED", 3)
-    parted = survey("data", pairs, facts, [], Counter())
+    parted = summarize("data", pairs, facts, [], Counter())
     assert [getattr(parted, name) for name in ("duplicates", "alike", "leaks", "histograms", "extremes", "notes")] == [
         getattr(whole, name) for name in ("duplicates", "alike", "leaks", "histograms", "extremes", "notes")
     ]
@@ -127,7 +127,7 @@ def test_the_memory_of_a_survey_does_not_grow_with_the_number_of_pictures(monkey
         table.append(facts_of(num).tobytes())
         tracemalloc.start()
         try:
-            survey("data", Captioned(num), table, [], Counter())
+            summarize("data", Captioned(num), table, [], Counter())
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()

@@ -10,9 +10,7 @@ from tintype.pipeline.limits import MAX_SEED
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.epilog = (
-        "Two models are compared in one report. Without --data, a run is evaluated on its own training copy."
-    )
+    command.epilog = "Two models are compared in one report. Without --data, a run is evaluated on its own cache."
     command.add_argument(
         "models", nargs="+", metavar="MODEL", help="one or two of: shipped name, model folder, run folder"
     )

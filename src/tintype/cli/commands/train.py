@@ -63,8 +63,8 @@ def run_options(command: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
     add("--dedupe", action="store_true", default=None, help="keep only the first of exact copies")
-    add("--cache", type=Path, metavar="FOLDER", help="folder for training copies that runs share")
-    add("--stream", action="store_true", help="no training copy: decode pictures at every use")
+    add("--cache", type=Path, metavar="FOLDER", help="folder for caches that runs share")
+    add("--stream", action="store_true", help="no cache: decode pictures at every use")
     options.data_options(command)
 
 

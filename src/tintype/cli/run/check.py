@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tintype.cli import options
 from tintype.config import DataConfig, TextConfig
 from tintype.data.check.report import Report, show, to_json, to_text
-from tintype.data.check.run import checking
+from tintype.data.check.run import check_steps
 
 SHOWN_SECONDS = 0.1  # between two looks of the bar: more would cost a good part of reading a picture
 
@@ -42,7 +42,7 @@ def _page(report: Report) -> str:
 
 def _checked(args: Namespace) -> Report:
     data = options.given_data_options(args).applied_to(DataConfig(crop="none"))
-    progress = checking(args.data, args.resolution, data, TextConfig(encoder=args.text))
+    progress = check_steps(args.data, args.resolution, data, TextConfig(encoder=args.text))
     console = Console(stderr=True)
     columns = TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

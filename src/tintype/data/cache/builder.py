@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.data.cache.dataset_cache import STATES_FILE, Pack, pictures_file
+from tintype.data.cache.dataset_cache import STATES_FILE, DatasetCache, pictures_file
 from tintype.data.cache.decode_block import Block, examine_block
-from tintype.data.cache.fingerprints import fingerprint_of
+from tintype.data.cache.fingerprints import content_fingerprint
 from tintype.data.cache.growing_array import GrowingArray
-from tintype.data.cache.index import ABOUT, FACTS_FILE, FORMAT, Catalog
+from tintype.data.cache.index import ABOUT, FACTS_FILE, FORMAT, DatasetIndex
 from tintype.data.cache.journal import Journal, Progressed
 from tintype.data.images.decode import Preprocess
 from tintype.data.images.facts import FACTS, hex_digests
-from tintype.data.process_pool import can_fork, forked
+from tintype.data.process_pool import can_fork, in_processes
 from tintype.data.sources.exclude import REASON, Exclusions
 from tintype.data.sources.pairs import Pair
 from tintype.data.thread_pool import in_parts, num_threads
@@ -62,7 +62,7 @@ class Builder:
 
     def __init__(
         self,
-        kind: type[Catalog],
+        kind: type[DatasetIndex],
         work: Path,
         pairs: Sequence[Pair],
         preprocess: Preprocess,
@@ -70,7 +70,7 @@ class Builder:
         exclusions: Exclusions,
     ) -> None:
         self._kind = kind
-        self._stored = issubclass(kind, Pack)  # pixels and embeddings too
+        self._stored = issubclass(kind, DatasetCache)  # pixels and embeddings too
         self._work = work
         self._journal_path = work.with_name(f"{work.name}.jsonl")
         self._pairs = pairs
@@ -119,7 +119,7 @@ class Builder:
             raise DataError(f"none of the {len(self._pairs)} captioned pictures can be used{first}")
         fingerprint = self._write_about(so_far)
         digest = hashlib.sha256(json.dumps([FORMAT, fingerprint]).encode()).hexdigest()
-        name = f"{self._kind.__name__.lower()}-{digest[:16]}"
+        name = f"{self._kind.PREFIX}-{digest[:16]}"
         _write(folder / f"stamp-{stamp}.json", {"pack": name, "problems": so_far.problems})
         _move(self._kind, self._work, folder / name)
         self._journal_path.unlink()
@@ -147,7 +147,7 @@ class Builder:
 
         processes, left = num_threads(), self._pairs[self._journal.so_far.done :]
         if processes > 1 and len(left) >= WORTH_FORKING and can_fork() and all(pair.source.fork_safe for pair in left):
-            return forked(examined, parts, processes)
+            return in_processes(examined, parts, processes)
         return in_parts(examined, parts)
 
     def _take(self, numbers: range, block: Block, seen_before: set[str]) -> None:
@@ -229,7 +229,7 @@ class Builder:
             "format": FORMAT,
             "resolution": self._preprocess.resolution,
             "encoder": self._encoder.identity,
-            "fingerprint": fingerprint_of(used, hashes, self._preprocess, shapes, self._encoder.identity, even),
+            "fingerprint": content_fingerprint(used, hashes, self._preprocess, shapes, self._encoder.identity, even),
             "shapes": [self._preprocess.shapes[shape] for shape in shapes],
             "shape_of": [shapes.index(shape) for shape in so_far.shape_of],
             "weights": None if even else weights,
@@ -256,7 +256,7 @@ def _require_room(
     free = shutil.disk_usage(folder).free + sum(path.stat().st_size for path in work.iterdir())
     if needed > free:
         raise DataError(
-            f"the training copy needs about {_gigabytes(needed)} and {printable(str(folder))} has {_gigabytes(free)} "
+            f"the cache needs about {_gigabytes(needed)} and {printable(str(folder))} has {_gigabytes(free)} "
             "free: make room, give --cache a folder on another disk, lower --resolution, or --stream without a copy"
         )
 
@@ -283,7 +283,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     os.replace(part, path)
 
 
-def _move(kind: type[Catalog], work: Path, final: Path) -> None:
+def _move(kind: type[DatasetIndex], work: Path, final: Path) -> None:
     """Put a finished pack in its place; one that is there and opens holds the same, made from a copy of the data."""
     with suppress(DataError):
         kind(final)

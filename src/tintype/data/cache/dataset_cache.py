@@ -1,4 +1,4 @@
-"""The training copy of captioned pictures: pictures decoded once, captions encoded once, memory-mapped.
+"""The cache of captioned pictures: pictures decoded once, captions encoded once, memory-mapped.
 
 A cache is a folder `pack-HASH` with pictures-HxW.npy (uint8 [N, 3, H, W], one file a shape), states.npy (the text
 embeddings of all captions, end to end), facts.npy (hash, size and perceptual hash of each picture) and pack.json (the
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.data.cache.index import ABOUT, Catalog, open_array
+from tintype.data.cache.index import ABOUT, DatasetIndex, open_array
 from tintype.data.sources.pairs import Problem
 from tintype.errors import DataError
 from tintype.printable import printable
@@ -32,8 +32,10 @@ def pictures_file(shape: tuple[int, int]) -> str:
     return f"pictures-{shape[0]}x{shape[1]}.npy"
 
 
-class Pack(Catalog):
-    """A finished training copy, opened."""
+class DatasetCache(DatasetIndex):
+    """A finished cache, opened."""
+
+    PREFIX = "pack"
 
     def __init__(self, folder: Path, problems: Sequence[Problem] = ()) -> None:
         """Open the pack in `folder`; `problems` are those of the data it was made of. Raises DataError if damaged."""
@@ -75,7 +77,5 @@ class Pack(Catalog):
         if not np.isfinite(embeddings).all():
             with suppress(OSError):
                 (self.folder / ABOUT).unlink()  # a pack without it is made again
-            raise DataError(
-                f"the training copy in {printable(str(self.folder))} is damaged: start again to make it anew"
-            )
+            raise DataError(f"the cache in {printable(str(self.folder))} is damaged: start again to rebuild it")
         return torch.from_numpy(embeddings)

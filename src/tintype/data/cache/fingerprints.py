@@ -13,7 +13,7 @@ from tintype.data.sources.exclude import Exclusions
 from tintype.data.sources.pairs import Pair
 
 
-def stamp_of(pairs: Sequence[Pair], preprocess: Preprocess, identity: str, exclusions: Exclusions) -> str:
+def source_fingerprint(pairs: Sequence[Pair], preprocess: Preprocess, identity: str, exclusions: Exclusions) -> str:
     """Hash what tells whether a pack is up to date, without reading a picture."""
     # Caches on disk were stamped when the class was named Framing.
     head = repr([FORMAT, preprocess, identity]).replace("Preprocess(", "Framing(", 1)
@@ -23,7 +23,7 @@ def stamp_of(pairs: Sequence[Pair], preprocess: Preprocess, identity: str, exclu
     return digest.hexdigest()
 
 
-def fingerprint_of(
+def content_fingerprint(
     pairs: Sequence[Pair],
     hashes: Sequence[str],
     preprocess: Preprocess,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tintype.data.check.report import Report
-from tintype.data.check.summary import Tokens, survey
+from tintype.data.check.summary import Tokens, summarize
 from tintype.data.images.facts import FACTS, hex_digests
 from tintype.data.order import Order
 from tintype.data.sources.pairs import Pair, Problem
@@ -28,13 +28,15 @@ ABOUT, FACTS_FILE = "pack.json", "facts.npy"
 FEW = 20  # with fewer pictures than this, none need be held out
 
 
-class Catalog:
+class DatasetIndex:
     """The samples of a finished pack, without their pixels and text embeddings."""
+
+    PREFIX = "catalog"  # of names on disk, which older versions know
 
     def __init__(self, folder: Path, problems: Sequence[Problem] = ()) -> None:
         """Open what is in `folder`; `problems` are those of the data it was made of. Raises DataError if damaged."""
         self.folder = folder
-        about = read_about(folder)
+        about = read_index(folder)
         self.fingerprint: str = about["fingerprint"]  # sha256 of what is trained on, by content
         self.resolution: int = about["resolution"]
         self.keys: list[str] = about["keys"]
@@ -94,7 +96,7 @@ class Catalog:
         """Tell what a check of `data`, whose pairs this was made of, tells."""
         by_key = {pair.key: pair for pair in pairs}
         used = [by_key[key] for key in self.keys]
-        return survey(data, used, self.facts, self.problems, Counter(self.notes), tokens, held_out)
+        return summarize(data, used, self.facts, self.problems, Counter(self.notes), tokens, held_out)
 
     def data_json(self) -> dict[str, Any]:
         """Tell what went in, with hashes, and what was left out, with reasons: the content of a run's data.json."""
@@ -115,14 +117,14 @@ class Catalog:
         }
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
     """The content of pack.json. Raises DataError."""
     try:
         about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise DataError(f"there is no finished training copy in {printable(str(folder))}") from None
+        raise DataError(f"there is no finished cache in {printable(str(folder))}") from None
     if about.get("format") != FORMAT:
-        raise DataError(f"the training copy in {printable(str(folder))} is of another version: delete it")
+        raise DataError(f"the cache in {printable(str(folder))} is of another version: delete it")
     return about
 
 
@@ -134,5 +136,5 @@ def open_array(folder: Path, name: str, sizes: dict[str, int]) -> NDArray[Any]:
             raise ValueError("its size has changed")
         array: NDArray[Any] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except (OSError, ValueError, KeyError):
-        raise DataError(f"the training copy is damaged: delete {printable(str(folder))} and start again") from None
+        raise DataError(f"the cache is damaged: delete {printable(str(folder))} and start again") from None
     return array

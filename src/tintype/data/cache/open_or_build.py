@@ -1,4 +1,4 @@
-"""Make the training copy: decode and encode once, in parallel, going on where a killed process stopped."""
+"""Make the cache: decode and encode once, in parallel, going on where a killed process stopped."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from tintype.data.cache.builder import Builder, CaptionEncoder, Progress
-from tintype.data.cache.dataset_cache import Pack
-from tintype.data.cache.fingerprints import stamp_of
-from tintype.data.cache.index import Catalog
+from tintype.data.cache.dataset_cache import DatasetCache
+from tintype.data.cache.fingerprints import source_fingerprint
+from tintype.data.cache.index import DatasetIndex
 from tintype.data.images.decode import Preprocess
 from tintype.data.sources.exclude import Exclusions
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.errors import DataError
 from tintype.printable import printable
 
-C = TypeVar("C", bound=Catalog)
+C = TypeVar("C", bound=DatasetIndex)
 _DAY = 86_400
 
 
-def making(
+def open_or_build(
     kind: type[C],
     pairs: Sequence[Pair],
     preprocess: Preprocess,
@@ -37,10 +37,10 @@ def making(
     problems: Sequence[Problem] = (),
     exclusions: Exclusions | None = None,
 ) -> Generator[Progress, None, C]:
-    """Make the training copy of `pairs` in `folder`, or open the one that is there if nothing has changed.
+    """Make the cache of `pairs` in `folder`, or open the one that is there if nothing has changed.
 
-    kind: `Pack`; or `Catalog`, which has no pixels and text embeddings, for data that are larger than the disk. Every
-        picture is read and checked for either.
+    kind: `DatasetCache`; or `DatasetIndex`, which has no pixels and text embeddings, for data that are larger than the
+        disk. Every picture is read and checked for either.
 
     A file that cannot be used is left out and listed in `problems` of the result, after the given ones. A process that
     is killed, or a generator that is closed, loses at most two seconds of work: the next call goes on, to the same
@@ -48,7 +48,7 @@ def making(
     """
     pairs = list(pairs)  # gone through several times
     exclusions = exclusions or Exclusions()
-    stamp = f"{kind.__name__.lower()}-{stamp_of(pairs, preprocess, encoder.identity, exclusions)[:16]}"
+    stamp = f"{kind.PREFIX}-{source_fingerprint(pairs, preprocess, encoder.identity, exclusions)[:16]}"
     try:
         found = _finished(kind, folder, stamp, problems)
         if found is not None:
@@ -70,14 +70,16 @@ def making(
                 found = _finished(kind, folder, stamp, problems)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise DataError(f"the training copy cannot be written to {printable(str(folder))}: {why}") from error
+        raise DataError(f"the cache cannot be written to {printable(str(folder))}: {why}") from error
     if found is None:
-        raise DataError(f"the training copy in {printable(str(folder))} is gone again: something else deletes it")
+        raise DataError(
+            f"the cache in {printable(str(folder))} vanished after it was written; is another program deleting it?"
+        )
     return found
 
 
-packing = partial(making, Pack)
-cataloging = partial(making, Catalog)
+build_cache = partial(open_or_build, DatasetCache)
+build_index = partial(open_or_build, DatasetIndex)
 
 
 def _locked(lock: FileLock, stack: ExitStack) -> bool:

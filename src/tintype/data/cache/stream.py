@@ -1,4 +1,4 @@
-"""Train without a training copy: pictures are decoded whenever they are shown, a little ahead of being asked for."""
+"""Train without a cache: pictures are decoded whenever they are shown, a little ahead of being asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tintype.data.cache.builder import CaptionEncoder
-from tintype.data.cache.index import Catalog
+from tintype.data.cache.index import DatasetIndex
 from tintype.data.images.decode import Preprocess, examine
 from tintype.data.order import Order, block_numbers
 from tintype.data.sources.pairs import Pair, Problem
@@ -23,7 +23,7 @@ R = TypeVar("R")
 MAX_REPLACED = 100  # samples in a row that a lost one may be replaced by
 
 
-class Stream(Catalog):
+class Stream(DatasetIndex):
     """The samples of a catalog, read from where they lie.
 
     A picture that has become unreadable since the catalog was made is replaced by the next of its shape that can be

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 
-from tintype.data.check.report import Report, counted, worth_a_look
+from tintype.data.check.report import Report, counted, pictures_to_review
 from tintype.data.images.decode import decode_image
 from tintype.data.sources.files import FileError, ImageSource
 from tintype.printable import printable
@@ -45,7 +45,7 @@ def to_html(report: Report) -> str:
             for label, number in histogram.rows
         )
         parts.append(f"<h2>{_text(histogram.title)}</h2><table>{''.join(rows)}</table>")
-    worth = list(worth_a_look(report, MOST))
+    worth = list(pictures_to_review(report, MOST))
     wanted = {key for _, pictures in worth for key, _ in pictures}
     captions = {pair.key: pair.captions[0] for pair in report.pairs if pair.key in wanted}
     for title, pictures in worth:

@@ -154,7 +154,7 @@ def to_json(report: Report) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def worth_a_look(report: Report, most: int) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+def pictures_to_review(report: Report, most: int) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
     """The pictures to show, at most `most` of a kind: what is the matter, and (key, source) of each."""
     shown_of = (
         ("exact copies", report.duplicates),

@@ -9,7 +9,7 @@ from itertools import islice
 
 from tintype.config import DataConfig, TextConfig
 from tintype.data.check.report import Report
-from tintype.data.check.summary import Tokens, survey
+from tintype.data.check.summary import Tokens, summarize
 from tintype.data.images.decode import examine_all, preprocess_for
 from tintype.data.images.facts import FACTS, facts_row
 from tintype.data.sources.find import data_label, find_pairs
@@ -31,10 +31,10 @@ def check(
     text: TextConfig | None = None,
 ) -> Report:
     """Run `checking` to its end."""
-    return finished(checking(data, resolution, options, text))
+    return finished(check_steps(data, resolution, options, text))
 
 
-def checking(
+def check_steps(
     data: Data,
     resolution: int = RESOLUTION,
     options: DataConfig | None = None,
@@ -61,7 +61,7 @@ def checking(
         yield done, len(pairs)
     found = PairList.wrap(pairs).select(place for _, part in chunks(usable) for place in part.tolist())
     tokens = Tokens(text.encoder, text.max_tokens, _lengths(found, text)) if text is not None and found else None
-    return survey(data_label(data), found, facts, problems, tally, tokens)
+    return summarize(data_label(data), found, facts, problems, tally, tokens)
 
 
 def _lengths(pairs: Sequence[Pair], text: TextConfig) -> Counter[int]:

@@ -41,7 +41,7 @@ class Tokens(NamedTuple):
     lengths: Mapping[int, int]  # how many captions have so many tokens
 
 
-def survey(
+def summarize(
     data: str,
     pairs: Sequence[Pair],
     facts: Rows,

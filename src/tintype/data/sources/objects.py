@@ -39,7 +39,7 @@ class CaptionedImages(Protocol):
 
     image: a PIL image of any size and mode, or a uint8 tensor [3, H, W] or [1, H, W]. caption: one text, or a sequence
     of several, of which training shows one at a time. Indices run from 0 to `len() - 1`. Every index must always give
-    the same pair: it is asked for when the data are listed and when the training copy is made (with `stream`, whenever
+    the same pair: it is asked for when the data are listed and when the cache is made (with `stream`, whenever
     it is shown). Pictures are cropped, resized, ordered and held out as those of a folder are.
 
     Raises DataError for an item that is no such pair, or for a picture that is another one the next time.

@@ -24,8 +24,8 @@ CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
     "state.json",
 )
 START = "start.json"  # the numerics of the run, chosen before its first step
-PACKS = "pack"  # folder of the training copy
-_RUN_FILES = {COMPONENTS, DATA, LOG, SAMPLES, START, TOKENIZER, PACKS, "checkpoints", "latest", "tensorboard"}
+CACHE_FOLDER = "pack"  # folder of the cache
+_RUN_FILES = {COMPONENTS, DATA, LOG, SAMPLES, START, TOKENIZER, CACHE_FOLDER, "checkpoints", "latest", "tensorboard"}
 
 
 @dataclass(frozen=True, slots=True)

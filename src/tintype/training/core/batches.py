@@ -15,7 +15,7 @@ from tintype.training.core.objective import ShapeBatch
 
 
 class Samples(Protocol):
-    """The methods of a training copy (`Pack`) or `Stream` that the trainer uses."""
+    """The methods of a `DatasetCache` or `Stream` that the trainer uses."""
 
     def order(self, seed: int, indices: Tensor) -> Order: ...
 

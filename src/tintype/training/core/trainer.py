@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tintype.config import Config
-from tintype.data.order import share_of
+from tintype.data.order import shard_positions
 from tintype.errors import ConfigError, NotFiniteError
 from tintype.model.denoiser import Denoiser
 from tintype.training.core.batches import Reader, Samples
@@ -72,7 +72,7 @@ class Trainer:
 
     Args:
         denoiser: is trained in place; `averaged` lends it the averaged weights.
-        samples: pictures and text embeddings by index, as a training copy of the data has them.
+        samples: pictures and text embeddings by index, as a cache of the data has them.
         config: all of it; `config.train` sets batch, learning rate and length.
         device: of the network.
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe, and so Muon; weights and loss stay
@@ -253,7 +253,7 @@ class Trainer:
 
         All processes get the same values, so that they take the same decisions.
         """
-        batches = self._read(share_of(positions, self._world.rank, self._world.size), len(positions))
+        batches = self._read(shard_positions(positions, self._world.rank, self._world.size), len(positions))
         if not self._fits:  # processes cannot repeat part of a step together: find the size before the first
             while self._backward(batches, len(positions), dry_run=True) is None:
                 self._halve(batches)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tintype.config import Config
-from tintype.data.cache.dataset_cache import Pack
+from tintype.data.cache.dataset_cache import DatasetCache
 from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.metrics.intervals import Estimate
@@ -42,7 +42,7 @@ class MemorizationGauge:
     def ideal_errors(self, seconds: float) -> Tensor | None:
         """Errors [N, K] of the ideal denoiser of the training set; None until `seconds` of training are enough."""
         samples = self._samples
-        if self._ideal is None and isinstance(samples, Pack) and len(self.indices) >= MIN_PICTURES:
+        if self._ideal is None and isinstance(samples, DatasetCache) and len(self.indices) >= MIN_PICTURES:
             largest = max(3 * height * width for height, width in samples.shapes)
             if largest * len(self._training) <= min(MAX_VALUES, IDEAL_TIME_SHARE * seconds * VALUES_PER_SECOND):
                 levels, seed = torch.tensor(LEVELS), self._config.train.seed

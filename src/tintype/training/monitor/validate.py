@@ -29,8 +29,8 @@ class Validator:
         self._folder = run / SAMPLES
         self._seed = config.train.seed
         self._trainer = trainer
-        self._captions = choose_captions(prepared.pack.captions, _num_sampled(config, prepared.device))
-        self._gauge = None if config.distill.steps else MemorizationGauge(prepared.pack, config)
+        self._captions = choose_captions(prepared.dataset.captions, _num_sampled(config, prepared.device))
+        self._gauge = None if config.distill.steps else MemorizationGauge(prepared.dataset, config)
 
     def __call__(self, interruption: Interruption | None = None, seconds: float = 0.0) -> ValidationMetrics:
         """Measure errors and write a grid of samples, or no grid if interrupted. seconds: time trained so far."""

@@ -106,7 +106,7 @@ def _pauses(seconds: float, speed: Speed, train: TrainConfig) -> float:
 def plan_lines(config: Config, num_images: int, speed: Speed | None, data_bytes: int, num_processes: int) -> list[str]:
     """The plan of a run in words: length, time, disk, memory, and a warning if it is likely to memorize its pictures.
 
-    num_images: to train on. data_bytes: size of the training copy.
+    num_images: to train on. data_bytes: size of the cache.
     """
     train = config.train
     line = f"plan: {train.images:,} images in batches of {train.batch_size}"

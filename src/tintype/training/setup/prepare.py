@@ -13,8 +13,8 @@ from rich.console import Console
 
 from tintype.config import PRESETS, Config, DistillConfig, SampleConfig
 from tintype.data.cache.builder import Progress
-from tintype.data.cache.dataset_cache import Pack
-from tintype.data.cache.open_or_build import cataloging, packing
+from tintype.data.cache.dataset_cache import DatasetCache
+from tintype.data.cache.open_or_build import build_cache, build_index
 from tintype.data.cache.stream import Stream
 from tintype.data.check.report import Report
 from tintype.data.images.decode import preprocess_for
@@ -28,7 +28,7 @@ from tintype.model.denoiser import Denoiser
 from tintype.model.nets.text import TextEncoder, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
 from tintype.training.checkpoints.checkpointer import read_parts
-from tintype.training.checkpoints.run_folder import PACKS, Stored, load_state
+from tintype.training.checkpoints.run_folder import CACHE_FOLDER, Stored, load_state
 from tintype.training.console import LINE_SECONDS, say
 from tintype.training.core.components import Components
 from tintype.training.core.device import bf16_is_faster
@@ -43,7 +43,7 @@ from tintype.training.setup.teacher import distilled, find_teacher
 
 T = TypeVar("T")
 STATUS_SECONDS = 0.1  # between updates of the progress line; one for every picture would cost much of reading it
-AHEAD = 2  # batches read in advance, without a training copy
+AHEAD = 2  # batches read in advance, without a cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Prepared:
     config: Config
     tokenizer: str | None
     encoder: TextEncoder
-    pack: Pack | Stream
+    dataset: DatasetCache | Stream
     device: torch.device
     bf16: bool
     initial: store.Model | None  # model whose weights to start from; None: random weights
@@ -70,11 +70,11 @@ class Prepared:
         denoiser.encoder = self.encoder
         if self.initial is not None:
             load_weights(denoiser, store.read_weights(self.initial))
-        ahead = AHEAD if isinstance(self.pack, Stream) else 0
+        ahead = AHEAD if isinstance(self.dataset, Stream) else 0
         target = None if self.teacher is None else TeacherFlow(self.teacher, config, self.device)
         return Trainer(
             denoiser,
-            self.pack,
+            self.dataset,
             config,
             self.device,
             bf16=self.bf16,
@@ -121,10 +121,10 @@ def prepare(
             _require_states(config, encoder)
     else:
         config, tokenizer, encoder = _text(config, pairs)
-    source = _DataSource(config, pairs, problems, encoder, exclusions, request.cache or run / PACKS)
-    pack = source.stream(console) if request.stream else source.pack(console)
-    _say_report(data_label(request.data), pack, pairs, config.train.held_out if stored is None else None, console)
-    if stored is not None and stored.fingerprint not in (None, pack.fingerprint):
+    source = _DataSource(config, pairs, problems, encoder, exclusions, request.cache or run / CACHE_FOLDER)
+    dataset = source.stream(console) if request.stream else source.dataset(console)
+    _say_report(data_label(request.data), dataset, pairs, config.train.held_out if stored is None else None, console)
+    if stored is not None and stored.fingerprint not in (None, dataset.fingerprint):
         raise CheckpointError(
             f"the pictures or captions in {data_label(request.data)} changed since the run was started; restore them, "
             "or choose another --out (with --from and this run to start from its weights)"
@@ -137,7 +137,9 @@ def prepare(
     if same_device:
         _say_other_numerics(before, numerics(device, bf16), console)
     frozen = None if teacher is None else teacher.load()
-    return Prepared(config, tokenizer, encoder, pack, device, bf16, initial, folder, state, request.components, frozen)
+    return Prepared(
+        config, tokenizer, encoder, dataset, device, bf16, initial, folder, state, request.components, frozen
+    )
 
 
 def numerics(device: torch.device, bf16: bool) -> dict[str, Any]:
@@ -233,21 +235,21 @@ def _require_states(config: Config, encoder: TextEncoder) -> None:
 
 
 def _say_report(
-    data: str, pack: Pack | Stream, pairs: Sequence[Pair], held_out: float | None, console: Console
+    data: str, dataset: DatasetCache | Stream, pairs: Sequence[Pair], held_out: float | None, console: Console
 ) -> None:
     """Print the report of a data check; on resume (held_out is None) only what is left out."""
     if held_out is None:
-        used = set(pack.keys)
-        report = Report(data, tuple(pair for pair in pairs if pair.key in used), tuple(pack.problems), (), ())
+        used = set(dataset.keys)
+        report = Report(data, tuple(pair for pair in pairs if pair.key in used), tuple(dataset.problems), (), ())
     else:
-        report = pack.report(data, pairs, held_out)
+        report = dataset.report(data, pairs, held_out)
     for line in report.lines():
         say(console, line)
 
 
 @dataclass(frozen=True, slots=True)
 class _DataSource:
-    """The captioned pictures of a run, as a training copy or as a stream."""
+    """The captioned pictures of a run, as a cache or as a stream."""
 
     config: Config
     pairs: Sequence[Pair]
@@ -256,16 +258,16 @@ class _DataSource:
     exclusions: Exclusions
     folder: Path
 
-    def pack(self, console: Console) -> Pack:
-        """Open the training copy, or build it."""
+    def dataset(self, console: Console) -> DatasetCache:
+        """Open the cache, or build it."""
         preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.multiple)
-        progress = packing(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
+        progress = build_cache(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
         return _with_status(progress, console)
 
     def stream(self, console: Console) -> Stream:
         """Check every picture, unless an earlier run did; decode pictures at every use."""
         preprocess = preprocess_for(self.config.net.resolution, self.config.data, self.config.net.multiple)
-        progress = cataloging(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
+        progress = build_index(self.pairs, preprocess, self.folder, self.encoder, self.problems, self.exclusions)
         catalog = _with_status(progress, console)
         return Stream(catalog.folder, self.pairs, preprocess, self.encoder, catalog.problems)
 
@@ -286,7 +288,7 @@ def _with_status(progress: Generator[Progress, None, T], console: Console) -> T:
             updated = now
             line = f"reading {stage}: {done:,} of {total:,}"
             if stage == "waiting":
-                line = "another run is making the same training copy; waiting for it"
+                line = "another run is making the same cache; waiting for it"
             status.update(line)
             if not console.is_terminal and now - printed >= LINE_SECONDS:
                 printed = now

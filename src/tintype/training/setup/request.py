@@ -51,7 +51,7 @@ class TrainRequest:
     shard: bool = False  # shard the model over all processes
     data_options: DataOptions = field(default_factory=DataOptions)
     exclude: Path | None = None  # a file of keys and sha256 never to train on
-    cache: Path | None = None  # folder for training copies that runs share; None: the run folder
+    cache: Path | None = None  # folder for caches that runs share; None: the run folder
     config: Config | None = None  # instead of a preset; the fields above change it
     components: Components = field(default_factory=Components)  # objects from Python
-    stream: bool = False  # decode pictures at every use, without a training copy
+    stream: bool = False  # decode pictures at every use, without a cache
