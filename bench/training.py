@@ -35,9 +35,9 @@ from train_speed import SyntheticData
 from tintype.config import PRESETS
 from tintype.model import checkpoint
 from tintype.model.denoiser import Denoiser
+from tintype.model.file_names import LOG
 from tintype.shapes.write import write_shapes
 from tintype.training.checkpoints.checkpointer import Checkpointer
-from tintype.training.checkpoints.run_folder import LOG
 from tintype.training.core.batches import Reader
 from tintype.training.core.device import keep_memory
 from tintype.training.core.ema import PowerEma

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tintype.config import Config
-from tintype.model import checkpoint, store
+from tintype.model import checkpoint, file_names, store
 from tintype.serving.catalog import CAPTIONS
 
 ROWS = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
@@ -110,7 +110,11 @@ def main() -> None:
     config: Config = store.read_config(found)
     folder = Path(store.__file__).parent / "shipped" / options.name
     # A grid that was fitted to the shipped model stays its own.
-    own = Config.from_json((folder / store.CONFIG).read_text("utf-8")) if (folder / store.CONFIG).is_file() else config
+    own = (
+        Config.from_json((folder / file_names.CONFIG).read_text("utf-8"))
+        if (folder / file_names.CONFIG).is_file()
+        else config
+    )
     config = replace(config, sample=replace(own.sample, steps=options.steps, guidance=options.guidance))
     scores = json.loads(options.scores.read_text(encoding="utf-8"))
     section = accuracy(scores["shares"], options.steps, options.guidance) if "shares" in scores else None
@@ -118,16 +122,18 @@ def main() -> None:
 
     folder.mkdir(exist_ok=True)
     weights = {name: weight.half() for name, weight in store.read_weights(found).items()}
-    checkpoint.write_tensors(folder / store.WEIGHTS, weights)
-    checkpoint.write_text(folder / store.CONFIG, config.to_json())
+    checkpoint.write_tensors(folder / file_names.WEIGHTS, weights)
+    checkpoint.write_text(folder / file_names.CONFIG, config.to_json())
     checkpoint.write_text(folder / "README.md", card)
-    checkpoint.write_text(folder / store.EVALUATION, (options.run / store.EVALUATION).read_text(encoding="utf-8"))
+    checkpoint.write_text(
+        folder / file_names.EVALUATION, (options.run / file_names.EVALUATION).read_text(encoding="utf-8")
+    )
     if options.captions is not None:
         (folder / CAPTIONS).parent.mkdir(exist_ok=True)
         checkpoint.write_text(folder / CAPTIONS, options.captions.read_text(encoding="utf-8"))
     tokenizer = store.read_tokenizer(found)
     if tokenizer is not None:
-        checkpoint.write_text(folder / store.TOKENIZER, tokenizer)
+        checkpoint.write_text(folder / file_names.TOKENIZER, tokenizer)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 

@@ -34,7 +34,14 @@ ROOMS = (
 # Inside a room, the same for its folders and modules. Those that stand together in a tuple are one floor: they may
 # import each other, as long as no modules import in a circle.
 FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
-    "model": (("atomic_write", "custom"), "nets", ("network", "codec"), ("denoiser", "checkpoint"), "store"),
+    "model": (
+        ("atomic_write", "file_names"),
+        "custom",
+        "nets",
+        ("network", "codec"),
+        ("denoiser", "checkpoint"),
+        "store",
+    ),
     "data": (("order", "split", "process_pool", "thread_pool"), "sources", "images", "check", "cache", "dataset"),
     "training": (
         ("console", "signals"),

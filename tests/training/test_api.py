@@ -20,7 +20,8 @@ import tintype
 from tintype.config import Config, TextConfig, TrainConfig
 from tintype.errors import CheckpointError, ConfigError, TrainingError
 from tintype.model import checkpoint
-from tintype.model.custom import COMPONENTS, qualified_name
+from tintype.model.custom import qualified_name
+from tintype.model.file_names import COMPONENTS
 from tintype.training.core.trainer import StepReport
 from tintype.training.run import TrainRequest
 from tintype.training.run import train as run_command

@@ -24,9 +24,10 @@ from tintype.data.sources.pairs import Pair
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.errors import ConfigError, DataError
 from tintype.metrics.memorization import BLOCK_VALUES
+from tintype.model.file_names import DATA
 from tintype.model.store import Model
 
-DATA, CACHE_FOLDER = "data.json", "pack"
+CACHE_FOLDER = "pack"  # folder of the dataset cache
 MIN_PICTURES = 20  # fewer pictures are too few for a conclusion
 
 

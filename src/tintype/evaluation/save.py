@@ -9,7 +9,7 @@ from tintype.errors import TintypeError
 from tintype.evaluation.results import EvalResult, TuningResult
 from tintype.evaluation.tuning import apply_setting
 from tintype.evaluation.verdict import verdict
-from tintype.model import store
+from tintype.model import file_names, store
 from tintype.model.checkpoint import write_text
 
 CARD = "README.md"
@@ -22,7 +22,7 @@ def fill_card(folder: Path, result: EvalResult) -> list[str]:
     The cards of shipped models and of unfinished runs stay as they are.
     """
     card = folder / CARD
-    if not folder.is_dir() or not card.is_file() or not (folder / store.WEIGHTS).is_file():
+    if not folder.is_dir() or not card.is_file() or not (folder / file_names.WEIGHTS).is_file():
         return []
     try:
         text = card.read_text(encoding="utf-8")
@@ -59,9 +59,9 @@ def save_settings(folder: Path | None, tuning: TuningResult | None) -> list[str]
         return ["nothing to save: guidance and steps were not compared"]
     if folder is None:
         return ["nothing saved: this model came with the package; copy its folder and give ./COPY"]
-    if not (folder / store.WEIGHTS).is_file() or not (folder / store.CONFIG).is_file():
+    if not (folder / file_names.WEIGHTS).is_file() or not (folder / file_names.CONFIG).is_file():
         return [f"nothing saved: {folder} is not the folder of a finished model"]
     config = store.read_config(store.Model(folder.name, folder, None))
     best = tuning.best
-    write_text(folder / store.CONFIG, replace(config, sample=apply_setting(config.sample, best)).to_json())
-    return [f"saved {best.steps} steps and guidance {best.guidance:g} in {folder / store.CONFIG}"]
+    write_text(folder / file_names.CONFIG, replace(config, sample=apply_setting(config.sample, best)).to_json())
+    return [f"saved {best.steps} steps and guidance {best.guidance:g} in {folder / file_names.CONFIG}"]

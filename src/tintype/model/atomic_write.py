@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, flushed to the disk."""
+"""Atomic writes: files appear whole or not at all, flushed to disk."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tintype.errors import CheckpointError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write one text file, whole or not at all. Raises CheckpointError if the disk refuses."""
+    """Write one text file, whole or not at all. Raises CheckpointError if the disk cannot be written."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write one file, whole or not at all. Raises CheckpointError if the disk refuses."""
+    """Write one file, whole or not at all. Raises CheckpointError if the disk cannot be written."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         write_synced(temporary, content)
@@ -36,7 +36,7 @@ def write_synced(path: Path, content: bytes) -> dict[str, object]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush to disk which files a folder has. Raises OSError."""
+    """Flush the entries of a folder to disk. Raises OSError."""
     if os.name == "nt":  # Windows can neither open nor flush a folder
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -47,7 +47,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def reason_of(error: OSError) -> str:
-    """What went wrong, in words."""
+    """The operating system's message for an error."""
     return error.strerror or str(error)
 
 

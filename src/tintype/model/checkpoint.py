@@ -1,7 +1,7 @@
-"""Checkpoints: folders of safetensors and text that are either whole or absent. Knows parts by name, no classes.
+"""Checkpoints: folders of safetensors and text that are either whole or absent. Parts have names, no classes.
 
-A folder is built beside its place, every file is flushed to disk, `manifest.json` (sizes and sha256) is written last,
-and only then is the folder renamed into place. Reading checks every byte against the manifest. No code is ever run.
+Writing fills a temporary folder, flushes every file to disk, writes `manifest.json` (sizes and sha256) last and then
+renames the folder. Reading checks every byte against the manifest. No code is ever run.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tintype.model.atomic_write import write_text as write_text
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
 SHARDED_FORMAT = 2  # likewise, where several processes wrote shards
-SHARD = "shard-"  # begins the names of their files
+SHARD = "shard-"  # prefix of the names of shard files
 _STEP = re.compile(r"step-(\d{8,})")
 _LEFTOVER = re.compile(r"\..+\.(tmp|old)-\d+")
 
 
-class Building:
-    """A checkpoint in the making: the files that were put into its temporary folder so far."""
+class FolderWriter:
+    """Writer of a checkpoint: its temporary folder, and size and sha256 of each file written so far."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,56 +47,60 @@ class Building:
         """Write `NAME.safetensors`, and flush it to disk. Raises OSError."""
         self.write(f"{name}.safetensors", _pack(tensors))
 
-    def take_in(self, name: str) -> None:
-        """Count a file in that others have put into the folder, as it lies on the disk. Raises OSError."""
+    def add_existing(self, name: str) -> None:
+        """List a file in the manifest that another writer has put into the folder. Raises OSError."""
         path = self.folder / name
         with path.open("rb") as file:
             self.files[name] = {"size": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 @contextmanager
-def building(folder: Path, size: int, *, form: int = FORMAT) -> Iterator[Building]:
-    """A `with` block that fills a temporary folder, which then appears as `folder`, or not at all if the block raises.
+def atomic_folder(folder: Path, size: int, *, manifest_format: int = FORMAT) -> Iterator[FolderWriter]:
+    """Context manager: fill a temporary folder, which then becomes `folder`, or nothing if the block raises.
 
-    size: bytes that must be free. An older folder of that name is replaced. Raises CheckpointError if the disk refuses;
-    what was there is then as it was.
+    size: bytes that must be free. Replaces an older folder of that name. Raises CheckpointError if the disk cannot be
+    written; the older folder then stays as it was.
     """
-    made = Building(temporary_of(folder))
+    writer = FolderWriter(temporary_folder(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _require_space(folder.parent, size)
-        shutil.rmtree(made.folder, ignore_errors=True)
-        made.folder.mkdir()
-        yield made
-        made.write(MANIFEST, (json.dumps({"format": form, "files": made.files}, indent=2) + "\n").encode())
-        sync_folder(made.folder)
-        _move_into_place(made.folder, folder)
+        shutil.rmtree(writer.folder, ignore_errors=True)
+        writer.folder.mkdir()
+        yield writer
+        writer.write(
+            MANIFEST, (json.dumps({"format": manifest_format, "files": writer.files}, indent=2) + "\n").encode()
+        )
+        sync_folder(writer.folder)
+        _rename_into_place(writer.folder, folder)
     except OSError as error:
         raise CheckpointError(
             f"cannot write {folder}: {reason_of(error)}; free some space or choose another folder"
         ) from error
     finally:
-        shutil.rmtree(made.folder, ignore_errors=True)
+        shutil.rmtree(writer.folder, ignore_errors=True)
 
 
-def temporary_of(folder: Path) -> Path:
-    """Where `building` builds a folder."""
+def temporary_folder(folder: Path) -> Path:
+    """The temporary folder that `atomic_folder` fills."""
     return folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
 
 
 def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
-    """Write `NAME.safetensors` for each part and one file for each text, so that `folder` appears whole or not at all.
+    """Write `NAME.safetensors` for each part and one file for each text; `folder` appears whole or not at all.
 
-    An older folder of that name is replaced. Raises NotFiniteError if a tensor is not finite and CheckpointError if the
-    disk refuses; what was there is then as it was.
+    Replaces an older folder of that name. Raises NotFiniteError if a tensor is not finite and CheckpointError if the
+    disk cannot be written; the older folder then stays as it was.
     """
     for part, tensors in parts.items():
         require_finite(part, tensors)
-    with building(folder, sum(tensor.nbytes for tensors in parts.values() for tensor in tensors.values())) as made:
+    with atomic_folder(
+        folder, sum(tensor.nbytes for tensors in parts.values() for tensor in tensors.values())
+    ) as writer:
         for name, text in texts.items():
-            made.write(name, text.encode())
+            writer.write(name, text.encode())
         for part, tensors in parts.items():
-            made.write_part(part, tensors)
+            writer.write_part(part, tensors)
 
 
 def load_parts(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Tensor]]:
@@ -113,20 +117,20 @@ def load_texts(folder: Path) -> dict[str, str]:
 
 
 def verify(folder: Path) -> None:
-    """Raise CheckpointError naming the first file of a checkpoint that is missing or not what was written."""
+    """Raise CheckpointError naming the first file of a checkpoint that is missing or damaged."""
     files = _read_manifest(folder)
     for name in files:
         _read_checked(folder, name, files)
 
 
 def part_names(folder: Path) -> list[str]:
-    """The parts that a checkpoint has as whole files. Raises CheckpointError."""
+    """Names of the parts that a checkpoint stores as one file each. Raises CheckpointError."""
     names = [name.removesuffix(".safetensors") for name in _read_manifest(folder) if name.endswith(".safetensors")]
     return [name for name in names if not name.startswith(SHARD)]
 
 
 def is_sharded(folder: Path) -> bool:
-    """Whether some parts of a checkpoint are shared out over several files. Raises CheckpointError."""
+    """Whether a checkpoint stores some parts as shards in several files. Raises CheckpointError."""
     return any(name.startswith(SHARD) for name in _read_manifest(folder))
 
 
@@ -152,15 +156,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def step_folder(run: Path, num_steps: int) -> Path:
-    """The place of the checkpoint that a run takes after `num_steps` steps."""
+    """Folder of the checkpoint of a run after `num_steps` steps."""
     return run / "checkpoints" / f"step-{num_steps:08d}"
 
 
 def checkpoints(run: Path) -> list[Path]:
     """All checkpoints of a run, newest first, damaged ones too."""
     folder = run / "checkpoints"
-    found = [path for path in folder.iterdir() if _STEP.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    paths = [path for path in folder.iterdir() if _STEP.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(paths, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
 
 def latest(run: Path) -> Path | None:
@@ -178,14 +182,14 @@ def is_whole(folder: Path) -> bool:
 
 
 def write_latest(run: Path, folder: Path) -> None:
-    """Note in the file `latest` which checkpoint is the newest: for people and scripts; `latest()` looks for itself."""
+    """Write the newest checkpoint's path to the file `latest`, for people and scripts; `latest()` does not read it."""
     write_text(run / "latest", f"{folder.relative_to(run).as_posix()}\n")
 
 
 def prune(run: Path, keep: int, also: Container[Path] = ()) -> None:
     """Delete the checkpoints older than the newest `keep` whose files all have the size they were written with.
 
-    Those in `also` stay, however old. What cannot be deleted is left: housekeeping never stops a run.
+    Keeps those in `also`, however old. Ignores errors of deletion, since housekeeping must never stop a run.
     """
     whole = 0
     for folder in checkpoints(run):
@@ -196,7 +200,7 @@ def prune(run: Path, keep: int, also: Container[Path] = ()) -> None:
 
 
 def clean(run: Path) -> None:
-    """Delete what an interrupted save left behind. Call it only where no other process writes."""
+    """Delete temporary folders of interrupted saves. Call it only where no other process writes."""
     folder = run / "checkpoints"
     for path in list(folder.iterdir()) if folder.is_dir() else []:
         if _LEFTOVER.fullmatch(path.name):
@@ -209,14 +213,14 @@ def _require_space(folder: Path, size: int) -> None:
 
 
 def _pack(tensors: Mapping[str, Tensor]) -> bytes:
-    own: dict[str, Tensor] = {}
-    places = set()
+    unshared: dict[str, Tensor] = {}
+    addresses = set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
-        place = tensor.untyped_storage().data_ptr()
-        own[name] = tensor.clone() if place in places else tensor  # safetensors wants each in memory of its own
-        places.add(place)
-    return safetensors.torch.save(own)
+        address = tensor.untyped_storage().data_ptr()
+        unshared[name] = tensor.clone() if address in addresses else tensor  # safetensors refuses shared memory
+        addresses.add(address)
+    return safetensors.torch.save(unshared)
 
 
 def _unpack(content: bytes, path: Path) -> dict[str, Tensor]:
@@ -226,7 +230,7 @@ def _unpack(content: bytes, path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is damaged ({error}); use another checkpoint or copy it again") from None
 
 
-def _move_into_place(temporary: Path, folder: Path) -> None:
+def _rename_into_place(temporary: Path, folder: Path) -> None:
     if folder.exists():
         old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
         os.rename(folder, old)
@@ -257,14 +261,14 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-        form, files = manifest["format"], manifest["files"]
+        manifest_format, files = manifest["format"], manifest["files"]
         entries = {str(name): {"size": entry["size"], "sha256": entry["sha256"]} for name, entry in files.items()}
     except OSError as error:
         raise CheckpointError(f"{folder} is not a checkpoint: no readable {MANIFEST} ({reason_of(error)})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{path} is damaged; use another checkpoint") from None
-    if form not in (FORMAT, SHARDED_FORMAT):
-        raise CheckpointError(f"{path} is of format {form}; it needs another version of Tintype")
+    if manifest_format not in (FORMAT, SHARDED_FORMAT):
+        raise CheckpointError(f"{path} is of format {manifest_format}; it needs another version of Tintype")
     for name in entries:
         if Path(name).name != name:
             raise CheckpointError(f"{path} names a file outside its folder: {name}; use another checkpoint")
@@ -279,5 +283,5 @@ def _read_checked(folder: Path, name: str, files: Mapping[str, Mapping[str, obje
     except OSError as error:
         raise CheckpointError(f"cannot read {folder / name}: {reason_of(error)}; use another checkpoint") from None
     if len(content) != files[name]["size"] or hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
-        raise CheckpointError(f"{folder / name} is damaged: not what the manifest says; use another checkpoint")
+        raise CheckpointError(f"{folder / name} is damaged: it does not match the manifest; use another checkpoint")
     return content

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tintype.errors import CheckpointError
+from tintype.model.file_names import COMPONENTS
 
-COMPONENTS = "components.json"  # beside config.json, only where there are such parts
 OF_MODEL = ("net", "prediction")  # those that a model needs to make pictures; the others matter in training only
 
 

@@ -1,4 +1,4 @@
-"""Where models are: shipped with the package (folders beside this file), in a model folder, or in a run folder."""
+"""Models on disk: shipped with the package (folders beside this file), in a model folder, or in a run folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from tintype.diffusion.parameterization import Prediction
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint, custom
 from tintype.model.denoiser import Denoiser
+from tintype.model.file_names import CONFIG, LOG, TOKENIZER, WEIGHTS
 from tintype.model.network import NetFactory
-
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
-EVALUATION = "evaluation.json"  # noise errors of a finished model, from the last validation of its training
 
 
 class Model(NamedTuple):
-    """A model that was found, not yet read."""
+    """A model on disk, not yet read."""
 
     name: str
     folder: Path  # holds config.json, model.safetensors and perhaps tokenizer.json
@@ -32,7 +28,7 @@ class Model(NamedTuple):
 
 
 def shipped() -> dict[str, Path]:
-    """The models inside the package: name -> folder."""
+    """Models shipped inside the package: name -> folder."""
     here = Path(str(files("tintype.model") / "shipped"))
     return {folder.name: folder for folder in sorted(here.iterdir()) if (folder / WEIGHTS).is_file()}
 
@@ -42,27 +38,27 @@ def find(model: str | Path) -> Model:
 
     A shipped name wins over a folder of that name; write ./NAME for the folder. Raises CheckpointError.
     """
-    known = shipped()
-    if isinstance(model, str) and model in known:
-        return Model(model, known[model], None)
+    packaged = shipped()
+    if isinstance(model, str) and model in packaged:
+        return Model(model, packaged[model], None)
     folder = Path(model)
-    names = ", ".join(known) or "none"
+    names = ", ".join(packaged) or "none"
     if not folder.is_dir():
         raise CheckpointError(f"no model {str(model)!r}: give a model folder, a run folder or a shipped name ({names})")
     name = folder.resolve().name
     run = folder if (folder / "checkpoints").is_dir() else None
     newest = checkpoint.latest(folder) if run else None
     final = folder / WEIGHTS
-    if newest is not None and not (final.is_file() and _time(final) >= _time(newest / WEIGHTS)):
+    if newest is not None and not (final.is_file() and _modified(final) >= _modified(newest / WEIGHTS)):
         return Model(name, newest, run)
     if final.is_file() and (folder / CONFIG).is_file():
         return Model(name, folder, run)
-    if run or (folder / "log.jsonl").is_file():
+    if run or (folder / LOG).is_file():
         raise CheckpointError(f"{folder} has no checkpoint yet: wait until the run has saved one")
     raise CheckpointError(f"{folder} is not a model: it needs {CONFIG} and {WEIGHTS}")
 
 
-def _time(path: Path) -> float:
+def _modified(path: Path) -> float:
     return path.stat().st_mtime
 
 
@@ -89,11 +85,11 @@ def load_denoiser(
 
     net, prediction: those that it was trained with, if they were objects from Python.
     """
-    given = {"net": net, "prediction": prediction}
+    components = {"net": net, "prediction": prediction}
     custom.require_components(
         model.name,
-        {part: name for part, name in read_components(model).items() if part in given},
-        {part: custom.qualified_name(value) for part, value in given.items() if value is not None},
+        {part: name for part, name in read_components(model).items() if part in components},
+        {part: custom.qualified_name(value) for part, value in components.items() if value is not None},
     )
     config = read_config(model)
     module = net if net is None or isinstance(net, nn.Module) else net(config)

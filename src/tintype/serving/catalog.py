@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tintype.errors import CheckpointError, ConfigError
-from tintype.model import store
+from tintype.model import file_names, store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.training.monitor.log import read_log
 
@@ -48,7 +48,7 @@ class Catalog:
             try:
                 self._load(model)
             except CheckpointError:
-                if model.run is None or not (model.run / store.CONFIG).is_file() or _has_checkpoints(model.run):
+                if model.run is None or not (model.run / file_names.CONFIG).is_file() or _has_checkpoints(model.run):
                     raise
 
     @property
@@ -107,7 +107,7 @@ def _model(source: str | Path) -> ServedModel:
     folder = Path(source)
     if not folder.is_dir():
         store.find(source)  # raises with the names of the shipped models
-    is_run = (folder / "log.jsonl").is_file() or (folder / "data.json").is_file()
+    is_run = (folder / file_names.LOG).is_file() or (folder / file_names.DATA).is_file()
     return ServedModel(folder.resolve().name, source, folder if is_run or _has_checkpoints(folder) else None)
 
 
@@ -125,10 +125,10 @@ def _examples(model: ServedModel) -> tuple[str, ...]:
 def _noise_error(folder: Path, run: Path | None) -> dict[str, float]:
     """From the evaluation.json of a finished model, or else from the log of its run; empty without either."""
     try:
-        errors = json.loads((folder / store.EVALUATION).read_text(encoding="utf-8"))["noise_error"]
+        errors = json.loads((folder / file_names.EVALUATION).read_text(encoding="utf-8"))["noise_error"]
         return {str(sigma): float(error) for sigma, error in errors.items()}
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        rows = [] if run is None else read_log(run / "log.jsonl")
+        rows = [] if run is None else read_log(run / file_names.LOG)
     return next((row["noise_error"] for row in reversed(rows) if row.get("noise_error")), {})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tintype.config import Config
 from tintype.model import checkpoint
-from tintype.model.store import EVALUATION, WEIGHTS
+from tintype.model.file_names import EVALUATION, WEIGHTS
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.model_card import model_card

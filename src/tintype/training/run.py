@@ -16,10 +16,8 @@ from rich.console import Console
 
 from tintype.config import Config
 from tintype.data.sources.find import dataset_name
-from tintype.model.store import WEIGHTS
+from tintype.model.file_names import CONFIG, LOG, WEIGHTS
 from tintype.training.checkpoints.run_folder import (
-    CONFIG,
-    LOG,
     RunLock,
     Stored,
     find_stored,

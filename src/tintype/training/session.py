@@ -14,10 +14,11 @@ from rich.console import Console
 from tintype.config import Config
 from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
 from tintype.model import checkpoint
-from tintype.model.custom import COMPONENTS, to_json
+from tintype.model.custom import to_json
+from tintype.model.file_names import COMPONENTS, CONFIG, LOG, STATE, TOKENIZER
 from tintype.printable import printable
 from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer, read_parts
-from tintype.training.checkpoints.run_folder import CONFIG, LOG, STATE, TOKENIZER, RunLock, load_state
+from tintype.training.checkpoints.run_folder import RunLock, load_state
 from tintype.training.console import say
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.core.validation_error import ValidationMetrics

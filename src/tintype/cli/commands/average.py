@@ -26,9 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the model folder and print its path."""
     from tintype.errors import CheckpointError
     from tintype.model import checkpoint
-    from tintype.model.store import WEIGHTS
+    from tintype.model.file_names import CONFIG, TOKENIZER, WEIGHTS
     from tintype.training.checkpoints.posthoc_ema import MAX_DISTANCE, averaged
-    from tintype.training.checkpoints.run_folder import CONFIG, TOKENIZER
 
     out: Path = args.out
     if out.exists() and any(out.iterdir()):

@@ -25,7 +25,7 @@ from tintype.evaluation.results import EvalResult, EvalSettings, ReportData, com
 from tintype.evaluation.save import fill_card, save_settings
 from tintype.evaluation.tuning import tune
 from tintype.evaluation.verdict import verdict
-from tintype.model import store
+from tintype.model import file_names, store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.training.monitor.log import read_log
 
@@ -82,7 +82,7 @@ class _Opened(NamedTuple):
 def _evaluate(source: str, args: Namespace, scratch: Path) -> tuple[EvalResult, ReportData]:
     with _open(source, args, scratch) as (model, pipeline, data, display):
         result, report = display.follow(evaluate(pipeline, data, _images_seen(model), _settings(args)))
-    rows = [row for row in read_log((model.run or model.folder) / "log.jsonl") if row.get("noise_error")]
+    rows = [row for row in read_log((model.run or model.folder) / file_names.LOG) if row.get("noise_error")]
     return result, replace(report, log=rows)
 
 
@@ -131,7 +131,7 @@ def _settings(args: Namespace) -> EvalSettings:
 def _images_seen(model: store.Model) -> int:
     """The number of images in the model's training, as recorded; for want of a record, as planned."""
     try:
-        return int(json.loads((model.folder / "state.json").read_text(encoding="utf-8"))["images_seen"])
+        return int(json.loads((model.folder / file_names.STATE).read_text(encoding="utf-8"))["images_seen"])
     except (OSError, ValueError, KeyError, TypeError):
         return store.read_config(model).train.images
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tintype.errors import CheckpointError, DataError
+from tintype.model import file_names
 from tintype.pipeline.image_file import read_receipt, read_texts
 from tintype.pipeline.receipt import Receipt
 from tintype.printable import printable
@@ -26,8 +27,8 @@ def info(target: str) -> list[str]:
     try:
         return model_lines(target)
     except CheckpointError:
-        is_run = (path / "config.json").is_file() and (path / "data.json").is_file()
-        if not is_run or (path / "model.safetensors").is_file():
+        is_run = (path / file_names.CONFIG).is_file() and (path / file_names.DATA).is_file()
+        if not is_run or (path / file_names.WEIGHTS).is_file():
             raise
     return run_lines(path)
 
@@ -39,7 +40,7 @@ def run_lines(run: Path) -> list[str]:
     from tintype.training.monitor.status import run_status
 
     images = store.read_config(store.Model(run.name, run, run)).train.images
-    seen = max([0, *(row["images_seen"] for row in read_log(run / "log.jsonl"))])
+    seen = max([0, *(row["images_seen"] for row in read_log(run / file_names.LOG))])
     heading = f"{run}: a run without a complete checkpoint; {seen:,} of {images:,} images seen"
     return [heading, *_aligned(run_status(run, images))]
 
@@ -88,13 +89,13 @@ def model_lines(name: str) -> list[str]:
     config = store.read_config(model)
     net, train, noise, sample = config.net, config.train, config.noise, config.sample
     folder = model.run or model.folder
-    rows = read_log(folder / "log.jsonl")
+    rows = read_log(folder / file_names.LOG)
     errors: dict[str, float | None] = next((row["noise_error"] for row in reversed(rows) if row.get("noise_error")), {})
-    num_samples = _count_in(folder / "data.json", "num_samples")
-    size = (model.folder / store.WEIGHTS).stat().st_size
+    num_samples = _count_in(folder / file_names.DATA, "num_samples")
+    size = (model.folder / file_names.WEIGHTS).stat().st_size
     lines = [
         ("pictures", f"{net.resolution}x{net.resolution}"),
-        ("weights", f"{_num_weights(model.folder / store.WEIGHTS):,} ({size / 2**20:.1f} MiB)"),
+        ("weights", f"{_num_weights(model.folder / file_names.WEIGHTS):,} ({size / 2**20:.1f} MiB)"),
         ("preset", f"{config.preset}: width {net.width}, depth {net.depth}, patch {net.patch}"),
         ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
         ("training", _progress(model, train.images, [row["images_seen"] for row in rows])),
@@ -124,7 +125,7 @@ def _distilled(config: Config) -> str:
 
 def _progress(model: Model, images: int, logged_images: Sequence[int]) -> str:
     if model.folder != model.run:
-        seen = max([_count_in(model.folder / "state.json", "images_seen"), *logged_images])
+        seen = max([_count_in(model.folder / file_names.STATE, "images_seen"), *logged_images])
         if model.run is not None or 0 < seen < images:
             return f"not finished: {seen:,} of {images:,} images seen ({100 * seen / images:.0f}%)"
     return f"finished: {images:,} images seen"

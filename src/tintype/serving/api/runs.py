@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from tintype.config import Config
 from tintype.errors import CheckpointError
-from tintype.model import store
+from tintype.model import file_names, store
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError
 from tintype.training.monitor.log import read_log
@@ -65,7 +65,7 @@ def _progress(name: str, folder: Path) -> dict[str, Any]:
         config = store.read_config(store.Model(name, folder, folder))
     except CheckpointError as error:
         raise ApiError(500, str(error), "run_damaged", final=True) from None
-    rows = read_log(folder / "log.jsonl")
+    rows = read_log(folder / file_names.LOG)
     samples = folder / "samples"
     names = sorted(path.name for path in samples.iterdir() if SAMPLE.fullmatch(path.name)) if samples.is_dir() else []
     captions = samples / "captions.txt"
@@ -74,7 +74,7 @@ def _progress(name: str, folder: Path) -> dict[str, Any]:
         "name": name,
         "images_seen": images_seen,
         "images": config.train.images,
-        "finished": (folder / store.WEIGHTS).is_file() and images_seen >= config.train.images,
+        "finished": (folder / file_names.WEIGHTS).is_file() and images_seen >= config.train.images,
         "seconds_since": _seconds_since(rows),
         "seconds_left": _seconds_left(rows, config.train.images - images_seen),
         "loss": [

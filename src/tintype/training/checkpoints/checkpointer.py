@@ -13,7 +13,7 @@ from torch import Tensor
 from tintype.config import TrainConfig
 from tintype.errors import NotFiniteError
 from tintype.model import checkpoint
-from tintype.training.checkpoints.run_folder import STATE
+from tintype.model.file_names import STATE
 from tintype.training.core.weights import Parts, snapshot
 from tintype.training.parallel.world import World, full_tensor, local_shard
 

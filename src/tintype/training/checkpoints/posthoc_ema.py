@@ -15,8 +15,8 @@ from torch import Tensor
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint
+from tintype.model.file_names import CONFIG, STATE
 from tintype.training.checkpoints.checkpointer import read_whole
-from tintype.training.checkpoints.run_folder import CONFIG, STATE
 from tintype.training.core.ema import gamma_of
 
 MAX_WIDTH = 0.25  # of an average, relative to the length of the run

@@ -13,16 +13,10 @@ from typing import IO, Any
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError, TrainingError
 from tintype.model import checkpoint
-from tintype.model.custom import COMPONENTS, read_components, to_json
+from tintype.model.custom import read_components, to_json
+from tintype.model.file_names import COMPONENTS, CONFIG, DATA, LOG, STATE, TOKENIZER
 
-CONFIG, DATA, LOG, SAMPLES, TOKENIZER, STATE = (
-    "config.json",
-    "data.json",
-    "log.jsonl",
-    "samples",
-    "tokenizer.json",
-    "state.json",
-)
+SAMPLES = "samples"  # folder of the sample grids
 START = "start.json"  # the numerics of the run, chosen before its first step
 CACHE_FOLDER = "pack"  # folder of the cache
 _RUN_FILES = {COMPONENTS, DATA, LOG, SAMPLES, START, TOKENIZER, CACHE_FOLDER, "checkpoints", "latest", "tensorboard"}

@@ -45,12 +45,12 @@ def save_shards(
         return
     builder = torch.tensor([os.getpid()])
     try:
-        with checkpoint.building(folder, size, form=checkpoint.SHARDED_FORMAT) as folder_writer:
+        with checkpoint.atomic_folder(folder, size, manifest_format=checkpoint.SHARDED_FORMAT) as folder_writer:
             dist.broadcast(builder, 0, group=world.saving)
             builder.zero_()
             _write(folder_writer.folder, flat, world)
             for path in sorted(folder_writer.folder.iterdir()):
-                folder_writer.take_in(path.name)
+                folder_writer.add_existing(path.name)
             for name, text in texts.items():
                 folder_writer.write(name, text.encode())
             folder_writer.write_part(MODEL, parts[MODEL])
@@ -62,7 +62,7 @@ def save_shards(
 
 def _temporary_folder(folder: Path, process: int) -> Path:
     """The temporary folder in which rank 0, with this process id, builds `folder`."""
-    return folder.with_name(checkpoint.temporary_of(folder).name.rpartition("-")[0] + f"-{process}")
+    return folder.with_name(checkpoint.temporary_folder(folder).name.rpartition("-")[0] + f"-{process}")
 
 
 def _write(folder: Path, flat: dict[str, Any], world: World) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from tintype.metrics.intervals import Estimate, format_proportion
 from tintype.model import checkpoint
-from tintype.training.checkpoints.run_folder import LOG, is_at_work
+from tintype.model.file_names import LOG
+from tintype.training.checkpoints.run_folder import is_at_work
 from tintype.training.console import duration
 from tintype.training.monitor.log import read_log
 from tintype.training.monitor.memorization_gauge import OVERALL

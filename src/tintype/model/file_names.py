@@ -1,0 +1,10 @@
+"""Names of the files in model folders, run folders and checkpoints."""
+
+CONFIG = "config.json"  # every setting: `config.Config`
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"  # the learned vocabulary, if the model has one
+COMPONENTS = "components.json"  # parts that are Python objects, only where there are such parts
+EVALUATION = "evaluation.json"  # noise errors of a finished model, from the last validation of its training
+DATA = "data.json"  # pictures and captions of a run
+LOG = "log.jsonl"  # metrics of a run, one JSON object a line
+STATE = "state.json"  # state of training in a checkpoint
