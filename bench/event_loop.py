@@ -203,9 +203,10 @@ def main() -> int:
     from tintype.serving.settings import Settings
 
     catalog = Catalog([options.model], None)
-    app, engine = create_app(catalog, Settings(max_waiting=10_000, max_waiting_cost=1e18))
+    settings = Settings(max_waiting=10_000, max_waiting_cost=1e18)
+    app, engine = create_app(catalog, settings)
     seen = Seen()
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, http=connection_class(30))
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, http=connection_class(settings))
     server = uvicorn.Server(config)
     sys.setswitchinterval(SWITCH_SECONDS)
 

@@ -148,7 +148,7 @@ class Live:
                 port=0,
                 log_config=None,
                 access_log=False,
-                http=connection_class(settings.head_seconds),
+                http=connection_class(settings),
                 timeout_graceful_shutdown=2,
             )
         )

@@ -30,7 +30,7 @@ from tintype.serving.engine.engine import Engine
 from tintype.serving.settings import Settings
 
 MIN_KEY_LENGTH = 8  # characters
-MAX_CONNECTIONS = 1000
+SPARE_FILES = 256  # that the process opens beside its connections
 SWITCH_SECONDS = 0.001  # after which a computing thread yields to the event loop; Python's default is 5 ms
 POLL_SECONDS = 0.05  # between checks for a signal
 
@@ -48,9 +48,8 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
             log_config=None,
             access_log=False,
             server_header=False,
-            http=connection_class(settings.head_seconds),
+            http=connection_class(settings),
             ws="none",
-            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(settings.shutdown_seconds) + 2,
         )
@@ -59,6 +58,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
         address = f"http://{host}:{listener.getsockname()[1]}"
         print(f"tintype: serving {names} at {address}", file=sys.stderr, flush=True)
         sys.setswitchinterval(SWITCH_SECONDS)
+        _raise_file_limit(settings.max_connections + SPARE_FILES)
         asyncio.run(_run(uvicorn.Server(config), listener, engine, settings))
 
 
@@ -74,6 +74,18 @@ def _listen(settings: Settings) -> socket.socket:
         raise TintypeError(
             f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another --host or --port"
         ) from None
+
+
+def _raise_file_limit(num: int) -> None:
+    """Allow this process so many open files, because each connection is one and the usual limit is 1,024."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = num if hard == resource.RLIM_INFINITY else min(num, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(server: uvicorn.Server, listener: socket.socket, engine: Engine, settings: Settings) -> None:

@@ -31,9 +31,12 @@ class Settings:
     deadline: float = 600.0  # for waiting and running; the OpenAI client times out then too
     head_seconds: float = 30.0  # to receive the head of a request
     body_seconds: float = 30.0  # to receive the body
+    write_seconds: float = 30.0  # to take a piece of a response
     shutdown_seconds: float = 20.0  # for running jobs to finish
     keep_alive: float = 10.0  # between comments on a quiet stream
+    max_connections: int = 1000
     max_json: int = 256 * 1024
+    max_json_values: int = 2**17  # brackets and commas of JSON: more would hold the event loop
     max_form: int = 24 * 2**20  # of a form with images
     max_base64: int = 8 * 2**20  # of JSON with images, which the event loop parses at once
 

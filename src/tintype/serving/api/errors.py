@@ -61,6 +61,12 @@ def bad_request(message: str, param: str | None = None, code: str = "invalid_val
     return ApiError(400, message, code, param)
 
 
+def too_many_connections() -> ApiError:
+    """Status 503: the server has no room for this connection."""
+    message = "the server has too many connections; try again later"
+    return ApiError(503, message, "server_is_overloaded", retry_after=5, headers={"Connection": "close"})
+
+
 def from_validation(errors: Sequence[Any]) -> ApiError:
     """The first of pydantic's errors, without the client's input."""
     first = errors[0]

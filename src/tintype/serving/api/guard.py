@@ -1,4 +1,4 @@
-"""The guard before all routes: host, origin, key, body size and time of a request, and the headers of a response."""
+"""The guard before all routes: host, origin, key, body of a request (size, time, JSON), headers of a response."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tintype.serving import logs
-from tintype.serving.api.errors import ApiError
+from tintype.serving.api.errors import ApiError, too_many_connections
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
 
@@ -33,7 +33,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 CHUNK = 256 * 1024  # bytes of a response that are sent at once
-_CLOSE = {"Connection": "close"}  # the rest of the body is not read
+PIECE = 32 * 1024  # bytes of a body that the application gets at once
+PIECES_PER_TURN = 16  # of JSON that are counted in one turn of the event loop
 
 
 class _ClientDisconnected(Exception):
@@ -55,13 +56,19 @@ class RequestGuard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        sender = _ResponseSender(send, uuid.uuid4().hex)
+        headers = Headers(scope=scope)
+        sender = _ResponseSender(send, uuid.uuid4().hex, head_only=scope["method"] == "HEAD")
+        sender.unread = _has_body(headers)
         scope.setdefault("state", {})["request_id"] = sender.request_id
+        if sender.head_only:
+            scope = {**scope, "method": "GET"}
         try:
-            headers = Headers(scope=scope)
+            sender.overloaded = scope["state"].get("overloaded", False)
+            if sender.overloaded and scope["path"] not in PUBLIC:
+                raise too_many_connections()
             self._check_origin(scope, headers)
             scope["state"]["owner"] = self._owner(scope, headers)
-            await self._app(scope, await self._body(scope, headers, receive), sender)
+            await self._app(scope, await self._body(scope, headers, receive, sender), sender)
         except ApiError as error:
             await _send_error(error, scope, receive, sender)
         except _ClientDisconnected:
@@ -101,28 +108,33 @@ class RequestGuard:
             raise ApiError(401, "a valid API key is needed", "invalid_api_key", headers={"WWW-Authenticate": scheme})
         return f"key-{matches.index(True)}"
 
-    async def _body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+    async def _body(self, scope: Scope, headers: Headers, receive: Receive, sender: _ResponseSender) -> Receive:
         """Read the whole body, within the limits on size and time; returns a `receive` that replays it."""
         path = scope["path"]
-        if scope["method"] not in ("POST", "PUT", "PATCH"):
+        wants_body = scope["method"] in ("POST", "PUT", "PATCH")
+        if not wants_body and not sender.unread:
             return receive
         settings = self._settings
         limit = settings.max_form if path in FORMS else settings.max_base64 if path in IMAGE_JSON else settings.max_json
         length = headers.get("content-length", "0")
-        chunks: list[bytes] = []
+        pieces: list[bytearray] = []
         if length.isdecimal() and int(length[:20]) <= limit:
             try:
                 async with asyncio.timeout(self._settings.body_seconds):
-                    chunks = await _read(receive, limit)
+                    pieces = await _read(receive, limit)
             except TimeoutError:
-                raise ApiError(408, "the request was not received in time", "request_timeout", headers=_CLOSE) from None
+                raise ApiError(408, "the request was not received in time", "request_timeout") from None
         else:
             raise _too_large(limit)
+        sender.unread = False
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         expected = "multipart/form-data" if path in FORMS else "application/json"
-        if path.startswith(("/v1/", "/api/")) and content_type != expected and (any(chunks) or content_type):
+        is_api = wants_body and path.startswith(("/v1/", "/api/"))
+        if is_api and content_type != expected and (pieces or content_type):
             raise ApiError(415, f"the content type must be {expected}", "unsupported_media_type")
-        return _replay(chunks, receive)
+        if content_type == "application/json":
+            await _check_json(pieces, settings.max_json_values)
+        return _replay(pieces, receive)
 
     def _log(self, scope: Scope, sender: _ResponseSender) -> None:
         self._metrics.http.labels(str(sender.status)).inc()
@@ -132,7 +144,7 @@ class RequestGuard:
         logs.event(
             "request",
             request_id=sender.request_id,
-            method=scope["method"],
+            method="HEAD" if sender.head_only else scope["method"],
             path=getattr(route, "path", "(unknown)"),
             status=sender.status,
             seconds=round(time.monotonic() - sender.started, 4),
@@ -142,11 +154,20 @@ class RequestGuard:
 
 
 class _ResponseSender:
-    """Sends a response with the headers common to all, and keeps its status."""
+    """Sends a response with the headers common to all, and keeps its status.
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    head_only: the response to HEAD, which ends after its headers.
+    unread: not all of the request has been read; the connection must close.
+    overloaded: the connection is one too many, and must close.
+    """
+
+    def __init__(self, send: Send, request_id: str, *, head_only: bool = False) -> None:
         self._send = send
         self.request_id = request_id
+        self.head_only = head_only
+        self.unread = False
+        self.overloaded = False
+        self._complete = False
         self.status = 0  # nothing sent yet
         self.started = time.monotonic()
 
@@ -157,6 +178,13 @@ class _ResponseSender:
             headers["x-request-id"] = self.request_id
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+            if self.unread or self.overloaded:
+                headers["connection"] = "close"
+        elif self._complete:
+            return
+        elif self.head_only:  # a stream would go on for nobody
+            self._complete = True
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
         body = message.get("body", b"")
         if len(body) <= CHUNK:
             return await self._send(message)
@@ -172,37 +200,65 @@ async def _send_error(error: ApiError, scope: Scope, receive: Receive, sender: _
         await error.response()(scope, receive, sender)
 
 
-async def _read(receive: Receive, limit: int) -> list[bytes]:
-    """The chunks of a body, never joined, because copying many megabytes would block the event loop."""
-    chunks: list[bytes] = []
+def _has_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
+
+
+async def _read(receive: Receive, limit: int) -> list[bytearray]:
+    """A body in pieces of PIECE bytes, never in one, because copying many megabytes would block the event loop."""
+    pieces: list[bytearray] = []
     size = 0
     while True:
         message: dict[str, Any] = dict(await receive())
         if message["type"] == "http.disconnect":
             raise _ClientDisconnected
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
+        content = memoryview(message.get("body", b""))
+        size += len(content)
         if size > limit:
             raise _too_large(limit)
+        while content:
+            if not pieces or len(pieces[-1]) == PIECE:
+                pieces.append(bytearray())
+            room = PIECE - len(pieces[-1])
+            pieces[-1] += content[:room]
+            content = content[room:]
         if not message.get("more_body", False):
-            return chunks
+            return pieces
 
 
-def _replay(chunks: list[bytes], receive: Receive) -> Receive:
-    """A `receive` that replays a body, with a turn of the event loop before each chunk, and then continues."""
-    chunks.reverse()
+async def _check_json(pieces: list[bytearray], limit: int) -> None:
+    """Refuse JSON of many small values, because the parser would hold the event loop, on any thread.
+
+    Brackets and commas inside texts count too.
+    """
+    num = 0
+    for i, piece in enumerate(pieces, 1):
+        num += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
+        if num > limit:
+            raise ApiError(400, f"the JSON has more than {limit:,} brackets and commas; send fewer", "json_too_complex")
+        if i % PIECES_PER_TURN == 0:
+            await asyncio.sleep(0)
+
+
+def _replay(pieces: list[bytearray], receive: Receive) -> Receive:
+    """A `receive` that replays a body, with a turn of the event loop before each piece, and then continues."""
+    pieces.reverse()
+    complete = False
 
     async def replay() -> Message:
-        if not chunks:
+        nonlocal complete
+        if complete:
             return await receive()
         await asyncio.sleep(0)
-        return {"type": "http.request", "body": chunks.pop(), "more_body": bool(chunks)}
+        body = bytes(pieces.pop()) if pieces else b""
+        complete = not pieces
+        return {"type": "http.request", "body": body, "more_body": not complete}
 
     return replay
 
 
 def _too_large(limit: int) -> ApiError:
-    return ApiError(413, f"the request is larger than {limit // 1024:,} KiB", "request_too_large", headers=_CLOSE)
+    return ApiError(413, f"the request is larger than {limit // 1024:,} KiB", "request_too_large")
 
 
 def _credential(authorization: str) -> bytes:
