@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tintype.config import NetConfig, TextConfig
 from tintype.model.codec import PixelCodec
 from tintype.model.nets.conditioning import Conditioning
-from tintype.model.nets.text import TextTower
+from tintype.model.nets.text import TextRefiner
 
 EMPTY = -1  # in the place of a token number where a caption has ended
 CAPTION_DROPOUT = 0.1  # share of captions hidden in training, so that there is something to guide away from
@@ -60,7 +60,7 @@ class Captions(nn.Module):
         super().__init__()
         net = NetConfig()
         self.width = net.width
-        self.tower = TextTower(net, TextConfig(encoder="learned", vocabulary=vocabulary))
+        self.tower = TextRefiner(net, TextConfig(encoder="learned", vocabulary=vocabulary))
 
     def forward(self, tokens: Tensor) -> Conditioning:
         if self.training:

@@ -16,9 +16,9 @@ from tintype.errors import ConfigError
 T = TypeVar("T")
 CROPS = ("square", "none")
 ANIMATIONS = ("first", "skip")
-SUBSTITUTES = ("skip", "empty", "name")
+NO_CAPTION = ("skip", "empty", "name")
 TEXT_ENCODERS = ("minilm", "learned")  # besides hf:NAME-OR-FOLDER; `model.nets.text.make_encoder` makes them
-FADE = 4.0  # weight_fade of pictures of 32 pixels, by trials (dev/LOG.md)
+WEIGHT_FADE = 4.0  # weight_fade at a resolution of 32, by trials (dev/LOG.md)
 FORMAT = 2  # of config.json; raised when an older Tintype can no longer read it
 RENAMED = {  # names of settings in format 1 -> today's
     "grid": "schedule",
@@ -68,7 +68,7 @@ class NoiseConfig:
 
     prediction: str = "image"  # "noise" (epsilon), "velocity" (flow), "image" (x0) or "edm"
     weight: str = "velocity"  # of the loss: a name in diffusion.loss.WEIGHTS
-    weight_fade: float = 0.0  # sigma above which the weight falls as 1 / sigma; 0: nowhere, as in runs that do not say
+    weight_fade: float = 0.0  # sigma above which the weight falls as 1 / sigma; 0: nowhere, as in older runs
     sigma_data: float = 0.5  # standard deviation of x0
     log_sigma_mean: float = 1.0  # of ln sigma in training
     log_sigma_std: float = 0.9
@@ -81,7 +81,7 @@ class NoiseConfig:
 
     @property
     def weighting(self) -> str:
-        """How errors are weighed, in words."""
+        """The loss weight, for display."""
         return f"{self.weight}, faded above sigma {self.weight_fade:g}" if self.weight_fade else self.weight
 
 
@@ -100,8 +100,8 @@ class TrainConfig:
     warmup_images: int = 2_000
     decay_fraction: float = 0.2  # of the planned images, at the end, over which lr falls to zero
     ema_width: float = 0.05  # power-function EMA: standard deviation of the averaging profile, relative to its end
-    ema_width_long: float = 0.1  # of a second, longer average; which one becomes the model is measured at the end
-    caption_dropout: float = 0.1  # share of samples shown with the empty caption
+    ema_width_long: float = 0.1  # of a second, longer average; a measurement at the end chooses between the two
+    caption_dropout: float = 0.1  # share of samples trained with the empty caption
     flip: bool = False  # mirror half of the pictures
     held_out: float = 0.03  # share of pictures never trained on, to measure the noise error
     seed: int = 0
@@ -114,12 +114,12 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """How pictures and captions are taken in. The defaults are those of runs that have no such settings stored."""
+    """Preprocessing of pictures and captions. The defaults are those of older runs, which store no such settings."""
 
     crop: str = "square"  # "square": the middle of each picture; "none": shapes of nearly equal area, little is cut
     alpha_color: str = "white"  # behind transparency: a name or #rrggbb
     min_size: int = 0  # pixels; pictures with a shorter side below it are left out; 0: half the resolution
-    max_aspect: float = 4.0  # longer over shorter side; anything longer is left out
+    max_aspect: float = 4.0  # longer over shorter side; pictures above it are left out
     animations: str = "first"  # of animations and pages: use the "first" picture, or "skip" the file
     caption_encoding: str = "utf-8"  # of text without a byte-order mark
     no_caption: str = "skip"  # without a caption: "skip" the picture, train on the "empty" one, or on the file's "name"
@@ -154,7 +154,7 @@ def given_settings(config: object, options: object) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleConfig:
-    """How this model makes a picture unless told otherwise."""
+    """Default settings of sampling."""
 
     sampler: str = "unipc"
     steps: int = 16
@@ -168,14 +168,14 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillConfig:
-    """What a model was distilled from, and into how few steps. The defaults mean: it was not distilled."""
+    """Distillation: the teacher and the number of steps. The defaults mean that the model was not distilled."""
 
     teacher: str = ""  # name of the model
     teacher_hash: str = ""  # sha256 of its weights
-    steps: int = 0  # evaluations that the model makes a picture in, at the levels of its schedule of that many steps
-    teacher_steps: int = 0  # that the teacher took for each of these in training
-    guidance: float = 1.0  # that the teacher was guided by
-    guidance_min: float = 0.4  # on noise levels between these two
+    steps: int = 0  # evaluations per picture, at the noise levels of its schedule of that many steps
+    teacher_steps: int = 0  # steps of the teacher for each of these in training
+    guidance: float = 1.0  # guidance of the teacher
+    guidance_min: float = 0.4  # interval of noise levels of that guidance
     guidance_max: float = 10.0
 
 
@@ -330,11 +330,11 @@ def check_text_encoder(name: str) -> None:
 
 
 def check_data(data: DataConfig) -> None:
-    """Raise ConfigError if a choice about the data is none of those there are."""
+    """Raise ConfigError for an unknown choice of preprocessing."""
     for name, value, choices in (
         ("crop", data.crop, CROPS),
         ("animations", data.animations, ANIMATIONS),
-        ("no_caption", data.no_caption, SUBSTITUTES),
+        ("no_caption", data.no_caption, NO_CAPTION),
     ):
         if value not in choices:
             raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
@@ -354,7 +354,7 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     # A larger picture keeps its contents visible under more noise: the mean of ln sigma grows with ln(resolution).
     ratio = net.resolution / 32
     mean = NoiseConfig().log_sigma_mean + round(math.log(ratio), 4)
-    noise = NoiseConfig(log_sigma_mean=mean, weight_fade=round(FADE * ratio, 4))
+    noise = NoiseConfig(log_sigma_mean=mean, weight_fade=round(WEIGHT_FADE * ratio, 4))
     return Config(
         preset=name,
         net=dataclasses.replace(net, patch=patch),

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from tintype.config import ANIMATIONS, CROPS, SUBSTITUTES, DataOptions, check_text_encoder
+from tintype.config import ANIMATIONS, CROPS, NO_CAPTION, DataOptions, check_text_encoder
 from tintype.errors import ConfigError
 from tintype.pipeline.limits import PICTURE_SUFFIXES
 
@@ -144,7 +144,7 @@ def data_options(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--no-caption",
-        choices=SUBSTITUTES,
+        choices=NO_CAPTION,
         help="for pictures without a caption: skip them, use an empty caption, or the file name (skip)",
     )
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tintype.config import Config
 from tintype.diffusion.parameterization import Denoise, Prediction, scalings
 from tintype.model.nets.conditioning import CaptionKV, Conditioning
-from tintype.model.nets.text import TextEncoder, TextTower, make_encoder
+from tintype.model.nets.text import TextEncoder, TextRefiner, make_encoder
 from tintype.model.network import Network, make_net, muon_matrices, shard_units
 
 
@@ -42,7 +42,7 @@ class Denoiser(nn.Module):
         self.tokenizer = tokenizer
         self.net = cast(nn.Module, make_net(config.net) if net is None else net)
         self.prediction = prediction or partial(scalings, config.noise.prediction)
-        self.text = TextTower(config.net, config.text)
+        self.text = TextRefiner(config.net, config.text)
 
     @cached_property
     def encoder(self) -> TextEncoder:

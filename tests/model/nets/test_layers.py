@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.model.nets.layers import Attention, ConvBlock, attend, rms_norm, rotary_turns, rotate, sinusoids
+from tintype.model.nets.layers import Attention, ConvBlock, attend, rms_norm, rotary_embedding, rotate, sinusoids
 
 
 def test_rms_norm_is_the_reference_and_has_its_gradient() -> None:
@@ -26,7 +26,7 @@ def test_rms_norm_of_nothing_is_nothing() -> None:
 def test_rotary_products_depend_on_the_offset_only(row: int, column: int, down: int, right: int) -> None:
     draw = torch.Generator().manual_seed(1)
     query, key = torch.randn(2, 1, 1, 1, 16, generator=draw)
-    turns = rotary_turns(torch.cartesian_prod(torch.arange(11), torch.arange(11)), 16)
+    turns = rotary_embedding(torch.cartesian_prod(torch.arange(11), torch.arange(11)), 16)
 
     def turned(x: torch.Tensor, at_row: int, at_column: int) -> torch.Tensor:
         place = at_row * 11 + at_column
@@ -39,7 +39,7 @@ def test_rotary_products_depend_on_the_offset_only(row: int, column: int, down: 
 
 def test_rotation_keeps_lengths() -> None:
     x = torch.randn(2, 9, 3, 8, generator=torch.Generator().manual_seed(2))
-    turned = rotate(x, rotary_turns(torch.cartesian_prod(torch.arange(3), torch.arange(3)), 8))
+    turned = rotate(x, rotary_embedding(torch.cartesian_prod(torch.arange(3), torch.arange(3)), 8))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model.nets.conditioning import pad_embeddings
-from tintype.model.nets.text import FrozenEncoder, LearnedVocabulary, TextTower, make_encoder
+from tintype.model.nets.text import FrozenEncoder, LearnedVocabulary, TextRefiner, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer, token_lengths
 
 CAPTIONS = ["a red circle", "a blue square", "three green stars", "ein grüner Stern", "赤い丸", "красный круг"] * 3
@@ -67,18 +67,18 @@ def test_states_are_padded_and_masked() -> None:
 
 def test_the_empty_caption_is_one_learned_token_whatever_its_neighbors() -> None:
     torch.manual_seed(0)
-    tower = TextTower(NET, TextConfig(encoder="learned", vocabulary=50, max_tokens=8))
+    refiner = TextRefiner(NET, TextConfig(encoder="learned", vocabulary=50, max_tokens=8))
     empty = torch.tensor([], dtype=torch.int64)
-    alone = tower([empty])
-    beside = tower([torch.tensor([1, 2, 3]), empty])
+    alone = refiner([empty])
+    beside = refiner([torch.tensor([1, 2, 3]), empty])
     assert alone.mask[0].sum() == beside.mask[1].sum() == 1
     torch.testing.assert_close(beside.tokens[1, 0], alone.tokens[0, 0])
 
 
 def test_word_order_matters() -> None:
     torch.manual_seed(0)
-    tower = TextTower(NET, TextConfig(encoder="learned", vocabulary=50, max_tokens=8))
-    one, other = tower([torch.tensor([1, 2, 3])]), tower([torch.tensor([3, 2, 1])])
+    refiner = TextRefiner(NET, TextConfig(encoder="learned", vocabulary=50, max_tokens=8))
+    one, other = refiner([torch.tensor([1, 2, 3])]), refiner([torch.tensor([3, 2, 1])])
     assert not torch.allclose(one.tokens.mean(1), other.tokens.mean(1), atol=1e-4)
 
 

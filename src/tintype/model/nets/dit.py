@@ -2,10 +2,10 @@
 
     x [B,C,H,W] -> stem: convolution blocks at full size, then at half size, ... -> patches -> tokens [B,T,D]
       -> transformer blocks: adaLN-single, RMSNorm, QK-norm, 2-D RoPE, SwiGLU, read-only text keys and values
-      -> tokens -> patches, plus what the stem saw -> convolution blocks back up to full size -> [B,C,H,W]
+      -> tokens -> patches, plus the stem's long skips -> convolution blocks back up to full size -> [B,C,H,W]
 
 The convolutions give crisp edges without seams at patch borders for a tenth of the arithmetic; the transformer decides
-what is where (Peebles and Xie 2023, arXiv 2212.09748; adaLN-single: Chen et al. 2023, arXiv 2310.00426; long skips:
+the layout (Peebles and Xie 2023, arXiv 2212.09748; adaLN-single: Chen et al. 2023, arXiv 2310.00426; long skips:
 Bao et al. 2023, arXiv 2209.12152). Any height and width that the patch divides.
 """
 
@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from tintype.config import NetConfig
 from tintype.errors import ConfigError
 from tintype.model.nets.conditioning import CaptionKV, Conditioning
-from tintype.model.nets.layers import Attention, ConvBlock, SwiGLU, modulate, rms_norm, rotary_turns, sinusoids, zero_
+from tintype.model.nets.layers import (
+    Attention,
+    ConvBlock,
+    SwiGLU,
+    modulate,
+    rms_norm,
+    rotary_embedding,
+    sinusoids,
+    zero_,
+)
 
 MIN_MUON_CHANNELS = 16  # fewer make a matrix too small to be worth Muon
 
@@ -44,34 +53,37 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,  # [B, T, D]
-        level: Tensor,  # [B, 6, D] modulation shared by all blocks
+        modulation: Tensor,  # [B, 6, D] shared by all blocks
         text: tuple[Tensor, Tensor],
-        turns: Tensor,  # of the rotary embedding
+        rope: Tensor,  # of the rotary embedding
         mask: Tensor,  # [B, 1, 1, L + T] bool
     ) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = (level + self.modulation).chunk(6, dim=1)
-        x = torch.addcmul(x, gate1, self.attention(modulate(rms_norm(x), shift1, scale1), turns, text, mask))
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.modulation).chunk(6, dim=1)
+        x = torch.addcmul(x, gate1, self.attention(modulate(rms_norm(x), shift1, scale1), rope, text, mask))
         return torch.addcmul(x, gate2, self.feed(modulate(rms_norm(x), shift2, scale2)))
 
 
 class Convolutions(nn.ModuleList):
     """Convolution blocks one after another, x [B, C, H, W] -> [B, C, H, W]."""
 
-    def __init__(self, num: int, channels: int, signal_width: int) -> None:
-        super().__init__(ConvBlock(channels, signal_width) for _ in range(num))
+    def __init__(self, num: int, channels: int, cond_width: int) -> None:
+        super().__init__(ConvBlock(channels, cond_width) for _ in range(num))
 
-    def forward(self, x: Tensor, signal: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond_emb: Tensor) -> Tensor:
         for block in self:
-            x = block(x, signal)
+            x = block(x, cond_emb)
         return x
 
 
 class DiffusionTransformer(nn.Module):
-    """Network from (input [B, C, H, W], level [B], caption) to output [B, C, H, W]; a fresh one says 0.
+    """Network from (input [B, C, H, W], c_noise [B], caption) to output [B, C, H, W]; a fresh one returns 0.
 
     Raises ConfigError if the patch does not divide H and W.
     """
 
+    # Attributes name the weights in model files, so they stay. In the field's words: level is the noise embedding,
+    # summary the projection of the pooled text, read and write are conv_in and conv_out, shrink and grow downsample and
+    # upsample, tokens and patches patchify and unpatchify; feed, in a block, is the feed-forward layer.
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         self.config = config
@@ -100,8 +112,8 @@ class DiffusionTransformer(nn.Module):
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """Every block's keys and values of a caption [B, L, D]."""
         pairs = [cast(Block, block).caption_kv(cond.tokens) for block in self.blocks]
-        shown = cond.mask[:, :, None].to(cond.tokens.dtype)
-        summary = (cond.tokens * shown).sum(1) / shown.sum(1).clamp(min=1)
+        weights = cond.mask[:, :, None].to(cond.tokens.dtype)
+        summary = (cond.tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
         return CaptionKV(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), cond.mask, summary)
 
     def muon_matrices(self) -> dict[str, int]:
@@ -120,43 +132,43 @@ class DiffusionTransformer(nn.Module):
         """The text projections of all blocks together, since captions are read first, then block by block."""
         return [[cast(Block, block).text for block in self.blocks], *([block] for block in self.blocks)]
 
-    def forward(self, x: Tensor, level: Tensor, text: CaptionKV) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, text: CaptionKV) -> Tensor:
         patch = self.config.patch
         if x.shape[-2] % patch or x.shape[-1] % patch:
             raise ConfigError(f"a size of {x.shape[-1]}x{x.shape[-2]} is not a multiple of the patch, {patch}")
-        signal = F.silu(self.level(sinusoids(level, 64, 0.5, 30.0)) + self.summary(text.summary))
+        cond_emb = F.silu(self.level(sinusoids(c_noise, 64, 0.5, 30.0)) + self.summary(text.summary))
 
         x = self.read(x).contiguous(memory_format=torch.channels_last)
         skips = []
         for index, convolutions in enumerate(self.down):
             if index:
                 x = self.shrink[index - 1](x)
-            x = convolutions(x, signal)
+            x = convolutions(x, cond_emb)
             skips.append(x)
 
-        x = self._transform(self.tokens(x), signal, text)
+        x = self._transform(self.tokens(x), cond_emb, text)
 
         for index in reversed(range(len(skips))):
             if index < len(skips) - 1:
                 x = F.pixel_shuffle(self.grow[index](x), 2)
-            x = self.up[index](x + skips[index], signal)
+            x = self.up[index](x + skips[index], cond_emb)
 
         out: Tensor = self.write(F.silu(F.group_norm(x, self.groups)))
         return out
 
-    def _transform(self, x: Tensor, signal: Tensor, text: CaptionKV) -> Tensor:
+    def _transform(self, x: Tensor, cond_emb: Tensor, text: CaptionKV) -> Tensor:
         """Tokens on their grid [B, D, h, w] through the blocks, back to the last level of the stem."""
         batch, _, rows, columns = x.shape
         head_width = self.config.width // self.config.heads
-        places = torch.cartesian_prod(torch.arange(rows, device=x.device), torch.arange(columns, device=x.device))
-        turns = rotary_turns(places, head_width)
-        seen = torch.ones(batch, rows * columns, dtype=torch.bool, device=x.device)
-        mask = torch.cat([text.mask, seen], dim=1)[:, None, None]
-        level = self.modulation(signal).unflatten(1, (6, -1))
+        positions = torch.cartesian_prod(torch.arange(rows, device=x.device), torch.arange(columns, device=x.device))
+        rope = rotary_embedding(positions, head_width)
+        picture_mask = torch.ones(batch, rows * columns, dtype=torch.bool, device=x.device)
+        mask = torch.cat([text.mask, picture_mask], dim=1)[:, None, None]
+        modulation = self.modulation(cond_emb).unflatten(1, (6, -1))
 
         tokens = x.flatten(2).transpose(1, 2) + self.position(_grid(rows, columns, x.device))
         for block, key, value in zip(self.blocks, text.keys, text.values, strict=True):
-            tokens = block(tokens, level, (key, value), turns, mask)
+            tokens = block(tokens, modulation, (key, value), rope, mask)
         patches = self.patches(rms_norm(tokens)).transpose(1, 2).unflatten(2, (rows, columns))
         return F.pixel_shuffle(patches, self.config.patch // 2 ** (self.config.stem_levels - 1))
 

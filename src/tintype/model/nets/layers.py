@@ -56,8 +56,8 @@ class SwiGLU(nn.Module):
         return out
 
 
-def rotary_turns(positions: Tensor, head_width: int) -> Tensor:
-    """Turns of the rotary embedding, complex numbers of length 1 [T, 1, head_width / 2].
+def rotary_embedding(positions: Tensor, head_width: int) -> Tensor:
+    """Rotary embedding: unit complex numbers [T, 1, head_width / 2].
 
     positions [T, n]: the pairs of a head are shared out evenly among the n coordinates (RoPE: Su et al. 2021, arXiv
     2104.09864; axial, for pictures: Heo et al. 2024, arXiv 2403.13298).
@@ -68,17 +68,17 @@ def rotary_turns(positions: Tensor, head_width: int) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles)
 
 
-def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Turn neighboring pairs of the last dimension of x [B, T, heads, D] by `turns` [T, 1, D / 2]; float32 inside."""
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Turn neighboring pairs of the last dimension of x [B, T, heads, D] by `rope` [T, 1, D / 2]; float32 inside."""
     pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
+    return torch.view_as_real(pairs * rope).flatten(-2).to(x.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention, [B, heads, T, D] from keys and values [B, heads, L, D]."""
     if not torch.is_autocast_enabled("cpu"):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    # The fused way back takes five times as long in bfloat16 on a CPU.
+    # The fused backward pass takes five times as long in bfloat16 on a CPU.
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
@@ -102,15 +102,15 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,  # [B, T, D]
-        turns: Tensor | None = None,  # [T, 1, D / heads / 2], from rotary_turns
+        rope: Tensor | None = None,  # [T, 1, D / heads / 2], from rotary_embedding
         text: tuple[Tensor, Tensor] | None = None,  # keys and values [B, L, heads, D / heads]
         mask: Tensor | None = None,  # [B, 1, 1, L + T] bool, True = attend; text keys come first
     ) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3 * self.heads, -1))  # [B, T, 3 heads, D / heads]
         both, value = qkv.split((2 * self.heads, self.heads), dim=2)
         both = rms_norm(both)
-        if turns is not None:
-            both = rotate(both, turns)
+        if rope is not None:
+            both = rotate(both, rope)
         query, key = both.chunk(2, dim=2)
         if text is not None:
             key, value = torch.cat([text[0], key], dim=1), torch.cat([text[1], value], dim=1)
@@ -121,28 +121,28 @@ class Attention(nn.Module):
 
 
 def zero_(layer: nn.Linear | nn.Conv2d) -> None:
-    """Set a layer to say nothing at first."""
+    """Set all weights of a layer to zero, so that its output starts at zero."""
     for weight in layer.parameters():
         nn.init.zeros_(weight)
 
 
 class ConvBlock(nn.Module):
-    """Residual pair of 3x3 convolutions, told the noise level and the gist of the caption.
+    """Residual pair of 3x3 convolutions, modulated by noise level and pooled text.
 
-    x [B, C, H, W], signal [B, D] -> [B, C, H, W]
+    x [B, C, H, W], cond_emb [B, D] -> [B, C, H, W]
     """
 
-    def __init__(self, channels: int, signal_width: int) -> None:
+    def __init__(self, channels: int, cond_width: int) -> None:
         super().__init__()
         self.groups = max(1, channels // 16)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        self.signal = nn.Linear(signal_width, 2 * channels)
+        self.signal = nn.Linear(cond_width, 2 * channels)
         zero_(self.second)
 
-    def forward(self, x: Tensor, signal: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond_emb: Tensor) -> Tensor:
         hidden = F.group_norm(self.first(F.silu(F.group_norm(x, self.groups))), self.groups)
-        scale, shift = self.signal(signal)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.signal(cond_emb)[:, :, None, None].chunk(2, dim=1)
         out: Tensor = x + self.second(F.silu(hidden * (1 + scale) + shift))
         return out
 

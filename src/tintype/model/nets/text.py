@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError, MissingExtraError
 from tintype.model.nets.conditioning import Conditioning, pad_embeddings
-from tintype.model.nets.layers import Attention, SwiGLU, rms_norm, rotary_turns
+from tintype.model.nets.layers import Attention, SwiGLU, rms_norm, rotary_embedding
 from tintype.model.nets.tokens import encoder_folder
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -138,17 +138,19 @@ class TextBlock(nn.Module):
         self.attention = Attention(width, heads)
         self.feed = SwiGLU(width)
 
-    def forward(self, x: Tensor, turns: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.attention(rms_norm(x), turns, mask=mask)
+    def forward(self, x: Tensor, rope: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.attention(rms_norm(x), rope, mask=mask)
         out: Tensor = x + self.feed(rms_norm(x))
         return out
 
 
-class TextTower(nn.Module):
-    """The trained part of the text: embeddings -> Conditioning [B, 1 + L, D].
+class TextRefiner(nn.Module):
+    """Trained text layers: embeddings -> Conditioning [B, 1 + L, D].
 
-    A learned token stands before every caption; alone, it is the empty caption.
+    A learned null token stands before every caption; alone, it is the empty caption.
     """
+
+    # Attributes name the weights in model files: start is the null token.
 
     def __init__(self, net: NetConfig, text: TextConfig) -> None:
         super().__init__()
@@ -171,14 +173,14 @@ class TextTower(nn.Module):
         return [[block] for block in self.blocks]
 
     def forward(self, embeddings: Sequence[Tensor]) -> Conditioning:
-        """Ragged embeddings: [L_i] token numbers or [L_i, embedding_dim], one per caption."""
+        """Ragged embeddings: [L_i] token ids or [L_i, embedding_dim], one per caption."""
         padded, mask = pad_embeddings(embeddings, self.start.device)
         tokens = self.embed(padded if padded.dtype == torch.int64 else padded.to(self.start.dtype))
         tokens = torch.cat([self.start.expand(len(tokens), 1, -1), rms_norm(tokens)], dim=1)
         mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
-        turns = rotary_turns(torch.arange(tokens.shape[1], device=tokens.device)[:, None], self.head_width)
+        rope = rotary_embedding(torch.arange(tokens.shape[1], device=tokens.device)[:, None], self.head_width)
         for block in self.blocks:
-            tokens = block(tokens, turns, mask[:, None, None])
+            tokens = block(tokens, rope, mask[:, None, None])
         return Conditioning(rms_norm(tokens), mask)
 
 

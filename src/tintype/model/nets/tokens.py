@@ -44,8 +44,8 @@ def token_lengths(captions: Sequence[str], config: TextConfig) -> list[int]:
         tokenizer = _tokenizer(encoder_folder(config.encoder))
     lengths: list[int] = []
     for start in range(0, len(captions), _BATCH):
-        found = tokenizer.encode_batch_fast(list(captions[start : start + _BATCH]))
-        lengths += [len(encoding.ids) for encoding in found]
+        encodings = tokenizer.encode_batch_fast(list(captions[start : start + _BATCH]))
+        lengths += [len(encoding.ids) for encoding in encodings]
     return lengths
 
 
