@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from tintype.config import ANIMATIONS, CROPS, NO_CAPTION, DataOptions, check_text_encoder
 from tintype.errors import ConfigError
+from tintype.model.atomic_write import replace_file
 from tintype.pipeline.limits import PICTURE_SUFFIXES
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
@@ -195,11 +196,5 @@ def write_new(folder: Path, stem: str, content: bytes) -> Path:
 def write_over(path: Path, content: bytes) -> Path:
     """Write a file that the user named, in place of one that is there, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    replace_file(path, content)
     return path

@@ -16,14 +16,23 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write one file, whole or not at all. Raises CheckpointError if the disk cannot be written."""
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write one file, whole or not at all, in place of one that is there. Raises OSError."""
+    # Two commands that write the same file must not share a temporary one.
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         write_synced(temporary, content)
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except OSError as error:
+    except OSError:
         temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+        raise
 
 
 def write_synced(path: Path, content: bytes) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""One pack in the making: rows appended to files, a journal of what is on the disk, a move into place at the end."""
+"""The builder of one cache: rows appended to files, a journal of what is on the disk, a move into place at the end."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from tintype.data.sources.exclude import REASON, Exclusions
 from tintype.data.sources.pairs import Pair
 from tintype.data.thread_pool import in_parts, num_threads
 from tintype.errors import DataError
+from tintype.model.atomic_write import replace_file
 from tintype.printable import printable
 
 CAPTION_BATCH = 256
@@ -41,7 +42,7 @@ _PROBED = 32  # captions whose embeddings are measured to tell how much room the
 
 
 class CaptionEncoder(Protocol):
-    """What a pack needs of a text encoder."""
+    """The methods of a text encoder that a cache uses."""
 
     @property
     def identity(self) -> str: ...
@@ -50,15 +51,15 @@ class CaptionEncoder(Protocol):
 
 
 class Progress(NamedTuple):
-    """How far the packing is."""
+    """How far the build is."""
 
-    stage: str  # "pictures", "captions", or "waiting" for another process that makes the same pack
+    stage: str  # "pictures", "captions", or "waiting" for another process that builds the same cache
     done: int
     total: int
 
 
 class Builder:
-    """One pack in the making, in a folder of its own."""
+    """Builds one cache, in a folder of its own."""
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Builder:
             self._files = stack.pop_all()
 
     def build(self, folder: Path, stamp: str) -> Iterator[Progress]:
-        """Do what is left to do, and move the pack into `folder`."""
+        """Do what is left to do, and move the cache into `folder`."""
         so_far = self._journal.so_far
         with self._files:
             if self._stored and so_far.done < len(self._pairs):
@@ -120,7 +121,8 @@ class Builder:
         fingerprint = self._write_about(so_far)
         digest = hashlib.sha256(json.dumps([FORMAT, fingerprint]).encode()).hexdigest()
         name = f"{self._kind.PREFIX}-{digest[:16]}"
-        _write(folder / f"stamp-{stamp}.json", {"pack": name, "problems": so_far.problems})
+        stamped = {"pack": name, "problems": so_far.problems}
+        replace_file(folder / f"stamp-{stamp}.json", json.dumps(stamped).encode())
         _move(self._kind, self._work, folder / name)
         self._journal_path.unlink()
 
@@ -240,7 +242,7 @@ class Builder:
             "notes": dict(sorted(so_far.notes.items())),
             "sizes": {name: (self._work / name).stat().st_size for name in names},
         }
-        _write(self._work / ABOUT, about)
+        replace_file(self._work / ABOUT, json.dumps(about).encode())
         return str(about["fingerprint"])
 
 
@@ -273,18 +275,8 @@ def _storable(embeddings: Tensor) -> NDArray[Any]:
     return array
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(json.dumps(content))  # json.dump would write it word by word
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
 def _move(kind: type[DatasetIndex], work: Path, final: Path) -> None:
-    """Put a finished pack in its place; one that is there and opens holds the same, made from a copy of the data."""
+    """Put a finished cache in its place; one that is there and opens holds the same, made from a copy of the data."""
     with suppress(DataError):
         kind(final)
         shutil.rmtree(work, ignore_errors=True)

@@ -38,7 +38,7 @@ class DatasetCache(DatasetIndex):
     PREFIX = "pack"
 
     def __init__(self, folder: Path, problems: Sequence[Problem] = ()) -> None:
-        """Open the pack in `folder`; `problems` are those of the data it was made of. Raises DataError if damaged."""
+        """Open the cache in `folder`; `problems` are those of the data it was made of. Raises DataError if damaged."""
         super().__init__(folder, problems)
         self._pictures = [open_array(folder, pictures_file(shape), self.sizes) for shape in self.shapes]
         self._states = open_array(folder, STATES_FILE, self.sizes)
@@ -76,6 +76,6 @@ class DatasetCache(DatasetIndex):
             return torch.from_numpy(embeddings.astype(np.int64))
         if not np.isfinite(embeddings).all():
             with suppress(OSError):
-                (self.folder / ABOUT).unlink()  # a pack without it is made again
+                (self.folder / ABOUT).unlink()  # a cache without it is rebuilt
             raise DataError(f"the cache in {printable(str(self.folder))} is damaged: start again to rebuild it")
         return torch.from_numpy(embeddings)

@@ -1,4 +1,4 @@
-"""What tells whether a pack is up to date, and what it holds: hashes of names and times, and of content."""
+"""Fingerprints of a cache: hashes of names and times tell whether it is up to date, hashes of content what it holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tintype.data.sources.pairs import Pair
 
 
 def source_fingerprint(pairs: Sequence[Pair], preprocess: Preprocess, identity: str, exclusions: Exclusions) -> str:
-    """Hash what tells whether a pack is up to date, without reading a picture."""
+    """Hash what tells whether a cache is up to date, without reading a picture."""
     # Caches on disk were stamped when the class was named Framing.
     head = repr([FORMAT, preprocess, identity]).replace("Preprocess(", "Framing(", 1)
     digest = hashlib.sha256(head.encode() + exclusions.fingerprint)

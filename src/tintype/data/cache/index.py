@@ -22,14 +22,14 @@ from tintype.data.split import is_held_out, name_hash
 from tintype.errors import DataError
 from tintype.printable import printable
 
-FORMAT = 3  # of packs; raised when older ones must be made again
+FORMAT = 3  # of caches; raised when older ones must be rebuilt
 DATA_FORMAT = 1  # of data.json
 ABOUT, FACTS_FILE = "pack.json", "facts.npy"
 FEW = 20  # with fewer pictures than this, none need be held out
 
 
 class DatasetIndex:
-    """The samples of a finished pack, without their pixels and text embeddings."""
+    """The samples of a finished cache, without their pixels and text embeddings."""
 
     PREFIX = "catalog"  # of names on disk, which older versions know
 
@@ -129,7 +129,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def open_array(folder: Path, name: str, sizes: dict[str, int]) -> NDArray[Any]:
-    """Memory-map an array of a pack. Raises DataError if it is not as it was written."""
+    """Memory-map an array of a cache. Raises DataError if it is not as it was written."""
     path = folder / name
     try:
         if path.stat().st_size != sizes[name]:

@@ -1,4 +1,4 @@
-"""How far an unfinished pack is: one line of JSON for every part that is on the disk, so that a kill loses little."""
+"""The journal of an unfinished cache: a line of JSON for every part on the disk, so that a kill loses little."""
 
 from __future__ import annotations
 

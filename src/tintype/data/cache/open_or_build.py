@@ -1,4 +1,4 @@
-"""Make the cache: decode and encode once, in parallel, going on where a killed process stopped."""
+"""Caches: decode and encode once, in parallel; resume where a killed process stopped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_or_build(
     problems: Sequence[Problem] = (),
     exclusions: Exclusions | None = None,
 ) -> Generator[Progress, None, C]:
-    """Make the cache of `pairs` in `folder`, or open the one that is there if nothing has changed.
+    """Build the cache of `pairs` in `folder`, or open the one that is there if nothing has changed.
 
     kind: `DatasetCache`; or `DatasetIndex`, which has no pixels and text embeddings, for data that are larger than the
         disk. Every picture is read and checked for either.
