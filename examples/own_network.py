@@ -55,7 +55,7 @@ class UNet(nn.Module):
     def forward(self, x: torch.Tensor, c_noise: torch.Tensor, text: tintype.CaptionKV) -> torch.Tensor:
         """x [B, C, H, W] of unit variance, c_noise [B] -> what is predicted [B, C, H, W]."""
         angles = c_noise[:, None] * torch.logspace(-1, 1.5, 16, device=x.device)
-        embedding = F.silu(self.noise(torch.cat([angles.sin(), angles.cos()], dim=1)) + text.summary)
+        embedding = F.silu(self.noise(torch.cat([angles.sin(), angles.cos()], dim=1)) + text.pooled_text)
         x, skips = self.read(x), []
         for index, block in enumerate(self.down):
             x = block(x if index == 0 else self.shrink[index - 1](x), embedding)

@@ -38,7 +38,7 @@ class Convolution(nn.Module):
         return CaptionKV((), (), cond.mask, cond.tokens.mean(1))
 
     def forward(self, x: Tensor, c_noise: Tensor, kv: CaptionKV) -> Tensor:
-        return self.convolution(x) + self.bias(torch.cat([kv.summary, c_noise[:, None]], dim=1))[:, :, None, None]
+        return self.convolution(x) + self.bias(torch.cat([kv.pooled_text, c_noise[:, None]], dim=1))[:, :, None, None]
 
 
 class SpaceToDepth:

@@ -90,7 +90,7 @@ class Convolution(nn.Module):
         return tintype.CaptionKV((), (), cond.mask, self.text((cond.tokens * mask).sum(1)))
 
     def forward(self, x: Tensor, c_noise: Tensor, text: tintype.CaptionKV) -> Tensor:
-        predicted: Tensor = self.write(torch.tanh(self.read(x) + text.summary[:, :, None, None]))
+        predicted: Tensor = self.write(torch.tanh(self.read(x) + text.pooled_text[:, :, None, None]))
         return predicted
 
 

@@ -26,7 +26,7 @@ class Network(Protocol):
                 return tintype.CaptionKV((), (), cond.mask, self.text(cond.tokens[:, -1]))
 
             def forward(self, x: Tensor, c_noise: Tensor, kv: tintype.CaptionKV) -> Tensor:
-                return self.conv(x + kv.summary[:, :, None, None])
+                return self.conv(x + kv.pooled_text[:, :, None, None])
 
         for report in tintype.train("photos", "run", net=Convolution): ...
         pipeline = tintype.Pipeline.load("run", net=Convolution)

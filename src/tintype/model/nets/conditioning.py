@@ -50,13 +50,13 @@ class CaptionKV(NamedTuple):
     keys: tuple[Tensor, ...]  # one per block [B, L, heads, D / heads]
     values: tuple[Tensor, ...]  # likewise
     mask: Tensor  # [B, L] bool
-    summary: Tensor  # [B, D] pooled text: the mean of the tokens
+    pooled_text: Tensor  # [B, D] the mean of the tokens
 
     def select(self, index: int) -> CaptionKV:
         """Caption `index` alone, B = 1."""
         only = slice(index, index + 1)
         keys, values = (tuple(part[only] for part in parts) for parts in (self.keys, self.values))
-        return CaptionKV(keys, values, self.mask[only], self.summary[only])
+        return CaptionKV(keys, values, self.mask[only], self.pooled_text[only])
 
 
 def concat_padded(texts: Sequence[CaptionKV]) -> CaptionKV:
@@ -72,5 +72,5 @@ def concat_padded(texts: Sequence[CaptionKV]) -> CaptionKV:
         tuple(stacked(block) for block in zip(*(text.keys for text in texts), strict=True)),
         tuple(stacked(block) for block in zip(*(text.values for text in texts), strict=True)),
         torch.cat([F.pad(text.mask, (0, longest - text.mask.shape[1])) for text in texts]),
-        torch.cat([text.summary for text in texts]),
+        torch.cat([text.pooled_text for text in texts]),
     )

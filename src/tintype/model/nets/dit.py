@@ -113,8 +113,8 @@ class DiffusionTransformer(nn.Module):
         """Every block's keys and values of a caption [B, L, D]."""
         pairs = [cast(Block, block).caption_kv(cond.tokens) for block in self.blocks]
         weights = cond.mask[:, :, None].to(cond.tokens.dtype)
-        summary = (cond.tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return CaptionKV(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), cond.mask, summary)
+        pooled_text = (cond.tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return CaptionKV(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), cond.mask, pooled_text)
 
     def muon_matrices(self) -> dict[str, int]:
         """Attention, and convolutions between features: see `network.MuonMatrices`."""
@@ -136,7 +136,7 @@ class DiffusionTransformer(nn.Module):
         patch = self.config.patch
         if x.shape[-2] % patch or x.shape[-1] % patch:
             raise ConfigError(f"a size of {x.shape[-1]}x{x.shape[-2]} is not a multiple of the patch, {patch}")
-        cond_emb = F.silu(self.level(sinusoids(c_noise, 64, 0.5, 30.0)) + self.summary(text.summary))
+        cond_emb = F.silu(self.level(sinusoids(c_noise, 64, 0.5, 30.0)) + self.summary(text.pooled_text))
 
         x = self.read(x).contiguous(memory_format=torch.channels_last)
         skips = []
