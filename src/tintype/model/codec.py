@@ -1,4 +1,4 @@
-"""Codecs between pictures and the space the network works in. Pixels are a codec too, so that every model has one."""
+"""Codecs between pictures and model space, in which the network works. Pixels are a codec too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tintype.errors import ConfigError
 
 
 class Codec(Protocol):
-    """Pictures uint8 [B, 3, H, W] <-> model space float32 [B, channels, H / factor, W / factor], of about [-1, 1]."""
+    """Pictures uint8 [B, 3, H, W] <-> x0 in model space, float32 [B, C, H / factor, W / factor], about in [-1, 1]."""
 
     @property
     def channels(self) -> int:
@@ -26,11 +26,11 @@ class Codec(Protocol):
         ...
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Turn uint8 pictures [B, 3, H, W] into x0, float32 [B, channels, H / factor, W / factor]."""
+        """Pictures uint8 [B, 3, H, W] -> x0 float32 [B, C, H / factor, W / factor]."""
         ...
 
     def decode(self, x0: Tensor) -> Tensor:
-        """Turn x0 [B, channels, h, w] into uint8 pictures [B, 3, h * factor, w * factor], clipped to their range."""
+        """x0 [B, C, H / factor, W / factor] -> pictures uint8 [B, 3, H, W], clipped to [0, 255]."""
         ...
 
 
@@ -51,7 +51,7 @@ CODECS = {"pixels": PixelCodec}
 
 
 def make_codec(config: NetConfig) -> Codec:
-    """The codec of a model. Raises ConfigError for an unknown one, or one that the network does not fit."""
+    """The codec `config.codec`. Raises ConfigError for an unknown codec, or one that does not fit the network."""
     if config.codec not in CODECS:
         raise ConfigError(f"codec must be one of {', '.join(CODECS)}, not {config.codec!r}")
     codec: Codec = CODECS[config.codec]()

@@ -1,4 +1,4 @@
-"""Models with parts from Python: a network or a prediction that no configuration names, recorded by qualified name."""
+"""Models with custom components: Python objects for the network or the prediction, recorded by qualified name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from tintype.errors import CheckpointError
 from tintype.model.file_names import COMPONENTS
 
-OF_MODEL = ("net", "prediction")  # those that a model needs to make pictures; the others matter in training only
+OF_MODEL = ("net", "prediction")  # needed for sampling too; the other components matter only in training
 
 
 def qualified_name(value: object) -> str:
-    """The module and name of a function or class, or those of an object's class; `__main__` is named by its file."""
+    """Module and name of a function, a class, or the class of an object; the file name stands for `__main__`."""
     while isinstance(value, functools.partial):
         value = value.func
     owner = value if hasattr(value, "__qualname__") else type(value)
@@ -32,7 +32,7 @@ def to_json(components: Mapping[str, str]) -> str:
 
 
 def read_components(folder: Path) -> dict[str, str]:
-    """What a model folder, run folder or checkpoint records: part -> qualified name. Raises CheckpointError."""
+    """Custom components of a model folder, run folder or checkpoint: part -> qualified name. Raises CheckpointError."""
     path = folder / COMPONENTS
     try:
         values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -41,14 +41,14 @@ def read_components(folder: Path) -> dict[str, str]:
         raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
 
 
-def require_components(model: str, recorded: Mapping[str, str], given: Mapping[str, str]) -> None:
-    """Raise CheckpointError if a model or run was made with other parts than those given now; both: part -> name."""
-    for part in sorted({*recorded, *given}):
-        before, now = recorded.get(part), given.get(part)
-        if before == now:
+def require_components(model: str, recorded: Mapping[str, str], current: Mapping[str, str]) -> None:
+    """Raise CheckpointError unless the recorded and the current components, part -> qualified name, are the same."""
+    for part in sorted({*recorded, *current}):
+        old, new = recorded.get(part), current.get(part)
+        if old == new:
             continue
-        if now is None:
-            raise CheckpointError(f"{model} was trained with {part}={before}; pass that object as {part}=")
-        if before is None:
-            raise CheckpointError(f"{model} was trained without an object for {part}; leave out {part}={now}")
-        raise CheckpointError(f"{model} was trained with {part}={before}, not {now}; pass that object as {part}=")
+        if new is None:
+            raise CheckpointError(f"{model} was trained with {part}={old}; pass that object as {part}=")
+        if old is None:
+            raise CheckpointError(f"{model} was trained without an object for {part}; leave out {part}={new}")
+        raise CheckpointError(f"{model} was trained with {part}={old}, not {new}; pass that object as {part}=")

@@ -1,4 +1,4 @@
-"""The denoiser: network, text and parameterization together; the only place where net and math meet."""
+"""The denoiser: network, text encoder and parameterization together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tintype.model.network import Network, make_net, muon_matrices, shard_units
 
 
 class Denoiser(nn.Module):
-    """Network, text layers and prediction together: which clean pictures lie under the noise?
+    """Network, text layers and prediction together: noisy pictures -> denoised pictures.
 
         cond = denoiser.encode(["a red circle"])
         denoised = denoiser(x, sigma, cond)  # x [1, C, H, W] = x0 + sigma * noise, sigma [1] -> [1, C, H, W]
@@ -26,7 +26,7 @@ class Denoiser(nn.Module):
         config: the whole configuration of the model.
         tokenizer: JSON of the learned vocabulary, for text "learned" only.
         net: a network in place of the one that the configuration describes.
-        prediction: what the network predicts, in place of `noise.prediction`.
+        prediction: the prediction of the network, in place of `noise.prediction`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Denoiser(nn.Module):
 
     @cached_property
     def encoder(self) -> TextEncoder:
-        """What turns captions into embeddings; not a submodule, so that frozen weights are never saved."""
+        """The text encoder; not a submodule, so that its frozen weights are never saved."""
         return make_encoder(self.config.text, self.tokenizer)
 
     def encode(self, captions: Sequence[str]) -> Conditioning:
@@ -54,7 +54,7 @@ class Denoiser(nn.Module):
         return self.condition(self.encoder.text_embeddings(captions))
 
     def condition(self, embeddings: Sequence[Tensor]) -> Conditioning:
-        """Text embeddings, one ragged tensor a caption -> Conditioning [B, L, D]."""
+        """Text embeddings, one tensor [L_i, ...] a caption -> Conditioning [B, L, D]."""
         cond: Conditioning = self.text(embeddings)
         return cond
 
@@ -63,16 +63,16 @@ class Denoiser(nn.Module):
         return self.denoise(x, sigma, self.caption_kv(cond))
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
-        """The keys and values of captions [B, L, D]: made once, good for all steps."""
+        """Keys and values of captions [B, L, D]: computed once for all steps."""
         return cast(Network, self.net).caption_kv(cond)
 
     def conditioned(self, cond: Conditioning) -> Denoise:
-        """The denoiser of one set of captions; their keys and values are computed here, once, for all steps."""
+        """The denoiser for one set of captions, whose keys and values are computed once for all steps."""
         text = self.caption_kv(cond)
         return lambda x, sigma: self.denoise(x, sigma, text)
 
     def muon_matrices(self) -> dict[str, int]:
-        """Names of the weights that Muon steps: how many matrices lie stacked in each."""
+        """Names of the weights that Muon steps -> number of matrices stacked in each."""
         parts = {"net": muon_matrices(self.net), "text": muon_matrices(self.text)}
         return {f"{part}.{name}": num for part, names in parts.items() for name, num in names.items()}
 
@@ -81,9 +81,9 @@ class Denoiser(nn.Module):
         return [*shard_units(self.net), *shard_units(self.text)]
 
     def denoise(self, x: Tensor, sigma: Tensor, text: CaptionKV) -> Tensor:
-        """`forward` for captions that were read before."""
-        row = self.prediction(sigma, self.config.noise.sigma_data)
-        c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (row.c_skip, row.c_out, row.c_in))
-        output: Tensor = self.net((c_in * x).float(), row.c_noise, text)
+        """`forward` for captions whose keys and values are computed already."""
+        scalars = self.prediction(sigma, self.config.noise.sigma_data)
+        c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (scalars.c_skip, scalars.c_out, scalars.c_in))
+        output: Tensor = self.net((c_in * x).float(), scalars.c_noise, text)
         denoised: Tensor = c_skip * x + c_out * output.float()
         return denoised

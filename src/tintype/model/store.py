@@ -1,4 +1,4 @@
-"""Models on disk: shipped with the package (folders beside this file), in a model folder, or in a run folder."""
+"""Models on disk: shipped models (folders beside this file), model folders and run folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tintype.model.network import NetFactory
 
 
 class Model(NamedTuple):
-    """A model on disk, not yet read."""
+    """The location of a model on disk."""
 
     name: str
     folder: Path  # holds config.json, model.safetensors and perhaps tokenizer.json
@@ -34,7 +34,7 @@ def shipped() -> dict[str, Path]:
 
 
 def find(model: str | Path) -> Model:
-    """Find a shipped model by name, or a model in a folder; of a run that still trains, the newest whole checkpoint.
+    """Find a shipped model by name, or a model in a folder; in an unfinished run, the newest whole checkpoint.
 
     A shipped name wins over a folder of that name; write ./NAME for the folder. Raises CheckpointError.
     """
@@ -74,16 +74,16 @@ def read_config(model: Model) -> Config:
 
 
 def read_components(model: Model) -> dict[str, str]:
-    """The parts of a model that are Python objects: part -> qualified name. Raises CheckpointError."""
+    """The custom components of a model: part -> qualified name. Raises CheckpointError."""
     return custom.read_components(model.folder)
 
 
 def load_denoiser(
     model: Model, net: NetFactory | nn.Module | None = None, prediction: Prediction | None = None
 ) -> Denoiser:
-    """A model with its weights, on the CPU. Raises CheckpointError.
+    """Load a model with its weights, on the CPU. Raises CheckpointError.
 
-    net, prediction: those that it was trained with, if they were objects from Python.
+    net, prediction: the custom components of its training, if it had any.
     """
     components = {"net": net, "prediction": prediction}
     custom.require_components(
@@ -102,7 +102,7 @@ def load_denoiser(
 
 
 def read_tokenizer(model: Model) -> str | None:
-    """The learned vocabulary of a model as JSON, or None. Raises CheckpointError."""
+    """The tokenizer of a learned vocabulary as JSON, or None. Raises CheckpointError."""
     path = model.folder / TOKENIZER
     try:
         return path.read_text(encoding="utf-8") if path.is_file() else None
@@ -111,7 +111,7 @@ def read_tokenizer(model: Model) -> str | None:
 
 
 def read_weights(model: Model) -> dict[str, Tensor]:
-    """The weights of a model on the CPU, float32 however they are stored. Raises CheckpointError."""
+    """The weights of a model on the CPU, as float32 whatever their dtype on disk. Raises CheckpointError."""
     if (model.folder / checkpoint.MANIFEST).is_file():
         tensors = checkpoint.load_parts(model.folder, ["model"])["model"]
     else:

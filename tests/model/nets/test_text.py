@@ -113,7 +113,7 @@ def test_a_learned_vocabulary_needs_its_file() -> None:
 
 
 def test_a_name_that_is_not_on_this_machine_says_what_to_do() -> None:
-    with pytest.raises(CheckpointError, match="nothing is fetched"):
+    with pytest.raises(CheckpointError, match="downloads nothing"):
         make_encoder(TextConfig(encoder="hf:nobody/no-such-encoder"))
 
 

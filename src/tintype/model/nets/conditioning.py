@@ -1,4 +1,4 @@
-"""Conditioning: captions as tokens, and as the keys and values that a network makes of them."""
+"""Conditioning: captions as tokens, and as the keys and values that a network computes from them."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class CaptionKV(NamedTuple):
 
     def select(self, index: int) -> CaptionKV:
         """Caption `index` alone, B = 1."""
-        only = slice(index, index + 1)
-        keys, values = (tuple(part[only] for part in parts) for parts in (self.keys, self.values))
-        return CaptionKV(keys, values, self.mask[only], self.pooled_text[only])
+        row = slice(index, index + 1)
+        keys, values = (tuple(part[row] for part in parts) for parts in (self.keys, self.values))
+        return CaptionKV(keys, values, self.mask[row], self.pooled_text[row])
 
 
 def concat_padded(texts: Sequence[CaptionKV]) -> CaptionKV:

@@ -129,7 +129,7 @@ class DiffusionTransformer(nn.Module):
         return matrices
 
     def shard_units(self) -> list[list[nn.Module]]:
-        """The text projections of all blocks together, since captions are read first, then block by block."""
+        """The text projections of all blocks, which `caption_kv` runs first; then block by block."""
         return [[cast(Block, block).text for block in self.blocks], *([block] for block in self.blocks)]
 
     def forward(self, x: Tensor, c_noise: Tensor, text: CaptionKV) -> Tensor:
@@ -174,9 +174,9 @@ class DiffusionTransformer(nn.Module):
 
 
 def _grid(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Where each token lies in the picture, from 0 to 1 whatever its size, as sinusoids [rows * columns, 64]."""
+    """Position of each token, from 0 to 1 along each side of the picture, as sinusoids [rows * columns, 64]."""
     row = (torch.arange(rows, device=device) + 0.5) / rows
     column = (torch.arange(columns, device=device) + 0.5) / columns
     row, column = sinusoids(row, 32, 1.0, 50.0), sinusoids(column, 32, 1.0, 50.0)
-    both = torch.cat([row[:, None].expand(-1, columns, -1), column[None].expand(rows, -1, -1)], dim=-1)
-    return both.flatten(0, 1)
+    grid = torch.cat([row[:, None].expand(-1, columns, -1), column[None].expand(rows, -1, -1)], dim=-1)
+    return grid.flatten(0, 1)

@@ -12,7 +12,7 @@ from torch.autograd.function import FunctionCtx
 
 
 class _RMSNorm(torch.autograd.Function):
-    # Composed of separate operations, this norm took a tenth of a training step on a CPU; this way it reads x twice.
+    # As separate operations this norm took a tenth of a training step on a CPU; this version reads x only twice.
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class SwiGLU(nn.Module):
 def rotary_embedding(positions: Tensor, head_width: int) -> Tensor:
     """Rotary embedding: unit complex numbers [T, 1, head_width / 2].
 
-    positions [T, n]: the pairs of a head are shared out evenly among the n coordinates (RoPE: Su et al. 2021, arXiv
+    positions [T, n]: each coordinate rotates an equal share of the pairs of a head (RoPE: Su et al. 2021, arXiv
     2104.09864; axial, for pictures: Heo et al. 2024, arXiv 2403.13298).
     """
     num = head_width // 2 // positions.shape[1]
@@ -69,13 +69,13 @@ def rotary_embedding(positions: Tensor, head_width: int) -> Tensor:
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Turn neighboring pairs of the last dimension of x [B, T, heads, D] by `rope` [T, 1, D / 2]; float32 inside."""
+    """Rotate neighboring pairs in the last dimension of x [B, T, heads, D / heads] by `rope`; computes in float32."""
     pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rope).flatten(-2).to(x.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Scaled dot-product attention, [B, heads, T, D] from keys and values [B, heads, L, D]."""
+    """Scaled dot-product attention: queries [B, heads, T, D / heads], keys and values [B, heads, L + T, D / heads]."""
     if not torch.is_autocast_enabled("cpu"):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     # The fused backward pass takes five times as long in bfloat16 on a CPU.
@@ -89,7 +89,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
 class Attention(nn.Module):
     """Multi-head attention with normalized queries and keys (Henry et al. 2020, arXiv 2010.04245).
 
-    Picture tokens attend to each other and, read-only, to keys and values made from the text.
+    Picture tokens attend to each other and to the keys and values of the text, which the picture does not change.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -107,11 +107,11 @@ class Attention(nn.Module):
         mask: Tensor | None = None,  # [B, 1, 1, L + T] bool, True = attend; text keys come first
     ) -> Tensor:
         qkv = self.qkv(x).unflatten(-1, (3 * self.heads, -1))  # [B, T, 3 heads, D / heads]
-        both, value = qkv.split((2 * self.heads, self.heads), dim=2)
-        both = rms_norm(both)
+        query_key, value = qkv.split((2 * self.heads, self.heads), dim=2)
+        query_key = rms_norm(query_key)
         if rope is not None:
-            both = rotate(both, rope)
-        query, key = both.chunk(2, dim=2)
+            query_key = rotate(query_key, rope)
+        query, key = query_key.chunk(2, dim=2)
         if text is not None:
             key, value = torch.cat([text[0], key], dim=1), torch.cat([text[1], value], dim=1)
         query, key, value = ((query * self.scale).transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
@@ -127,7 +127,7 @@ def zero_(layer: nn.Linear | nn.Conv2d) -> None:
 
 
 class ConvBlock(nn.Module):
-    """Residual pair of 3x3 convolutions, modulated by noise level and pooled text.
+    """Residual pair of 3x3 convolutions, modulated by noise level and pooled text (`cond_emb`).
 
     x [B, C, H, W], cond_emb [B, D] -> [B, C, H, W]
     """

