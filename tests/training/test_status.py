@@ -20,23 +20,23 @@ def test_a_run_at_work_says_how_fast_and_how_long(tmp_path: Path) -> None:
     write(tmp_path, STEP)
     with locked(tmp_path):
         status = dict(run_status(tmp_path, 1000))
-    assert status["training"] == "yes, 10.0 images/s, 60 s left"
+    assert status["running"] == "yes, 10.0 images/s, 60 s left"
     assert status["loss"] == "0.5000 (median of the newest rows), learning rate 0.001"
     assert status["problems"] == status["captions"] == status["checkpoints"] == ""
 
 
 def test_a_run_that_stopped_says_since_when(tmp_path: Path) -> None:
     write(tmp_path, STEP)
-    assert "no, stopped" in dict(run_status(tmp_path, 1000))["training"]
-    assert dict(run_status(tmp_path, 400))["training"] == "no, finished"
+    assert "no, stopped" in dict(run_status(tmp_path, 1000))["running"]
+    assert dict(run_status(tmp_path, 400))["running"] == "no, finished"
     write(tmp_path, {**STEP, "time": "yesterday"})
-    assert "an unknown time ago" in dict(run_status(tmp_path, 1000))["training"]
+    assert "an unknown time ago" in dict(run_status(tmp_path, 1000))["running"]
 
 
 def test_before_the_first_step_there_is_little_to_say(tmp_path: Path) -> None:
-    assert run_status(tmp_path, 10) == [("training", "no")]
+    assert run_status(tmp_path, 10) == [("running", "no")]
     with locked(tmp_path):
-        assert run_status(tmp_path, 10) == [("training", "yes, preparing")]
+        assert run_status(tmp_path, 10) == [("running", "yes, preparing")]
 
 
 def test_trouble_and_the_use_of_captions_are_told(tmp_path: Path) -> None:

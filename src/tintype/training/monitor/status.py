@@ -31,9 +31,9 @@ def run_status(run: Path, images: int) -> list[tuple[str, str]]:
     rows = read_log(run / LOG)
     steps = [row for row in rows if row.get("lr") is not None]
     if not steps:
-        return [("training", "yes, preparing" if is_at_work(run) else "no")]
+        return [("running", "yes, preparing" if is_at_work(run) else "no")]
     return [
-        ("training", _training(run, steps, images)),
+        ("running", _training(run, steps, images)),
         ("loss", _loss(steps)),
         ("captions", _caption_use(rows)),
         ("memorization", _memorization(rows)),
@@ -45,7 +45,7 @@ def run_status(run: Path, images: int) -> list[tuple[str, str]]:
 def _training(run: Path, steps: Sequence[Mapping[str, Any]], images: int) -> str:
     remaining = images - steps[-1]["images_seen"]
     if not is_at_work(run):
-        return "no, finished" if remaining <= 0 else f"no, stopped {_ago(steps[-1])} ago; train it again to resume"
+        return "no, finished" if remaining <= 0 else f"no, stopped {_ago(steps[-1])} ago; the same command resumes it"
     speeds = [row["images_per_second"] for row in steps[-_RECENT:] if row.get("images_per_second")]
     if not speeds:
         return "yes"
