@@ -23,6 +23,7 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -39,6 +40,12 @@ MAKE = "/v1/images/generations"
 BEAT = 0.01
 LIMIT = 0.05
 CLIENTS = 8
+CHUNKED = (
+    f"POST {MAKE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+).encode()
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+PART = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n'
+ODD = "A\U0001f600\u00e9\\n".encode()
 ASK = {"prompt": "a red circle left of a blue square", "steps": 16}
 
 
@@ -109,7 +116,38 @@ def beside(side: int) -> dict[str, tuple[str, dict[str, Any]]]:
         "a receipt, JSON of 8 MB": ("/api/receipt", {"json": {"image": "a" * 8_300_000}}),
         "a job, steps and pictures": ("/api/models", {}),
         "the metrics": ("/metrics", {}),
+        "JSON of 8 MB, small lists": ("/api/jobs", hostile(b'{"prompt":"a","x":[' + b"[]," * 2_790_000 + b"1]}")),
+        "JSON of 8 MB, odd letters": (
+            "/api/receipt",
+            hostile(b'{"image":"' + "A\U0001f600\u00e9\\n".encode() * 900_000 + b'"}'),
+        ),
+        "JSON of 250 kB, small lists": (MAKE, hostile(b'{"prompt":"a","x":[' + b"[]," * 65_000 + b"1]}")),
+        "250 kB in one-byte chunks": (MAKE, {"raw": CHUNKED + b"1\r\nx\r\n" * 250_000 + b"0\r\n\r\n"}),
+        "10 kB in one-byte chunks": (MAKE, {"raw": CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"}),
+        "a head of 240 kB, 60,000 lines": (
+            MAKE,
+            {"raw": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"a:\r\n" * 60_000 + b"\r\n"},
+        ),
+        "a trailer of 240 kB": (MAKE, {"raw": CHUNKED + b"0\r\n" + b"a:\r\n" * 60_000 + b"\r\n"}),
+        "a body of 9 MB, refused": ("/api/jobs", hostile(b"x" * 9_000_000)),
+        "a form of 24 MB of line ends": ("/v1/images/edits", {"content": b"\r\n" * 12_000_000, "headers": FORM}),
+        "a form of 300,000 parts": ("/v1/images/edits", {"content": PART * 300_000, "headers": FORM}),
     }
+
+
+def hostile(body: bytes) -> dict[str, Any]:
+    """A body as JSON, whether or not it is."""
+    return {"content": body, "headers": {"Content-Type": "application/json"}}
+
+
+def send_raw(url: str, content: bytes) -> None:
+    """Send bytes on a connection of their own, and read until the server closes or nothing more comes."""
+    port = int(url.rpartition(":")[2])
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connected:
+        with contextlib.suppress(ConnectionError):
+            connected.sendall(content)
+        while b"error" not in connected.recv(2**16):
+            pass
 
 
 def ask_for(url: str, name: str, side: int, seconds: float) -> None:
@@ -118,7 +156,12 @@ def ask_for(url: str, name: str, side: int, seconds: float) -> None:
     end = time.perf_counter() + seconds
     with httpx.Client(base_url=url, timeout=600, trust_env=False) as http:
         while time.perf_counter() < end:
-            http.request("POST" if told else "GET", path, **told).raise_for_status()
+            if "raw" in told:
+                send_raw(url, told["raw"])
+                continue
+            answer = http.request("POST" if told else "GET", path, **told)
+            if "content" not in told:  # what is hostile may be refused
+                answer.raise_for_status()
             if name == "a job, steps and pictures":
                 job = http.post("/api/jobs", json=ASK).raise_for_status().json()["id"]
                 with http.stream("GET", f"/api/jobs/{job}/events") as answer:
@@ -152,7 +195,7 @@ def process(*words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def measure(url: str, seen: Seen, side: int, seconds: float, verbose: bool) -> bool:
     """A row for each thing that is asked; whether none was later than wanted."""
-    print(f"{'beside the load':28}{'beats':>7}{'> 50 ms':>9}{'late':>9}{'waiting':>9}{'callback':>11}{'processor':>11}")
+    print(f"{'beside the load':32}{'beats':>7}{'> 50 ms':>9}{'late':>9}{'waiting':>9}{'callback':>11}{'processor':>11}")
     worst, blamed, beats, too_late = 0.0, 0.0, 0, 0
     for name in beside(side):
         with process("--ask", name, "--url", url, "--side", str(side), "--seconds", str(seconds)) as asking:
@@ -168,7 +211,7 @@ def measure(url: str, seen: Seen, side: int, seconds: float, verbose: bool) -> b
         blamed = max(blamed, *(lag - waited for lag, waited in late))
         numbers = "".join(f"{1e3 * each:>6.1f} ms" for each in (latest, waiting))
         callbacks = "".join(f"{1e3 * each:>8.1f} ms" for each in (seen.callback_clock, seen.callback_processor))
-        print(f"{name:28}{len(late):>7}{over:>9}{numbers}{callbacks}", flush=True)
+        print(f"{name:32}{len(late):>7}{over:>9}{numbers}{callbacks}", flush=True)
         if verbose:
             print(f"    {seen.busiest[:600]}")
     good = worst <= LIMIT

@@ -97,3 +97,37 @@ def test_what_cannot_be_served_is_said_before_anything_listens(tiny_model: Path,
     (checkpoint.step_folder(run, 1) / "manifest.json").write_text("{")
     with pytest.raises(CheckpointError):
         Catalog([run], "cpu")
+
+
+class Panic(BaseException):
+    """As libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("of heads"), Panic("in a tokenizer")])
+def test_one_unexpected_error_ends_nothing(
+    error: BaseException,
+    run: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    catalog = Catalog([run, other], "cpu")
+    for folder in (run, other):
+        save(folder, tiny_model, 1)
+    load = Pipeline.load
+
+    def fail(source: Path, device: str | None) -> Pipeline:
+        if source == run:
+            raise error
+        return load(source, device)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "load", fail)
+        assert catalog.refresh() == ["other"]
+        assert catalog.refresh() == []
+    lines = [line for line in caplog.records if line.message == "cannot load a newer checkpoint"]
+    assert len(lines) == 1  # not every ten seconds
+    assert catalog.refresh() == ["my-run"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import file_names, store
 from tintype.pipeline.pipeline import Pipeline
+from tintype.serving import logs
 from tintype.training.monitor.log import read_log
 
 CAPTIONS = Path("samples", "captions.txt")
@@ -28,6 +29,7 @@ class ServedModel:
     folder: Path | None = None  # the folder it is loaded from
     pipeline: Pipeline | None = None  # None: a run without a checkpoint yet
     examples: tuple[str, ...] = ()  # captions to try
+    error: str = ""  # the unexpected error of the last try to load a newer checkpoint
     noise_error: dict[str, float] = field(default_factory=dict)  # on held-out pictures, by noise level
 
 
@@ -86,7 +88,16 @@ class Catalog:
                     changed.append(model.name)
             except CheckpointError:  # still being written, or just replaced by a newer one: try again next time
                 continue
+            except BaseException as error:  # a bug, or a panic of a library in Rust, which is no Exception
+                self._log_once(model, error)
         return changed
+
+    def _log_once(self, model: ServedModel, error: BaseException) -> None:
+        """Log an error that no damaged file should cause; the other runs, and later checkpoints, are still served."""
+        message = f"{type(error).__name__}: {error}"
+        if message != model.error:
+            logs.log.error("cannot load a newer checkpoint", exc_info=error, extra={"fields": {"model": model.name}})
+        model.error = message
 
     def _load(self, model: ServedModel) -> None:
         folder = store.find(model.source).folder
@@ -95,7 +106,7 @@ class Catalog:
         with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
             pipeline = thread.submit(Pipeline.load, model.source, self._device).result()
         pipeline.name = model.name
-        model.pipeline, model.folder = pipeline, folder
+        model.pipeline, model.folder, model.error = pipeline, folder, ""
         model.examples = _examples(model)
         # The error of a distilled model is that of few steps: nothing on the page compares with it.
         model.noise_error = {} if pipeline.config.distill.steps else _noise_error(folder, model.run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,19 @@ def test_a_run_is_shown_while_it_trains(run: Path, tiny_model: Path) -> None:
         assert http.get("/api/runs/tiny").status_code == 404
         assert progress["can_generate"] is False
         assert http.post("/api/jobs", json={"prompt": "a", "model": "my-run"}).status_code == 404
+
+
+def test_errors_of_a_run_do_not_say_where_it_lies(run: Path, tiny_model: Path) -> None:
+    with live_of(run, tiny_model) as http:
+        (run / "config.json").write_text("{")
+        damaged = http.get("/api/runs/my-run")
+        assert (damaged.status_code, damaged.json()["error"]["code"]) == (500, "run_damaged")
+        shutil.rmtree(run)
+        gone = http.get("/api/runs/my-run")
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "run_not_found")
+        for answer in (damaged, gone):
+            assert str(run.parent) not in answer.text
+            assert "/" not in answer.json()["error"]["message"]
 
 
 def live_of(run: Path, tiny_model: Path) -> httpx.Client:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -42,6 +42,7 @@ PAGE = {
     ),
 }
 HEARTBEAT_SECONDS = 0.05
+RESTART_SECONDS = 1.0  # after an error of a background task
 QUEUE_COST = 8  # of the waiting requests, in requests of the highest cost
 
 
@@ -57,7 +58,10 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await anyio.lowlevel.checkpoint()  # imports a module now that would block the event loop at the first stream
         engine.start(list(catalog.pipelines.values()))
-        background = [asyncio.create_task(_refresh(catalog)), asyncio.create_task(_heartbeat(metrics))]
+        background = [
+            asyncio.create_task(_supervise("refresh", lambda: _refresh(catalog))),
+            asyncio.create_task(_supervise("heartbeat", lambda: _heartbeat(metrics))),
+        ]
         try:
             yield
         finally:
@@ -76,6 +80,16 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
     _add_error_handlers(app)
     app.openapi()  # computed once, here, because it takes a while
     return RequestGuard(app, settings, metrics), engine
+
+
+async def _supervise(name: str, task: Callable[[], Awaitable[None]]) -> None:
+    """Run a background task for as long as the server runs: an error is logged, and the task restarts."""
+    while True:
+        try:
+            await task()
+        except Exception:
+            logs.log.exception("background task failed", extra={"fields": {"task": name}})
+        await asyncio.sleep(RESTART_SECONDS)
 
 
 async def _refresh(catalog: Catalog) -> None:

@@ -98,9 +98,7 @@ class Connection(H11Protocol):
             content = len(cycle.body) - before
             self._framing += len(piece) - content - content // 4
             if self._framing > MAX_FRAMING:
-                message = (
-                    "the body came in too many small chunks; send at least 64 bytes in each"
-                )
+                message = "the body came in too many small chunks; send at least 64 bytes in each"
                 self._refuse(ApiError(400, message, "chunks_too_small"))
 
     def on_response_complete(self) -> None:

@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from tintype.config import Config
 from tintype.errors import CheckpointError
 from tintype.model import file_names, store
+from tintype.serving import logs
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError
 from tintype.training.monitor.log import read_log
@@ -63,8 +64,12 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 def _progress(name: str, folder: Path) -> dict[str, Any]:
     try:
         config = store.read_config(store.Model(name, folder, folder))
-    except CheckpointError as error:
-        raise ApiError(500, str(error), "run_damaged", final=True) from None
+    except CheckpointError as error:  # its message names places on this machine's disk
+        if not folder.is_dir():
+            raise ApiError(404, "this run's folder no longer exists", "run_not_found") from None
+        logs.log.error("run damaged", extra={"fields": {"run": name, "error": str(error)}})
+        message = "this run's configuration cannot be read; the server's log has the details"
+        raise ApiError(500, message, "run_damaged", final=True) from None
     rows = read_log(folder / file_names.LOG)
     samples = folder / "samples"
     names = sorted(path.name for path in samples.iterdir() if SAMPLE.fullmatch(path.name)) if samples.is_dir() else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import h11
@@ -10,6 +11,7 @@ import h11
 LINGER_SECONDS = 2.0  # after the response to an unread request, for the client to read it
 MAX_DROPPED = 32 * 2**20  # bytes that arrive in this time and are thrown away
 MAX_DROPPED_ENDLESS = 4 * 2**20  # the same, if the request does not say how long it is
+SEND_BUFFER = 128 * 1024  # bytes of a response that the system holds; it asks for more when a third of it is taken
 MIN_TAKEN = 8 * 1024  # bytes that a client must take in `write_seconds`, or everything that waits for it
 
 
@@ -38,6 +40,9 @@ class ClientTransport(asyncio.Transport):
         self._taken = 0  # of these, when the timer started
         self._to_take = 0  # until the timer ends
         self._to_drop = MAX_DROPPED
+        connected: socket.socket | None = transport.get_extra_info("socket")
+        if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.is_closing():

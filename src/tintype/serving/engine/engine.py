@@ -146,7 +146,9 @@ class Engine:
                 while not self._stopping:
                     self._turn()
         except BaseException as error:  # any error at all, since no client may wait forever
-            self.failure = f"{type(error).__name__}: {error}"
+            # Without the error's own text: anybody may read this, and the text may name places on the disk.
+            self.failure = f"unexpected {type(error).__name__}; the server's log has the details"
+            logs.log.critical("the engine has stopped", exc_info=error)
             raise
         finally:
             self._fail_all()

@@ -1,0 +1,36 @@
+"""The application: its background tasks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tintype.serving.api import app
+
+
+def test_a_background_task_restarts_after_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "RESTART_SECONDS", 0.0)
+
+    async def run() -> int:
+        num, lasting = 0, asyncio.Event()
+
+        async def task() -> None:
+            nonlocal num
+            num += 1
+            if num < 3:
+                raise ZeroDivisionError
+            lasting.set()
+            await asyncio.sleep(60)
+
+        supervised = asyncio.create_task(app._supervise("test", task))
+        await asyncio.wait_for(lasting.wait(), 10)
+        supervised.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await supervised
+        return num
+
+    assert asyncio.run(run()) == 3
+    assert [line.message for line in caplog.records] == ["background task failed"] * 2
