@@ -8,12 +8,13 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
 from tintype.config import ANIMATIONS, CROPS, NO_CAPTION, DataOptions, check_text_encoder
 from tintype.errors import ConfigError
-from tintype.model.atomic_write import replace_file
+from tintype.model.atomic_write import write_bytes, write_free
 from tintype.pipeline.limits import PICTURE_SUFFIXES
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
@@ -182,19 +183,12 @@ def numbered(stem: str, index: int, num: int) -> str:
 def write_new(folder: Path, stem: str, content: bytes) -> Path:
     """Write stem.png in a folder; where that exists, stem_2.png, stem_3.png and so on. Nothing is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    attempt = 1
-    while True:
-        path = folder / (f"{stem}.png" if attempt == 1 else f"{stem}_{attempt}.png")
-        try:
-            with path.open("xb") as file:
-                file.write(content)
-            return path
-        except FileExistsError:
-            attempt += 1
+    names = (f"{stem}.png" if attempt == 1 else f"{stem}_{attempt}.png" for attempt in count(1))
+    return write_free((folder / name for name in names), content)
 
 
 def write_over(path: Path, content: bytes) -> Path:
     """Write a file that the user named, in place of one that is there, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, content)
+    write_bytes(path, content)
     return path

@@ -1,12 +1,16 @@
-"""Atomic writes: files appear whole or not at all, flushed to disk."""
+"""Atomic writes: files appear whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tintype.errors import CheckpointError
+
+MAX_NAME = 50  # characters of a file's name in the name of its temporary file; systems take 255 bytes
 
 
 def write_text(path: Path, text: str) -> None:
@@ -15,7 +19,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write one file, whole or not at all. Raises CheckpointError if the disk cannot be written."""
+    """Write one file, whole or not at all, flushed to disk. Raises CheckpointError if the disk cannot be written."""
     try:
         replace_file(path, content)
     except OSError as error:
@@ -23,16 +27,59 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write one file, whole or not at all, in place of one that is there. Raises OSError."""
-    # Two commands that write the same file must not share a temporary one.
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    """Write one file, whole or not at all, in place of one that is there, flushed to disk. Raises OSError."""
+    with _beside(path) as temporary:
         write_synced(temporary, content)
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+
+
+def write_free(paths: Iterable[Path], content: bytes) -> Path:
+    """Write one file, whole or not at all, at the first of `paths` that is free; all lie in one folder.
+
+    Nothing is replaced, also when several programs write at the same time. Not flushed to disk. Raises
+    CheckpointError if the disk cannot be written.
+    """
+    names = iter(paths)
+    path = next(names)
+    try:
+        with _beside(path) as temporary:
+            temporary.write_bytes(content)
+            while True:
+                try:
+                    _take(temporary, path)
+                    return path
+                except FileExistsError:
+                    path = next(names)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _take(temporary: Path, path: Path) -> None:
+    """Move a file to a free name. Raises FileExistsError if the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
         raise
+    except OSError:  # a file system without hard links
+        path.open("xb").close()
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A name for a temporary file beside `path`; the file is gone afterwards, even after Ctrl-C."""
+    # Two commands that write the same file must not share a temporary one.
+    temporary = path.with_name(f".{path.name[:MAX_NAME]}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_synced(path: Path, content: bytes) -> dict[str, object]:
