@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tintype.config import Config, DistillConfig
 from tintype.metrics.intervals import format_proportion
+from tintype.printable import one_line, shell_word
 from tintype.training.console import duration
 from tintype.training.core.validation_error import MAX_MEASURED, ValidationMetrics
 from tintype.training.monitor.memorization_gauge import OVERALL
@@ -29,19 +30,25 @@ def model_card(
 
     num_training, num_held_out, num_left_out: pictures trained on, held out, and not used. fingerprint: of
     the data. seconds: training time. ema_width: of the average that is the model. metrics: of that average.
+
+    Names and captions may come from strangers: none of them runs anything when the lines to use are copied.
     """
     net, train, sample, distill = config.net, config.train, config.sample, config.distill
-    quoted = caption.replace('"', "'")
-    return f"""# {name}
+    literal, word = repr(caption), shell_word(caption)
+    command = f"{word} --model {shell_word(name)}"
+    if word.lstrip("'").startswith("-") or name.startswith("-"):  # neither may be taken for an option
+        command = f"{shell_word('--model=' + name)} -- {word}"
+    return f"""# {_text(name)}
 
 A text-to-image diffusion model made with Tintype. It takes a caption and makes a picture of
 {net.resolution} x {net.resolution} pixels out of noise.
 
 ## Data
 
-{num_training:,} captioned pictures from `{data}`; {num_held_out:,} more were held out, and {num_left_out:,} files were
-left out. [data.json](data.json) lists every picture and caption with its sha256, and what was left out with the reason;
-the sha256 of it all is `{fingerprint}`. The model shows what was in these pictures and little else,
+{num_training:,} captioned pictures from `{_text(data)}`; {num_held_out:,} more were held out, and {num_left_out:,}
+files were left out.
+[data.json](data.json) lists every picture and caption with its sha256, and what was left out with the reason; the
+sha256 of it all is `{fingerprint}`. The model shows what was in these pictures and little else,
 and may repeat some of them.
 
 ## Training
@@ -51,8 +58,8 @@ and may repeat some of them.
 | setting | value |
 | --- | --- |
 | weights | {num_weights:,} |
-| preset | {config.preset}: width {net.width}, depth {net.depth}, patch {net.patch} |
-| text | {config.text.encoder} |
+| preset | {_text(config.preset)}: width {net.width}, depth {net.depth}, patch {net.patch} |
+| text | {_text(config.text.encoder)} |
 | prediction, weight | {config.noise.prediction}, {config.noise.weighting} |
 {_distilled(distill)}| average of the weights | power function, width {ema_width:g} |
 | batch size, learning rate | {train.batch_size}, {train.lr:g} |
@@ -66,14 +73,19 @@ config.json holds every setting.
 
 ## Use
 
-    tintype generate "{quoted}" --model {name}
+    tintype generate {command}
 
 ```python
 from tintype import Pipeline
 
-pictures = Pipeline.load("{name}").generate(["{quoted}"], steps={sample.steps}, guidance={sample.guidance:g})
+pictures = Pipeline.load({name!r}).generate([{literal}], steps={sample.steps}, guidance={sample.guidance:g})
 ```
 """
+
+
+def _text(text: str) -> str:
+    """A name in Markdown: on one line, without what could end a code span or a cell, or begin a tag or a link."""
+    return one_line(text).translate(str.maketrans("`|<[]", "'/(()"))
 
 
 def _distilled(distill: DistillConfig) -> str:
@@ -82,7 +94,7 @@ def _distilled(distill: DistillConfig) -> str:
         return ""
     guided = f"{distill.guidance:g} at sigma {distill.guidance_min:g} to {distill.guidance_max:g}"
     return (
-        f"| distilled from | {distill.teacher}, sha256 `{distill.teacher_hash}` |\n"
+        f"| distilled from | {_text(distill.teacher)}, sha256 `{_text(distill.teacher_hash)}` |\n"
         f"| steps of the teacher, its guidance | {distill.teacher_steps} for each of {distill.steps}, {guided} |\n"
     )
 
