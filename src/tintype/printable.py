@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import shlex
 import sys
 from typing import TextIO
@@ -16,9 +17,14 @@ def printable(text: str) -> str:
     return escaped.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def one_line(text: str) -> str:
+    """The text with its lines joined by spaces, and printable."""
+    return printable(" ".join(text.splitlines()))
+
+
 def print_line(text: object, file: TextIO | None = None) -> None:
     """Print one line at once, to stdout or to `file`, with every character escaped that a terminal could obey."""
-    print(printable(str(text)), file=file, flush=True)
+    print(one_line(str(text)), file=file, flush=True)
 
 
 def print_path(path: object) -> None:
@@ -27,6 +33,11 @@ def print_path(path: object) -> None:
         print_line(path)
     else:
         print(path, flush=True)
+
+
+def html_text(value: object) -> str:
+    """A value as text for a page: no markup, no control characters, no overrides of the writing direction."""
+    return html.escape(printable(str(value)))
 
 
 def shell_word(text: str) -> str:

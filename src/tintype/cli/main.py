@@ -21,6 +21,7 @@ from tintype.cli import options
 from tintype.cli.commands import average, check, distill, doctor, evaluate, generate, info, serve, shapes, train
 from tintype.cli.options import Parser
 from tintype.errors import ConfigError, TintypeError
+from tintype.printable import print_line
 
 SIGNAL_MESSAGES = {
     143: "terminated",
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _failed(args: argparse.Namespace, message: str, code: int) -> int:
     if args.debug:
         traceback.print_exc()
-    print(f"tintype: {' '.join(message.split())}", file=sys.stderr)
+    print_line(f"tintype: {' '.join(message.split())}", sys.stderr)
     return code
 
 

@@ -22,6 +22,7 @@ except ImportError as error:
         (error.name or "fastapi").replace("multipart", "python-multipart"), "tintype[serve]"
     ) from None
 
+from tintype.printable import print_line
 from tintype.serving import logs
 from tintype.serving.api.app import create_app
 from tintype.serving.api.connection import connection_class
@@ -39,7 +40,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
     """Load models and serve them until SIGINT or SIGTERM. Raises TintypeError."""
     with _listen(settings) as listener:
         for warning in warnings_of(settings):
-            print(f"tintype: warning: {warning}", file=sys.stderr)
+            print_line(f"tintype: warning: {warning}", sys.stderr)
         catalog = Catalog(models, device)
         logs.set_up()
         app, engine = create_app(catalog, settings)
@@ -56,7 +57,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         names = ", ".join(catalog.pipelines) or "no model yet"
         address = f"http://{host}:{listener.getsockname()[1]}"
-        print(f"tintype: serving {names} at {address}", file=sys.stderr, flush=True)
+        print_line(f"tintype: serving {names} at {address}", sys.stderr)
         sys.setswitchinterval(SWITCH_SECONDS)
         _raise_file_limit(settings.max_connections + SPARE_FILES)
         asyncio.run(_run(uvicorn.Server(config), listener, engine, settings))

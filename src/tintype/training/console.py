@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from tintype.printable import one_line
+
 LINE_SECONDS = 10.0  # between plain lines of progress, where there is no terminal
 _MINUTE = 60.0
 
 
 def say(console: Console, text: str) -> None:
-    """Print one plain line at once. A closed pipe does not stop the run."""
+    """Print one plain line at once, fit for a terminal. A closed pipe does not stop the run."""
     try:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(one_line(text), markup=False, highlight=False, emoji=False, soft_wrap=True)
         console.file.flush()
     except (OSError, ValueError, SystemExit):  # rich ends the program when a pipe breaks
         console.quiet = True

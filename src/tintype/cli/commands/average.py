@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from tintype.errors import CheckpointError
     from tintype.model import checkpoint
     from tintype.model.file_names import CONFIG, TOKENIZER, WEIGHTS
+    from tintype.printable import print_line, print_path
     from tintype.training.checkpoints.posthoc_ema import MAX_DISTANCE, averaged
 
     out: Path = args.out
@@ -34,10 +35,10 @@ def run(args: argparse.Namespace) -> int:
         raise CheckpointError(f"{out} is not empty; choose another --out")
     weights, config, distance = averaged(args.run_folder, args.width)
     if distance > MAX_DISTANCE:
-        print(
+        print_line(
             f"note: the checkpoints in this run give only {100 * (1 - distance):.0f}% of this average; train with "
             "--keep-every to keep more of them",
-            file=sys.stderr,
+            sys.stderr,
         )
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = args.run_folder / TOKENIZER
@@ -45,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
         checkpoint.write_text(out / TOKENIZER, tokenizer.read_text(encoding="utf-8"))
     checkpoint.write_text(out / CONFIG, config.to_json())
     checkpoint.write_tensors(out / WEIGHTS, weights)
-    print(out)
+    print_path(out)
     return 0

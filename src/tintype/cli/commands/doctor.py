@@ -11,7 +11,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tintype.cli.run.doctor import doctor
+    from tintype.printable import print_line
 
     for line in doctor():
-        print(line, flush=True)
+        print_line(line)
     return 0

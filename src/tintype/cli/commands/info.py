@@ -12,6 +12,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tintype.cli.run.info import info
+    from tintype.printable import print_line
 
-    print("\n".join(info(args.what)))
+    for line in info(args.what):
+        print_line(line)
     return 0

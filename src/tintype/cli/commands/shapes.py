@@ -18,8 +18,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from tintype.printable import print_line
     from tintype.shapes.write import write_shapes
 
     write_shapes(args.folder, args.num, args.seed, args.size)
-    print(f"{args.folder}: {args.num} captioned pictures")
+    print_line(f"{args.folder}: {args.num} captioned pictures")
     return 0

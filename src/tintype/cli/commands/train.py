@@ -86,9 +86,10 @@ def train_as(request: TrainRequest) -> int:
     """Train, and print the run folder."""
     from rich.console import Console
 
+    from tintype.printable import print_path
     from tintype.training.run import train
 
     folder = train(request, Console(stderr=not request.dry_run))
     if not request.dry_run and os.environ.get("RANK", "0") == "0":  # one of several processes prints
-        print(folder)
+        print_path(folder)
     return 0

@@ -12,6 +12,7 @@ from tintype.cli import options
 from tintype.config import DataConfig, TextConfig
 from tintype.data.check.report import Report, show, to_json, to_text
 from tintype.data.check.run import check_steps
+from tintype.printable import print_line
 
 SHOWN_SECONDS = 0.1  # between two looks of the bar: more would cost a good part of reading a picture
 
@@ -30,7 +31,7 @@ def check(args: Namespace) -> int:
         )
         options.write_over(args.report, content.encode("utf-8", "backslashreplace"))
         if not args.json:
-            print(f"report: {args.report}")
+            print_line(f"report: {args.report}")
     return 1 if not report.ok or (args.strict and report.num_left_out) else 0
 
 

@@ -27,6 +27,8 @@ from tintype.evaluation.tuning import tune
 from tintype.evaluation.verdict import verdict
 from tintype.model import file_names, store
 from tintype.pipeline.pipeline import Pipeline
+from tintype.printable import print_line, printable
+from tintype.training.console import say
 from tintype.training.monitor.log import read_log
 
 T = TypeVar("T")
@@ -58,15 +60,15 @@ def run(args: Namespace) -> int:
     report = options.write_over(folder / REPORT, page.encode("utf-8", "backslashreplace"))
     notes = _save(args.models[0], result, args.save) if is_single else []
     if args.json:
-        print(results, end="")
+        print(json.dumps(content, indent=1))
         return 0
     for result, _ in models:
-        print(f"{result.about.name} on {result.about.data}:" if is_single else f"{result.about.name}:")
+        print_line(f"{result.about.name} on {result.about.data}:" if is_single else f"{result.about.name}:")
         for finding in verdict(result):
-            print(f"  {finding.text}")
+            print_line(f"  {finding.text}")
     for note in dict.fromkeys([*(note for result, _ in models for note in result.notes), *notes]):
-        print(f"note: {note}")
-    print(f"report: {report}")
+        print_line(f"note: {note}")
+    print_line(f"report: {report}")
     return 0
 
 
@@ -114,11 +116,11 @@ def _tune(args: Namespace) -> int:
         print("null" if tuning is None else to_json(tuning), end="\n" if tuning is None else "")
         return 0
     for line in [] if tuning is None else tuning_lines(tuning, present.steps, present.guidance):
-        print(line)
+        print_line(line)
     if tuning is not None and not args.save:
         notes.append("--save writes the best settings into the model")
     for note in notes:
-        print(f"note: {note}")
+        print_line(f"note: {note}")
     return 0
 
 
@@ -180,7 +182,7 @@ class ProgressDisplay:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
         self._task = self._bar.add_task("loading", total=None)
         self._last_line = time.monotonic()
@@ -200,7 +202,7 @@ class ProgressDisplay:
             except StopIteration as end:
                 result: T = end.value
                 return result
-            self._bar.update(self._task, description=stage, completed=done, total=total)
+            self._bar.update(self._task, description=printable(stage), completed=done, total=total)
             if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
                 self._last_line = time.monotonic()
-                self._console.print(f"{stage}: {done:,} of {total:,}", markup=False, highlight=False)
+                say(self._console, f"{stage}: {done:,} of {total:,}")

@@ -22,6 +22,7 @@ from tintype.pipeline.limits import OLDER_NAMES
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
 from tintype.pipeline.request import NEED_INIT_IMAGE, Options, Request
+from tintype.printable import print_line, print_path
 from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, num_shown, strip
 from tintype.view.terminal import Preview
 
@@ -52,13 +53,13 @@ def generate(args: Namespace) -> int:
     for index, (picture, receipt) in enumerate(_make(pipeline, request, frames, args.preview)):
         stem = options.numbered(f"{options.slug(receipt.caption)}-s{receipt.seed}", index % num, num)
         path = _save(args.output, stem, picture, receipt, index, len(request))
-        print(f"{path}  seed {receipt.seed}" + (f" index {receipt.index}" if num > 1 else ""), flush=True)
+        print_path(f"{path}  seed {receipt.seed}" + (f" index {receipt.index}" if num > 1 else ""))
         if args.strip is not None:
             pictures.append(picture)
     if frames:
-        print(_save_steps(args.save_steps, frames, len(request)))
+        print_path(_save_steps(args.save_steps, frames, len(request)))
     if pictures:
-        print(options.write_over(args.strip, strip(pictures, options.SHEETS[args.strip.suffix.lower()])))
+        print_path(options.write_over(args.strip, strip(pictures, options.SHEETS[args.strip.suffix.lower()])))
     return 0
 
 
@@ -81,7 +82,7 @@ def redo(args: Namespace) -> int:
     for warning in _differences(receipt, pipeline.receipts(request)[0]):
         _report(f"warning: {warning}; the new picture may look different")
     for picture, new_receipt in _make(pipeline, request, None, args.preview):
-        print(_save(args.output, f"{args.picture.stem}-redo", picture, new_receipt, 0, 1))
+        print_path(_save(args.output, f"{args.picture.stem}-redo", picture, new_receipt, 0, 1))
     return 0
 
 
@@ -93,7 +94,7 @@ def _options(args: Namespace) -> Options:
 
 
 def _report(message: str) -> None:
-    print(f"tintype: {message}", file=sys.stderr)
+    print_line(f"tintype: {message}", sys.stderr)
 
 
 def _read(path: Path | None) -> Image.Image | None:
@@ -186,6 +187,10 @@ def _load_model(receipt: Receipt, model: str | None, guide: str | None, device: 
         raise ConfigError("this picture was made without --guide; leave it out")
     for override, name, role in ((model, receipt.model, "model"), (guide, receipt.guide, "guide")):
         if override is None and name:
+            if not _is_plain_name(name):  # a picture may come from anybody, and must not choose what is read here
+                raise CheckpointError(
+                    f"this picture names a path as its {role}, {name!r}: give --{role} FOLDER if you trust that folder"
+                )
             try:
                 store.find(name)
             except CheckpointError:
@@ -193,6 +198,11 @@ def _load_model(receipt: Receipt, model: str | None, guide: str | None, device: 
                     f"the {role} of this picture, {name!r}, is not here: give --{role} FOLDER"
                 ) from None
     return Pipeline.load(model or receipt.model, device, guide or receipt.guide or None)
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether the name of a model is a name, and no path or drive."""
+    return name not in (".", "..") and not any(c in name for c in "/\\:\0")
 
 
 def _differences(before: Receipt, now: Receipt) -> Iterator[str]:

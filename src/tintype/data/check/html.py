@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 
 from tintype.data.check.report import Report, counted, pictures_to_review
 from tintype.data.images.decode import decode_image
 from tintype.data.sources.files import FileError, ImageSource
-from tintype.printable import printable
+from tintype.printable import html_text
 
 SIDE = 112  # pixels, of a thumbnail
 MOST = 12  # thumbnails of a kind
@@ -27,34 +26,34 @@ figcaption { font-size: .75em; overflow-wrap: anywhere }
 
 def to_html(report: Report) -> str:
     """The report as a page. Reads the pictures that it shows; those that cannot be read stand as empty frames."""
-    parts = [f"<h1>{_text(report.verdict())}</h1>"]
+    parts = [f"<h1>{html_text(report.verdict())}</h1>"]
     if report.notes:
-        parts.append("<ul>" + "".join(f"<li>{_text(note)}</li>" for note in report.notes) + "</ul>")
+        parts.append("<ul>" + "".join(f"<li>{html_text(note)}</li>" for note in report.notes) + "</ul>")
     if report.problems:
         rows = (
             f'<tr><td class="number">{len(problems):,}</td><td>{"left out" if left_out else "used, but"}</td>'
-            f"<td>{_text(reason)}</td></tr>"
+            f"<td>{html_text(reason)}</td></tr>"
             for left_out, reason, problems in report.groups()
         )
         parts.append("<h2>Problems</h2><table>" + "".join(rows) + "</table>")
     for histogram in report.histograms:
         most = max(number for _, number in histogram.rows)
         rows = (
-            f'<tr><td class="number">{_text(label)}</td><td class="number">{number:,}</td>'
+            f'<tr><td class="number">{html_text(label)}</td><td class="number">{number:,}</td>'
             f'<td><span class="bar" style="width:{round(240 * number / most)}px"></span></td></tr>'
             for label, number in histogram.rows
         )
-        parts.append(f"<h2>{_text(histogram.title)}</h2><table>{''.join(rows)}</table>")
+        parts.append(f"<h2>{html_text(histogram.title)}</h2><table>{''.join(rows)}</table>")
     worth = list(pictures_to_review(report, MOST))
     wanted = {key for _, pictures in worth for key, _ in pictures}
     captions = {pair.key: pair.captions[0] for pair in report.pairs if pair.key in wanted}
     for title, pictures in worth:
         figures = "".join(_figure(key, source, captions.get(key, "")) for key, source in pictures)
-        parts.append(f"<h2>{_text(title[:1].upper() + title[1:])}</h2><div>{figures}</div>")
+        parts.append(f"<h2>{html_text(title[:1].upper() + title[1:])}</h2><div>{figures}</div>")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>{_text(counted(report.num_left_out, 'picture'))} left out of {_text(report.data)}</title>"
+        f"<title>{html_text(counted(report.num_left_out, 'picture'))} left out of {html_text(report.data)}</title>"
         f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
 
@@ -62,8 +61,8 @@ def to_html(report: Report) -> str:
 def _figure(key: str, source: ImageSource | None, caption: str) -> str:
     thumbnail = _thumbnail(source) if source is not None else ""
     picture = f'<img alt="" src="data:image/png;base64,{thumbnail}">' if thumbnail else "cannot be read"
-    words = f"<br>{_text(caption[:120])}" if caption else ""
-    return f"<figure><div>{picture}</div><figcaption>{_text(key)}{words}</figcaption></figure>"
+    words = f"<br>{html_text(caption[:120])}" if caption else ""
+    return f"<figure><div>{picture}</div><figcaption>{html_text(key)}{words}</figcaption></figure>"
 
 
 def _thumbnail(source: ImageSource) -> str:
@@ -75,7 +74,3 @@ def _thumbnail(source: ImageSource) -> str:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode("ascii")
-
-
-def _text(text: str) -> str:
-    return html.escape(printable(text))

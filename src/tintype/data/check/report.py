@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tintype.data.sources.pairs import Pair, Problem
-from tintype.printable import printable
+from tintype.printable import one_line, printable
 
 EXAMPLES = 3  # of files, per reason
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -72,7 +72,7 @@ class Report:
     def lines(self) -> list[str]:
         """The verdict, the problems by reason with first examples, and the notes, as plain lines."""
         reasons = [f"  {len(paths)} x {reason} ({examples(paths)})" for reason, paths in self.by_reason()]
-        return [self.verdict(), *reasons, *(f"  note: {note}" for note in self.notes)]
+        return [one_line(line) for line in (self.verdict(), *reasons, *(f"  note: {note}" for note in self.notes))]
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -93,7 +93,7 @@ def show(report: Report, console: Console) -> None:
         if rows:
             table = _table(2)
             for reason, paths in rows:
-                table.add_row(Text(f"{len(paths):,}"), Text(reason), Text(examples(paths)))
+                table.add_row(Text(f"{len(paths):,}"), Text(printable(reason)), Text(examples(paths)))
             _print(console, f"{title}:")
             _print(console, table)
     for histogram in report.histograms:
@@ -104,7 +104,8 @@ def show(report: Report, console: Console) -> None:
 
 
 def _print(console: Console, what: RenderableType) -> None:
-    console.print(what, markup=False, highlight=False, soft_wrap=isinstance(what, str))
+    text = one_line(what) if isinstance(what, str) else what
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=isinstance(what, str))
 
 
 def _table(num_free: int) -> Table:
@@ -120,7 +121,7 @@ def _drawn(histogram: Histogram, blocks: bool) -> Table:
     table = _table(1)
     table.columns[1].justify = "right"
     for label, number in histogram.rows:
-        table.add_row(Text(label), Text(f"{number:,}"), Text(_bar(number / most, blocks)))
+        table.add_row(Text(printable(label)), Text(f"{number:,}"), Text(_bar(number / most, blocks)))
     return table
 
 
@@ -133,7 +134,7 @@ def _bar(share: float, blocks: bool) -> str:
 
 def to_text(report: Report) -> str:
     """The lines for the terminal, followed by every problem."""
-    lines = [*report.lines(), "", *(f"{printable(p.path)}: {p.reason}" for p in report.problems)]
+    lines = [*report.lines(), "", *(f"{printable(p.path)}: {one_line(p.reason)}" for p in report.problems)]
     return "\n".join(lines) + "\n"
 
 

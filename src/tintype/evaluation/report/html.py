@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from importlib.resources import files
@@ -12,10 +11,9 @@ from typing import Any
 from PIL import Image
 
 from tintype.evaluation.report import network_sections, sample_sections
-from tintype.evaluation.report.tables import escape
 from tintype.evaluation.results import EvalResult, ReportData
 from tintype.evaluation.verdict import verdict
-from tintype.printable import printable
+from tintype.printable import html_text
 
 MARKS = {"good": "good", "fair": "so-so", "bad": "bad", "plain": "for comparison"}
 TOPICS = {
@@ -53,8 +51,8 @@ def to_html(models: Results, previous: dict[str, Any] | None = None, comparison:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'; "
         'img-src data:">'
-        f"<title>{escape(names)}: evaluation</title><style>{style}</style></head><body>"
-        f"<header><h1>{escape(names)}</h1>{''.join(_about(result) for result in results)}</header>"
+        f"<title>{html_text(names)}: evaluation</title><style>{style}</style></head><body>"
+        f"<header><h1>{html_text(names)}</h1>{''.join(_about(result) for result in results)}</header>"
         f"<main>{''.join(parts)}</main>"
         f"<footer>Made by tintype {results[0].about.version}. Bands and brackets are 95 % confidence intervals."
         "</footer></body></html>\n"
@@ -65,7 +63,7 @@ def picture(image: Image.Image, alt: str) -> str:
     """An embedded picture."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return f'<img alt="{html.escape(printable(alt), quote=True)}" src="{_data(buffer.getvalue())}">'
+    return f'<img alt="{html_text(alt)}" src="{_data(buffer.getvalue())}">'
 
 
 def _data(png: bytes) -> str:
@@ -75,8 +73,8 @@ def _data(png: bytes) -> str:
 def _about(result: EvalResult) -> str:
     about = result.about
     return (
-        f"<p class=soft>{escape(about.preset)}, {about.resolution} pixels, {about.num_weights:,} weights, "
-        f"{about.images_seen:,} images seen; evaluated on {escape(about.data)}: "
+        f"<p class=soft>{html_text(about.preset)}, {about.resolution} pixels, {about.num_weights:,} weights, "
+        f"{about.images_seen:,} images seen; evaluated on {html_text(about.data)}: "
         f"{about.num_seen:,} training pictures, {about.num_unseen:,} unseen.</p>"
     )
 
@@ -86,11 +84,11 @@ def _verdicts(results: Sequence[EvalResult]) -> str:
     for result in results:
         rows = "".join(
             f'<li class="{finding.mark}"><b>{TOPICS[finding.topic]} '
-            f"<span>({MARKS[finding.mark]})</span></b>{escape(finding.text)}</li>"
+            f"<span>({MARKS[finding.mark]})</span></b>{html_text(finding.text)}</li>"
             for finding in verdict(result)
         )
-        head = f"<h2>{escape(result.about.name)}</h2>" if len(results) > 1 else ""
-        notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
+        head = f"<h2>{html_text(result.about.name)}</h2>" if len(results) > 1 else ""
+        notes = "".join(f"<li>{html_text(note)}</li>" for note in result.notes)
         columns.append(
             f"<div>{head}<ul class=verdict>{rows}</ul>{f'<ul class=soft>{notes}</ul>' if notes else ''}</div>"
         )
@@ -112,26 +110,25 @@ def _neighbors(result: EvalResult, report: ReportData) -> str:
         )
         alarm = " alarm" if near.alarmed else ""
         rows.append(
-            f'<figure><div class="three{alarm}">{three}</div><figcaption>{escape(near.caption)} · {near.distance:.1f} '
-            "levels"
-            f"{' · near copy' if near.alarmed else ''}</figcaption></figure>"
+            f'<figure><div class="three{alarm}">{three}</div><figcaption>{html_text(near.caption)} · '
+            f"{near.distance:.1f} levels{' · near copy' if near.alarmed else ''}</figcaption></figure>"
         )
     return (
-        f"<h3>Samples of {escape(result.about.name)} nearest to training pictures</h3><p class=soft>Each sample beside "
-        "the training pictures nearest in pixels and in features. The distance in pixels is the root mean square, in "
-        f'levels of 255.</p><div class="sheet near">{"".join(rows)}</div>'
+        f"<h3>Samples of {html_text(result.about.name)} nearest to training pictures</h3><p class=soft>Each sample "
+        "beside the training pictures nearest in pixels and in features. The distance in pixels is the root mean "
+        f'square, in levels of 255.</p><div class="sheet near">{"".join(rows)}</div>'
     )
 
 
 def _samples(result: EvalResult, report: ReportData, num_models: int) -> str:
     figures = "".join(
-        f"<figure>{picture(image, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
+        f"<figure>{picture(image, caption)}<figcaption>{html_text(caption)}</figcaption></figure>"
         for caption, image in report.samples
     )
-    model = f" of {escape(result.about.name)}" if num_models > 1 else ""
+    model = f" of {html_text(result.about.name)}" if num_models > 1 else ""
     strip = ""
     if report.denoising is not None:
-        caption = escape(report.samples[0][0])
+        caption = html_text(report.samples[0][0])
         strip = (
             f"<h3>One image, step by step: {caption}</h3><p class=soft>The noisy input of the network, its estimate "
             "of the image, and its estimate of the noise.</p>"

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tintype.evaluation.report.plot import Curve, plot
-from tintype.evaluation.report.tables import escape, table
+from tintype.evaluation.report.tables import table
 from tintype.evaluation.results import EvalResult
 from tintype.metrics.intervals import Estimate, format_percent, format_proportion
+from tintype.printable import html_text
 
 SIGMA = "sigma, more noise"
 
@@ -58,7 +59,7 @@ def noise_section(
         for level, sigma in enumerate(first.sigmas)
     ]
     names = ("unseen", "training", "memorized", "memorized, no captions", "gauge")
-    head = ["sigma", *(escape(_label(result, name, several)) for result in results for name in names)]
+    head = ["sigma", *(html_text(_label(result, name, several)) for result in results for name in names)]
     return (
         "<section><h2>Does it predict the noise?</h2><p>The network predicts the noise that was added to a picture. "
         "Predicting nothing has an error of 1. Complete memorization is the error of the ideal denoiser of the "
@@ -138,13 +139,13 @@ def _words(result: EvalResult, several: bool) -> str:
     largest = max(max(word.effect.value for word in use.words), 1e-9)
     rows = [
         [
-            escape(word.word),
+            html_text(word.word),
             f'<span class=bar style="width:{max(0.0, 7 * word.effect.value / largest):.2f}rem"></span>',
             format_proportion(word.effect),
         ]
         for word in use.words[:12]
     ]
-    model = f", {escape(result.about.name)}" if several else ""
+    model = f", {html_text(result.about.name)}" if several else ""
     levels = ", ".join(f"{sigma:.2g}" for sigma in use.word_sigmas)
     return (
         f"<div><h3>Words that matter most{model}</h3><p class=soft>Rise of the error at sigma {levels} when the word "
@@ -164,8 +165,9 @@ def copy_section(results: Sequence[EvalResult]) -> str:
         gauge = "–" if overall is None else format_proportion(overall)
         control = "–" if copies.control is None else format_proportion(copies.control)
         rows.append([
-            escape(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}", format_proportion(copies.share),
-            format_percent(copies.rate), control, f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
+            html_text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}",
+            format_proportion(copies.share), format_percent(copies.rate), control,
+            f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
         ])  # fmt: skip
     if not rows:
         return ""
@@ -174,7 +176,7 @@ def copy_section(results: Sequence[EvalResult]) -> str:
     return (
         "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it is nearer to a training picture, relative "
         f"to its neighbors, than all but {format_percent(first.rate)} of {first.num_calibrated:,} "
-        f"{escape(first.calibrated_on)}; that is the share by chance. <em>Control</em>: the share for samples of "
+        f"{html_text(first.calibrated_on)}; that is the share by chance. <em>Control</em>: the share for samples of "
         "unseen captions, with the pictures of these captions counted as training pictures. A model that follows "
         "captions comes that near without copying. Distances are medians of the root mean square distance to the "
         f"nearest training picture, in levels of 255.</p>{table(head, rows)}</section>"

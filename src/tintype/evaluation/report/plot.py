@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tintype.metrics.intervals import Estimate
+from tintype.printable import html_text
 
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 40
@@ -57,14 +57,14 @@ def plot(
     parts = [_grid(x, y, percent), _axis_names(x_name, y_name)]
     parts += [_band(curve, x, y, bottom, top, log_y) for curve in visible if curve.band]
     parts += [_line(curve, x, y, bottom, top, log_y) for curve in visible]
-    description = html.escape(f"{title}: " + "; ".join(_description(curve, log_y) for curve in visible), quote=True)
+    description = html_text(f"{title}: " + "; ".join(_description(curve, log_y) for curve in visible))
     svg = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{description}">'
         f'<clipPath id="{_identity(title)}"><rect x="{LEFT}" y="{TOP - 2}" width="{WIDTH - LEFT - RIGHT}" '
         f'height="{HEIGHT - TOP - BOTTOM + 4}"/></clipPath>{"".join(parts[:2])}'
         f'<g clip-path="url(#{_identity(title)})">{"".join(parts[2:])}</g></svg>'
     )
-    return f"<figure class=plot><figcaption>{html.escape(title)}</figcaption>{svg}{_legend(visible)}</figure>"
+    return f"<figure class=plot><figcaption>{html_text(title)}</figcaption>{svg}{_legend(visible)}</figure>"
 
 
 def _identity(title: str) -> str:
@@ -126,8 +126,8 @@ def _grid(x: _Axis, y: _Axis, percent: bool) -> str:
 
 def _axis_names(x_name: str, y_name: str) -> str:
     return (
-        f'<text class="name" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{html.escape(x_name)} →</text>'
-        f'<text class="name" x="{LEFT}" y="{HEIGHT - 6}">↑ {html.escape(y_name)}</text>'
+        f'<text class="name" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{html_text(x_name)} →</text>'
+        f'<text class="name" x="{LEFT}" y="{HEIGHT - 6}">↑ {html_text(y_name)}</text>'
     )
 
 
@@ -178,7 +178,7 @@ def _description(curve: Curve, log_y: bool) -> str:
 def _legend(curves: Sequence[Curve]) -> str:
     rows = "".join(
         f'<li><svg viewBox="0 0 26 8" aria-hidden="true"><path class="line c{curve.color}'
-        f'{" dashed" if curve.dashed else ""}" d="M1 4L25 4"/></svg>{html.escape(curve.name)}</li>'
+        f'{" dashed" if curve.dashed else ""}" d="M1 4L25 4"/></svg>{html_text(curve.name)}</li>'
         for curve in curves
     )
     return f"<ul class=legend>{rows}</ul>"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tintype.evaluation.report.plot import Curve, plot
-from tintype.evaluation.report.tables import escape, format_score, table
+from tintype.evaluation.report.tables import format_score, table
 from tintype.evaluation.results import CaptionAccuracy, EvalResult, ReportData, SamplingSetting, TuningResult
 from tintype.evaluation.shapes_accuracy import ATTRIBUTES
 from tintype.metrics.intervals import UNKNOWN, Estimate, format_estimate, format_proportion
+from tintype.printable import html_text
 from tintype.training.monitor.memorization_gauge import OVERALL
 
 
@@ -28,13 +29,13 @@ def _accuracy(result: EvalResult, accuracy: CaptionAccuracy, several: bool) -> s
         [label, *(_proportion_of(column[name].right, column[name].num) for column in scores.values())]
         for name, label in ATTRIBUTES.items()
     ]
-    shares = table(["right in", *map(escape, scores)], rows)
+    shares = table(["right in", *map(html_text, scores)], rows)
     distances = ", ".join(
         f"{distance} new combination{'s' * (distance != 1)}: {format_proportion(score.right)} of {score.num}"
         for distance, score in accuracy.by_distance.items()
     )
     return (
-        (f"<h3>{escape(result.about.name)}</h3>" if several else "")
+        (f"<h3>{html_text(result.about.name)}</h3>" if several else "")
         + "<p>A program judges every sample. <em>Held out</em>: captions with a color and shape, or an arrangement of "
         "two colors, that no training picture shows. <em>Chance</em>: perfect pictures of other captions."
         f"</p>{shares}<p>All right, by the number of new combinations: {distances}.</p>"
@@ -60,11 +61,11 @@ def _tuning(result: EvalResult, tuning: TuningResult) -> str:
     present_name = f"{about.steps} steps, guidance {about.guidance:g}"
     best_name = f"{best.steps} steps, guidance {best.guidance:g}"
     return (
-        f"<p>{escape(tuning.criterion.capitalize())}, on {tuning.num} other captions, with the same noise for every "
+        f"<p>{html_text(tuning.criterion.capitalize())}, on {tuning.num} other captions, with the same noise for every "
         "setting. The best guidance has the best score; the best number of steps is the smallest that is not "
         "significantly worse than the best score.</p>"
-        f"<div class=two>{plots}</div><p>Best for {escape(about.name)}: {best_name}, with {format_score(tuning, best)} "
-        f"for {best.evaluations:.0f} evaluations of the network per image. "
+        f"<div class=two>{plots}</div><p>Best for {html_text(about.name)}: {best_name}, with "
+        f"{format_score(tuning, best)} for {best.evaluations:.0f} evaluations of the network per image. "
         + (
             "These are its settings.</p>"
             if present_name == best_name
@@ -92,7 +93,7 @@ def quality_section(results: Sequence[EvalResult]) -> str:
         quality = result.quality
         if quality is None:
             continue
-        rows.append([escape(result.about.name), *_quality_cells(quality.frechet, quality.precision, quality.recall)])
+        rows.append([html_text(result.about.name), *_quality_cells(quality.frechet, quality.precision, quality.recall)])
         real = _quality_cells(quality.frechet_real, quality.precision_real, quality.recall_real)
         rows.append([f"unseen real pictures ({quality.num})", *real])
     if not rows:
@@ -101,7 +102,7 @@ def quality_section(results: Sequence[EvalResult]) -> str:
     return (
         "<section><h2>Are the images realistic and varied?</h2><p>The Fréchet distance between samples and training "
         "pictures, extrapolated to infinitely many samples; precision, the share of samples among real pictures; and "
-        f"recall, the share of real pictures among samples. Features: <em>{escape(features)}</em>. A perfect model "
+        f"recall, the share of real pictures among samples. Features: <em>{html_text(features)}</em>. A perfect model "
         "would score like the unseen real pictures."
         f"</p>{table(['pictures', 'Fréchet distance', 'precision', 'recall'], rows)}</section>"
     )
@@ -174,6 +175,6 @@ def provenance_section(results: Sequence[EvalResult]) -> str:
             "seed": str(settings.seed),
             "evaluated": f"{about.time}, in {result.seconds:.0f} s, by tintype {about.version}",
         }
-        rows = [[escape(name), escape(value)] for name, value in facts.items()]
+        rows = [[html_text(name), html_text(value)] for name, value in facts.items()]
         parts.append(table(["fact", "value"], rows, 9).replace("<table>", "<table class=facts>"))
     return f"<section><h2>Details of the evaluation</h2>{''.join(parts)}</section>"

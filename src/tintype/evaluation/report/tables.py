@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 from tintype.evaluation.results import SamplingSetting, TuningResult
 from tintype.metrics.intervals import format_estimate, format_proportion
-from tintype.printable import printable
-
-
-def escape(value: object) -> str:
-    """Any value as text that is safe in HTML."""
-    return html.escape(printable(str(value)))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers_from: int = 1) -> str:
