@@ -23,6 +23,7 @@ from tintype.errors import CheckpointError, NotFiniteError
 from tintype.model.atomic_write import reason_of, sync_folder, write_synced
 from tintype.model.atomic_write import write_bytes as write_bytes
 from tintype.model.atomic_write import write_text as write_text
+from tintype.model.file_names import CHECKPOINTS, LATEST
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
@@ -157,12 +158,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def step_folder(run: Path, num_steps: int) -> Path:
     """Folder of the checkpoint of a run after `num_steps` steps."""
-    return run / "checkpoints" / f"step-{num_steps:08d}"
+    return run / CHECKPOINTS / f"step-{num_steps:08d}"
 
 
 def checkpoints(run: Path) -> list[Path]:
     """All checkpoints of a run, newest first, damaged ones too."""
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     paths = [path for path in folder.iterdir() if _STEP.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(paths, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
@@ -183,7 +184,7 @@ def is_whole(folder: Path) -> bool:
 
 def write_latest(run: Path, folder: Path) -> None:
     """Write the newest checkpoint's path to the file `latest`, for people and scripts; `latest()` does not read it."""
-    write_text(run / "latest", f"{folder.relative_to(run).as_posix()}\n")
+    write_text(run / LATEST, f"{folder.relative_to(run).as_posix()}\n")
 
 
 def prune(run: Path, keep: int, also: Container[Path] = ()) -> None:
@@ -201,7 +202,7 @@ def prune(run: Path, keep: int, also: Container[Path] = ()) -> None:
 
 def clean(run: Path) -> None:
     """Delete temporary folders of interrupted saves. Call it only where no other process writes."""
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     for path in list(folder.iterdir()) if folder.is_dir() else []:
         if _LEFTOVER.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)

@@ -7,4 +7,6 @@ COMPONENTS = "components.json"  # parts that are Python objects, only where ther
 EVALUATION = "evaluation.json"  # noise errors of a finished model, from the last validation of its training
 DATA = "data.json"  # pictures and captions of a run
 LOG = "log.jsonl"  # metrics of a run, one JSON object a line
+CHECKPOINTS = "checkpoints"  # folder of the checkpoints of a run
+LATEST = "latest"  # holds the path of the newest checkpoint of a run
 STATE = "state.json"  # state of training in a checkpoint

@@ -15,7 +15,7 @@ from tintype.diffusion.parameterization import Prediction
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint, custom
 from tintype.model.denoiser import Denoiser
-from tintype.model.file_names import CONFIG, LOG, TOKENIZER, WEIGHTS
+from tintype.model.file_names import CHECKPOINTS, CONFIG, LOG, TOKENIZER, WEIGHTS
 from tintype.model.network import NetFactory
 
 
@@ -46,7 +46,7 @@ def find(model: str | Path) -> Model:
     if not folder.is_dir():
         raise CheckpointError(f"no model {str(model)!r}: give a model folder, a run folder or a shipped name ({names})")
     name = folder.resolve().name
-    run = folder if (folder / "checkpoints").is_dir() else None
+    run = folder if (folder / CHECKPOINTS).is_dir() else None
     newest = checkpoint.latest(folder) if run else None
     final = folder / WEIGHTS
     if newest is not None and not (final.is_file() and _modified(final) >= _modified(newest / WEIGHTS)):

@@ -144,4 +144,5 @@ def _noise_error(folder: Path, run: Path | None) -> dict[str, float]:
 
 
 def _has_checkpoints(folder: Path) -> bool:
-    return (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir())
+    checkpoints = folder / file_names.CHECKPOINTS
+    return checkpoints.is_dir() and any(checkpoints.iterdir())
