@@ -100,3 +100,9 @@ def test_a_reader_that_went_away_does_not_stop_the_run(monkeypatch: pytest.Monke
     closed = io.StringIO()
     closed.close()
     say(Console(file=closed), "three")
+
+
+def test_a_byte_that_is_not_utf8_costs_one_row(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"images_seen": 1}\n{"images_seen": 2, "x": "\xff"}\n\xff\xfe\n{"images_seen": 3}\n')
+    assert [row["images_seen"] for row in read_log(path)] == [1, 2, 3]

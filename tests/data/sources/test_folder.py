@@ -183,7 +183,8 @@ def test_links_are_followed_but_not_in_circles(draw, data: Path, tmp_path: Path)
     shutil.copytree(data / "sub", other, ignore=shutil.ignore_patterns("up"))
     link(data / "elsewhere", other)
     assert set(captions(data)) == {"sub/a.png", "elsewhere/a.png"}
-    assert set(reasons(data)) == {"loop.png", "gone.png"}
+    assert set(reasons(data)) == {"loop.png", "gone.png", "elsewhere"}
+    assert "a folder outside the data folder, whose files are used" in reasons(data)["elsewhere"]
 
 
 def test_a_folder_that_may_not_be_read_is_listed(draw, data: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from tintype.data.sources.files import FileError
 
 CAPTION_FIELDS = ("text", "caption", "prompt")  # the first that a row has is used
-MAX_CAPTION_BYTES = 2**20
+MAX_CAPTION_BYTES = 2**20  # of all captions of one picture together, wherever they stand
+TOO_LONG = "its captions are larger than 1 MB"
 NO_CAPTION = "it has no caption"
 EMPTY = "its caption is empty"
 _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
@@ -62,6 +63,10 @@ def row_captions(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
     texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
         return (), f"its {field} is not text"
+    if (
+        sum(map(len, texts)) > MAX_CAPTION_BYTES
+    ):  # before any work on them: a tokenizer takes a hundred times their size
+        return (), TOO_LONG
     captions = _distinct(texts)
     return captions, "" if captions else EMPTY
 

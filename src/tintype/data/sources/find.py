@@ -13,6 +13,7 @@ DATA is one of
 from __future__ import annotations
 
 import glob
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -30,7 +31,7 @@ from tintype.data.sources.metadata import METADATA_NAMES
 from tintype.data.sources.objects import Data, list_objects
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
-from tintype.data.sources.remote import Archive, expand, is_url, local_archive, remote_archives
+from tintype.data.sources.remote import MAX_EXPANDED, Archive, expand, is_url, local_archive, remote_archives
 from tintype.data.sources.webdataset import list_tar
 from tintype.data.sources.zip import list_zip
 from tintype.errors import DataError
@@ -116,7 +117,11 @@ def _list_file(path: Path, options: DataConfig, in_list: bool) -> Listing:
 
 def _matching(pattern: str) -> list[tuple[str, Archive]]:
     """Find the local archives that match a pattern. Raises DataError."""
-    paths = [path for single in expand(pattern) for path in (sorted(glob.glob(single)) or [single])]
+    paths = []
+    for single in expand(pattern):
+        paths += sorted(itertools.islice(glob.iglob(single), MAX_EXPANDED + 1)) or [single]
+        if len(paths) > MAX_EXPANDED:
+            raise DataError(f"{printable(pattern)} stands for more than {MAX_EXPANDED:,} files")
     return [(Path(path).name, local_archive(Path(path))) for path in paths]
 
 

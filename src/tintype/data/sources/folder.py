@@ -21,7 +21,7 @@ from tintype.data.sources.files import FileError, ImageSource, Verified
 from tintype.data.sources.metadata import METADATA_NAMES, Metadata, nfc
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
-from tintype.data.sources.walk import Entry, Folder, walk
+from tintype.data.sources.walk import OUTSIDE, Entry, Folder, walk
 from tintype.errors import DataError, MissingExtraError
 from tintype.printable import printable
 
@@ -65,6 +65,12 @@ class _Scan:
                 self.add_problem(folder.prefix.rstrip("/") or ".", folder.reason)
             else:
                 _FolderScan(self, folder).run()
+            if folder.outside:
+                note = "a link to a folder outside the data folder, whose files are used"
+                self.add_problem(folder.prefix.rstrip("/"), note, False)
+        if self.counts["outside"]:
+            note = f"{self.counts['outside']} pictures are links to files outside the data folder, and are used"
+            self.add_problem(self.first_keys["outside"], note, False)
         self.problems += self.metadata.missing()
         self.pairs.sort()
 
@@ -150,6 +156,8 @@ class _FolderScan:
         scan, key, prefix = self._scan, entry.key, self._folder.prefix
         scan.count("picture", key)
         scan.num_pictures += 1
+        if entry.outside:
+            scan.count("outside", key)
         stems = (nfc(posixpath.basename(key)), nfc(posixpath.splitext(posixpath.basename(key))[0]))
         candidates = (stem + suffix for suffix in CAPTION_SUFFIXES for stem in stems)
         sidecars = [self._sidecars[name] for name in candidates if name in self._sidecars]
@@ -187,8 +195,8 @@ class _FolderScan:
     def _read_captions(self, name: str) -> tuple[str, ...]:
         """Read a caption file. Raises FileError."""
         entry = self._folder.entry(name)
-        if entry.reason:
-            raise FileError(entry.reason)
+        if entry.reason or entry.outside:
+            raise FileError(entry.reason or OUTSIDE)
         return parse_captions(decode_text(entry.source.read(MAX_CAPTION_BYTES), self._scan.options.caption_encoding))
 
     def _warn_of_similar_names(self) -> None:

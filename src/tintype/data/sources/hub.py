@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tintype.config import DataConfig
 from tintype.data.sources.captions import CAPTION_FIELDS, row_captions, substitute
-from tintype.data.sources.files import FileError, ImageSource, SourceRoot, one_line
+from tintype.data.sources.files import FileError, ImageSource, SourceRoot, one_line, read_file
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.data.sources.parquet import PICTURE_COLUMNS
@@ -23,6 +24,7 @@ class Column:
     data: Any  # a datasets.Dataset; pictures are not decoded
     name: str
     fingerprint: bytes
+    roots: tuple[Path, ...] = ()  # folders in which files named by cells may lie
 
     def deserialize(self, values: list[Any]) -> ImageSource:
         return Row(self, values[0])
@@ -51,10 +53,21 @@ class Row:
         """Raises FileError."""
         try:
             cell = self.column.data[self.index][self.column.name]
-            content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+            if cell["bytes"] is None:
+                return self._read_path(Path(cell["path"]))
+            content = cell["bytes"]
+        except FileError:
+            raise
         except Exception as error:  # a row without a picture, a file that is gone, a damaged table
             raise FileError(f"cannot be read: {one_line(error)}") from None
         return bytes(content)
+
+    def _read_path(self, path: Path) -> bytes:
+        """Read the file that a cell names, if it belongs to the data set. Raises FileError."""
+        file = path.resolve()
+        if not any(file.is_relative_to(root) for root in self.column.roots):
+            raise FileError("its path leads outside the data set")
+        return read_file(file)
 
     def serialize(self) -> tuple[SourceRoot, list[Any]]:
         return self.column, [self.index]
@@ -87,7 +100,7 @@ def list_hub(name: str, options: DataConfig) -> Listing:
         raise
     except Exception as error:  # a wrong name, the network, damaged files
         raise DataError(f"the data set {printable(name)} cannot be loaded: {one_line(error)}") from None
-    return _listing(data, name, options)
+    return _listing(data, name, _roots(path), options)
 
 
 def _name_and_split(name: str) -> tuple[str, str]:
@@ -105,7 +118,16 @@ def _choose_split(data: dict[str, Any], name: str, split: str) -> Any:
     return data[split]
 
 
-def _listing(data: Any, name: str, options: DataConfig) -> Listing:
+def _roots(path: str) -> tuple[Path, ...]:
+    """The folder of a saved data set; for one by name, where `datasets` and the hub keep their files."""
+    if Path(path).is_dir():
+        return (Path(path).resolve(),)
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    caches = (home, *(os.environ[name] for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE") if name in os.environ))
+    return tuple(Path(cache).expanduser().resolve() for cache in caches)
+
+
+def _listing(data: Any, name: str, roots: tuple[Path, ...], options: DataConfig) -> Listing:
     import datasets
 
     column = next((name for name in PICTURE_COLUMNS if name in data.column_names), "")
@@ -115,7 +137,7 @@ def _listing(data: Any, name: str, options: DataConfig) -> Listing:
         raise DataError(f"the data set {printable(name)} needs the columns image and text; it has: {has}")
     data = data.cast_column(column, datasets.Image(decode=False))
     fingerprint = "|".join(str(Path(file["filename"]).stat().st_mtime_ns) for file in data.cache_files).encode()
-    pictures = Column(data, column, fingerprint)
+    pictures = Column(data, column, fingerprint, roots)
     pairs, problems = PairList(), []
     for index, values in enumerate(data.select_columns(caption_columns)):
         key = f"{index:08d}"

@@ -12,11 +12,11 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, decode_text, row_captions, substitute
+from tintype.data.sources.captions import CAPTION_FIELDS, TOO_LONG, decode_text, row_captions, substitute
 from tintype.data.sources.files import FileError
 from tintype.data.sources.pairs import Problem
 from tintype.data.sources.parquet import metadata_rows
-from tintype.data.sources.walk import File, Folder
+from tintype.data.sources.walk import OUTSIDE, File, Folder
 from tintype.errors import MissingExtraError
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")  # the first in a folder is used
@@ -60,8 +60,8 @@ class Metadata:
                 continue
             entry = folder.entry(name)
             try:
-                if entry.reason:
-                    raise FileError(entry.reason)
+                if entry.reason or entry.outside:
+                    raise FileError(entry.reason or OUTSIDE)
                 for row in read_metadata(name, entry.source, self._options.caption_encoding):
                     self._add(folder, f"{path}:{row.line}", row)
                 used = name
@@ -159,6 +159,6 @@ def parse_row(number: int, values: dict[str, object]) -> Row:
     name = values.get("file_name")
     if not isinstance(name, str) or not name.strip():
         return Row(number, "", (), "the row has no file_name")
-    captions, reason = row_captions(values)
+    captions, reason = ((), TOO_LONG) if TOO_LONG in values else row_captions(values)
     sha256 = values.get("sha256")
     return Row(number, name, captions, reason, sha256.strip().lower() if isinstance(sha256, str) else "")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import EMPTY, clean_caption, substitute
+from tintype.data.sources.captions import row_captions, substitute
 from tintype.data.sources.files import FileError, ImageSource, SourceRoot
 from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.errors import DataError
@@ -114,13 +114,13 @@ def list_objects(data: CaptionedImages, options: DataConfig) -> Listing:
     for index in range(len(data)):
         image, texts = root.item(index)
         key = f"item-{index:09d}"
-        captions = tuple(dict.fromkeys(text for text in map(clean_caption, texts) if text))
-        captions = captions or substitute(options.no_caption, key, EMPTY)
+        captions, reason = row_captions({"text": list(texts)})
+        captions = captions or substitute(options.no_caption, key, reason)
         source = ObjectItem(root, index, _fingerprint(image))
         if captions:
             pairs.append(Pair(key, source, captions))
         else:
-            problems.append(Problem(key, EMPTY, source=source))
+            problems.append(Problem(key, reason, source=source))
     return Listing(pairs, tuple(problems), len(data))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, row_captions, substitute
+from tintype.data.sources.captions import CAPTION_FIELDS, MAX_CAPTION_BYTES, TOO_LONG, row_captions, substitute
 from tintype.data.sources.files import MAX_BYTES, FileError, ImageSource, SourceRoot, one_line, too_large
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem
@@ -19,7 +19,7 @@ from tintype.data.sources.walk import File
 from tintype.errors import MissingExtraError
 
 PICTURE_COLUMNS = ("image", "picture", "img", "jpg", "jpeg", "png", "webp")  # the first that a table has is used
-_ROWS = 1024  # captions read at once
+_ROWS = 64  # captions turned into text at once: at most 64 MB of them
 _UNLIMITED = 2**63 - 1
 
 
@@ -39,13 +39,10 @@ class Table:
         self._cells: Any = None
 
     def captions(self) -> Iterator[tuple[int, int, dict[str, object]]]:
-        """Yield the row group, the row in it and the caption columns of every row."""
+        """Yield the row group, the row in it and the caption columns of every row; see `_rows`."""
         for group in range(self._file.metadata.num_row_groups):
-            row = 0
-            for batch in self._file.iter_batches(_ROWS, row_groups=[group], columns=self.caption_columns):
-                for values in batch.to_pylist():
-                    yield group, row, values
-                    row += 1
+            rows = _rows(self._file.iter_batches(_ROWS, row_groups=[group], columns=self.caption_columns))
+            yield from ((group, row, values) for row, values in enumerate(rows))
 
     def deserialize(self, values: list[Any]) -> ImageSource:
         """The picture in row `values[1]` of row group `values[0]`."""
@@ -109,7 +106,7 @@ def list_parquet(archive: Archive, name: str, options: DataConfig) -> Listing:
         pairs, problems = PairList(), []
         for number, (group, row, values) in enumerate(table.captions()):
             key = f"{name}/{number:08d}"
-            captions, reason = row_captions(values)
+            captions, reason = ((), TOO_LONG) if TOO_LONG in values else row_captions(values)
             captions = captions or substitute(options.no_caption, key, reason)
             if captions:
                 pairs.append(Pair(key, Cell(table, group, row), captions))
@@ -127,11 +124,43 @@ def metadata_rows(file: File) -> Iterator[tuple[int, dict[str, object]]]:
     if "file_name" not in names or not set(CAPTION_FIELDS) & set(names):
         raise FileError(f"it needs the columns file_name and text; it has: {', '.join(names[:6])}")
     columns = [name for name in ("file_name", "sha256", *CAPTION_FIELDS) if name in names]
-    number = 0
-    for batch in table.iter_batches(_ROWS, columns=columns):
-        for values in batch.to_pylist():
-            number += 1
-            yield number, values
+    yield from enumerate(_rows(table.iter_batches(_ROWS, columns=columns)), start=1)
+
+
+def _rows(batches: Iterable[Any]) -> Iterator[dict[str, object]]:
+    """Yield the values of every row. A row with more than MAX_CAPTION_BYTES of text has the key TOO_LONG instead.
+
+    Lengths are taken from Arrow before any text is made: a file of a few kB can hold gigabytes of one repeated text.
+    """
+    for batch in batches:
+        sizes = [_text_bytes(column) for column in batch.columns]
+        if sum(sizes) <= MAX_CAPTION_BYTES:
+            yield from batch.to_pylist()
+            continue
+        for row in range(batch.num_rows):
+            one = batch.slice(row, 1)
+            too_long = sum(_text_bytes(column) for column in one.columns) > MAX_CAPTION_BYTES
+            yield {TOO_LONG: True} if too_long else one.to_pylist()[0]
+
+
+def _text_bytes(column: Any) -> int:
+    """The bytes of all text in a column, lists and dictionaries included, without making any of it."""
+    import pyarrow.compute as pc
+    import pyarrow.types as types
+
+    kind = column.type
+    if types.is_dictionary(kind):
+        lengths = pc.binary_length(column.dictionary) if _is_text(kind.value_type) else None
+        return 0 if lengths is None else pc.sum(pc.take(lengths, column.indices)).as_py() or 0
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _text_bytes(column.flatten())
+    return pc.sum(pc.binary_length(column)).as_py() or 0 if _is_text(kind) else 0
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
 
 
 def _open(file: str | io.BytesIO) -> Any:
@@ -140,6 +169,10 @@ def _open(file: str | io.BytesIO) -> Any:
     except ImportError:
         raise MissingExtraError("pyarrow", "tintype[parquet]") from None
     try:
-        return pyarrow.parquet.ParquetFile(file, memory_map=isinstance(file, str))
+        table = pyarrow.parquet.ParquetFile(file, memory_map=isinstance(file, str))
+        # Texts and pictures stay as the dictionary that the file has of them: repeated ones are in memory once.
+        leaves = [table.schema.column(index) for index in range(len(table.schema))]
+        repeated = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        return pyarrow.parquet.ParquetFile(file, memory_map=isinstance(file, str), read_dictionary=repeated)
     except Exception as error:
         raise FileError(f"not a readable Parquet file ({one_line(error)})") from None

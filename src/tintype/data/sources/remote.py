@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import itertools
+import math
 import os
 import posixpath
 import re
@@ -20,7 +22,7 @@ from tintype.printable import printable
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
-MAX_EXPANDED = 1_000_000
+MAX_EXPANDED = 1_000_000  # names that one pattern may stand for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,16 +122,33 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 def expand(pattern: str) -> list[str]:
     """Expand the braces of a pattern, as WebDataset does: {000..009} counts, {a,b} lists. Raises DataError."""
-    braces = _BRACES.search(pattern)
-    if braces is None:
-        return [pattern]
-    numbers = _RANGE.fullmatch(braces[1])
-    if numbers is not None:
-        first, last = int(numbers[1]), int(numbers[2])
-        if abs(last - first) >= MAX_EXPANDED:
-            raise DataError(f"{printable(braces[0])} stands for too many files")
+    all_braces = [_Braces(match[1]) for match in _BRACES.finditer(pattern)]
+    if math.prod(len(braces) for braces in all_braces) > MAX_EXPANDED:
+        raise DataError(f"{printable(pattern)} stands for more than {MAX_EXPANDED:,} files")
+    texts = _BRACES.split(pattern)[::2]
+    return [
+        "".join(itertools.chain.from_iterable(itertools.zip_longest(texts, parts, fillvalue="")))
+        for parts in itertools.product(*(braces.parts() for braces in all_braces))
+    ]
+
+
+class _Braces:
+    """The inside of one pair of braces: a range of numbers, or a list."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        numbers = _RANGE.fullmatch(text)
+        self._ends = None if numbers is None else (int(numbers[1]), int(numbers[2]))
+        self._digits = 0 if numbers is None else len(numbers[1])
+
+    def __len__(self) -> int:
+        if self._ends is None:
+            return self._text.count(",") + 1
+        return min(abs(self._ends[1] - self._ends[0]) + 1, MAX_EXPANDED + 1)
+
+    def parts(self) -> list[str]:
+        if self._ends is None:
+            return self._text.split(",")
+        first, last = self._ends
         step = 1 if last >= first else -1
-        parts = [f"{number:0{len(numbers[1])}d}" for number in range(first, last + step, step)]
-    else:
-        parts = braces[1].split(",")
-    return [pattern[: braces.start()] + part + rest for part in parts for rest in expand(pattern[braces.end() :])]
+        return [f"{number:0{self._digits}d}" for number in range(first, last + step, step)]

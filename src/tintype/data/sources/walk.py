@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from tintype.data.sources.files import MAX_BYTES, ImageSource, LocalFile, explain, stat_fingerprint
 from tintype.data.sources.remote import Archive, local_archive
 
+OUTSIDE = "a link to a file outside the data folder: copy the file there"  # of captions and metadata
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "$recycle.bin"})
 
 
@@ -27,6 +28,7 @@ class Entry(NamedTuple):
     key: str  # path relative to the root, with forward slashes
     source: File
     reason: str  # why it cannot be read; "" for a regular file
+    outside: bool = False  # whether it is a link to a file outside the data folder
 
 
 class Folder(Protocol):
@@ -43,6 +45,10 @@ class Folder(Protocol):
     @property
     def reason(self) -> str:
         """Why the folder cannot be read; "" if it can."""
+
+    @property
+    def outside(self) -> bool:
+        """Whether it is a link to a folder outside the data folder."""
 
     def entry(self, name: str) -> Entry:
         """Look up one of its files."""
@@ -61,6 +67,8 @@ class LocalFolder(NamedTuple):
     prefix: str
     names: list[str]
     reason: str
+    links: frozenset[str] = frozenset()  # those of the names that are links
+    outside: bool = False  # whether the folder was reached by a link and lies outside the root
 
     def entry(self, name: str) -> Entry:
         path, key = os.path.join(self.root, self.prefix, name), self.prefix + name
@@ -71,7 +79,8 @@ class LocalFolder(NamedTuple):
             reason = "a broken link" if broken else f"cannot be read: {explain(error)}"
             return Entry(key, LocalFile(self.root, key, b""), reason)
         reason = "" if stat.S_ISREG(info.st_mode) else "not a regular file"
-        return Entry(key, LocalFile(self.root, key, stat_fingerprint(info)), reason)
+        outside = name in self.links and _is_outside(self.root, path)
+        return Entry(key, LocalFile(self.root, key, stat_fingerprint(info)), reason, outside)
 
     def archive(self, name: str) -> Archive:
         return local_archive(Path(self.root, self.prefix, name))
@@ -89,6 +98,7 @@ def walk(root: Path) -> Iterator[LocalFolder]:
     base = str(root)
     pending: list[str] = [""]
     linked: list[str] = []
+    outer: set[str] = set()  # prefixes of folders that are links
     while pending or linked:
         prefix = pending.pop() if pending else linked.pop(0)
         folder = os.path.join(base, prefix)
@@ -97,13 +107,21 @@ def walk(root: Path) -> Iterator[LocalFolder]:
             if (info.st_dev, info.st_ino) in seen:
                 continue  # a link back to a folder that was already walked
             seen.add((info.st_dev, info.st_ino))
-            files, folders, links = _scan(folder)
+            files, folders, links, linked_files = _scan(folder)
         except OSError as error:
             yield LocalFolder(base, prefix, [], f"the folder cannot be read: {explain(error)}")
             continue
         pending += [f"{prefix}{name}/" for name in sorted(folders, reverse=True)]
         linked += [f"{prefix}{name}/" for name in sorted(links)]
-        yield LocalFolder(base, prefix, sorted(files), "")
+        outer.update(f"{prefix}{name}/" for name in links)
+        outside = prefix in outer and _is_outside(base, folder)
+        yield LocalFolder(base, prefix, sorted(files), "", linked_files, outside)
+
+
+def _is_outside(root: str, path: str) -> bool:
+    """Whether a path leads out of a folder once all links are followed."""
+    real, base = os.path.realpath(path), os.path.realpath(root)
+    return os.path.commonpath([real, base]) != base
 
 
 def is_junk(name: str) -> bool:
@@ -111,11 +129,12 @@ def is_junk(name: str) -> bool:
     return name.startswith(".") or name.lower() in _JUNK
 
 
-def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
-    """Names of the files, folders, and links to folders in a folder. Raises OSError."""
+def _scan(folder: str) -> tuple[list[str], list[str], list[str], frozenset[str]]:
+    """Names of the files, folders, and links to folders in a folder, and those files that are links. Raises OSError."""
     files: list[str] = []
     folders: list[str] = []
     links: list[str] = []
+    linked_files: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if is_junk(entry.name):
@@ -126,4 +145,6 @@ def _scan(folder: str) -> tuple[list[str], list[str], list[str]]:
                 is_folder = False
             names = files if not is_folder else links if entry.is_symlink() else folders
             names.append(entry.name)
-    return files, folders, links
+            if names is files and entry.is_symlink():
+                linked_files.append(entry.name)
+    return files, folders, links, frozenset(linked_files)

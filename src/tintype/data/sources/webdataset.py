@@ -12,7 +12,7 @@ import struct
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from tintype.config import DataConfig
 from tintype.data.sources.captions import (
@@ -27,9 +27,11 @@ from tintype.data.sources.file_types import CAPTION_SUFFIXES, PICTURE_SUFFIXES, 
 from tintype.data.sources.files import MAX_BYTES, FileError, ImageSource, SourceRoot, one_line, too_large
 from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.data.sources.remote import Archive
+from tintype.printable import printable
 
 _BLOCK = 512  # bytes; headers and contents begin at multiples of it
 _JSON_SUFFIXES = frozenset({".json"})
+MAX_HEADER_BYTES = 2**20  # of one header, long names and pax records included
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ def _parts(archive: Archive, report: Callable[..., None]) -> Iterator[_Part]:
         with archive.open() as file:
             end = archive.size
             try:
-                tar = tarfile.open(fileobj=file, mode="r:")
+                tar = tarfile.open(fileobj=cast("IO[bytes]", _HeaderReader(file)), mode="r:")
             except tarfile.TarError:
                 report("", _wrong_format(file))
                 return
@@ -185,9 +187,26 @@ def _parts(archive: Archive, report: Callable[..., None]) -> Iterator[_Part]:
         report("", str(error))
 
 
+class _HeaderReader:
+    """A tar file through which tarfile reads headers; a larger read would be a header of absurd size."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header is larger than {MAX_HEADER_BYTES / 2**20:g} MB")
+        return self._file.read(size)
+
+
 def _members(tar: tarfile.TarFile, file: IO[bytes], end: int, report: Callable[..., None]) -> Iterator[_Part]:
+    before = -1
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # they would be kept for ever
+        if member.size < 0 or tar.offset <= before:  # some Pythons would read the same headers again and again
+            raise tarfile.ReadError(f"the size of {printable(member.name)} is negative")
+        before = tar.offset
         suffix = posixpath.splitext(member.name)[1].lower()
         is_text = suffix in CAPTION_SUFFIXES or suffix in _JSON_SUFFIXES
         if not is_text and suffix not in PICTURE_SUFFIXES and not unsupported(suffix):

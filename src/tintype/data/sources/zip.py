@@ -79,6 +79,7 @@ class _ZipFolder:
     """A folder inside a zip file."""
 
     reason = ""
+    outside = False
 
     def __init__(self, prefix: str, entries: dict[str, Entry]) -> None:
         self.prefix = prefix

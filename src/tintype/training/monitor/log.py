@@ -110,7 +110,7 @@ def _finite(value: float) -> float | None:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log; a missing file has none, and a line cut short by a crash is ignored."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
         except ValueError:
