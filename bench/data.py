@@ -1,24 +1,24 @@
-"""How fast pictures are checked, packed and read; what that costs in memory; whether a killed pack ends the same.
+"""Data speed: pictures checked, cached and read per second; peak memory; the cache after kills.
 
     python bench/data.py check DATA                 pictures checked per second and core
     python bench/data.py memory [--files 100000]    seconds to list and peak memory to check many small files
-    python bench/data.py epochs DATA [--workers 2]  first and later epochs, against decoding in every epoch
-    python bench/data.py reading DATA               reading from the pack against what the preset small consumes
-    python bench/data.py kill DATA [--times 20]     kill the packing at random moments, compare with a straight one
-    python bench/data.py once DATA                  check and pack in a training run: how often each picture is decoded
+    python bench/data.py epochs DATA [--workers 2]  first and later epochs, compared with decoding in every epoch
+    python bench/data.py reading DATA               reading from the cache, compared with the consumption of `small`
+    python bench/data.py kill DATA [--times 20]     kill the cache build at random moments; the bytes must not differ
+    python bench/data.py once DATA                  decodes of each picture in a training run, check and cache included
 
-DATA is anything that `tintype train` takes. Times are CPU seconds of all processes together, so that a machine that is
-shared changes them little; `epochs` has those of the clock too.
+DATA is anything that `tintype train` takes. Times are CPU seconds of all processes together, which other load on the
+machine changes little; `epochs` prints wall time too.
 
-`epochs`: pictures are listed before. The loader that decodes in every epoch does what torchvision's ImageFolder (with
-its `convert("RGB")`, which drops transparency) and Resize, CenterCrop and ToTensor do, spelled out with the fewest
-calls, which is faster than torchvision itself (`--torchvision` takes the three from there), and nothing else: no hash,
-no captions, and only with `--over-white` what is behind transparency. It is a torch DataLoader with `--workers`
-processes. The packing is what `tintype train` does, with as many processes, and both keep to as many cores; 0 is one
-process on one core. Look at the clock on an idle machine only.
+`epochs`: listing the pictures is not timed. The baseline decodes in every epoch: a torch DataLoader with `--workers`
+processes, with the arithmetic of torchvision's ImageFolder (its `convert("RGB")` drops transparency), Resize,
+CenterCrop and ToTensor in the fewest calls. That is faster than torchvision itself, which `--torchvision` selects. The
+baseline computes no hashes and reads no captions; `--over-white` adds the background behind transparency. The cache is
+built as in `tintype train`, with as many processes, and both use as many cores; 0 is one process on one core. Wall
+times are meaningful on an idle machine only.
 
-`kill` waits for the first picture and then for a random part of the time that the packing takes, divided by `--spread`
-(2), so that a pack is killed several times before it is finished; kills that come too late are not counted.
+`kill` waits for the first picture and then for a random part of the build time divided by `--spread` (2), so that a
+build is killed several times before it is finished. Kills after the end are not counted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tintype.config import DataConfig, TextConfig
 from tintype.data.check.run import check
 from tintype.data.images import decode as decode_module
 
-PACKING = """
+BUILD = """
 import sys
 from pathlib import Path
 from tintype.config import DataConfig
@@ -52,16 +52,16 @@ from tintype.data.cache.open_or_build import build_cache
 from tintype.data.thread_pool import finished
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
-building.COMMIT_SECONDS = 0.1  # or a small set would be packed before there is anything to go on with
-sys.path.insert(0, sys.argv[3])  # of this file
+builder.COMMIT_SECONDS = 0.1  # or a small data set would be finished before the first commit
+sys.path.insert(0, sys.argv[3])  # folder of this file
 from data_epochs import Lengths
 options = DataConfig(crop="none")
 progress = build_cache(find_pairs(sys.argv[1], options)[0], preprocess_for(32, options), Path(sys.argv[2]), Lengths())
 next(progress, None)
-print("begun", flush=True)
+print("started", flush=True)
 finished(progress)
 """
-CHECKING = """
+CHECK = """
 import sys, time
 from tintype.data.check.run import check
 from tintype.data.sources.find import find_pairs
@@ -87,76 +87,76 @@ def memory(args: argparse.Namespace) -> None:
     for num in (1_000, 10_000, args.files):
         with tempfile.TemporaryDirectory() as folder:
             write_many(Path(folder), num)
-            command = [sys.executable, "-c", CHECKING, folder]
-            ran = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        listed, cpu, peaks[num] = map(float, ran)
+            command = [sys.executable, "-c", CHECK, folder]
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        listed, cpu, peaks[num] = map(float, output)
         print(f"{num:,} pictures and their captions listed in {listed:.2f} s ({cpu:.2f} s of one core)", end="; ")
-        print(f"checked with {peaks[num]:.0f} MB at the peak", flush=True)
+        print(f"checked with a peak of {peaks[num]:.0f} MB", flush=True)
     print(f"{peaks[args.files] / peaks[1_000]:.2f} times the memory for {args.files // 1_000} times the files")
 
 
 def write_many(folder: Path, num: int) -> None:
-    """Small pictures of random colors with captions, a thousand to a folder, as BMP: quickly made."""
+    """Write small BMP pictures of random colors with captions, a thousand to a folder."""
     random_ = np.random.default_rng(0)
     template = io.BytesIO()
     Image.new("RGB", (24, 24)).save(template, "BMP")
     head = template.getvalue()[: -3 * 24 * 24]
     for number in range(num):
-        place = folder / f"{number // 1000:04}"
-        place.mkdir(exist_ok=True)
+        part = folder / f"{number // 1000:04}"
+        part.mkdir(exist_ok=True)
         pixels = np.kron(random_.integers(0, 256, (4, 4, 3), dtype=np.uint8), np.ones((6, 6, 1), dtype=np.uint8))
-        (place / f"{number:06}.bmp").write_bytes(head + pixels.tobytes())
-        (place / f"{number:06}.txt").write_text(f"picture number {number}")
+        (part / f"{number:06}.bmp").write_bytes(head + pixels.tobytes())
+        (part / f"{number:06}.txt").write_text(f"picture number {number}")
 
 
 def kill(args: argparse.Namespace) -> None:
-    """Kill the packing at random moments between its first picture and its end, until that was done `--times` times."""
-    chance = random.Random(args.seed)
+    """Kill the cache build at random moments between its first picture and its end, `--times` times."""
+    random_ = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         straight, killed = Path(folder, "straight"), Path(folder, "killed")
-        begin, whole = packing_seconds(args.data, straight)
-        print(f"the packing takes {whole:.1f} s after {begin:.1f} s of starting and listing", flush=True)
+        startup, duration = build_seconds(args.data, straight)
+        print(f"the cache build takes {duration:.1f} s after {startup:.1f} s of starting and listing", flush=True)
         times = late = 0
         while times < args.times:
-            with start_packing(args.data, killed) as process:
-                begun = await_begin(process)
-                time.sleep(chance.uniform(0, whole / args.spread))
-                late += not begun or process.poll() is not None
+            with start_build(args.data, killed) as process:
+                started = await_start(process)
+                time.sleep(random_.uniform(0, duration / args.spread))
+                late += not started or process.poll() is not None
                 times += process.poll() is None
                 process.kill()
             print(f"kill {times}: {state_of(killed)}", flush=True)
             if late > args.times:
-                sys.exit("too many kills came too late: the data are too few")
+                sys.exit("too many kills came after the end; use more data")
             if list(killed.glob("pack-*")):
                 require_same(straight, killed)
                 shutil.rmtree(killed)
-        with start_packing(args.data, killed) as process:
+        with start_build(args.data, killed) as process:
             if process.wait():
-                sys.exit("the last packing failed")
+                sys.exit("the last cache build failed")
         require_same(straight, killed)
-        print(f"{args.times} kills in the middle, and {late} that came too late: the same bytes each time")
+        print(f"{args.times} kills before the end, {late} after it: the same bytes each time")
 
 
-def start_packing(data: str, cache: Path) -> subprocess.Popen[bytes]:
+def start_build(data: str, cache: Path) -> subprocess.Popen[bytes]:
     here = str(Path(__file__).parent)
-    return subprocess.Popen([sys.executable, "-c", PACKING, data, str(cache), here], stdout=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", BUILD, data, str(cache), here], stdout=subprocess.PIPE)
 
 
-def await_begin(process: subprocess.Popen[bytes]) -> bool:
-    """Wait for the first picture; False if there was none left to pack."""
+def await_start(process: subprocess.Popen[bytes]) -> bool:
+    """Wait for the first picture; False if the cache was complete."""
     assert process.stdout is not None
-    return process.stdout.readline() == b"begun\n"
+    return process.stdout.readline() == b"started\n"
 
 
-def packing_seconds(data: str, cache: Path) -> tuple[float, float]:
+def build_seconds(data: str, cache: Path) -> tuple[float, float]:
     """Seconds to the first picture, and from there to the end."""
     start = time.perf_counter()
-    with start_packing(data, cache) as process:
-        await_begin(process)
-        begun = time.perf_counter()
+    with start_build(data, cache) as process:
+        await_start(process)
+        first = time.perf_counter()
         if process.wait():
-            sys.exit("the packing failed")
-    return begun - start, time.perf_counter() - begun
+            sys.exit("the cache build failed")
+    return first - start, time.perf_counter() - first
 
 
 def state_of(cache: Path) -> str:
@@ -166,17 +166,17 @@ def state_of(cache: Path) -> str:
         for line in path.read_text().splitlines(keepends=True)
         if line.endswith("\n")
     ]
-    done = "the pack is finished" if list(cache.glob("pack-*")) else "nothing on the disk yet"
-    return f"{rows[-1]['done']:,} pictures on the disk" if rows else done
+    state = "the cache is complete" if list(cache.glob("pack-*")) else "nothing on the disk yet"
+    return f"{rows[-1]['done']:,} pictures on the disk" if rows else state
 
 
 def require_same(straight: Path, killed: Path) -> None:
     if contents(straight) != contents(killed):
-        sys.exit("OTHER BYTES than those of a packing that was not killed")
+        sys.exit("OTHER BYTES than those of a cache build without kills")
 
 
 def contents(cache: Path) -> dict[str, bytes]:
-    """The pack in a cache; its files by name, as hashes."""
+    """Files of the cache by name, as hashes."""
     (folder,) = cache.glob("pack-*")
     return {path.name: hashlib.sha256(path.read_bytes()).digest() for path in folder.iterdir()}
 
@@ -198,7 +198,7 @@ def once(args: argparse.Namespace) -> None:
         out = Path(folder, "run")
         train(TrainRequest(data=args.data, out=out, images=64, text="learned", device="cpu"))
         num = json.loads((out / "data.json").read_text())["num_samples"]
-        print(f"{num:,} pictures checked, packed and trained on in {time.perf_counter() - start:.0f} s", end="; ")
+        print(f"{num:,} pictures checked, cached and trained on in {time.perf_counter() - start:.0f} s", end="; ")
         print(f"{decoded:,} decoded, {decoded / num:.3f} times each")
 
 
@@ -221,7 +221,7 @@ def main() -> None:
         command.add_argument("--batch-size", type=int, default=16)
         command.add_argument("--workers", type=int, default=0)
         command.add_argument("--torchvision", action="store_true")
-        command.add_argument("--over-white", action="store_true", help="the loader lays pictures over white")
+        command.add_argument("--over-white", action="store_true", help="the baseline draws pictures on white")
         command.add_argument("--seconds", type=float, default=20.0)
         command.add_argument("--repeat", type=int, default=3)
         command.add_argument("--times", type=int, default=20)

@@ -1,4 +1,4 @@
-"""Part of `bench/data.py`: epochs from the cache against decoding in every epoch; reading against training."""
+"""Epochs, for `bench/data.py`: from the cache against decoding in every epoch; reading against training."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from tintype.training.core.trainer import Trainer
 
 OPTIONS = DataConfig(crop="none")
 BATCH = 64
-LATER = 10  # epochs read from the pack, measured together: one alone is too short
+LATER = 10  # epochs read from the cache and measured together, since one is too short
 
 
 class Lengths:
-    """A text encoder that costs nothing: each word becomes its length. What is measured is the pack."""
+    """A text encoder that costs nothing: each word becomes its length."""
 
     identity = "lengths"
 
@@ -50,8 +50,8 @@ class Lengths:
 class DecodedEachTime(Dataset[Tensor]):
     """Pictures as torchvision's ImageFolder gives them after Resize(side), CenterCrop(side) and ToTensor.
 
-    transform: the three of torchvision itself; None: the same spelled out, without what torchvision does around it.
-    over_white: transparent pictures are laid over white, as training needs them; ImageFolder shows what lies under it.
+    transform: torchvision's own transforms; None: the same arithmetic, without the overhead of torchvision.
+    over_white: draw transparent pictures on white, as training needs them; ImageFolder drops the alpha channel.
     """
 
     def __init__(self, pairs: Sequence[Pair], side: int, transform: object = None, over_white: bool = False) -> None:
@@ -84,14 +84,14 @@ class DecodedEachTime(Dataset[Tensor]):
 
 
 class Lap(NamedTuple):
-    """What something took, in seconds: of all cores together, and by the clock."""
+    """Seconds: CPU time of all cores together, and wall time."""
 
     cpu: float
     wall: float
 
 
 class Watch:
-    """Counts seconds, from lap to lap."""
+    """A stopwatch with laps."""
 
     def __init__(self) -> None:
         self._last = self._now()
@@ -101,41 +101,41 @@ class Watch:
         return Lap(self._last.cpu - last.cpu, self._last.wall - last.wall)
 
     def _now(self) -> Lap:
-        times = os.times()  # of this process, and of those of its children that have ended
+        times = os.times()  # of this process and of its finished children
         return Lap(times.user + times.system + times.children_user + times.children_system, time.perf_counter())
 
 
 def epochs(args: argparse.Namespace) -> None:
-    """One process on one core, or as many workers that load as processes that pack, on as many cores."""
+    """Compare the cache with decoding in every epoch: the same number of worker processes and of cores for both."""
     pin(max(1, args.workers))
     pairs = list(find_pairs(args.data, OPTIONS)[0])
     preprocess = preprocess_for(args.resolution, replace(OPTIONS, crop="square"))
     dataset = DecodedEachTime(pairs, args.resolution, torchvision_transform(args), args.over_white)
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=args.workers)
     decoding, first, later = [], [], []
-    for turn in range(args.repeat):
+    for round_ in range(args.repeat):
         with tempfile.TemporaryDirectory() as folder:
             watch = Watch()
             for batch in loader:
                 assert batch.shape[-1] == args.resolution
             decoding.append(watch.lap())
-            made = finished(build_cache(pairs, preprocess, Path(folder), Lengths()))
-            read_epoch(made, 0)
+            cache = finished(build_cache(pairs, preprocess, Path(folder), Lengths()))
+            read_epoch(cache, 0)
             first.append(watch.lap())
             for epoch in range(LATER):
-                read_epoch(made, epoch + 1)
+                read_epoch(cache, epoch + 1)
             lap = watch.lap()
             later.append(Lap(lap.cpu / LATER, lap.wall / LATER))
-        for what, (cpu, wall) in (("decoding", decoding[-1]), ("packing and reading", first[-1]), ("later", later[-1])):
-            print(f"turn {turn + 1}: {what}: {cpu:.3f} s of cores, {wall:.3f} s by the clock", flush=True)
-    for title, which in (("seconds of cores", 0), ("the clock", 1)):
-        before, after, then = (min(lap[which] for lap in laps) for laps in (decoding, first, later))
-        print(f"by {title}, fastest of each: first epoch {before / after:.2f} times as fast (target 1)", end=", ")
-        print(f"later ones {before / then:.1f} times (target 10)")
+        for name, (cpu, wall) in (("decoding", decoding[-1]), ("cache build", first[-1]), ("later", later[-1])):
+            print(f"round {round_ + 1}: {name}: {cpu:.3f} s CPU time, {wall:.3f} s wall time", flush=True)
+    for title, index in (("CPU time", 0), ("wall time", 1)):
+        decode, build, cached = (min(lap[index] for lap in laps) for laps in (decoding, first, later))
+        print(f"by {title}, fastest rounds: first epoch {decode / build:.2f} times as fast (target 1)", end=", ")
+        print(f"later epochs {decode / cached:.1f} times (target 10)")
 
 
 def pin(cores: int) -> None:
-    """Keep to so many of the cores: packing uses as many processes, and torch as many threads."""
+    """Use only `cores` cores: the cache build takes as many processes, and torch as many threads."""
     torch.set_num_threads(cores)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0), reverse=True)[:cores])
@@ -150,19 +150,19 @@ def torchvision_transform(args: argparse.Namespace) -> object:
     return transforms.Compose([transforms.Resize(side), transforms.CenterCrop(side), transforms.ToTensor()])
 
 
-def read_epoch(made: DatasetCache, epoch: int) -> None:
+def read_epoch(cache: DatasetCache, epoch: int) -> None:
     """Read one epoch in order, as floats, in batches."""
-    everything = torch.arange(made.num_samples)
-    order = made.order(0, everything)
-    for positions in (everything + epoch * made.num_samples).split(BATCH):
-        indices = order.at(positions)
-        for places in made.by_shape(indices):
-            made.pictures(indices[places]).float().div_(255)
-            made.text_embeddings(indices[places], torch.zeros(len(places), dtype=torch.int64))
+    samples = torch.arange(cache.num_samples)
+    order = cache.order(0, samples)
+    for batch in (samples + epoch * cache.num_samples).split(BATCH):
+        indices = order.at(batch)
+        for positions in cache.by_shape(indices):
+            cache.pictures(indices[positions]).float().div_(255)
+            cache.text_embeddings(indices[positions], torch.zeros(len(positions), dtype=torch.int64))
 
 
 def reading(args: argparse.Namespace) -> None:
-    """How many images a second `small` trains on with two cores, and how many one core reads from the pack."""
+    """Images per second: training of `small` on two cores, and reading from the cache on one core."""
     pairs, _ = find_pairs(args.data, OPTIONS)
     tokenizer, vocabulary = learn_tokenizer([caption for pair in pairs for caption in pair.captions])
     config = small(args.resolution)
@@ -173,22 +173,22 @@ def reading(args: argparse.Namespace) -> None:
     )
     encoder = make_encoder(config.text, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
-        made = finished(
+        cache = finished(
             build_cache(pairs, preprocess_for(args.resolution, config.data, config.net.patch), Path(folder), encoder)
         )
-        trainer = Trainer(Denoiser(config, tokenizer), made, config, torch.device("cpu"))
+        trainer = Trainer(Denoiser(config, tokenizer), cache, config, torch.device("cpu"))
         steps = trainer.steps(10**9)
         next(steps)
         start, seen = time.process_time(), trainer.images_seen
         while time.process_time() - start < args.seconds:
             next(steps)
-        consumed = 2 * (trainer.images_seen - seen) / (time.process_time() - start)
-        read_from_pack = Reader(made, made.split(config.train.held_out)[0], config.train, 0)
+        trained = 2 * (trainer.images_seen - seen) / (time.process_time() - start)
+        reader = Reader(cache, cache.split(config.train.held_out)[0], config.train, 0)
         start, read = time.process_time(), 0
         while time.process_time() - start < args.seconds / 4:
-            read_from_pack(torch.arange(read, read + BATCH), BATCH)
+            reader(torch.arange(read, read + BATCH), BATCH)
             read += BATCH
         rate = read / (time.process_time() - start)
-    share = consumed / rate
-    print(f"two cores train small at {args.resolution} px on {consumed:.1f} images/s; one reads {rate:.0f} images/s")
-    print(f"{rate / consumed:.0f} times (target 20); {100 * share:.2f} % of one core at that rate (target 5)")
+    share = trained / rate
+    print(f"training small at {args.resolution} px, two cores: {trained:.1f} images/s; reading: {rate:.0f} images/s")
+    print(f"{rate / trained:.0f} times (target 20); training needs {100 * share:.2f} % of one core (target 5)")

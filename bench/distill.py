@@ -1,12 +1,12 @@
-"""How near a distilled model comes to the pictures of its teacher, and how near the teacher comes in as few steps.
+"""Distance of a distilled model to its teacher, compared with the teacher at as few steps.
 
     python bench/distill.py STUDENT [--teacher shapes] [--num 48] [--captions FILE] [--json]
 
-All start from the same static, so pictures are compared one by one: root mean square of the difference, black to white
-being 2, its median over pictures and its mean over those (one in another color counts in the mean only). The reference
-is the teacher with its own settings. Rows: the student as it is; the teacher with as many steps, without guidance, by
-the student's sampler and by its own; the teacher with its own settings and other static (how far apart pictures of one
-caption are). Without --captions, new ones of the drawn world.
+All rows start from the same noise, so pictures are compared one by one: the RMS difference, where black to white is 2,
+as median and mean over pictures (a few pictures in another color move only the mean). The reference is the teacher with
+its own settings. Rows: the student with its own settings; the teacher with as many steps and without guidance, with the
+student's sampler and with its own; the teacher with its own settings and other noise, which shows how far apart two
+pictures of one caption are. Without --captions, the captions are new ones of the drawn world.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from tintype.evaluation.shapes_accuracy import SPLITS, caption_tasks
 from tintype.pipeline.pipeline import Pipeline
 
 
-def made(pipeline: Pipeline, captions: list[str], seed: int, **options: object) -> tuple[Tensor, float]:
-    """Pictures [B, 3, H, W] of seeds from `seed` on, and evaluations of the network a picture."""
-    asked = list[int]()
-    hook = pipeline.denoiser.net.register_forward_pre_hook(lambda net, inputs: asked.append(len(inputs[0])))
+def generate(pipeline: Pipeline, captions: list[str], seed: int, **options: object) -> tuple[Tensor, float]:
+    """Pictures [B, 3, H, W] of the seeds from `seed` on, and network evaluations per picture."""
+    batches = list[int]()
+    hook = pipeline.denoiser.net.register_forward_pre_hook(lambda net, inputs: batches.append(len(inputs[0])))
     request = pipeline.request(captions, seeds=list(range(seed, seed + len(captions))), **options)  # type: ignore[arg-type]
     pictures = torch.cat([finish(pipeline.run(part)) for part in request.parts(16)])
     hook.remove()
-    return pictures, sum(asked) / len(captions)
+    return pictures, sum(batches) / len(captions)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Distance of a distilled model to the pictures of its teacher.")
+    parser = argparse.ArgumentParser(description="Distance of a distilled model to its teacher.")
     parser.add_argument("student")
     parser.add_argument("--teacher", default="shapes")
     parser.add_argument("--num", type=int, default=48, help="captions")
@@ -45,31 +45,31 @@ def main() -> None:
 
     student, teacher = (Pipeline.load(name, options.device) for name in (options.student, options.teacher))
     if options.captions is None:
-        captions = [ask.caption for ask in caption_tasks(SPLITS["new"], options.num, ())]
+        captions = [task.caption for task in caption_tasks(SPLITS["new"], options.num, ())]
     else:
         captions = options.captions.read_text(encoding="utf-8").splitlines()[: options.num]
-    own, few = teacher.config.sample, student.config.sample
-    reference, evaluations = made(teacher, captions, 0)
-    print(f"{len(captions)} captions; reference: {options.teacher}, {own.steps} steps, {evaluations:.1f} evaluations")
+    full, few = teacher.config.sample, student.config.sample
+    reference, evaluations = generate(teacher, captions, 0)
+    print(f"{len(captions)} captions; reference: {options.teacher}, {full.steps} steps, {evaluations:.1f} evaluations")
     rows = {
-        f"{options.student}, as it is": made(student, captions, 0),
-        f"{options.teacher}, {few.steps} steps, {few.sampler}": made(
+        f"{options.student}, own settings": generate(student, captions, 0),
+        f"{options.teacher}, {few.steps} steps, {few.sampler}": generate(
             teacher, captions, 0, steps=few.steps, guidance=1.0, sampler=few.sampler
         ),
-        f"{options.teacher}, {few.steps} steps, {own.sampler}": made(
+        f"{options.teacher}, {few.steps} steps, {full.sampler}": generate(
             teacher, captions, 0, steps=few.steps, guidance=1.0
         ),
-        f"{options.teacher}, own settings, other static": made(teacher, captions, 10**6),
+        f"{options.teacher}, own settings, other noise": generate(teacher, captions, 10**6),
     }
-    found = {}
+    table = {}
     for name, (pictures, num) in rows.items():
-        apart = (pictures - reference).square().flatten(1).mean(1).sqrt()
-        found[name] = {"evaluations": num, "median": float(apart.median()), "mean": float(apart.mean())}
+        distances = (pictures - reference).square().flatten(1).mean(1).sqrt()
+        table[name] = {"evaluations": num, "median": float(distances.median()), "mean": float(distances.mean())}
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(table))
         return
     print(f"{'':44}{'evaluations':>12}{'median':>10}{'mean':>10}")
-    for name, row in found.items():
+    for name, row in table.items():
         print(f"{name:44}{row['evaluations']:12.1f}{row['median']:10.4f}{row['mean']:10.4f}")
 
 

@@ -1,20 +1,19 @@
-"""Composing, measured on emoji: pictures of skin-tone variants that were never trained on.
+"""Composition on emoji: pictures of skin-tone variants that the model was never trained on.
 
     python bench/emoji.py hold DATA > held-out.txt          # one in ten of the variants, for train --exclude
     python bench/emoji.py judge MODEL DATA held-out.txt [--steps N] [--guidance W] [--wording "a sticker showing {}"]
                                 [--sheet FILE.png]
 
 DATA are captioned emoji with captions such as "man firefighter dark skin tone" (Noto Emoji, captions of Unicode CLDR).
-A made picture is compared with true ones, pixel by pixel over white (root mean square): it has
+A generated picture is compared with true ones by their RMS distance over white. It has
 
-    the tone      if, of the variants of what its caption names, the one with its tone is nearest;
-    the subject   if, of all pictures with its tone, the one of its subject is nearest;
-    all           if, of all pictures there are, its own is nearest.
+    the tone      if, among the variants of its subject, the one with its tone is nearest;
+    the subject   if, among all pictures with its tone, the one of its subject is nearest;
+    all           if, among all pictures, its own is nearest.
 
-Beside variants that were held out stand as many that were trained on, and as many pictures without a tone, of things
-most of them; training holds out about one in forty of these to measure itself. `--wording` puts each caption into other
-words: what is understood beyond the captions of training. What would be right by chance is printed too. Intervals are
-Wilson's, 95 %.
+The held-out variants are compared with as many variants of the training set, and with as many pictures without a tone,
+mostly of things; training holds out about one in forty of the latter for validation. `--wording` rewords each caption,
+to test captions unlike those of training. The share right by chance is printed too. Intervals are Wilson's, 95 %.
 """
 
 from __future__ import annotations
@@ -62,112 +61,115 @@ def collection(data: Path) -> list[Emoji]:
     return [emoji(pair) for pair in find_pairs(data)[0]]
 
 
-def is_held_out(one: Emoji) -> bool:
-    """Whether it is one of the variants that are never trained on: a tenth of those with a tone, by their key."""
-    return bool(one.tones) and int(hashlib.sha256(one.pair.key.encode()).hexdigest(), 16) % ONE_IN == 0
+def is_held_out(item: Emoji) -> bool:
+    """Whether this is a held-out variant: a tenth of those with a tone, by the hash of the key."""
+    return bool(item.tones) and int(hashlib.sha256(item.pair.key.encode()).hexdigest(), 16) % ONE_IN == 0
 
 
-def asked(everything: Sequence[Emoji], held_out: set[str]) -> dict[str, list[int]]:
-    """Which pictures are made, by place: all variants that were held out, and as many of each other kind."""
-    own = [place for place, one in enumerate(everything) if one.pair.key in held_out]
-    rest = [place for place, one in enumerate(everything) if one.pair.key not in held_out]
-    variants = [place for place in rest if everything[place].tones]
-    plain = [place for place in rest if not everything[place].tones]
-    return {"held out": own, "trained on": spread(variants, len(own)), "without a tone": spread(plain, len(own))}
+def choose(items: Sequence[Emoji], held_out: set[str]) -> dict[str, list[int]]:
+    """Indices of the emoji to generate: all held-out variants, and as many of each other group."""
+    unseen = [index for index, item in enumerate(items) if item.pair.key in held_out]
+    rest = [index for index, item in enumerate(items) if item.pair.key not in held_out]
+    variants = [index for index in rest if items[index].tones]
+    plain = [index for index in rest if not items[index].tones]
+    num = len(unseen)
+    return {"held out": unseen, "trained on": subsample(variants, num), "without a tone": subsample(plain, num)}
 
 
-def spread(places: Sequence[int], num: int) -> list[int]:
-    """At most `num` of the places, evenly from first to last."""
-    picked = np.linspace(0, len(places) - 1, min(num, len(places))).round().astype(int)
-    return [places[at] for at in picked]
+def subsample(indices: Sequence[int], num: int) -> list[int]:
+    """At most `num` of the indices, evenly from first to last."""
+    positions = np.linspace(0, len(indices) - 1, min(num, len(indices))).round().astype(int)
+    return [indices[position] for position in positions]
 
 
-def true_pictures(everything: Sequence[Emoji], side: int) -> Tensor:
+def true_pictures(items: Sequence[Emoji], side: int) -> Tensor:
     """[N, 3, side, side] in 0 to 255, over white."""
-    found = examine_all([one.pair.source for one in everything], preprocess_for(side))
-    return torch.stack([torch.from_numpy(one.pixels) for one in found]).float()
+    examined = examine_all([item.pair.source for item in items], preprocess_for(side))
+    return torch.stack([torch.from_numpy(picture.pixels) for picture in examined]).float()
 
 
-def made_pictures(pipeline: Pipeline, captions: Sequence[str], steps: int | None, guidance: float | None) -> Tensor:
-    """[N, 3, H, W] in 0 to 255: picture i is made from seed i."""
-    made = []
+def generate(pipeline: Pipeline, captions: Sequence[str], steps: int | None, guidance: float | None) -> Tensor:
+    """[N, 3, H, W] in 0 to 255: the seed of picture i is i."""
+    pictures = []
     for start in range(0, len(captions), BATCH):
         part = captions[start : start + BATCH]
         seeds = list(range(start, start + len(part)))
-        made += pipeline.generate(part, seeds=seeds, steps=steps, guidance=guidance)
-    return torch.stack([torch.from_numpy(np.array(picture)).movedim(2, 0) for picture in made]).float()
+        pictures += pipeline.generate(part, seeds=seeds, steps=steps, guidance=guidance)
+    return torch.stack([torch.from_numpy(np.array(picture)).movedim(2, 0) for picture in pictures]).float()
 
 
-def judged(made: Tensor, places: Sequence[int], true: Tensor, everything: Sequence[Emoji]) -> dict[str, dict]:
-    """For each question, how many of N `made` pictures are right, and how many would be by chance.
+def judge_pictures(
+    pictures: Tensor, indices: Sequence[int], true: Tensor, items: Sequence[Emoji]
+) -> dict[str, dict[str, float]]:
+    """For each question, the share of the N pictures that are right, and the share right by chance.
 
-    Of pictures without a tone the tone is not asked.
+    Pictures without a tone are not judged by tone.
     """
-    apart = torch.cdist(made.flatten(1), true.flatten(1))  # [N, all]
+    distances = torch.cdist(pictures.flatten(1), true.flatten(1))  # [N, all]
     questions: dict[str, Callable[[Emoji, Emoji], bool]] = {
-        "the tone": lambda own, other: own.subject == other.subject and len(own.tones) == len(other.tones),
-        "the subject": lambda own, other: own.tones == other.tones,
-        "all": lambda own, other: True,
+        "the tone": lambda item, other: item.subject == other.subject and len(item.tones) == len(other.tones),
+        "the subject": lambda item, other: item.tones == other.tones,
+        "all": lambda item, other: True,
     }
-    if not all(everything[place].tones for place in places):
+    if not all(items[index].tones for index in indices):
         del questions["the tone"]
     table = {}
     for name, belongs in questions.items():
         right, chance = 0, 0.0
-        for row, place in zip(apart, places, strict=True):
-            among = [other for other, one in enumerate(everything) if belongs(everything[place], one)]
-            right += among[int(row[among].argmin())] == place
-            chance += 1 / len(among)
-        found = proportion(right, len(places))
-        table[name] = {"share": found.value, "low": found.low, "high": found.high, "chance": chance / len(places)}
+        for row, index in zip(distances, indices, strict=True):
+            candidates = [other for other, item in enumerate(items) if belongs(items[index], item)]
+            right += candidates[int(row[candidates].argmin())] == index
+            chance += 1 / len(candidates)
+        share = proportion(right, len(indices))
+        table[name] = {"share": share.value, "low": share.low, "high": share.high, "chance": chance / len(indices)}
     return table
 
 
 def sheet(rows: Sequence[Tensor]) -> Image.Image:
-    """Rows of pictures [n, 3, H, W] under each other."""
+    """A contact sheet: rows of pictures [B, 3, H, W] under each other."""
     pixels = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
     return Image.fromarray(pixels.byte().movedim(0, 2).numpy())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How well unseen skin-tone variants of emoji come out.")
+    parser = argparse.ArgumentParser(description="Accuracy on unseen skin-tone variants of emoji.")
     commands = parser.add_subparsers(dest="command", required=True)
-    hold = commands.add_parser("hold", help="print the keys of the variants that are never trained on")
+    hold = commands.add_parser("hold", help="print the keys of the variants to hold out")
     hold.add_argument("data", type=Path)
-    judge = commands.add_parser("judge", help="make them, and compare them with the true ones")
+    judge = commands.add_parser("judge", help="generate pictures and compare them with the true ones")
     judge.add_argument("model")
     judge.add_argument("data", type=Path)
     judge.add_argument("held_out", type=Path)
     judge.add_argument("--steps", type=int)
     judge.add_argument("--guidance", type=float)
-    judge.add_argument("--wording", default="{}", help="what is asked for, {} for the caption")
-    judge.add_argument("--sheet", type=Path, help="write 24 of each kind, made above true")
+    judge.add_argument("--wording", default="{}", help="the caption to generate from, with {} for the original")
+    judge.add_argument("--sheet", type=Path, help="write 24 of each group, generated above true")
     judge.add_argument("--json", action="store_true")
     options = parser.parse_args()
 
-    everything = collection(options.data)
+    items = collection(options.data)
     if options.command == "hold":
-        print("\n".join(one.pair.key for one in everything if is_held_out(one)))
+        print("\n".join(item.pair.key for item in items if is_held_out(item)))
         return
     held_out = set(options.held_out.read_text(encoding="utf-8").splitlines())
     pipeline = Pipeline.load(options.model)
-    true = true_pictures(everything, pipeline.config.net.resolution)
+    true = true_pictures(items, pipeline.config.net.resolution)
     result, rows = {}, []
-    for kind, places in asked(everything, held_out).items():
-        captions = [options.wording.replace("{}", everything[place].caption) for place in places]
-        made = made_pictures(pipeline, captions, options.steps, options.guidance)
-        result[kind] = judged(made, places, true, everything)
-        shown = spread(range(len(places)), 24)
-        rows += [made[shown], true[[places[at] for at in shown]]]
+    for group, indices in choose(items, held_out).items():
+        captions = [options.wording.replace("{}", items[index].caption) for index in indices]
+        pictures = generate(pipeline, captions, options.steps, options.guidance)
+        result[group] = judge_pictures(pictures, indices, true, items)
+        columns = subsample(range(len(indices)), 24)
+        rows += [pictures[columns], true[[indices[column] for column in columns]]]
     if options.sheet:
         sheet(rows).save(options.sheet)
     if options.json:
         print(json.dumps(result))
         return
-    for kind, table in result.items():
+    for group, table in result.items():
         for question, cell in table.items():
             interval = f"[{cell['low']:.1%}, {cell['high']:.1%}]"
-            print(f"{kind:16}{question:14}{cell['share']:8.1%} {interval:18} by chance {cell['chance']:.1%}")
+            print(f"{group:16}{question:14}{cell['share']:8.1%} {interval:18} by chance {cell['chance']:.1%}")
 
 
 if __name__ == "__main__":
