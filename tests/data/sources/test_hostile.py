@@ -80,6 +80,13 @@ def test_a_tar_member_of_negative_size_ends_the_listing(data: Path, size: int) -
 
 
 @pytest.mark.parametrize("kind", [b"L", b"x", b"K"])
+def test_a_tar_header_of_negative_size_is_not_read(data: Path, kind: bytes) -> None:
+    tar(data / "a.tar", header(b"long", b"\xff\xff\xff\xff" + struct.pack(">q", -512), kind), b"n" * 512)
+    assert captions(data) == {"a.tar/ok.png": ("fine",)}
+    assert "damaged" in reasons(data)["a.tar"]
+
+
+@pytest.mark.parametrize("kind", [b"L", b"x", b"K"])
 def test_a_tar_header_of_absurd_size_is_not_read(data: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes) -> None:
     monkeypatch.setattr(webdataset, "MAX_HEADER_BYTES", 2**16)
     size = 2**20
@@ -103,6 +110,7 @@ def test_a_tar_header_of_honest_size_is_read(data: Path) -> None:
 def test_a_caption_beyond_the_limit_is_refused_before_any_work() -> None:
     assert row_captions({"text": LONG}) == ((), "its captions are larger than 1 MB")
     assert row_captions({"text": ["a"] * (MAX_CAPTION_BYTES + 1)})[0] == ()
+    assert row_captions({"text": "\N{GRINNING FACE}" * (MAX_CAPTION_BYTES // 4 + 1)})[0] == ()
     assert row_captions({"text": "a" * MAX_CAPTION_BYTES})[0] == ("a" * MAX_CAPTION_BYTES,)
 
 

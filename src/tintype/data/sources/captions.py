@@ -64,7 +64,7 @@ def row_captions(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
     if not all(isinstance(text, str) for text in texts):
         return (), f"its {field} is not text"
     if (
-        sum(map(len, texts)) > MAX_CAPTION_BYTES
+        sum(len(text.encode("utf-8", "replace")) for text in texts) > MAX_CAPTION_BYTES
     ):  # before any work on them: a tokenizer takes a hundred times their size
         return (), TOO_LONG
     captions = _distinct(texts)

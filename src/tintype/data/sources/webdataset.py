@@ -195,8 +195,8 @@ class _HeaderReader:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int) -> bytes:
-        if size > MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header is larger than {MAX_HEADER_BYTES / 2**20:g} MB")
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header is larger than {MAX_HEADER_BYTES / 2**20:g} MB, or of negative size")
         return self._file.read(size)
 
 
@@ -205,7 +205,7 @@ def _members(tar: tarfile.TarFile, file: IO[bytes], end: int, report: Callable[.
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # they would be kept for ever
         if member.size < 0 or tar.offset <= before:  # some Pythons would read the same headers again and again
-            raise tarfile.ReadError(f"the size of {printable(member.name)} is negative")
+            raise tarfile.ReadError(f"the member {printable(member.name)} has no possible size")
         before = tar.offset
         suffix = posixpath.splitext(member.name)[1].lower()
         is_text = suffix in CAPTION_SUFFIXES or suffix in _JSON_SUFFIXES
