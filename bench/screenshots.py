@@ -13,6 +13,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,19 @@ def take(browser: Any, url: str, folder: Path) -> None:
     phone.close()
 
 
+def _ready(server: subprocess.Popen[bytes], log: Path) -> str:
+    """The address of the server, once it has warmed up."""
+    while True:
+        if server.poll() is not None:
+            raise SystemExit(log.read_text())
+        address = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        try:
+            if address is not None and urllib.request.urlopen(f"{address[0]}/health").status == 200:
+                return address[0]
+        except urllib.error.URLError:  # 503 while it warms up
+            time.sleep(0.2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Take pictures of the page.")
     parser.add_argument("folder", type=Path)
@@ -110,14 +126,10 @@ def main() -> None:
         command = [sys.executable, "-m", "tintype", "serve", *models, "--port", "0"]
         server = subprocess.Popen(command, stderr=stderr)
         try:
-            found = None
-            while found is None:
-                if server.poll() is not None:
-                    raise SystemExit(log.read_text())
-                found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+            url = _ready(server, log)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-                take(browser, found[0], options.folder)
+                take(browser, url, options.folder)
                 browser.close()
         finally:
             server.terminate()
