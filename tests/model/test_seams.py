@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import tintype
-from tintype.config import Config, NetConfig, TextConfig, TrainConfig
+from tintype.config import Config, NetConfig, SampleConfig, TextConfig, TrainConfig
 from tintype.errors import ConfigError
 from tintype.model import codec as codecs
 from tintype.model import network as networks
@@ -54,44 +55,47 @@ class SpaceToDepth:
         return ((F.pixel_shuffle(x0.float(), 2) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-@pytest.fixture
-def drawings(tmp_path: Path) -> Path:
-    write_shapes(tmp_path / "drawings", 24, seed=1, size=16)
-    return tmp_path / "drawings"
-
-
-@pytest.fixture
-def second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(networks.NETWORKS, "convolution", Convolution)
-    monkeypatch.setitem(codecs.CODECS, "space-to-depth", SpaceToDepth)
-
-
 CONFIGS = {
     "a second network": replace(NET, architecture="convolution"),
     "a second codec": replace(NET, codec="space-to-depth", codec_factor=2, channels=12, patch=2),
 }
 
 
-def trained(name: str, drawings: Path, out: Path) -> Pipeline:
-    train = TrainConfig(images=24, batch_size=8, sample_minutes=1e9)
-    config = Config(net=CONFIGS[name], text=TextConfig(encoder="learned", vocabulary=300), train=train)
-    losses = [report.loss for report in tintype.train(drawings, out, config, device="cpu")]
-    assert len(losses) == 3
-    return Pipeline.load(out, "cpu")
+@pytest.fixture(scope="module", autouse=True)
+def second() -> Iterator[None]:
+    """One more network and one more codec, each in its table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks.NETWORKS, "convolution", Convolution)
+        patch.setitem(codecs.CODECS, "space-to-depth", SpaceToDepth)
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of three steps with each."""
+    folder = tmp_path_factory.mktemp("seams")
+    write_shapes(folder / "drawings", 24, seed=1, size=16)
+    train, sample = TrainConfig(images=24, batch_size=8, sample_minutes=1e9), SampleConfig(steps=2)
+    for name, net in CONFIGS.items():
+        text = TextConfig(encoder="learned", vocabulary=300)
+        config = Config(net=net, text=text, train=train, sample=sample)
+        reports = list(tintype.train(folder / "drawings", folder / name, config, device="cpu"))
+        assert [report.images_seen for report in reports] == [8, 16, 24]
+    return {name: folder / name for name in CONFIGS}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_it_trains_and_makes_pictures(second: None, drawings: Path, tmp_path: Path, name: str) -> None:
-    pipeline = trained(name, drawings, tmp_path / "run")
+def test_it_trains_and_makes_pictures(runs: dict[str, Path], name: str) -> None:
+    pipeline = Pipeline.load(runs[name], "cpu")
     assert pipeline.config.net == CONFIGS[name]
     wide, tall = pipeline.generate(["a red circle", "two stars"], seeds=3, steps=3, width=24, height=16)
     assert wide.size == tall.size == (24, 16)
     assert wide.tobytes() == pipeline.generate(["a red circle"], seeds=3, steps=3, width=24)[0].tobytes()
-    assert (tmp_path / "run" / "samples").is_dir()
+    assert (runs[name] / "samples").is_dir()
 
 
-def test_a_second_codec_keeps_what_a_mask_keeps(second: None, drawings: Path, tmp_path: Path) -> None:
-    pipeline = trained("a second codec", drawings, tmp_path / "run")
+def test_a_second_codec_keeps_what_a_mask_keeps(runs: dict[str, Path]) -> None:
+    pipeline = Pipeline.load(runs["a second codec"], "cpu")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8))
     mask = Image.new("L", (16, 16), 0)
     mask.paste(255, (5, 5, 11, 11))
@@ -103,8 +107,8 @@ def test_a_second_codec_keeps_what_a_mask_keeps(second: None, drawings: Path, tm
     assert not (changed & outside).any()
 
 
-def test_sides_are_multiples_of_patch_and_factor(second: None, drawings: Path, tmp_path: Path) -> None:
-    pipeline = trained("a second codec", drawings, tmp_path / "run")
+def test_sides_are_multiples_of_patch_and_factor(runs: dict[str, Path]) -> None:
+    pipeline = Pipeline.load(runs["a second codec"], "cpu")
     assert pipeline.config.net.multiple == 4
     with pytest.raises(ConfigError, match="multiple of 4"):
         pipeline.generate(["x"], width=18)
