@@ -63,9 +63,8 @@ def row_captions(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
     texts = value if isinstance(value, list) else [value]
     if not all(isinstance(text, str) for text in texts):
         return (), f"its {field} is not text"
-    if (
-        sum(len(text.encode("utf-8", "replace")) for text in texts) > MAX_CAPTION_BYTES
-    ):  # before any work on them: a tokenizer takes a hundred times their size
+    size = sum(len(str(text).encode("utf-8", "replace")) for text in texts)
+    if size > MAX_CAPTION_BYTES:  # refused before any work: a tokenizer takes a hundred times this size
         return (), TOO_LONG
     captions = _distinct(texts)
     return captions, "" if captions else EMPTY
