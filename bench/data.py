@@ -40,7 +40,7 @@ import numpy as np
 from PIL import Image
 
 from tintype.config import DataConfig, TextConfig
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.images import decode as decode_module
 
 BUILD = """
@@ -63,12 +63,12 @@ finished(progress)
 """
 CHECK = """
 import sys, time
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.sources.find import find_pairs
 start, cpu = time.perf_counter(), time.process_time()
 num = len(find_pairs(sys.argv[1])[0])
 listed, cpu = time.perf_counter() - start, time.process_time() - cpu
-assert len(check(sys.argv[1]).pairs) == num
+assert len(check_data(sys.argv[1]).pairs) == num
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(listed, cpu, int(peak.split()[1]) / 1024)
 """
@@ -76,7 +76,7 @@ print(listed, cpu, int(peak.split()[1]) / 1024)
 
 def bench_check(args: argparse.Namespace) -> None:
     start, cpu = time.perf_counter(), time.process_time()
-    report = check(args.data, text=TextConfig())
+    report = check_data(args.data, text=TextConfig())
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     num = len(report.pairs) + report.num_left_out
     print(f"{num:,} pictures in {seconds:.1f} s; {num / cpu:.0f} a second and core (target 300)")

@@ -14,7 +14,10 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TINY = {  # the argument that makes an example tiny, and what it then prints
-    "own_data.py": ("64", r"96 pictures with 192 captions can be trained on(.|\n)*a-tall-red-bar\.png: mean color"),
+    "own_data.py": (
+        "64",
+        r"96 pictures with 192 captions can be used(.|\n)*a-tall-red-bar\.png: mean color",
+    ),
     "own_network.py": ("64", r"64 images: loss [\d.]+\n[\d,]+ weights in the network\nunet\.png"),
     "own_prediction.py": ("64", r"as-configured: error of the predicted noise(.|\n)*own-prediction: error of the"),
     "own_sampler.py": ("1", r"euler  [\d.]+\n +adams_bashforth  [\d.]+"),

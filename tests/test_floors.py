@@ -56,7 +56,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "api",
     ),
     "serving": (("settings", "logs", "catalog"), "engine", "api", "server"),
-    "cli": ("options", "run", "commands", "main"),
+    "cli": (("options", "progress"), "run", "commands", "main"),
 }
 RUNS_STORED_CODE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 

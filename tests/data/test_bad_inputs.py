@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from tintype.config import DataConfig, TextConfig
 from tintype.data.cache.open_or_build import build_cache
 from tintype.data.check.report import Report
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.images.decode import examine, preprocess_for
 from tintype.data.order import Order, caption_at
 from tintype.data.sources import files
@@ -75,7 +75,7 @@ def reasons(report: Report) -> dict[str, str]:
 
 def left_out(data: Path, name: str, words: str, options: DataConfig | None = None) -> None:
     """`name`, and nothing else, is left out, for a reason that has `words` in it."""
-    report = check(data, options=options)
+    report = check_data(data, options=options)
     assert keys(report) == {"good.png"}
     assert list(reasons(report)) == [name]
     assert words in reasons(report)[name]
@@ -108,7 +108,7 @@ def test_01_a_truncated_jpeg(good, data: Path, keep: float) -> None:
 
 def test_02_a_png_without_its_end(good, data: Path) -> None:
     put(data, "a.png", encoded(photo())[:-12])
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"a.png", "good.png"}
     assert "1 picture: the end of the file is missing, but the picture is whole" in report.notes
 
@@ -125,7 +125,7 @@ def test_04_a_flipped_bit_in_a_jpeg_shows_where_the_metadata_has_a_sha256(good, 
     sha256 = hashlib.sha256(content).hexdigest()
     put(data, "a.jpg", bytes(content), None)
     (data / "metadata.jsonl").write_text(f'{{"file_name": "a.jpg", "text": "x", "sha256": "{sha256.upper()}"}}\n')
-    assert keys(check(data)) == {"a.jpg", "good.png"}
+    assert keys(check_data(data)) == {"a.jpg", "good.png"}
     content[-40] ^= 1
     put(data, "a.jpg", bytes(content), None)
     left_out(data, "a.jpg", "sha256")
@@ -154,7 +154,7 @@ def test_06_a_drawing_or_text_named_like_a_picture(good, data: Path, content: by
 
 def test_07_a_png_named_jpg(good, data: Path) -> None:
     path = put(data, "a.jpg", encoded(Image.new("RGB", (40, 40), (9, 8, 7))))
-    assert keys(check(data)) == {"a.jpg", "good.png"}
+    assert keys(check_data(data)) == {"a.jpg", "good.png"}
     assert pixel(path) == (9, 8, 7)
 
 
@@ -171,7 +171,7 @@ def test_08_postscript_is_never_run(good, data: Path, tmp_path: Path, monkeypatc
 
 def test_09_cmyk(good, data: Path) -> None:
     path = put(data, "a.jpg", encoded(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), "JPEG", quality=95))
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"a.jpg", "good.png"}
     assert "1 picture: CMYK, converted to RGB" in report.notes
     red, green, blue = pixel(path)
@@ -203,7 +203,7 @@ def test_12_sixteen_bit_color(data: Path) -> None:
 
 def test_13_float_pixels(good, data: Path) -> None:
     path = put(data, "a.tif", encoded(Image.fromarray(np.full((40, 40), 0.5, dtype=np.float32)), "TIFF"))
-    assert keys(check(data)) == {"a.tif", "good.png"}
+    assert keys(check_data(data)) == {"a.tif", "good.png"}
     assert set(pixel(path)) <= {127, 128}
     put(data, "a.tif", encoded(Image.fromarray(np.full((40, 40), 7.5, dtype=np.float32)), "TIFF"))
     left_out(data, "a.tif", "scale them to 0..1")
@@ -213,14 +213,14 @@ def test_13_float_pixels(good, data: Path) -> None:
 def test_14_without_color(data: Path, mode: str, color: object, gray: int) -> None:
     path = put(data, "a.png", encoded(Image.new(mode, (40, 40), color)))
     assert pixel(path) == (gray, gray, gray)
-    assert "1 picture: without color" in check(data).notes
+    assert "1 picture: without color" in check_data(data).notes
 
 
 def test_15_what_is_hidden_under_transparency_stays_hidden(data: Path) -> None:
     path = put(data, "a.png", encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0))))
     assert pixel(path) == (255, 255, 255)
     assert pixel(path, DataConfig(alpha_color="#102030")) == (16, 32, 48)
-    assert "1 picture: transparent, laid over white" in check(data).notes
+    assert "1 picture: transparent, laid over white" in check_data(data).notes
 
 
 def test_16_a_palette_with_transparency(data: Path) -> None:
@@ -238,7 +238,7 @@ def test_17_animations_and_pages(good, data: Path, format: str) -> None:
     frames = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
     path = put(data, "a.gif", encoded(frames[0], format, save_all=True, append_images=frames[1:]))
     assert pixel(path)[0] > 240
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"a.gif", "good.png"}
     assert "1 picture: an animation or several pages, of which the first picture is used" in report.notes
     left_out(data, "a.gif", "animation", DataConfig(animations="skip"))
@@ -250,7 +250,7 @@ def test_18_exif_turns(data: Path, orientation: int, turned: bool) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     put(data, "a.jpg", encoded(image, "JPEG", exif=exif))
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"a.jpg"}
     assert ("1 picture: turned upright by its EXIF orientation" in report.notes) == turned
     shape = dict(report.histograms[1].rows)
@@ -265,7 +265,7 @@ def test_19_a_picture_of_a_hundred_megapixels(good, data: Path) -> None:
 def test_20_a_decompression_bomb(good, data: Path) -> None:
     put(data, "a.png", png(20_000, 20_000, 8, 2, b""))
     put(data, "b.png", png(2**31 - 1, 2**31 - 1, 8, 2, b""))
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"good.png"}
     assert set(reasons(report).values()) == {"more than 64 megapixels"}
 
@@ -283,15 +283,15 @@ def test_22_tiny_pictures(good, data: Path) -> None:
     put(data, "a.png", encoded(photo(39, 60)))
     left_out(data, "a.png", "smaller than 40 pixels", DataConfig(min_size=40))
     put(data, "a.png", encoded(photo(8, 8)))
-    assert keys(check(data, options=DataConfig(min_size=4))) == {"a.png", "good.png"}
+    assert keys(check_data(data, options=DataConfig(min_size=4))) == {"a.png", "good.png"}
 
 
 def test_23_extreme_proportions(good, data: Path) -> None:
     put(data, "a.png", encoded(Image.new("RGB", (1, 5000))))
-    assert "a.png" in reasons(check(data))
+    assert "a.png" in reasons(check_data(data))
     put(data, "a.png", encoded(Image.new("RGB", (200, 1000))))
     left_out(data, "a.png", "above 4:1")
-    assert keys(check(data, options=DataConfig(max_aspect=5))) == {"a.png", "good.png"}
+    assert keys(check_data(data, options=DataConfig(max_aspect=5))) == {"a.png", "good.png"}
 
 
 def test_24_links_in_a_circle(good, data: Path) -> None:
@@ -306,7 +306,7 @@ def test_25_pipes_devices_and_folders_named_like_pictures(good, data: Path) -> N
     os.mkfifo(data / "pipe.png")
     (data / "folder.png").mkdir()
     (data / "null.png").symlink_to("/dev/zero")
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"good.png"}
     assert reasons(report) == {"pipe.png": "not a regular file", "null.png": "not a regular file"}
 
@@ -330,7 +330,7 @@ def test_26_unreadable_vanished_and_flickering_files(
 
     monkeypatch.setattr(files, "_read", flickering)
     (data / "gone.txt").unlink()
-    assert keys(check(data)) == {"good.png"}
+    assert keys(check_data(data)) == {"good.png"}
     closed = draw("closed.png")
     closed.chmod(0)
     if not os.access(closed, os.R_OK):
@@ -340,13 +340,13 @@ def test_26_unreadable_vanished_and_flickering_files(
 def test_27_captions_in_other_encodings(good, data: Path) -> None:
     put(data, "a.png", encoded(photo()), "ein Käfer".encode("latin-1"))
     left_out(data, "a.txt", "--caption-encoding")
-    report = check(data, options=DataConfig(caption_encoding="latin-1"))
+    report = check_data(data, options=DataConfig(caption_encoding="latin-1"))
     assert {pair.key: pair.captions for pair in report.pairs}["a.png"] == ("ein Käfer",)
     put(data, "a.png", encoded(photo()), "жук".encode("cp1251"))
-    report = check(data, options=DataConfig(caption_encoding="cp1251"))
+    report = check_data(data, options=DataConfig(caption_encoding="cp1251"))
     assert {pair.key: pair.captions for pair in report.pairs}["a.png"] == ("жук",)
     put(data, "a.png", encoded(photo()), "ein Käfer".encode("utf-16"))
-    assert keys(check(data)) == {"a.png", "good.png"}
+    assert keys(check_data(data)) == {"a.png", "good.png"}
 
 
 def test_28_marks_and_control_characters_in_captions(data: Path) -> None:
@@ -354,30 +354,30 @@ def test_28_marks_and_control_characters_in_captions(data: Path) -> None:
     put(data, "a.png", encoded(photo()), content)
     put(data, "b.png", encoded(photo()), None)
     (data / "metadata.jsonl").write_text('{"file_name": "b.png", "text": "a \\ud800 hat\\u2028!"}')
-    captions = {pair.key: pair.captions for pair in check(data).pairs}
+    captions = {pair.key: pair.captions for pair in check_data(data).pairs}
     assert captions == {"a.png": ("a réd", "square !"), "b.png": ("a hat !",)}
 
 
 def test_29_empty_and_missing_captions(good, data: Path) -> None:
     put(data, "empty.png", encoded(photo()), " \n\t")
     put(data, "red_car-2.png", encoded(photo()), None)
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"good.png"}
     assert set(reasons(report)) == {"empty.txt", "red_car-2.png"}
-    named = check(data, options=DataConfig(no_caption="name"))
+    named = check_data(data, options=DataConfig(no_caption="name"))
     assert {p.key: p.captions[0] for p in named.pairs} == {
         "empty.png": "empty",
         "good.png": "a good one",
         "red_car-2.png": "red car 2",
     }
-    bare = check(data, options=DataConfig(no_caption="empty"))
+    bare = check_data(data, options=DataConfig(no_caption="empty"))
     assert len(bare.pairs) == 3
-    assert "2 pictures with the empty caption" in bare.notes
+    assert "2 pictures with an empty caption" in bare.notes
 
 
 def test_30_a_very_long_caption_is_cut_and_counted(good, data: Path) -> None:
     put(data, "a.png", encoded(photo()), "word " * 10_000)
-    report = check(data, text=TextConfig(encoder="learned"))
+    report = check_data(data, text=TextConfig(encoder="learned"))
     assert keys(report) == {"a.png", "good.png"}
     assert any(note.startswith("1 caption longer than the 64 tokens") for note in report.notes)
     assert dict(report.histograms[-1].rows)["over 64: cut"] == 1
@@ -385,7 +385,7 @@ def test_30_a_very_long_caption_is_cut_and_counted(good, data: Path) -> None:
 
 def test_31_each_line_of_a_text_file_is_a_caption(data: Path) -> None:
     put(data, "a.png", encoded(photo()), "a hill\n\na green hill\nthe hill\n")
-    assert check(data).pairs[0].captions == ("a hill", "a green hill", "the hill")
+    assert check_data(data).pairs[0].captions == ("a hill", "a green hill", "the hill")
     drawn = [int(number) % 3 for number in caption_at(0, torch.arange(30))]
     assert set(drawn) == {0, 1, 2}
     assert drawn[7] == int(caption_at(0, torch.tensor([7]))) % 3
@@ -399,7 +399,7 @@ def test_32_names_that_collide(data: Path) -> None:
     put(data, apart, encoded(photo()), None)
     put(data, "B.JPG", encoded(photo(), "JPEG"), "upper")
     put(data, "b.jpg", encoded(photo(), "JPEG"), "lower")
-    report = check(data)
+    report = check_data(data)
     assert len(report.pairs) == sum(not name.endswith(".txt") for name in os.listdir(data))
     said = {problem.reason for problem in report.problems}
     assert "several pictures share this caption file" in said
@@ -419,7 +419,7 @@ def test_33_rows_that_are_wrong(good, data: Path) -> None:
         '{"file_name": "a.png", "text": "again"}\n{"file_name": "a.png", \n'
         '{"file_name": "/etc/passwd", "text": "x"}\n{"file_name": "../data/a.png", "text": "x"}\n'
     )
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"a.png", "good.png"}
     assert set(reasons(report)) == {"no-row.png", *(f"metadata.jsonl:{line}" for line in range(2, 7))}
 
@@ -427,7 +427,7 @@ def test_33_rows_that_are_wrong(good, data: Path) -> None:
 def test_34_text_file_and_metadata_row(data: Path) -> None:
     put(data, "a.png", encoded(photo()), "from the text file")
     (data / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "from the row"}')
-    report = check(data)
+    report = check_data(data)
     assert report.pairs[0].captions == ("from the row",)
     assert [(p.path, p.left_out) for p in report.problems] == [("a.txt", False)]
 
@@ -436,7 +436,7 @@ def test_35_exact_copies_are_reported_kept_together_and_left_out_on_request(data
     for number in range(40):
         picture = Image.new("RGB", (40, 40), (number % 20 * 9, 0, 0))
         put(data, f"{number:02}.png", encoded(picture), "x")
-    report = check(data)
+    report = check_data(data)
     assert len(report.duplicates) == 20
     assert any(note.startswith("20 exact copies of other pictures") for note in report.notes)
     it = finished(build_cache(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", Words()))
@@ -453,7 +453,7 @@ def test_35_exact_copies_are_reported_kept_together_and_left_out_on_request(data
 def test_36_junk_is_passed_over_in_silence(good, data: Path) -> None:
     for name in ("Thumbs.db", ".DS_Store", "._x.jpg", ".ipynb_checkpoints/a.png", "__MACOSX/._a.png"):
         put(data, name, b"junk", None)
-    report = check(data)
+    report = check_data(data)
     assert keys(report) == {"good.png"}
     assert report.problems == ()
 
@@ -475,7 +475,7 @@ def test_37_a_training_copy_that_is_damaged_or_stale_is_made_again(good, data: P
     states[:] = np.nan
     for copy in (tmp_path / "cache").glob("pack-*"):
         np.save(copy / "states.npy", states)
-    with pytest.raises(DataError, match="damaged: start again"):
+    with pytest.raises(DataError, match="damaged: restart training"):
         packed(Words())
     assert packed(Words()) == ([1, 4, 3], 200)
 
@@ -483,7 +483,7 @@ def test_37_a_training_copy_that_is_damaged_or_stale_is_made_again(good, data: P
 def test_38_formats_that_cannot_be_read(good, data: Path) -> None:
     for name in ("a.jxl", "b.psd", "c.nef"):
         put(data, name, b"x", None)
-    found = reasons(check(data))
+    found = reasons(check_data(data))
     assert set(found) == {"a.jxl", "b.psd", "c.nef"}
     assert all("convert to PNG or JPEG" in reason for reason in found.values())
 
@@ -494,7 +494,7 @@ def test_38_heic_needs_another_package(good, data: Path) -> None:
         left_out(data, "a.heic", "pip install 'tintype[heif]'")
     else:
         path = put(data, "a.heic", encoded(Image.new("RGB", (64, 64), (200, 30, 40)), "HEIF"))
-        assert keys(check(data)) == {"a.heic", "good.png"}
+        assert keys(check_data(data)) == {"a.heic", "good.png"}
         assert np.abs(np.array(pixel(path)) - (200, 30, 40)).max() < 12
 
 
@@ -514,8 +514,8 @@ def test_39_edited_data_have_another_fingerprint(good, draw, data: Path, tmp_pat
 def test_40_no_pictures_one_picture_fewer_than_a_batch(good, data: Path) -> None:
     (data / "nothing").mkdir()
     with pytest.raises(DataError, match="is empty"):
-        check(data / "nothing")
-    report = check(data)
+        check_data(data / "nothing")
+    report = check_data(data)
     assert report.ok
     assert any("only one picture" in note for note in report.notes)
     assert Order(0, 1).at(torch.arange(16)).tolist() == [0] * 16

@@ -12,7 +12,7 @@ import pytest
 from tintype.config import DataConfig
 from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import preprocess_for
-from tintype.data.process_pool import can_fork, in_processes, one_at_a_time
+from tintype.data.process_pool import can_fork, map_processes, one_at_a_time
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.errors import DataError
@@ -26,7 +26,7 @@ def test_results_come_in_order_whoever_is_quicker(processes: int) -> None:
         time.sleep(0.02 * (part % 3 == 0))
         return part, os.getpid()
 
-    results = list(in_processes(slow_at_times, range(7), processes))
+    results = list(map_processes(slow_at_times, range(7), processes))
     assert [part for part, _ in results] == list(range(7))
     pids = {pid for _, pid in results}
     assert len(pids) == processes
@@ -34,7 +34,7 @@ def test_results_come_in_order_whoever_is_quicker(processes: int) -> None:
 
 
 def test_results_larger_than_a_pipe_come_whole() -> None:
-    assert [len(content) for content in in_processes(lambda part: bytes(part * 10**6), range(5), 2)] == [
+    assert [len(content) for content in map_processes(lambda part: bytes(part * 10**6), range(5), 2)] == [
         part * 10**6 for part in range(5)
     ]
 
@@ -45,7 +45,7 @@ def test_what_a_process_raises_is_raised() -> None:
             raise ValueError("the fourth")
         return part
 
-    results = in_processes(raising, range(9), 2)
+    results = map_processes(raising, range(9), 2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="the fourth"):
         next(results)
@@ -59,12 +59,12 @@ def test_a_killed_process_is_an_error_and_no_waiting() -> None:
         return part
 
     with pytest.raises(DataError, match="was killed: is there too little memory"):
-        list(in_processes(killed, range(6), 2))
+        list(map_processes(killed, range(6), 2))
     assert multiprocessing.active_children() == []
 
 
 def test_closing_early_ends_the_processes() -> None:
-    results = in_processes(lambda part: part, range(1000), 2)
+    results = map_processes(lambda part: part, range(1000), 2)
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert multiprocessing.active_children() == []
@@ -77,17 +77,17 @@ def test_one_at_a_time_holds_between_processes() -> None:
             time.sleep(0.02)
             return begin, time.monotonic()
 
-    spans = sorted(in_processes(inside, range(6), 3))
+    spans = sorted(map_processes(inside, range(6), 3))
     assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
 
 
 ORPHANS = """
 import os, time
-from tintype.data.process_pool import in_processes
+from tintype.data.process_pool import map_processes
 def part(number):
     time.sleep(0.05)
     return os.getpid()
-results = in_processes(part, range(10**6), 2)
+results = map_processes(part, range(10**6), 2)
 print(next(results), next(results), flush=True)
 time.sleep(60)
 """
@@ -131,11 +131,11 @@ def test_processes_and_threads_make_the_same_pack(
     assert all(pair.source.fork_safe for pair in pairs)
     preprocess = preprocess_for(32, DataConfig(crop="none", dedupe=True))
     made = {}
-    monkeypatch.setattr("tintype.data.cache.builder.FEWEST", 4)
-    monkeypatch.setattr("tintype.data.cache.builder.TOGETHER", 4)
+    monkeypatch.setattr("tintype.data.cache.builder.MIN_BLOCK", 4)
+    monkeypatch.setattr("tintype.data.cache.builder.MAX_BLOCK", 4)
     for worth in (1, 10**9):  # processes, then threads
         monkeypatch.setattr("tintype.data.cache.builder.num_threads", lambda: 3)
-        monkeypatch.setattr("tintype.data.cache.builder.WORTH_FORKING", worth)
+        monkeypatch.setattr("tintype.data.cache.builder.MIN_FORK", worth)
         pack = finished(build_cache(pairs, preprocess, tmp_path / str(worth), Words(), problems))
         made[worth] = {path.name: path.read_bytes() for path in pack.folder.iterdir()}, pack.problems
         assert "an exact copy of another picture" in {problem.reason for problem in pack.problems}

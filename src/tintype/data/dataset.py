@@ -1,4 +1,4 @@
-"""A data set as training would see it: pictures cropped and resized, captions cleaned, and what was left out."""
+"""A data set as training sees it: pictures cropped and resized, captions cleaned, unusable pictures listed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from tintype.config import DataConfig
 from tintype.data.check.report import Report
-from tintype.data.check.run import RESOLUTION, check
+from tintype.data.check.run import RESOLUTION, check_data
 from tintype.data.images.decode import examine, preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.objects import Data
@@ -18,12 +18,12 @@ from tintype.errors import DataError
 
 
 class Dataset(Sequence[tuple[Image.Image, tuple[str, ...]]]):
-    """The captioned pictures of a source, as training would see them.
+    """The captioned pictures of a source, as training sees them.
 
-    `dataset[i]` is (PIL image at the resolution of training, its captions); the picture is decoded when it is asked
-    for. `keys` names each picture, `captions` has the captions of each, `problems` lists what was left out or looks
-    wrong before any picture is opened (`problem.path`, `problem.reason`, `problem.left_out`), and `check()` opens all
-    pictures and reports everything, copies and near copies too. It can itself be the data of `tintype.train`.
+    `dataset[i]` is (PIL image at the resolution of training, its captions); each access decodes the picture. `keys`
+    names each picture, `captions` has the captions of each, `problems` lists the files that are left out or look wrong
+    before any picture is opened (`problem.path`, `problem.reason`, `problem.left_out`), and `check()` opens all
+    pictures and reports everything, copies and near copies too. A `Dataset` can itself be the data of `tintype.train`.
     """
 
     def __init__(self, data: Data, resolution: int = RESOLUTION, options: DataConfig | None = None) -> None:
@@ -46,7 +46,7 @@ class Dataset(Sequence[tuple[Image.Image, tuple[str, ...]]]):
 
     def check(self) -> Report:
         """Open every picture: `print("\\n".join(report.lines()))` shows what `tintype check` shows."""
-        return check(self._data, self._resolution, self._options)
+        return check_data(self._data, self._resolution, self._options)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -62,21 +62,21 @@ class Dataset(Sequence[tuple[Image.Image, tuple[str, ...]]]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         pair = self._pairs[index]
-        seen = examine(pair.source, self._preprocess)
-        if seen.pixels is None:
-            raise DataError(f"{pair.key}: {seen.reason}")
-        return Image.fromarray(seen.pixels.transpose(1, 2, 0).copy()), pair.captions
+        examined = examine(pair.source, self._preprocess)
+        if examined.pixels is None:
+            raise DataError(f"{pair.key}: {examined.reason}")
+        return Image.fromarray(examined.pixels.transpose(1, 2, 0).copy()), pair.captions
 
 
 def load_dataset(data: Data, resolution: int = RESOLUTION, options: DataConfig | None = None) -> Dataset:
-    """Open captioned pictures as training would see them; no picture is decoded yet.
+    """Open captioned pictures as training sees them; no picture is decoded yet.
 
         dataset = tintype.load_dataset("photos", resolution=64)
         image, captions = dataset[0]
         print(len(dataset), captions, [problem.reason for problem in dataset.problems])
 
     data: what `tintype train` takes (a folder, a .tar, .zip or .parquet file, `hf:NAME`, a list of these) or an object
-    (`CaptionedImages`). resolution: pixels, the side of a square training picture. options: how pictures are taken in,
+    (`CaptionedImages`). resolution: pixels, the side of a square training picture. options: how pictures are read,
     `config.data`; None: shapes of nearly equal area, as in a new run.
 
     Raises DataError if there is no captioned picture.

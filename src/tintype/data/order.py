@@ -1,4 +1,4 @@
-"""Which sample stands at which position of a run, and what is done to it: pure functions of (seed, position)."""
+"""The order of samples in a run, and their flips, crops and captions: pure functions of (seed, position)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from tintype.diffusion.noise import Purpose, permutation, uniform
 
-WINDOW = 2**14  # samples that are shuffled together at least, where blocks are read one after another
+WINDOW = 2**14  # the fewest samples that are shuffled together, where blocks are read one after another
 
 
 def sample_at(seed: int, positions: Tensor, num_samples: int) -> Tensor:
-    """Give the sample, 0 .. num_samples - 1, at each position of a run: every epoch shows each sample once.
+    """The sample, 0 .. num_samples - 1, at each position of a run: every epoch shows each sample once.
 
     positions: int64 [B], counted in images from the start of the run. Returns int64 [B].
     Raises ValueError for num_samples < 1 or a negative position.
@@ -38,22 +38,22 @@ def _epoch(seed: int, epoch: int, num_samples: int) -> Tensor:
 
 
 def flip_at(seed: int, positions: Tensor) -> Tensor:
-    """Say which positions show the picture mirrored: bool [B], half of them."""
+    """Draw which positions show the picture mirrored: bool [B], half of them."""
     return uniform(seed, Purpose.FLIP, positions, 1)[:, 0] < 0.5
 
 
 def crop_at(seed: int, positions: Tensor) -> Tensor:
-    """Draw where a crop lies, as shares of the room to the left and above: float64 [B, 2] in (0, 1)."""
+    """Draw the position of a crop, as shares of the margin to the left and above: float64 [B, 2] in (0, 1)."""
     return uniform(seed, Purpose.CROP, positions, 2)
 
 
 def caption_at(seed: int, positions: Tensor) -> Tensor:
-    """Draw which of a picture's captions is shown: int64 [B], to be taken modulo their number."""
+    """Draw which of a picture's captions is shown: int64 [B]; the caller takes it modulo the number of captions."""
     return (uniform(seed, Purpose.CAPTION, positions, 1)[:, 0] * 2**40).to(torch.int64)
 
 
 def dropped_at(seed: int, positions: Tensor, share: float) -> Tensor:
-    """Say which positions show the empty caption: bool [B], `share` of them."""
+    """Draw which positions show the empty caption: bool [B], `share` of them."""
     return uniform(seed, Purpose.DROPOUT, positions, 1)[:, 0] < share
 
 
@@ -105,12 +105,12 @@ class Order:
             visits = visits[permutation(self._seed, Purpose.ORDER, epoch, len(visits))]
             if self._blocks is not None:
                 visits = visits[torch.argsort(self._windows(epoch, self._blocks)[visits], stable=True)]
-            self._epochs = {known: self._epochs[known] for known in sorted(self._epochs)[-1:]}  # two at a time
+            self._epochs = {latest: self._epochs[latest] for latest in sorted(self._epochs)[-1:]}  # two at a time
             self._epochs[epoch] = visits
         return self._epochs[epoch]
 
     def _visits(self, epoch: int) -> Tensor:
-        """Every sample of an epoch, as often as it is shown: systematic sampling of a shuffled row of weights."""
+        """The samples of an epoch, each as often as it is shown: systematic sampling of shuffled weights."""
         if self._weights is None:
             return torch.arange(self._num_samples)
         shuffled = permutation(self._seed, Purpose.WEIGHT, epoch, self._num_samples)
@@ -121,7 +121,7 @@ class Order:
         return torch.repeat_interleave(shuffled, torch.diff(ends, prepend=torch.zeros(1, dtype=torch.int64)))
 
     def _windows(self, epoch: int, blocks: Tensor) -> Tensor:
-        """Which window of an epoch each sample is shown in: blocks in a random order, cut after `window` samples."""
+        """The window of each sample in an epoch: blocks in a random order, cut after `window` samples."""
         sizes = torch.bincount(blocks)
         shuffled = permutation(self._seed, Purpose.BLOCK, epoch, len(sizes))
         starts = torch.cumsum(sizes[shuffled], 0) - sizes[shuffled]
@@ -131,13 +131,13 @@ class Order:
 
 
 def shard_positions(positions: Tensor, rank: int, world: int) -> Tensor:
-    """The positions that one of `world` equal machines takes: every world-th, from rank on."""
+    """The positions of process `rank` of `world`: every world-th, from rank on."""
     if not 0 <= rank < world:
         raise ValueError(f"rank must be from 0 to {world - 1}, not {rank}")
     return positions[rank::world]
 
 
 def block_numbers(names: Sequence[object]) -> Tensor:
-    """Number blocks, as `Order` wants them, by the first appearance of what each sample lies in."""
+    """Block numbers for `Order`: the names of the samples' archives, numbered by first appearance."""
     numbers: dict[object, int] = {}
     return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names], dtype=torch.int64)

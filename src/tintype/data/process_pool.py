@@ -1,4 +1,4 @@
-"""Do the same thing to many parts of something in processes, where threads would wait for each other (Linux only)."""
+"""A process pool: a parallel, ordered map where threads would wait for each other (Linux only)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tintype.errors import DataError
 
 P = TypeVar("P")
 R = TypeVar("R")
-_PIPE = 2**20  # bytes of results that a process may be ahead of the reader; the most that Linux grants anyone
+_PIPE = 2**20  # bytes of results that a process may be ahead of the reader; the most that Linux grants
 _TOKENIZERS = "TOKENIZERS_PARALLELISM"
 
 
 def can_fork() -> bool:
-    """Whether this process may have children that are copies of it."""
+    """Whether this process may fork."""
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
-def in_processes(function: Callable[[P], R], parts: Sequence[P], processes: int) -> Iterator[R]:
-    """Yield what `function` gives for each part, in order, computed by copies of this process ahead of the consumer.
+def map_processes(function: Callable[[P], R], parts: Sequence[P], processes: int) -> Iterator[R]:
+    """Yield the result of `function` for each part, in order; forks of this process compute ahead of the consumer.
 
-    Each process does every so-many-th part, and waits when its pipe is full. None outlives this process by more than
-    one part. Raises what `function` raises, and DataError if a process is killed, for lack of memory perhaps.
+    Of P processes, each computes every P-th part, and waits when its pipe is full. A process outlives this one by at
+    most one part. Raises the errors of `function`, and DataError if a process is killed, for lack of memory perhaps.
     """
     one_at_a_time.share()
     context = multiprocessing.get_context("fork")
@@ -73,16 +73,16 @@ def in_processes(function: Callable[[P], R], parts: Sequence[P], processes: int)
 def _work(
     function: Callable[[P], R], parts: Sequence[P], number: int, pipes: Sequence[tuple[Connection, Connection]]
 ) -> None:
-    """What one process does."""
+    """The work of one process."""
     for sent_to_all in (signal.SIGINT, signal.SIGTERM):  # by a terminal or a scheduler: the parent ends this process
         signal.signal(sent_to_all, signal.SIG_IGN)
     for other, (receiving, sending) in enumerate(pipes):
         receiving.close()  # so that sending fails once the parent is gone
         if other != number:
             sending.close()
-    gc.freeze()  # what was there before is not looked through, and so not copied
+    gc.freeze()  # the collector leaves the parent's objects alone, so that their memory stays shared
     if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)  # the threads it had are not copied
+        sys.modules["torch"].set_num_threads(1)  # a fork has no other threads
     sending = pipes[number][1]
     with suppress(OSError):
         for part in parts[number :: len(pipes)]:
@@ -116,14 +116,14 @@ def _without_warnings() -> Iterator[None]:
 
 
 class _OneAtATime:
-    """A `with` block that only one thread is in, of this process and of all that `forked` starts."""
+    """A lock for one thread at a time, of this process and of its forks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._file = -1  # locked by the process that is in the block: a lock that ends with its process
 
     def share(self) -> None:
-        """To be called before this process is copied."""
+        """Make the lock work across forks; call it before forking."""
         if self._file < 0 and hasattr(os, "memfd_create"):
             self._file = os.memfd_create("tintype")
 
@@ -132,7 +132,7 @@ class _OneAtATime:
         self._lock_file(True)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lock_file(False)
         self._lock.release()

@@ -1,4 +1,4 @@
-"""Which pictures are held out of training."""
+"""The held-out split: a hash of each picture alone decides its side."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 
 
 def is_held_out(name: str, share: float) -> bool:
-    """Say whether a picture is held out of training, from its name alone, so that others joining do not change it."""
+    """Whether a picture is held out of training, from its sha256 alone, so that added pictures do not change it."""
     return name_hash(name) < share
 
 
 def name_hash(name: str) -> float:
-    """Map a name to a number in [0, 1), evenly and for ever the same."""
+    """Map a name to a number in [0, 1), uniformly, the same in every version."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

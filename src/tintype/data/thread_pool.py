@@ -1,4 +1,4 @@
-"""Do the same thing to many files at once, in order, with bounded memory; run what tells its progress to its end."""
+"""A thread pool: a parallel, ordered map with bounded memory; and generators run to their end."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import TypeVar
 P = TypeVar("P")
 T = TypeVar("T")
 R = TypeVar("R")
-TOGETHER = 16  # items that one call is given
-_AHEAD = 2  # calls per thread whose results may wait to be taken
+BATCH = 16  # items for one call of the function
+_AHEAD = 2  # calls per thread ahead of the consumer
 
 
 def num_threads() -> int:
-    """Count the cores that this process may use, at most 8: reading files gains nothing beyond that."""
+    """The number of cores that this process may use, at most 8: reading files gains nothing beyond that."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, available)
 
 
-def in_order(
+def map_batched(
     function: Callable[[Sequence[T]], Sequence[R]], items: Iterable[T], threads: int | None = None
 ) -> Iterator[R]:
-    """Yield what `function` gives for the items, in order, computed by threads a little ahead of the consumer.
+    """Yield a result for each item, in order; threads compute them a little ahead of the consumer.
 
-    function: from some items to one result for each.
+    function: from a batch of items to their results.
     """
     rest = iter(items)
-    for results in in_parts(function, iter(lambda: list(islice(rest, TOGETHER)), []), threads):
+    for results in map_threads(function, iter(lambda: list(islice(rest, BATCH)), []), threads):
         yield from results
 
 
-def in_parts(function: Callable[[P], R], parts: Iterable[P], threads: int | None = None) -> Iterator[R]:
-    """Yield what `function` gives for each part, in order, computed by threads a little ahead of the consumer."""
+def map_threads(function: Callable[[P], R], parts: Iterable[P], threads: int | None = None) -> Iterator[R]:
+    """Yield the result of `function` for each part, in order; threads compute them a little ahead of the consumer."""
     threads = threads or num_threads()
     if threads == 1:
         yield from map(function, parts)
@@ -54,7 +54,7 @@ def in_parts(function: Callable[[P], R], parts: Iterable[P], threads: int | None
 
 
 def finished(progress: Generator[object, None, R]) -> R:
-    """Run a generator to its end: what it returns."""
+    """Run a generator to its end. Returns its result."""
     while True:
         try:
             next(progress)

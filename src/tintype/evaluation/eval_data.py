@@ -24,10 +24,9 @@ from tintype.data.sources.pairs import Pair
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.errors import ConfigError, DataError
 from tintype.metrics.memorization import BLOCK_VALUES
-from tintype.model.file_names import DATA
+from tintype.model.file_names import CACHE_FOLDER, DATA
 from tintype.model.store import Model
 
-CACHE_FOLDER = "pack"  # folder of the dataset cache
 MIN_PICTURES = 20  # fewer pictures are too few for a conclusion
 
 

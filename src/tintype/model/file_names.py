@@ -10,3 +10,4 @@ LOG = "log.jsonl"  # metrics of a run, one JSON object a line
 CHECKPOINTS = "checkpoints"  # folder of the checkpoints of a run
 LATEST = "latest"  # holds the path of the newest checkpoint of a run
 STATE = "state.json"  # state of training in a checkpoint
+CACHE_FOLDER = "pack"  # folder of the dataset cache of a run

@@ -47,8 +47,8 @@ def folder(draw, data: Path) -> Path:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress after every picture, as if each were a part of its own."""
-    monkeypatch.setattr("tintype.data.cache.builder.FEWEST", 1)
-    monkeypatch.setattr("tintype.data.cache.builder.TOGETHER", 1)
+    monkeypatch.setattr("tintype.data.cache.builder.MIN_BLOCK", 1)
+    monkeypatch.setattr("tintype.data.cache.builder.MAX_BLOCK", 1)
 
 
 def packs(cache: Path) -> list[str]:
@@ -180,7 +180,7 @@ def test_states_that_are_not_finite_are_refused_when_written_and_when_read(folde
     states = np.load(path)
     states[:] = np.nan
     np.save(path, states)
-    with pytest.raises(DataError, match="damaged: start again"):
+    with pytest.raises(DataError, match="damaged: restart training"):
         packed(folder, tmp_path).text_embeddings(torch.tensor([0]), torch.tensor([0]))
 
 

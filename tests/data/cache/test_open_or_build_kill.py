@@ -1,4 +1,4 @@
-"""Packing that is killed outright, again and again, ends exactly as packing that was left alone."""
+"""Killed builds: a build that is killed many times ends with the same bytes as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Words:
         time.sleep(0.002 * len(captions))
         return [torch.tensor([[float(len(word))] for word in caption.split()]).half() for caption in captions]
 
-building.COMMIT_SECONDS = 0.01
-building.CAPTION_BATCH = 16
+builder.COMMIT_SECONDS = 0.01
+builder.CAPTION_BATCH = 16
 print("begun", flush=True)
 finished(build_cache(find_pairs(sys.argv[1])[0], preprocess_for(64), Path(sys.argv[2]), Words()))
 """

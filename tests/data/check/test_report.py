@@ -11,7 +11,7 @@ from rich.console import Console
 from tintype.config import DataConfig, TextConfig
 from tintype.data.check.html import to_html
 from tintype.data.check.report import show, to_json, to_text
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 
 
 def printed(report, width: int = 100) -> str:
@@ -37,21 +37,21 @@ def trouble(draw, data: Path) -> None:
 
 def test_the_terminal_shows_reasons_histograms_and_notes(draw, data: Path) -> None:
     trouble(draw, data)
-    text = printed(check(data, text=TextConfig(encoder="learned")))
-    assert "13 pictures with 13 captions can be trained on; 3 left out" in text
+    text = printed(check_data(data, text=TextConfig(encoder="learned")))
+    assert "13 pictures with 13 captions can be used; 3 left out" in text
     assert re.search(r"1 +aspect ratio above 4:1 +flat\.png", text)
     assert re.search(r"1 +it has no caption +none\.png", text)
     assert re.search(r"32 to 63 +13 +[█#]{24}", text)
     assert "about square" in text
     assert "caption length, tokens of learned (limit 64)" in text
-    assert "12 captions with left or right: such pictures must not be mirrored" in text
+    assert "12 captions with the word left or right: train with flip = false" in text
     assert "1 exact copy of other pictures (00.png = copy.png)" in text
-    assert all(line.isprintable() for line in printed(check(data), 30).splitlines())
+    assert all(line.isprintable() for line in printed(check_data(data), 30).splitlines())
 
 
 def test_json_holds_all_of_it(draw, data: Path) -> None:
     trouble(draw, data)
-    found = json.loads(to_json(check(data)))
+    found = json.loads(to_json(check_data(data)))
     assert found["usable"] == found["captions"] == 13
     assert found["left_out"] == 3
     assert {problem["path"] for problem in found["problems"]} == {"<b>bad.png", "flat.png", "none.png"}
@@ -61,7 +61,7 @@ def test_json_holds_all_of_it(draw, data: Path) -> None:
 
 def test_text_lists_every_problem(draw, data: Path) -> None:
     trouble(draw, data)
-    assert "\nflat.png: aspect ratio above 4:1\n" in to_text(check(data))
+    assert "\nflat.png: aspect ratio above 4:1\n" in to_text(check_data(data))
 
 
 class Page(HTMLParser):
@@ -85,7 +85,7 @@ class Page(HTMLParser):
 
 def test_the_page_shows_the_worst_and_carries_everything_in_it(draw, data: Path) -> None:
     trouble(draw, data)
-    page = to_html(check(data))
+    page = to_html(check_data(data))
     found = Page()
     found.feed(page)
     assert found.open == []
@@ -102,8 +102,8 @@ def test_the_page_shows_the_worst_and_carries_everything_in_it(draw, data: Path)
 
 def test_the_page_of_a_folder_where_nothing_can_be_used(draw, data: Path) -> None:
     draw("a.png").write_bytes(b"")
-    page = to_html(check(data, options=DataConfig()))
-    assert "nothing can be trained on" in page
+    page = to_html(check_data(data, options=DataConfig()))
+    assert "no picture can be used" in page
 
 
 def test_look_alikes_on_both_sides_of_what_is_held_out_are_told(data: Path) -> None:
@@ -113,8 +113,8 @@ def test_look_alikes_on_both_sides_of_what_is_held_out_are_told(data: Path) -> N
             image.putpixel((0, 0), (copy, copy, copy))
             image.save(data / f"{number:02}-{copy}.png")
             (data / f"{number:02}-{copy}.txt").write_text("x")
-    report = check(data)
+    report = check_data(data)
     assert report.leaks
     assert all(one[:2] == other[:2] for one, other in report.leaks)
-    assert any("both sides of what is held out" in note for note in report.notes)
-    assert any("120 captions of 120 stand at several pictures ('x': 120)" in note for note in report.notes)
+    assert any("both trained on and held out" in note for note in report.notes)
+    assert any("120 captions of 120 are shared by several pictures ('x': 120)" in note for note in report.notes)

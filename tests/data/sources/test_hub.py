@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.sources.find import find_pairs
 from tintype.errors import DataError
 
@@ -31,7 +31,7 @@ def test_a_data_set_saved_in_a_folder(tmp_path: Path) -> None:
     cells = [{"bytes": picture((i, 0, 0)), "path": None} for i in range(3)] + [{"bytes": b"rubbish", "path": None}]
     folder = saved(tmp_path / "set", {"image": cells, "text": ["one", "two", " ", "four"]})
     for data in (str(folder), f"hf:{folder}"):
-        report = check(data)
+        report = check_data(data)
         assert [(pair.key, pair.captions) for pair in report.pairs] == [("00000000", ("one",)), ("00000001", ("two",))]
         assert {p.path: p.reason for p in report.problems} == {
             "00000002": "its caption is empty",

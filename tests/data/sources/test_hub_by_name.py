@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.sources.find import find_pairs
 from tintype.errors import DataError, MissingExtraError
 
@@ -65,7 +65,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 def test_a_data_set_by_name_and_split(asked: list[tuple[str, str]]) -> None:
-    report = check("hf:someone/cats")
+    report = check_data("hf:someone/cats")
     assert [(pair.key, pair.captions) for pair in report.pairs] == [("00000000", ("a cat", "one cat"))]
     assert [p.path for p in report.problems] == ["00000001"]
     find_pairs("hf:someone/cats:validation[:10%]")

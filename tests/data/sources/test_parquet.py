@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.sources.find import find_pairs
 from tintype.errors import DataError, MissingExtraError
 
@@ -36,7 +36,7 @@ def test_pictures_inside_a_table(tmp_path: Path) -> None:
     assert [pair.source.read() for pair in pairs] == [picture(color) for color in colors]
     assert pairs[4].source.read() == pairs[4].source.read()
     assert len({pair.source.fingerprint for pair in pairs}) == 5
-    report = check(tmp_path)
+    report = check_data(tmp_path)
     assert len(report.pairs) == 5
 
 
@@ -46,7 +46,7 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
         "caption": ["good", "no picture", " ", "bad"],
     }
     path = write(tmp_path / "a.parquet", columns)
-    report = check(path)
+    report = check_data(path)
     assert [pair.captions for pair in report.pairs] == [("good",)]
     assert {p.path: p.reason for p in report.problems} == {
         "a.parquet/00000001": "this row holds no picture",

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.sources.files import FileError
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.remote import Archive, expand
@@ -48,7 +48,7 @@ def test_tars_at_a_url(tmp_path: Path) -> None:
         assert [pair.key for pair in pairs] == ["train-0.tar/0.png", "train-1.tar/0.png"]
         assert problems == []
         assert pairs[1].source.read() == picture((9, 8, 7))
-        assert len(check(url).pairs) == 2
+        assert len(check_data(url).pairs) == 2
     files.pipe("/bucket/train-1.tar", path.read_bytes()[:600])
     assert "cut short" in reasons("memory://bucket")["train-1.tar/0.png"]
     with pytest.raises(DataError, match="cannot be read"):

@@ -108,12 +108,14 @@ def test_a_survey_in_small_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch)
     facts, pairs = facts_of(400), Captioned(400)
     whole = summarize("data", pairs, facts, [], Counter())
     assert whole.duplicates == tuple((f"{i:07}", f"{i + 200:07}") for i in range(3))
-    assert whole.alike == tuple((f"{i:07}", f"{i + 392:07}") for i in range(4, 8))
+    assert whole.near_duplicates == tuple((f"{i:07}", f"{i + 392:07}") for i in range(4, 8))
     monkeypatch.setattr(row_file, "CHUNK", 32)
     monkeypatch.setattr(row_file, "_SAMPLED", 3)
     parted = summarize("data", pairs, facts, [], Counter())
-    assert [getattr(parted, name) for name in ("duplicates", "alike", "leaks", "histograms", "extremes", "notes")] == [
-        getattr(whole, name) for name in ("duplicates", "alike", "leaks", "histograms", "extremes", "notes")
+    assert [
+        getattr(parted, name) for name in ("duplicates", "near_duplicates", "leaks", "histograms", "extremes", "notes")
+    ] == [
+        getattr(whole, name) for name in ("duplicates", "near_duplicates", "leaks", "histograms", "extremes", "notes")
     ]
 
 

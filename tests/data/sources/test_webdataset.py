@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.sources.find import find_pairs
 from tintype.errors import DataError
 
@@ -57,7 +57,7 @@ def test_members_of_one_name_are_one_sample(tmp_path: Path) -> None:
         "a.tar/1.jpg": ("one", "two"),
     }
     assert reasons(path) == {}
-    report = check(path)
+    report = check_data(path)
     assert len(report.pairs) == 3
     assert report.num_left_out == 0
 
@@ -93,7 +93,7 @@ def test_every_kind_of_trouble_is_listed(tmp_path: Path) -> None:
         f"a.tar/{name}"
         for name in ("none.png", "empty.txt", "latin.txt", "json.json", "alone.txt", "photo.jxl", "two.png")
     }
-    assert "a.tar/bad.png" in dict(check(path).by_reason())["not a picture that can be read"]
+    assert "a.tar/bad.png" in dict(check_data(path).by_reason())["not a picture that can be read"]
     named = captions(path, DataConfig(no_caption="name"))
     assert named["a.tar/none.png"] == ("none",)
     assert named["a.tar/empty.png"] == ("empty",)
@@ -124,7 +124,7 @@ def test_a_tar_that_is_cut_short_gives_what_is_whole(tmp_path: Path, cut: int) -
     pairs, problems = find_pairs(path)
     assert 0 < len(pairs) < 9
     assert any("cut short" in p.reason or "damaged" in p.reason for p in problems)
-    assert check(path).num_left_out >= 1
+    assert check_data(path).num_left_out >= 1
 
 
 def test_a_damaged_header_is_said_and_what_came_before_is_used(tmp_path: Path) -> None:

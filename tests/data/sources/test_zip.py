@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tintype.config import DataConfig
-from tintype.data.check.run import check
+from tintype.data.check.run import check_data
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pair_list import PairList
 from tintype.errors import DataError
@@ -91,7 +91,7 @@ def test_damaged_encrypted_and_oddly_compressed_files(folder: Path, tmp_path: Pa
     content = bytearray(path.read_bytes())
     content[content.index(b"IDAT") + 8] ^= 1
     path.write_bytes(content)
-    assert check(path).by_reason()[0][0].startswith("damaged: its checksum")
+    assert check_data(path).by_reason()[0][0].startswith("damaged: its checksum")
     odd = zipped(folder, tmp_path / "odd.zip", zipfile.ZIP_BZIP2)
     with pytest.raises(DataError, match="compressed by an unusual method"):
         find_pairs(odd)
@@ -134,7 +134,7 @@ def test_zips_at_a_url_by_pattern_and_in_a_list(folder: Path, tmp_path: Path) ->
     files.pipe("/zips/part.zip", (tmp_path / "part-0.zip").read_bytes())
     try:
         pairs = find_pairs("memory://zips/part.zip")[0]
-        assert len(check("memory://zips/part.zip").pairs) == 3
+        assert len(check_data("memory://zips/part.zip").pairs) == 3
         assert not any(pair.source.fork_safe for pair in pairs)
     finally:
         files.rm("/zips", recursive=True)

@@ -1,4 +1,4 @@
-"""`tintype check`."""
+"""The options of `tintype check`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,38 @@ from tintype.pipeline.limits import MAX_SIDE
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.epilog = "Nothing in DATA is ever changed."
+    command.epilog = (
+        "DATA is only read, never changed. The exit code is 1 if no picture is usable (with --strict: if any is left "
+        "out), else 0."
+    )
     command.add_argument("data", metavar="DATA", help=DATA)
     command.add_argument(
-        "--report", type=Path, metavar="FILE", help="also write FILE: .html with pictures, .json, text"
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="also write FILE: .html with thumbnails, .json, else text",
     )
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--strict", action="store_true", help="exit with 1 if anything is left out")
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+    command.add_argument("--strict", action="store_true", help="exit with code 1 if any picture is left out")
     command.add_argument(
-        "--text", type=options.text_encoder, default="minilm", metavar="ENCODER", help="whose limit captions must meet"
+        "--text",
+        type=options.text_encoder,
+        default="minilm",
+        metavar="ENCODER",
+        help="text encoder that must fit captions (minilm)",
     )
-    command.add_argument("--resolution", type=whole(8, MAX_SIDE), default=32, metavar="PX", help="to train at (32)")
+    command.add_argument(
+        "--resolution",
+        type=whole(8, MAX_SIDE),
+        default=32,
+        metavar="PX",
+        help="training resolution (32)",
+    )
     options.data_options(command)
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from tintype.cli.run.check import check
+    from tintype.cli.run.check import check_command
 
-    return check(args)
+    return check_command(args)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from argparse import Namespace
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import Any, NamedTuple
 
 from tintype.cli import options
+from tintype.cli.progress import ProgressDisplay
 from tintype.errors import ConfigError
 from tintype.evaluation.eval_data import EvalData, open_eval_data
 from tintype.evaluation.measure import evaluate
@@ -27,13 +24,10 @@ from tintype.evaluation.tuning import tune
 from tintype.evaluation.verdict import verdict
 from tintype.model import file_names, store
 from tintype.pipeline.pipeline import Pipeline
-from tintype.printable import print_line, printable
-from tintype.training.console import say
+from tintype.printable import print_line
 from tintype.training.monitor.log import read_log
 
-T = TypeVar("T")
 REPORT, RESULTS, FOLDER = "report.html", "results.json", "evaluation"
-LINE_SECONDS = 20.0  # between lines of progress where there is no terminal
 
 
 def run(args: Namespace) -> int:
@@ -93,7 +87,7 @@ def _open(source: str, args: Namespace, scratch: Path) -> Iterator[_Opened]:
     """Open a model and its pictures, and show progress for the length of the `with` block."""
     model = store.find(source)
     pipeline = Pipeline.load(source, args.device)
-    with ProgressDisplay() as display:
+    with ProgressDisplay("loading") as display:
         cache = options.cache_folder(args) or scratch
         data = display.follow(open_eval_data(model, pipeline.config, pipeline.denoiser.encoder, args.data, cache))
         yield _Opened(model, pipeline, data, display)
@@ -175,34 +169,3 @@ def _save(model: str, result: EvalResult, with_settings: bool) -> list[str]:
     folder = _model_folder(model)
     notes = fill_card(folder, result) if folder is not None else []
     return notes + (save_settings(folder, result.tuning) if with_settings else [])
-
-
-class ProgressDisplay:
-    """Progress on stderr: a bar on a terminal, elsewhere an occasional line."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        self._bar = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
-        self._task = self._bar.add_task("loading", total=None)
-        self._last_line = time.monotonic()
-
-    def __enter__(self) -> ProgressDisplay:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
-
-    def follow(self, work: Generator[Any, None, T]) -> T:
-        """Run a generator of (stage, done, total) to its end; returns its result."""
-        while True:
-            try:
-                stage, done, total = next(work)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            self._bar.update(self._task, description=printable(stage), completed=done, total=total)
-            if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
-                self._last_line = time.monotonic()
-                say(self._console, f"{stage}: {done:,} of {total:,}")

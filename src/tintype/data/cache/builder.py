@@ -1,4 +1,4 @@
-"""The builder of one cache: rows appended to files, a journal of what is on the disk, a move into place at the end."""
+"""The builder of one cache: it appends rows to files, keeps a journal of them, and renames the folder at the end."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from tintype.data.cache.decode_block import Block, examine_block
 from tintype.data.cache.fingerprints import content_fingerprint
 from tintype.data.cache.growing_array import GrowingArray
 from tintype.data.cache.index import ABOUT, FACTS_FILE, FORMAT, DatasetIndex
-from tintype.data.cache.journal import Journal, Progressed
+from tintype.data.cache.journal import BuildState, Journal
 from tintype.data.images.decode import Preprocess
 from tintype.data.images.facts import FACTS, hex_digests
-from tintype.data.process_pool import can_fork, in_processes
+from tintype.data.process_pool import can_fork, map_processes
 from tintype.data.sources.exclude import REASON, Exclusions
 from tintype.data.sources.pairs import Pair
-from tintype.data.thread_pool import in_parts, num_threads
+from tintype.data.thread_pool import map_threads, num_threads
 from tintype.errors import DataError
 from tintype.model.atomic_write import replace_file
 from tintype.printable import printable
 
 CAPTION_BATCH = 256
-COMMIT_SECONDS = 2.0  # of work that a kill may lose
-FEWEST, TOGETHER = 16, 64  # pictures that are looked at in one go, and
-PART_PIXELS = 2**18  # so many pixels of them at their final size, or fewer, where that leaves enough pictures
-WORTH_FORKING = 256  # pictures from which on processes are worth their start
-_PROBED = 32  # captions whose embeddings are measured to tell how much room they need
+COMMIT_SECONDS = 2.0  # the most work that a kill may lose
+MIN_BLOCK, MAX_BLOCK = 16, 64  # pictures in a block, the unit of work of one process
+BLOCK_PIXELS = 2**18  # pixels of a block at their final size, within these bounds
+MIN_FORK = 256  # with fewer pictures, processes take longer to start than they save
+_PROBED = 32  # captions whose embeddings are measured to estimate the disk space
 
 
 class CaptionEncoder(Protocol):
@@ -51,79 +51,79 @@ class CaptionEncoder(Protocol):
 
 
 class Progress(NamedTuple):
-    """How far the build is."""
+    """The progress of a build."""
 
-    stage: str  # "pictures", "captions", or "waiting" for another process that builds the same cache
+    stage: str  # "pictures", "captions", or "waiting" while another process builds the same cache
     done: int
     total: int
 
 
 class Builder:
-    """Builds one cache, in a folder of its own."""
+    """Builds one cache in a work folder."""
 
     def __init__(
         self,
-        kind: type[DatasetIndex],
+        cache_type: type[DatasetIndex],
         work: Path,
         pairs: Sequence[Pair],
         preprocess: Preprocess,
         encoder: CaptionEncoder,
         exclusions: Exclusions,
     ) -> None:
-        self._kind = kind
-        self._stored = issubclass(kind, DatasetCache)  # pixels and embeddings too
+        self._cache_type = cache_type
+        self._stored = issubclass(cache_type, DatasetCache)  # whether pixels and embeddings are written
         self._work = work
         self._journal_path = work.with_name(f"{work.name}.jsonl")
         self._pairs = pairs
         self._preprocess = preprocess
         self._encoder = encoder
         self._exclusions = exclusions
-        self._committed = time.monotonic()  # when what is done was last brought to the disk
+        self._committed = time.monotonic()  # time of the last commit
         try:
             self._open()
-        except (ValueError, OSError, KeyError):  # what is there is of no use, after a power failure perhaps
+        except (ValueError, OSError, KeyError):  # the unfinished cache is damaged, after a power failure perhaps
             self._remove()
             work.mkdir()
             self._open()
 
     def _open(self) -> None:
         self._journal = Journal(self._journal_path)
-        so_far = self._journal.so_far
+        state = self._journal.state
         with ExitStack() as stack:
             stack.callback(self._journal.close)
-            self._facts = stack.enter_context(GrowingArray(self._work / FACTS_FILE, len(so_far.used)))
-            self._states = stack.enter_context(GrowingArray(self._work / STATES_FILE, sum(so_far.lengths)))
+            self._facts = stack.enter_context(GrowingArray(self._work / FACTS_FILE, len(state.used)))
+            self._states = stack.enter_context(GrowingArray(self._work / STATES_FILE, sum(state.lengths)))
             self._pictures: dict[int, GrowingArray] = {}
-            for number in sorted(set(so_far.shape_of)) if self._stored else ():
+            for number in sorted(set(state.shape_of)) if self._stored else ():
                 path = self._work / pictures_file(self._preprocess.shapes[number])
-                keep = so_far.shape_of.count(number)
+                keep = state.shape_of.count(number)
                 self._pictures[number] = stack.enter_context(GrowingArray(path, keep))
             self._files = stack.pop_all()
 
-    def build(self, folder: Path, stamp: str) -> Iterator[Progress]:
-        """Do what is left to do, and move the cache into `folder`."""
-        so_far = self._journal.so_far
+    def build(self, folder: Path, fingerprint: str) -> Iterator[Progress]:
+        """Build the rest of the cache and move it into `folder`; `fingerprint` names its data there."""
+        state = self._journal.state
         with self._files:
-            if self._stored and so_far.done < len(self._pairs):
+            if self._stored and state.done < len(self._pairs):
                 _require_room(folder, self._work, self._pairs, self._preprocess, self._encoder)
             try:
                 yield from self._read_pictures()
                 if self._stored:
                     yield from self._encode_captions()
-            except BaseException:  # stopped: at the end there is no more to go on with
+            except BaseException:  # keep the work for the next process
                 with suppress(OSError):
                     self._commit()
                 raise
-        if not so_far.used:
+        if not state.used:
             self._remove()
-            first = f": {printable(so_far.problems[0][0])}: {so_far.problems[0][1]}" if so_far.problems else ""
+            first = f": {printable(state.problems[0][0])}: {state.problems[0][1]}" if state.problems else ""
             raise DataError(f"none of the {len(self._pairs)} captioned pictures can be used{first}")
-        fingerprint = self._write_about(so_far)
-        digest = hashlib.sha256(json.dumps([FORMAT, fingerprint]).encode()).hexdigest()
-        name = f"{self._kind.PREFIX}-{digest[:16]}"
-        stamped = {"pack": name, "problems": so_far.problems}
-        replace_file(folder / f"stamp-{stamp}.json", json.dumps(stamped).encode())
-        _move(self._kind, self._work, folder / name)
+        content = self._write_about(state)
+        digest = hashlib.sha256(json.dumps([FORMAT, content]).encode()).hexdigest()
+        name = f"{self._cache_type.PREFIX}-{digest[:16]}"
+        row = {"pack": name, "problems": state.problems}
+        replace_file(folder / f"stamp-{fingerprint}.json", json.dumps(row).encode())
+        _move(self._cache_type, self._work, folder / name)
         self._journal_path.unlink()
 
     def _remove(self) -> None:
@@ -131,42 +131,42 @@ class Builder:
         self._journal_path.unlink(missing_ok=True)
 
     def _read_pictures(self) -> Iterator[Progress]:
-        so_far, pairs = self._journal.so_far, self._pairs
-        seen_before = set(hex_digests(self._stored_facts()["sha256"]))
-        size = min(TOGETHER, max(FEWEST, PART_PIXELS // self._preprocess.resolution**2))
-        parts = [range(start, min(start + size, len(pairs))) for start in range(so_far.done, len(pairs), size)]
+        state, pairs = self._journal.state, self._pairs
+        known_hashes = set(hex_digests(self._stored_facts()["sha256"]))
+        size = min(MAX_BLOCK, max(MIN_BLOCK, BLOCK_PIXELS // self._preprocess.resolution**2))
+        parts = [range(start, min(start + size, len(pairs))) for start in range(state.done, len(pairs), size)]
         for numbers, block in zip(parts, self._blocks(parts), strict=True):
-            self._take(numbers, block, seen_before)
-            so_far.done = numbers.stop
-            self._commit_now_and_then()
-            yield Progress("pictures", so_far.done, len(pairs))
+            self._append(numbers, block, known_hashes)
+            state.done = numbers.stop
+            self._commit_if_due()
+            yield Progress("pictures", state.done, len(pairs))
 
     def _blocks(self, parts: Sequence[range]) -> Iterator[Block]:
-        """What becomes of the pictures of each part: by as many processes, or else threads, as there are cores."""
+        """Examine the pictures of each part, in as many processes, or else threads, as there are cores."""
 
         def examined(numbers: range) -> Block:
             return examine_block([self._pairs[i].source for i in numbers], self._preprocess, self._stored)
 
-        processes, left = num_threads(), self._pairs[self._journal.so_far.done :]
-        if processes > 1 and len(left) >= WORTH_FORKING and can_fork() and all(pair.source.fork_safe for pair in left):
-            return in_processes(examined, parts, processes)
-        return in_parts(examined, parts)
+        processes, rest = num_threads(), self._pairs[self._journal.state.done :]
+        if processes > 1 and len(rest) >= MIN_FORK and can_fork() and all(pair.source.fork_safe for pair in rest):
+            return map_processes(examined, parts, processes)
+        return map_threads(examined, parts)
 
-    def _take(self, numbers: range, block: Block, seen_before: set[str]) -> None:
-        so_far = self._journal.so_far
+    def _append(self, numbers: range, block: Block, known_hashes: set[str]) -> None:
+        state = self._journal.state
         keep = np.ones(len(numbers), dtype=np.bool_)
-        judged = any(block.reasons) or self._preprocess.options.dedupe or self._exclusions.sha256
-        for place, (number, sha256) in enumerate(zip(numbers, block.sha256, strict=True)) if judged else ():
-            reason = block.reasons[place]
+        may_reject = any(block.reasons) or self._preprocess.options.dedupe or self._exclusions.sha256
+        for row, (number, sha256) in enumerate(zip(numbers, block.sha256, strict=True)) if may_reject else ():
+            reason = block.reasons[row]
             if sha256 in self._exclusions.sha256:
                 reason = REASON
-            elif self._preprocess.options.dedupe and sha256 in seen_before:
+            elif self._preprocess.options.dedupe and sha256 in known_hashes:
                 reason = "an exact copy of another picture"
             if reason:
-                so_far.problems.append((self._pairs[number].key, reason))
-                keep[place] = False
+                state.problems.append((self._pairs[number].key, reason))
+                keep[row] = False
             elif self._preprocess.options.dedupe:
-                seen_before.add(sha256)
+                known_hashes.add(sha256)
         if not keep.any():
             return
         for shape, pixels in sorted(block.pixels.items()):
@@ -174,9 +174,9 @@ class Builder:
             if rows.any():
                 self._pictures_of(shape).append(pixels[rows])
         self._facts.append(block.facts[keep])
-        so_far.used += np.asarray(numbers)[keep].tolist()
-        so_far.shape_of += block.shapes[keep].tolist()
-        so_far.notes.update(note for place in np.flatnonzero(keep).tolist() for note in block.notes[place])
+        state.used += np.asarray(numbers)[keep].tolist()
+        state.shape_of += block.shapes[keep].tolist()
+        state.notes.update(note for row in np.flatnonzero(keep).tolist() for note in block.notes[row])
 
     def _pictures_of(self, shape: int) -> GrowingArray:
         if shape not in self._pictures:
@@ -185,17 +185,17 @@ class Builder:
         return self._pictures[shape]
 
     def _encode_captions(self) -> Iterator[Progress]:
-        so_far = self._journal.so_far
-        unique = self._unique()
-        for start in range(len(so_far.lengths), len(unique), CAPTION_BATCH):
+        state = self._journal.state
+        unique = self._unique_captions()
+        for start in range(len(state.lengths), len(unique), CAPTION_BATCH):
             batch = unique[start : start + CAPTION_BATCH]
             embeddings = self._encoder.text_embeddings(batch)
             self._states.append(_storable(torch.cat(embeddings)))
-            so_far.lengths += map(len, embeddings)
-            self._commit_now_and_then()
+            state.lengths += map(len, embeddings)
+            self._commit_if_due()
             yield Progress("captions", start + len(batch), len(unique))
 
-    def _commit_now_and_then(self) -> None:
+    def _commit_if_due(self) -> None:
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self._commit()
 
@@ -206,24 +206,24 @@ class Builder:
         self._committed = time.monotonic()
 
     def _stored_facts(self) -> NDArray[Any]:
-        """Of the pictures that were taken before, if their hashes matter."""
-        if not self._preprocess.options.dedupe or not self._journal.so_far.used:
+        """The facts of the pictures already in the cache; none unless exact copies are to be left out."""
+        if not self._preprocess.options.dedupe or not self._journal.state.used:
             return np.zeros(0, dtype=FACTS)
         rows = np.fromfile(self._work / FACTS_FILE, dtype=np.uint8)
-        return rows[-len(self._journal.so_far.used) * FACTS.itemsize :].view(FACTS)
+        return rows[-len(self._journal.state.used) * FACTS.itemsize :].view(FACTS)
 
-    def _unique(self) -> list[str]:
-        used = (self._pairs[number] for number in self._journal.so_far.used)
+    def _unique_captions(self) -> list[str]:
+        used = (self._pairs[number] for number in self._journal.state.used)
         return list(dict.fromkeys(caption for pair in used for caption in pair.captions))
 
-    def _write_about(self, so_far: Progressed) -> str:
-        """Write pack.json and return the fingerprint."""
-        used = [self._pairs[number] for number in so_far.used]
+    def _write_about(self, state: BuildState) -> str:
+        """Write pack.json. Returns the content fingerprint."""
+        used = [self._pairs[number] for number in state.used]
         hashes = hex_digests(np.load(self._work / FACTS_FILE, mmap_mode="r")["sha256"])
-        shapes = sorted(set(so_far.shape_of))
+        shapes = sorted(set(state.shape_of))
         weights = [pair.weight for pair in used]
         even = all(weight == weights[0] for weight in weights)
-        unique = self._unique()
+        unique = self._unique_captions()
         index = {caption: i for i, caption in enumerate(unique)}
         pictures = [pictures_file(self._preprocess.shapes[shape]) for shape in shapes]
         names = [FACTS_FILE, STATES_FILE, *pictures] if self._stored else [FACTS_FILE]
@@ -233,13 +233,13 @@ class Builder:
             "encoder": self._encoder.identity,
             "fingerprint": content_fingerprint(used, hashes, self._preprocess, shapes, self._encoder.identity, even),
             "shapes": [self._preprocess.shapes[shape] for shape in shapes],
-            "shape_of": [shapes.index(shape) for shape in so_far.shape_of],
+            "shape_of": [shapes.index(shape) for shape in state.shape_of],
             "weights": None if even else weights,
             "keys": [pair.key for pair in used],
             "captions": unique,
             "choices": [[index[caption] for caption in pair.captions] for pair in used],
-            "lengths": so_far.lengths,
-            "notes": dict(sorted(so_far.notes.items())),
+            "lengths": state.lengths,
+            "notes": dict(sorted(state.notes.items())),
             "sizes": {name: (self._work / name).stat().st_size for name in names},
         }
         replace_file(self._work / ABOUT, json.dumps(about).encode())
@@ -249,7 +249,7 @@ class Builder:
 def _require_room(
     folder: Path, work: Path, pairs: Sequence[Pair], preprocess: Preprocess, encoder: CaptionEncoder
 ) -> None:
-    """Raise DataError, before anything is read, if the disk cannot hold what is about to be written."""
+    """Raise DataError, before any picture is read, if the cache will not fit on the disk."""
     unique = list(dict.fromkeys(caption for pair in pairs for caption in pair.captions))
     probed = unique[:: max(1, len(unique) // _PROBED)] if len(unique) > CAPTION_BATCH else []
     embeddings = _storable(torch.cat(encoder.text_embeddings(probed))).nbytes / len(probed) if probed else 0
@@ -275,10 +275,10 @@ def _storable(embeddings: Tensor) -> NDArray[Any]:
     return array
 
 
-def _move(kind: type[DatasetIndex], work: Path, final: Path) -> None:
-    """Put a finished cache in its place; one that is there and opens holds the same, made from a copy of the data."""
+def _move(cache_type: type[DatasetIndex], work: Path, final: Path) -> None:
+    """Rename a finished cache to `final`, unless a cache made from a copy of the data is already there."""
     with suppress(DataError):
-        kind(final)
+        cache_type(final)
         shutil.rmtree(work, ignore_errors=True)
         return
     if final.exists():

@@ -1,10 +1,10 @@
-"""The cache of captioned pictures: pictures decoded once, captions encoded once, memory-mapped.
+"""The dataset cache: decoded pictures and encoded captions, memory-mapped.
 
 A cache is a folder `pack-HASH` with pictures-HxW.npy (uint8 [N, 3, H, W], one file a shape), states.npy (the text
 embeddings of all captions, end to end), facts.npy (hash, size and perceptual hash of each picture) and pack.json (the
-rest). HASH is a hash of the contents. A small file `stamp-STAMP.json` beside it names the cache of a data set: STAMP is
-a hash of everything known without reading a picture (names, sizes, times, captions, settings, the text encoder). So a
-cache is never stale, and data that were copied or moved share one.
+rest). HASH is the content fingerprint. A small file `stamp-STAMP.json` beside it names the cache of a data set:
+STAMP is the source fingerprint, a hash of everything known without reading a picture (names, sizes, times, captions,
+settings, the text encoder). So a cache is never stale, and data that were copied or moved share one.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def pictures_file(shape: tuple[int, int]) -> str:
 
 
 class DatasetCache(DatasetIndex):
-    """A finished cache, opened."""
+    """A finished cache."""
 
     PREFIX = "pack"
 
     def __init__(self, folder: Path, problems: Sequence[Problem] = ()) -> None:
-        """Open the cache in `folder`; `problems` are those of the data it was made of. Raises DataError if damaged."""
+        """Open the cache in `folder`; `problems` are those of its data. Raises DataError if damaged."""
         super().__init__(folder, problems)
         self._pictures = [open_array(folder, pictures_file(shape), self.sizes) for shape in self.shapes]
         self._states = open_array(folder, STATES_FILE, self.sizes)
@@ -53,13 +53,13 @@ class DatasetCache(DatasetIndex):
         numbers = indices.cpu().numpy()
         shapes = set(self.shape_of[numbers].tolist())
         if len(shapes) > 1:
-            raise ValueError("pictures of several shapes: part them with by_shape")
+            raise ValueError("the pictures have several shapes: divide them with by_shape")
         return torch.from_numpy(self._pictures[shapes.pop() if shapes else 0][self._rows[numbers]])
 
     def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
-        """Look up text embeddings: for each picture in `indices` [B], those of its caption number `choice` [B].
+        """Look up text embeddings: for each picture in `indices` [B], the embedding of caption `choice` [B].
 
-        `choice` is taken modulo the number of captions. Returns [L_i, D] as the encoder gave them, float16, or
+        `choice` is taken modulo the number of captions. Returns [L_i, D] from the encoder, float16, or
         token ids [L_i] int64. Raises DataError if they are damaged.
         """
         captions = [
@@ -77,5 +77,5 @@ class DatasetCache(DatasetIndex):
         if not np.isfinite(embeddings).all():
             with suppress(OSError):
                 (self.folder / ABOUT).unlink()  # a cache without it is rebuilt
-            raise DataError(f"the cache in {printable(str(self.folder))} is damaged: start again to rebuild it")
+            raise DataError(f"the cache in {printable(str(self.folder))} is damaged: restart training to rebuild it")
         return torch.from_numpy(embeddings)

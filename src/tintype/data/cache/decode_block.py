@@ -1,4 +1,4 @@
-"""What becomes of some pictures of a pack, in few pieces, so that one process can hand it quickly to another."""
+"""Blocks: the decoded pictures of one unit of work, in a few large arrays that processes exchange quickly."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _NO_FACTS = bytes(FACTS.itemsize)
 
 
 class Block(NamedTuple):
-    """What became of N pictures in a row."""
+    """The results for N consecutive pictures."""
 
     sha256: list[str]  # of each file; "" if it could not be read
     reasons: list[str]  # why each cannot be used; "" if it can
     facts: NDArray[Any]  # [N] of dtype FACTS; zeros where a picture cannot be used
     shapes: NDArray[np.int64]  # [N] index of its shape in `Preprocess.shapes`; -1 where it cannot be used
-    notes: list[tuple[str, ...]]  # what was done to each
-    pixels: dict[int, NDArray[np.uint8]]  # by shape, of those that can be used: [n, 3, height, width]
+    notes: list[tuple[str, ...]]  # the conversions of each picture
+    pixels: dict[int, NDArray[np.uint8]]  # by shape: the usable pictures, [N, 3, H, W]
 
 
 def examine_block(sources: Sequence[ImageSource], preprocess: Preprocess, pixels: bool) -> Block:
-    """Read, hash, decode and, with `pixels`, fit some pictures."""
-    seen = examine_all(sources, preprocess, pixels)
-    reasons = [one.reason if one.facts is None else "" for one in seen]
-    facts = facts_array(b"".join(_NO_FACTS if one.facts is None else facts_row(one.facts) for one in seen))
-    shapes = [-1 if one.facts is None else preprocess.shapes.index(one.shape) for one in seen]
+    """Read, hash and decode pictures; with `pixels`, also crop and resize them."""
+    pictures = examine_all(sources, preprocess, pixels)
+    reasons = [picture.reason if picture.facts is None else "" for picture in pictures]
+    facts = facts_array(b"".join(_NO_FACTS if p.facts is None else facts_row(p.facts) for p in pictures))
+    shapes = [-1 if picture.facts is None else preprocess.shapes.index(picture.shape) for picture in pictures]
     by_shape: dict[int, list[NDArray[np.uint8]]] = {}
-    for one, shape in zip(seen, shapes, strict=True):
-        if one.pixels is not None and shape >= 0:
-            by_shape.setdefault(shape, []).append(one.pixels)
+    for picture, shape in zip(pictures, shapes, strict=True):
+        if picture.pixels is not None and shape >= 0:
+            by_shape.setdefault(shape, []).append(picture.pixels)
     return Block(
-        [one.sha256 for one in seen],
+        [picture.sha256 for picture in pictures],
         reasons,
         facts,
         np.array(shapes, dtype=np.int64),
-        [() if one.facts is None else one.facts.notes for one in seen],
-        {shape: np.stack(some) for shape, some in by_shape.items()},
+        [() if picture.facts is None else picture.facts.notes for picture in pictures],
+        {shape: np.stack(arrays) for shape, arrays in by_shape.items()},
     )

@@ -1,4 +1,4 @@
-"""Fingerprints of a cache: hashes of names and times tell whether it is up to date, hashes of content what it holds."""
+"""Fingerprints of a cache: one of names and times, to see whether it is up to date, and one of its content."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tintype.data.sources.pairs import Pair
 
 
 def source_fingerprint(pairs: Sequence[Pair], preprocess: Preprocess, identity: str, exclusions: Exclusions) -> str:
-    """Hash what tells whether a cache is up to date, without reading a picture."""
-    # Caches on disk were stamped when the class was named Framing.
+    """Hash the names, times and settings of the data, without reading a picture, to see if a cache is up to date."""
+    # Caches on disk have the fingerprint of the time when the class was named Framing.
     head = repr([FORMAT, preprocess, identity]).replace("Preprocess(", "Framing(", 1)
     digest = hashlib.sha256(head.encode() + exclusions.fingerprint)
     for pair in pairs:
@@ -31,9 +31,9 @@ def content_fingerprint(
     identity: str,
     even: bool,
 ) -> str:
-    """Hash what is trained on, by content: the same on another machine and after a copy of the data.
+    """Hash the content of the training data: the same on another machine and after a copy of the data.
 
-    What is as it was in the first version, when there were only squares over white, goes in as it did then.
+    Square pictures over white keep the hash that they had in the first version, which knew nothing else.
     """
     head: list[Any] = [1, preprocess.resolution, identity]
     used = [preprocess.shapes[shape] for shape in shapes]
@@ -48,7 +48,7 @@ def content_fingerprint(
     return digest.hexdigest()
 
 
-# What json.dumps gives for a row, in a fraction of the time: there are as many rows as pictures.
+# The output of json.dumps for a row, in a fraction of the time: there are as many rows as pictures.
 _text = json.encoder.encode_basestring_ascii
 
 

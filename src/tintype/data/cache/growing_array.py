@@ -1,4 +1,4 @@
-"""Write a .npy file row by row, without knowing how many rows there will be."""
+"""Growing arrays: .npy files written row by row, for an unknown number of rows."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BUFFER = 2**20  # bytes, so that not every row is a call of the system
 
 
 class GrowingArray:
-    """A .npy file that rows are added to; it can be memory-mapped once the `with` block has ended.
+    """A .npy file that grows row by row; it can be memory-mapped after the end of the `with` block.
 
     Ordinary writes, not a memory map, so that a full disk is an OSError and not the death of the process.
 
     Args:
-        keep: rows of an unfinished file to go on from; what follows them is dropped.
+        keep: rows to keep of an unfinished file; the rest is dropped.
 
-    Raises ValueError if the file does not hold that many.
+    Raises ValueError if the file has fewer rows.
     """
 
     def __init__(self, path: Path, keep: int = 0) -> None:
@@ -32,14 +32,14 @@ class GrowingArray:
         self._num_rows = keep
         if keep:
             try:
-                self._go_on(keep)
+                self._reopen(keep)
             except BaseException:
                 self._file.close()
                 raise
 
-    def _go_on(self, keep: int) -> None:
+    def _reopen(self, keep: int) -> None:
         if np.lib.format.read_magic(self._file) != (1, 0):
-            raise ValueError("not an array of this kind")
+            raise ValueError("not a .npy file of version 1.0")
         shape, _, self._dtype = np.lib.format.read_array_header_1_0(self._file)
         self._row = shape[1:]
         end = self._file.tell() + keep * self._dtype.itemsize * math.prod(self._row)
@@ -49,7 +49,7 @@ class GrowingArray:
         self._file.seek(end)
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Add rows [n, ...]. Raises ValueError if their type or shape differs from the first's."""
+        """Add rows [n, ...]. Raises ValueError if their type or shape differs from the first rows'."""
         if self._dtype is None:
             self._dtype, self._row = rows.dtype, rows.shape[1:]
             self._write_header()
@@ -60,7 +60,7 @@ class GrowingArray:
         self._file.write(np.ascontiguousarray(rows).data)
 
     def sync(self) -> None:
-        """Bring what was added to the disk."""
+        """Flush all rows to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -68,10 +68,10 @@ class GrowingArray:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
+            if error_type is None:
                 if self._dtype is None:
                     self._dtype = np.dtype(np.uint8)
                 self._write_header()

@@ -1,4 +1,4 @@
-"""What a run is trained on, by number: keys, captions, hashes, weights; who is held out; the content of data.json."""
+"""The dataset index: keys, captions, hashes and weights of the training pictures; the held-out split; data.json."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tintype.data.split import is_held_out, name_hash
 from tintype.errors import DataError
 from tintype.printable import printable
 
-FORMAT = 3  # of caches; raised when older ones must be rebuilt
+FORMAT = 3  # of caches; a higher number makes older caches be rebuilt
 DATA_FORMAT = 1  # of data.json
 ABOUT, FACTS_FILE = "pack.json", "facts.npy"
-FEW = 20  # with fewer pictures than this, none need be held out
+FEW = 20  # with fewer pictures, a run may hold out none
 
 
 class DatasetIndex:
@@ -34,14 +34,14 @@ class DatasetIndex:
     PREFIX = "catalog"  # of names on disk, which older versions know
 
     def __init__(self, folder: Path, problems: Sequence[Problem] = ()) -> None:
-        """Open what is in `folder`; `problems` are those of the data it was made of. Raises DataError if damaged."""
+        """Open the index in `folder`; `problems` are those of its data. Raises DataError if it is damaged."""
         self.folder = folder
         about = read_index(folder)
-        self.fingerprint: str = about["fingerprint"]  # sha256 of what is trained on, by content
+        self.fingerprint: str = about["fingerprint"]  # sha256 of the content
         self.resolution: int = about["resolution"]
         self.keys: list[str] = about["keys"]
         self.problems: list[Problem] = list(problems)
-        self.notes: dict[str, int] = about["notes"]  # what was done to how many pictures
+        self.notes: dict[str, int] = about["notes"]  # conversions, and the number of pictures of each
         self.facts = open_array(folder, FACTS_FILE, about["sizes"]).view(FACTS).reshape(-1)
         self.sizes: dict[str, int] = about["sizes"]  # of the files, bytes
         self.lengths: list[int] = about["lengths"]  # rows of text embeddings of each unique caption
@@ -52,7 +52,7 @@ class DatasetIndex:
             self.weights = torch.tensor(about["weights"], dtype=torch.float64)
         self.unique: list[str] = about["captions"]
         self.choices: list[list[int]] = about["choices"]  # for each picture, indices into the unique captions
-        self.unreadable: dict[str, None] = {}  # keys of pictures that have gone bad since
+        self.unreadable: dict[str, None] = {}  # keys of pictures that can no longer be read, in order
 
     @property
     def num_samples(self) -> int:
@@ -60,12 +60,12 @@ class DatasetIndex:
 
     @property
     def captions(self) -> list[tuple[str, ...]]:
-        """Of each picture."""
+        """The captions of each picture."""
         return [tuple(self.unique[i] for i in choices) for choices in self.choices]
 
     @property
     def sha256(self) -> list[str]:
-        """Of each picture file."""
+        """The sha256 of each picture file."""
         return hex_digests(self.facts["sha256"])
 
     def order(self, seed: int, indices: Tensor) -> Order:
@@ -73,33 +73,33 @@ class DatasetIndex:
         return Order(seed, len(indices), None if self.weights is None else self.weights[indices])
 
     def by_shape(self, indices: Tensor) -> list[Tensor]:
-        """Part a batch of `indices` [B] by the shape of its pictures: places in the batch, ascending in each part."""
+        """Divide a batch of `indices` [B] by the shape of its pictures: rows of the batch, ascending in each part."""
         shapes = self.shape_of[indices.cpu().numpy()]
         return [torch.from_numpy(np.flatnonzero(shapes == shape)) for shape in sorted(set(shapes.tolist()))]
 
     def split(self, share: float) -> tuple[Tensor, Tensor]:
-        """Part the pictures into those to train on and those held out: indices, int64 each, ascending.
+        """Divide the pictures into training and held-out pictures: indices, int64 each, ascending.
 
-        Which is which follows from the content of each file alone, so that it does not change when others join, and
-        exact copies never lie on both sides. At least one picture is trained on; of 20 and more, one is held out.
+        The content of each file alone decides, so that added pictures do not change the split, and exact copies never
+        lie on both sides. At least one picture is trained on; of 20 and more, at least one is held out.
         """
         sha256 = self.sha256
-        held = [is_held_out(own, share) for own in sha256]
+        held = [is_held_out(digest, share) for digest in sha256]
         if all(held) or (share > 0 and not any(held) and self.num_samples >= FEW):
             lowest = min(sha256, key=name_hash)
-            held = [own == lowest and self.num_samples >= FEW for own in sha256]
+            held = [digest == lowest and self.num_samples >= FEW for digest in sha256]
             held = [False] * self.num_samples if all(held) else held
         mask = torch.tensor(held, dtype=torch.bool)
         return (~mask).nonzero()[:, 0], mask.nonzero()[:, 0]
 
     def report(self, data: str, pairs: Sequence[Pair], held_out: float, tokens: Tokens | None = None) -> Report:
-        """Tell what a check of `data`, whose pairs this was made of, tells."""
+        """The check report of `data`, from whose `pairs` this index was built."""
         by_key = {pair.key: pair for pair in pairs}
         used = [by_key[key] for key in self.keys]
         return summarize(data, used, self.facts, self.problems, Counter(self.notes), tokens, held_out)
 
     def data_json(self) -> dict[str, Any]:
-        """Tell what went in, with hashes, and what was left out, with reasons: the content of a run's data.json."""
+        """The content of a run's data.json: the pictures trained on, with hashes, and those left out, with reasons."""
         return {
             "format": DATA_FORMAT,
             "fingerprint": self.fingerprint,
@@ -124,17 +124,17 @@ def read_index(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise DataError(f"there is no finished cache in {printable(str(folder))}") from None
     if about.get("format") != FORMAT:
-        raise DataError(f"the cache in {printable(str(folder))} is of another version: delete it")
+        raise DataError(f"the cache in {printable(str(folder))} has another version: delete it")
     return about
 
 
 def open_array(folder: Path, name: str, sizes: dict[str, int]) -> NDArray[Any]:
-    """Memory-map an array of a cache. Raises DataError if it is not as it was written."""
+    """Memory-map an array of a cache. Raises DataError if its size has changed."""
     path = folder / name
     try:
         if path.stat().st_size != sizes[name]:
             raise ValueError("its size has changed")
         array: NDArray[Any] = np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except (OSError, ValueError, KeyError):
-        raise DataError(f"the cache is damaged: delete {printable(str(folder))} and start again") from None
+        raise DataError(f"the cache is damaged: delete {printable(str(folder))} and restart") from None
     return array

@@ -1,4 +1,4 @@
-"""The journal of an unfinished cache: a line of JSON for every part on the disk, so that a kill loses little."""
+"""The journal of an unfinished cache: a line of JSON for every commit, so that a kill loses little."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Progressed:
-    """What is known of the pictures and captions so far."""
+class BuildState:
+    """The state of an unfinished cache: the pictures and captions done so far."""
 
-    done: int = 0  # pairs that were looked at
-    used: list[int] = field(default_factory=list)  # of which these can be trained on, by number
-    shape_of: list[int] = field(default_factory=list)  # of each one used
-    problems: list[tuple[str, str]] = field(default_factory=list)  # key and reason of the others
+    done: int = 0  # pairs examined
+    used: list[int] = field(default_factory=list)  # numbers of the usable pairs
+    shape_of: list[int] = field(default_factory=list)  # of each usable pair
+    problems: list[tuple[str, str]] = field(default_factory=list)  # key and reason of each unusable pair
     notes: Counter[str] = field(default_factory=Counter)
     lengths: list[int] = field(default_factory=list)  # rows of text embeddings of each unique caption encoded so far
 
 
 class Journal:
-    """Reads what a killed process left in the file `path`, and adds to it. Raises OSError."""
+    """Reads the journal of a killed process from the file `path`, and appends to it. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
-        self.so_far = Progressed()
-        whole = 0
+        self.state = BuildState()
+        valid = 0  # bytes of complete lines
         if path.is_file():
             for line in path.read_bytes().splitlines(keepends=True):
-                if not (line.endswith(b"\n") and self._take(line)):
+                if not (line.endswith(b"\n") and self._apply(line)):
                     break
-                whole += len(line)
+                valid += len(line)
         self._file = open(path, "ab")
-        self._file.truncate(whole)
-        self._told = _Told(self.so_far)
+        self._file.truncate(valid)
+        self._committed = _Committed(self.state)
 
     def commit(self) -> None:
-        """Write down what was added to `so_far`. What it speaks of must be on the disk already."""
-        now, told = self.so_far, self._told
+        """Append the changes of `state`. The rows that they count must be on the disk already."""
+        state, committed = self.state, self._committed
         row: dict[str, Any] = {
-            "done": now.done,
-            "used": now.used[told.used :],
-            "shape_of": now.shape_of[told.used :],
-            "problems": now.problems[told.problems :],
-            "notes": dict(now.notes - told.notes),
-            "lengths": now.lengths[told.lengths :],
+            "done": state.done,
+            "used": state.used[committed.used :],
+            "shape_of": state.shape_of[committed.used :],
+            "problems": state.problems[committed.problems :],
+            "notes": dict(state.notes - committed.notes),
+            "lengths": state.lengths[committed.lengths :],
         }
         self._file.write(json.dumps(row).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._told = _Told(now)
+        self._committed = _Committed(state)
 
     def close(self) -> None:
         self._file.close()
 
-    def _take(self, line: bytes) -> bool:
+    def _apply(self, line: bytes) -> bool:
         try:
             row = json.loads(line)
         except ValueError:
             return False
-        now = self.so_far
-        now.done = row["done"]
-        now.used += row["used"]
-        now.shape_of += row["shape_of"]
-        now.problems += [(key, reason) for key, reason in row["problems"]]
-        now.notes.update(row["notes"])
-        now.lengths += row["lengths"]
+        state = self.state
+        state.done = row["done"]
+        state.used += row["used"]
+        state.shape_of += row["shape_of"]
+        state.problems += [(key, reason) for key, reason in row["problems"]]
+        state.notes.update(row["notes"])
+        state.lengths += row["lengths"]
         return True
 
 
-class _Told:
-    """How much of it is written down."""
+class _Committed:
+    """The sizes of a state at its last commit."""
 
-    def __init__(self, so_far: Progressed) -> None:
-        self.used = len(so_far.used)
-        self.problems = len(so_far.problems)
-        self.lengths = len(so_far.lengths)
-        self.notes = Counter(so_far.notes)
+    def __init__(self, state: BuildState) -> None:
+        self.used = len(state.used)
+        self.problems = len(state.problems)
+        self.lengths = len(state.lengths)
+        self.notes = Counter(state.notes)

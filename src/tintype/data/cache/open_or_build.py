@@ -1,4 +1,4 @@
-"""Caches: decode and encode once, in parallel; resume where a killed process stopped."""
+"""Cache access: a cache that is up to date is opened, a missing one is built, an unfinished one is resumed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DAY = 86_400
 
 
 def open_or_build(
-    kind: type[C],
+    cache_type: type[C],
     pairs: Sequence[Pair],
     preprocess: Preprocess,
     folder: Path,
@@ -37,45 +37,48 @@ def open_or_build(
     problems: Sequence[Problem] = (),
     exclusions: Exclusions | None = None,
 ) -> Generator[Progress, None, C]:
-    """Build the cache of `pairs` in `folder`, or open the one that is there if nothing has changed.
+    """Open the cache of `pairs` in `folder`, or build it if it is missing or the data have changed.
 
-    kind: `DatasetCache`; or `DatasetIndex`, which has no pixels and text embeddings, for data that are larger than the
-        disk. Every picture is read and checked for either.
+    cache_type: `DatasetCache`; or `DatasetIndex`, without pixels and text embeddings, for data larger than the disk.
+        Either way, every picture is read and checked.
 
-    A file that cannot be used is left out and listed in `problems` of the result, after the given ones. A process that
-    is killed, or a generator that is closed, loses at most two seconds of work: the next call goes on, to the same
+    The cache leaves out unusable files and lists them in its `problems`, after those passed in. A killed process, or
+    a closed generator, loses at most two seconds of work: the next call resumes and writes the same
     bytes. Raises DataError if no picture is usable, or if the disk is full or has too little room.
     """
-    pairs = list(pairs)  # gone through several times
+    pairs = list(pairs)  # for several passes
     exclusions = exclusions or Exclusions()
-    stamp = f"{kind.PREFIX}-{source_fingerprint(pairs, preprocess, encoder.identity, exclusions)[:16]}"
+    fingerprint = f"{cache_type.PREFIX}-{source_fingerprint(pairs, preprocess, encoder.identity, exclusions)[:16]}"
     try:
-        found = _finished(kind, folder, stamp, problems)
-        if found is not None:
-            return found
+        cache = _finished(cache_type, folder, fingerprint, problems)
+        if cache is not None:
+            return cache
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            work = folder / f".packing-{stamp}"
-            lock = FileLock(folder / f".lock-{stamp}")
+            work = folder / f".packing-{fingerprint}"
+            lock = FileLock(folder / f".lock-{fingerprint}")
             try:
                 while not _locked(lock, stack):
                     yield Progress("waiting", 0, 1)
-            except (OSError, NotImplementedError):  # a file system without locks: nobody else may use this folder
-                work = folder / f".packing-{stamp}-{secrets.token_hex(4)}"
-            found = _finished(kind, folder, stamp, problems)  # by the one that was waited for
-            if found is None:
+            except (
+                OSError,
+                NotImplementedError,
+            ):  # a file system without locks: use a folder of its own
+                work = folder / f".packing-{fingerprint}-{secrets.token_hex(4)}"
+            cache = _finished(cache_type, folder, fingerprint, problems)  # another process may have built it meanwhile
+            if cache is None:
                 _sweep(folder)
                 work.mkdir(exist_ok=True)
-                yield from Builder(kind, work, pairs, preprocess, encoder, exclusions).build(folder, stamp)
-                found = _finished(kind, folder, stamp, problems)
+                yield from Builder(cache_type, work, pairs, preprocess, encoder, exclusions).build(folder, fingerprint)
+                cache = _finished(cache_type, folder, fingerprint, problems)
     except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise DataError(f"the cache cannot be written to {printable(str(folder))}: {why}") from error
-    if found is None:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"the cache cannot be written to {printable(str(folder))}: {reason}") from error
+    if cache is None:
         raise DataError(
             f"the cache in {printable(str(folder))} vanished after it was written; is another program deleting it?"
         )
-    return found
+    return cache
 
 
 build_cache = partial(open_or_build, DatasetCache)
@@ -90,17 +93,17 @@ def _locked(lock: FileLock, stack: ExitStack) -> bool:
     return True
 
 
-def _finished(kind: type[C], folder: Path, stamp: str, problems: Sequence[Problem]) -> C | None:
+def _finished(cache_type: type[C], folder: Path, fingerprint: str, problems: Sequence[Problem]) -> C | None:
     try:
-        about = json.loads((folder / f"stamp-{stamp}.json").read_text(encoding="utf-8"))
-        own = [Problem(path, reason) for path, reason in about["problems"]]
-        return kind(folder / about["pack"], [*problems, *own])
+        about = json.loads((folder / f"stamp-{fingerprint}.json").read_text(encoding="utf-8"))
+        cached_problems = [Problem(path, reason) for path, reason in about["problems"]]
+        return cache_type(folder / about["pack"], [*problems, *cached_problems])
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what nobody has gone on with for a day."""
+    """Remove unfinished caches that no process has resumed for a day."""
     for old in folder.glob(".packing-*.jsonl"):
         with suppress(OSError):
             if time.time() - old.stat().st_mtime > _DAY:

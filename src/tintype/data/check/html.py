@@ -1,4 +1,4 @@
-"""A check as one HTML page, with small pictures of the worst cases; it needs no network and runs no script."""
+"""The check report as one HTML page, with thumbnails of the worst cases; it needs no network and no script."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tintype.data.images.decode import decode_image
 from tintype.data.sources.files import FileError, ImageSource
 from tintype.printable import html_text
 
-SIDE = 112  # pixels, of a thumbnail
-MOST = 12  # thumbnails of a kind
+SIDE = 112  # pixels, the longer side of a thumbnail
+MAX_THUMBNAILS = 12  # thumbnails in a section
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 62em; padding: 0 1em; color: #222 }
 h1 { font-size: 1.3em } h2 { font-size: 1.05em; margin-top: 2em }
@@ -25,13 +25,13 @@ figcaption { font-size: .75em; overflow-wrap: anywhere }
 
 
 def to_html(report: Report) -> str:
-    """The report as a page. Reads the pictures that it shows; those that cannot be read stand as empty frames."""
+    """The report as a page. It reads the pictures that it shows; unreadable ones become empty frames."""
     parts = [f"<h1>{html_text(report.verdict())}</h1>"]
     if report.notes:
         parts.append("<ul>" + "".join(f"<li>{html_text(note)}</li>" for note in report.notes) + "</ul>")
     if report.problems:
         rows = (
-            f'<tr><td class="number">{len(problems):,}</td><td>{"left out" if left_out else "used, but"}</td>'
+            f'<tr><td class="number">{len(problems):,}</td><td>{"left out" if left_out else "used (warning)"}</td>'
             f"<td>{html_text(reason)}</td></tr>"
             for left_out, reason, problems in report.groups()
         )
@@ -44,10 +44,10 @@ def to_html(report: Report) -> str:
             for label, number in histogram.rows
         )
         parts.append(f"<h2>{html_text(histogram.title)}</h2><table>{''.join(rows)}</table>")
-    worth = list(pictures_to_review(report, MOST))
-    wanted = {key for _, pictures in worth for key, _ in pictures}
+    sections = list(pictures_to_review(report, MAX_THUMBNAILS))
+    wanted = {key for _, pictures in sections for key, _ in pictures}
     captions = {pair.key: pair.captions[0] for pair in report.pairs if pair.key in wanted}
-    for title, pictures in worth:
+    for title, pictures in sections:
         figures = "".join(_figure(key, source, captions.get(key, "")) for key, source in pictures)
         parts.append(f"<h2>{html_text(title[:1].upper() + title[1:])}</h2><div>{figures}</div>")
     return (
@@ -61,8 +61,8 @@ def to_html(report: Report) -> str:
 def _figure(key: str, source: ImageSource | None, caption: str) -> str:
     thumbnail = _thumbnail(source) if source is not None else ""
     picture = f'<img alt="" src="data:image/png;base64,{thumbnail}">' if thumbnail else "cannot be read"
-    words = f"<br>{html_text(caption[:120])}" if caption else ""
-    return f"<figure><div>{picture}</div><figcaption>{html_text(key)}{words}</figcaption></figure>"
+    caption_line = f"<br>{html_text(caption[:120])}" if caption else ""
+    return f"<figure><div>{picture}</div><figcaption>{html_text(key)}{caption_line}</figcaption></figure>"
 
 
 def _thumbnail(source: ImageSource) -> str:

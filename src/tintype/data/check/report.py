@@ -1,4 +1,4 @@
-"""What a check found, for the terminal, for programs, and as a page with pictures."""
+"""Check reports, printed on a terminal, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BAR = 24  # characters
 
 
 class Histogram(NamedTuple):
-    """How many of something fall into each of some ranges."""
+    """The number of pictures or captions in each range."""
 
     title: str
     rows: tuple[tuple[str, int], ...]  # range, number
@@ -29,17 +29,17 @@ class Histogram(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found."""
+    """The results of a check."""
 
     data: str
-    pairs: Sequence[Pair]  # that can be trained on
+    pairs: Sequence[Pair]  # usable for training
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]  # remarks about the whole, one line each
     duplicates: tuple[tuple[str, ...], ...]  # keys of files with the same content, two or more each
-    alike: tuple[tuple[str, ...], ...] = ()  # keys of pictures that look alike, two or more each, copies counted once
-    leaks: tuple[tuple[str, str], ...] = ()  # keys that look alike: one trained on, one held out
+    near_duplicates: tuple[tuple[str, ...], ...] = ()  # keys of near-duplicates, two or more each, copies left aside
+    leaks: tuple[tuple[str, str], ...] = ()  # keys of near-duplicates: (trained on, held out)
     histograms: tuple[Histogram, ...] = ()
-    extremes: tuple[tuple[str, tuple[int, ...]], ...] = ()  # worth a look: what they are, places in `pairs`
+    extremes: tuple[tuple[str, tuple[int, ...]], ...] = ()  # pictures to look at: title, indices into `pairs`
 
     @property
     def ok(self) -> bool:
@@ -51,7 +51,7 @@ class Report:
         return sum(problem.left_out for problem in self.problems)
 
     def groups(self) -> list[tuple[bool, str, list[Problem]]]:
-        """The problems by reason (are they left out, reason, problems): first what was left out, then by number."""
+        """The problems by reason, as (left out, reason, problems): those left out first, then the most frequent."""
         groups: dict[tuple[bool, str], list[Problem]] = defaultdict(list)
         for problem in self.problems:
             groups[problem.left_out, problem.reason].append(problem)
@@ -59,37 +59,41 @@ class Report:
         return [(left_out, reason, problems) for (left_out, reason), problems in ordered]
 
     def by_reason(self) -> list[tuple[str, list[str]]]:
-        """Reason and paths, what was left out first, then by number."""
+        """Reason and paths, those left out first, then the most frequent."""
         return [(reason, [problem.path for problem in problems]) for _, reason, problems in self.groups()]
 
     def verdict(self) -> str:
-        """One line: how many pictures can be trained on, and how many are left out."""
+        """One line: the number of usable pictures and of those left out."""
         num_captions = sum(len(pair.captions) for pair in self.pairs)
-        verdict = f"{counted(len(self.pairs), 'picture')} with {counted(num_captions, 'caption')} can be trained on"
+        verdict = f"{counted(len(self.pairs), 'picture')} with {counted(num_captions, 'caption')} can be used"
         left_out = f"; {self.num_left_out} left out" if self.num_left_out else ""
-        return f"{printable(self.data)}: {verdict if self.ok else 'nothing can be trained on'}{left_out}"
+        return f"{printable(self.data)}: {verdict if self.ok else 'no picture can be used'}{left_out}"
 
     def lines(self) -> list[str]:
-        """The verdict, the problems by reason with first examples, and the notes, as plain lines."""
+        """The verdict, the problems by reason with examples, and the notes, as plain lines."""
         reasons = [f"  {len(paths)} x {reason} ({examples(paths)})" for reason, paths in self.by_reason()]
         return [one_line(line) for line in (self.verdict(), *reasons, *(f"  note: {note}" for note in self.notes))]
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    """Say a number with its noun."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """A number and its noun."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 def examples(paths: Sequence[str]) -> str:
-    """The first few paths, fit to print."""
+    """The first few paths, printable."""
     return ", ".join(printable(path) for path in paths[:EXAMPLES]) + (", ..." if len(paths) > EXAMPLES else "")
 
 
 def show(report: Report, console: Console) -> None:
     """Print a report with tables and small histograms."""
     _print(console, report.verdict())
-    for title, used in (("left out", True), ("used, but", False)):
-        rows = [(reason, [p.path for p in found]) for left_out, reason, found in report.groups() if left_out is used]
+    for title, is_left_out in (("left out", True), ("used, with a warning", False)):
+        rows = [
+            (reason, [problem.path for problem in problems])
+            for left_out, reason, problems in report.groups()
+            if left_out is is_left_out
+        ]
         if rows:
             table = _table(2)
             for reason, paths in rows:
@@ -98,25 +102,25 @@ def show(report: Report, console: Console) -> None:
             _print(console, table)
     for histogram in report.histograms:
         _print(console, f"{histogram.title}:")
-        _print(console, _drawn(histogram, console.encoding.lower().startswith("utf")))
+        _print(console, _histogram_table(histogram, console.encoding.lower().startswith("utf")))
     for note in report.notes:
         _print(console, f"note: {note}")
 
 
-def _print(console: Console, what: RenderableType) -> None:
-    text = one_line(what) if isinstance(what, str) else what
-    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=isinstance(what, str))
+def _print(console: Console, content: RenderableType) -> None:
+    text = one_line(content) if isinstance(content, str) else content
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=isinstance(content, str))
 
 
-def _table(num_free: int) -> Table:
-    """Three columns without a head, the last `num_free` of which may be folded."""
+def _table(num_folding: int) -> Table:
+    """Three columns without a head; the last `num_folding` may fold."""
     table = Table(box=None, show_header=False, pad_edge=True, padding=(0, 1))
     for number in range(3):
-        table.add_column(justify="left" if number else "right", overflow="fold", no_wrap=number < 3 - num_free)
+        table.add_column(justify="left" if number else "right", overflow="fold", no_wrap=number < 3 - num_folding)
     return table
 
 
-def _drawn(histogram: Histogram, blocks: bool) -> Table:
+def _histogram_table(histogram: Histogram, blocks: bool) -> Table:
     most = max(number for _, number in histogram.rows)
     table = _table(1)
     table.columns[1].justify = "right"
@@ -139,7 +143,7 @@ def to_text(report: Report) -> str:
 
 
 def to_json(report: Report) -> str:
-    """All of it for programs."""
+    """The whole report as JSON."""
     content: dict[str, Any] = {
         "data": report.data,
         "usable": len(report.pairs),
@@ -147,7 +151,7 @@ def to_json(report: Report) -> str:
         "left_out": report.num_left_out,
         "problems": [{"path": p.path, "reason": p.reason, "left_out": p.left_out} for p in report.problems],
         "duplicates": [list(keys) for keys in report.duplicates],
-        "near_duplicates": [list(keys) for keys in report.alike],
+        "near_duplicates": [list(keys) for keys in report.near_duplicates],
         "leaks": [list(keys) for keys in report.leaks],
         "histograms": {histogram.title: dict(histogram.rows) for histogram in report.histograms},
         "notes": list(report.notes),
@@ -156,13 +160,13 @@ def to_json(report: Report) -> str:
 
 
 def pictures_to_review(report: Report, most: int) -> Iterator[tuple[str, list[tuple[str, Any]]]]:
-    """The pictures to show, at most `most` of a kind: what is the matter, and (key, source) of each."""
-    shown_of = (
+    """The pictures to look at, at most `most` under each title: the title, and (key, source) of each."""
+    sections = (
         ("exact copies", report.duplicates),
-        ("look alike", report.alike),
-        ("look alike, one trained on and one held out", report.leaks),
+        ("near-duplicates", report.near_duplicates),
+        ("near-duplicates, one trained on and one held out", report.leaks),
     )
-    chosen = {title: [key for group in groups for key in group][:most] for title, groups in shown_of}
+    chosen = {title: [key for group in groups for key in group][:most] for title, groups in sections}
     wanted = {key for keys in chosen.values() for key in keys}
     sources = {pair.key: pair.source for pair in report.pairs if pair.key in wanted} if wanted else {}
     for left_out, reason, problems in report.groups():

@@ -1,4 +1,4 @@
-"""Look at data before training: what can be used, what is left out and why, and what its owner should know."""
+"""The data check: it opens every picture before training, and reports the usable ones, the others and why."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from tintype.data.sources.objects import Data
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.row_file import RowFile, chunks
-from tintype.data.thread_pool import finished, in_order
+from tintype.data.thread_pool import finished, map_batched
 from tintype.model.nets.tokens import token_lengths
 
-TOGETHER = 1_000  # captions that are measured at once
-RESOLUTION = 32  # pixels; the training size that the pictures are checked for
+BATCH = 1_000  # captions per call of the tokenizer
+RESOLUTION = 32  # pixels, the default training size
 
 
-def check(
+def check_data(
     data: Data,
     resolution: int = RESOLUTION,
     options: DataConfig | None = None,
     text: TextConfig | None = None,
 ) -> Report:
-    """Run `checking` to its end."""
-    return finished(check_steps(data, resolution, options, text))
+    """Check data for training at `resolution`, without progress: `check_data_steps`, run to its end."""
+    return finished(check_data_steps(data, resolution, options, text))
 
 
-def check_steps(
+def check_data_steps(
     data: Data,
     resolution: int = RESOLUTION,
     options: DataConfig | None = None,
@@ -42,32 +42,34 @@ def check_steps(
 ) -> Generator[tuple[int, int], None, Report]:
     """Read and decode every captioned picture once, for training at `resolution`; yield (done, total).
 
-    With `text`, captions are measured against the limit of that encoder. Raises DataError if there is not one pair.
+    With `text`, captions are compared with the limit of that encoder. Raises DataError without captioned pictures.
     """
     options = options or DataConfig(crop="none")
     preprocess = preprocess_for(resolution, options)
     pairs, problems = find_pairs(data, options)
-    usable = RowFile("<i8")  # places in `pairs`
+    usable = RowFile("<i8")  # indices into `pairs`
     facts = RowFile(FACTS)
     tally: Counter[str] = Counter()
-    seen_all = in_order(lambda some: examine_all([pair.source for pair in some], preprocess, pixels=False), pairs)
-    for done, (pair, seen) in enumerate(zip(pairs, seen_all, strict=True), start=1):
-        if seen.facts is None:
-            problems.append(Problem(pair.key, seen.reason, source=pair.source))
+    pictures = map_batched(lambda batch: examine_all([pair.source for pair in batch], preprocess, pixels=False), pairs)
+    for done, (pair, picture) in enumerate(zip(pairs, pictures, strict=True), start=1):
+        if picture.facts is None:
+            problems.append(Problem(pair.key, picture.reason, source=pair.source))
         else:
             usable.append(struct.pack("<q", done - 1))
-            facts.append(facts_row(seen.facts))
-            tally.update(seen.facts.notes)
+            facts.append(facts_row(picture.facts))
+            tally.update(picture.facts.notes)
         yield done, len(pairs)
-    found = PairList.wrap(pairs).select(place for _, part in chunks(usable) for place in part.tolist())
-    tokens = Tokens(text.encoder, text.max_tokens, _lengths(found, text)) if text is not None and found else None
-    return summarize(data_label(data), found, facts, problems, tally, tokens)
+    usable_pairs = PairList.wrap(pairs).select(index for _, part in chunks(usable) for index in part.tolist())
+    tokens = None
+    if text is not None and usable_pairs:
+        tokens = Tokens(text.encoder, text.max_tokens, _lengths(usable_pairs, text))
+    return summarize(data_label(data), usable_pairs, facts, problems, tally, tokens)
 
 
 def _lengths(pairs: Sequence[Pair], text: TextConfig) -> Counter[int]:
-    """Tokens of the captions, measured some at a time, except where the encoder is to be learned from all of them."""
+    """The number of captions of each length in tokens, counted in batches; a learned encoder needs all at once."""
     lengths: Counter[int] = Counter()
     captions = (caption for pair in pairs for caption in pair.captions)
-    while some := list(islice(captions, None if text.encoder == "learned" else TOGETHER)):
-        lengths.update(token_lengths(some, text))
+    while batch := list(islice(captions, None if text.encoder == "learned" else BATCH)):
+        lengths.update(token_lengths(batch, text))
     return lengths

@@ -1,4 +1,4 @@
-"""From what is known of every picture to a report: counts, sizes, copies, look-alikes, captions."""
+"""Summaries: counts, sizes, copies, near-duplicates and captions of checked pictures, as a report."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tintype.data.sources.row_file import RowFile, Rows, chunks, sorted_by_key
 from tintype.data.split import is_held_out
 from tintype.printable import printable
 
-HELD_OUT = 0.03  # share that a run holds out unless its configuration says otherwise
-FEW_PICTURES = 100  # with fewer, a model mostly repeats them
-MANY_LEFT_OUT = 0.05  # a share that deserves a word of its own
-MANY_SHARED = 0.5  # share of captions that stand at several pictures, from which it is said
+HELD_OUT = 0.03  # the default share of pictures that a run holds out
+FEW_PICTURES = 100  # with fewer, a model mostly memorizes them
+MANY_LEFT_OUT = 0.05  # share of pictures from which a note appears
+MANY_SHARED = 0.5  # share of repeated captions from which a note appears
 _EXTREMES = 12
 _SIDES = (32, 64, 128, 256, 512, 1024, 2048)
 _ASPECTS = ((0.5, "taller than 1:2"), (0.8, "tall"), (1.25, "about square"), (2.0, "wide"), (np.inf, "wider than 2:1"))
@@ -34,11 +34,11 @@ _DIRECTIONS = re.compile(r"\b(left|right|links|rechts|gauche|droite|izquierda|de
 
 
 class Tokens(NamedTuple):
-    """How long captions are for a text encoder."""
+    """The lengths of captions in tokens of a text encoder."""
 
     encoder: str
-    limit: int  # tokens; what is longer is cut
-    lengths: Mapping[int, int]  # how many captions have so many tokens
+    limit: int  # tokens; the encoder cuts longer captions
+    lengths: Mapping[int, int]  # number of captions for each number of tokens
 
 
 def summarize(
@@ -50,10 +50,10 @@ def summarize(
     tokens: Tokens | None = None,
     held_out: float = HELD_OUT,
 ) -> Report:
-    """Put together what is known of the usable pairs, `facts` [N] of dtype FACTS, and of the rest.
+    """Summarize the usable `pairs`, with their `facts` [N] of dtype FACTS, and the `problems` of the others.
 
-    tally: what was done to how many pictures. Everything is gone through some at a time, so that memory grows with what
-    is found only: with problems, copies and look-alikes.
+    tally: conversions, and the number of pictures of each. The work goes in batches, so that memory grows only with
+    the number of problems, copies and near-duplicates.
     """
     duplicates = exact_duplicates(facts)
     groups = near_duplicates(facts, [other for group in duplicates for other in group[1:]])  # copies are counted once
@@ -71,31 +71,31 @@ def summarize(
         tuple(notes),
         tuple(tuple(pairs[i].key for i in group) for group in duplicates),
         tuple(tuple(pairs[i].key for i in group) for group in groups),
-        tuple((pairs[one].key, pairs[other].key) for one, other in leaks),
+        tuple((pairs[trained].key, pairs[held].key) for trained, held in leaks),
         tuple(_histograms(facts, tokens)),
         tuple(_extremes(pairs, facts)),
     )
 
 
 def _leaks(groups: Sequence[Sequence[int]], facts: Rows, share: float) -> list[tuple[int, int]]:
-    """Look-alikes of which a run would train on one and hold out the other."""
-    found = []
+    """Near-duplicates on both sides of the split: (trained on, held out) of each group."""
+    leaks = []
     for group in groups:
         held = [i for i in group if is_held_out(hex_digests(facts[i : i + 1]["sha256"])[0], share)]
         trained = sorted(set(group) - set(held))
         if held and trained:
-            found.append((trained[0], held[0]))
-    return found
+            leaks.append((trained[0], held[0]))
+    return leaks
 
 
 def _on_number(pairs: Sequence[Pair], problems: Sequence[Problem]) -> Iterable[str]:
     left_out = sum(problem.left_out for problem in problems)
     if len(pairs) == 1:
-        yield "there is only one picture: the model will memorize it and draw nothing else"
+        yield "there is only one picture, so the model will memorize it: add more"
     elif 0 < len(pairs) < FEW_PICTURES:
-        yield f"{len(pairs)} pictures are few: the model will memorize them; some hundreds are a start"
+        yield f"{len(pairs)} pictures are few, so the model will memorize them: add more, a few hundred are a start"
     if left_out > MANY_LEFT_OUT * (left_out + len(pairs)):
-        yield f"{100 * left_out / (left_out + len(pairs)):.0f}% are left out: see the reasons"
+        yield f"{100 * left_out / (left_out + len(pairs)):.0f}% of the pictures are left out: see the reasons"
 
 
 def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
@@ -107,16 +107,16 @@ def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
         directions += sum(_DIRECTIONS.search(caption) is not None for caption in pair.captions)
         hashes.append(struct.pack(f"<{len(pair.captions)}q", *map(hash, pair.captions)))
     if several:
-        yield f"{counted(several, 'picture')} with several captions, of which each visit draws one"
+        yield f"{counted(several, 'picture')} with several captions: training picks one at random each time"
     if empty:
-        yield f"{counted(empty, 'picture')} with the empty caption"
+        yield f"{counted(empty, 'picture')} with an empty caption"
     repeated, times, first = _repeated(hashes)
     if repeated > MANY_SHARED * len(hashes):
         shared = next(islice((caption for pair in pairs for caption in pair.captions), first, None))
         example = f"{printable(shared)!r}: {times}"
-        yield f"{counted(repeated, 'caption')} of {len(hashes)} stand at several pictures ({example})"
+        yield f"{counted(repeated, 'caption')} of {len(hashes)} are shared by several pictures ({example})"
     if directions:
-        yield f"{counted(directions, 'caption')} with left or right: such pictures must not be mirrored in training"
+        yield f"{counted(directions, 'caption')} with the word left or right: train with flip = false"
     if tokens is not None:
         cut = sum(number for length, number in tokens.lengths.items() if length > tokens.limit)
         if cut:
@@ -128,11 +128,11 @@ def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
 
 
 def _repeated(hashes: RowFile) -> tuple[int, int, int]:
-    """How many captions there are more than once; how often the most frequent, and the number of its first."""
+    """The number of repeated captions; the count of the most frequent one, and the index of its first use."""
 
     def keyed(start: int, part: NDArray[Any]) -> NDArray[Any]:
-        rows = np.empty(len(part), dtype=[("key", "<u8"), ("place", "<i8")])
-        rows["key"], rows["place"] = part.view("<u8"), np.arange(start, start + len(part))
+        rows = np.empty(len(part), dtype=[("key", "<u8"), ("index", "<i8")])
+        rows["key"], rows["index"] = part.view("<u8"), np.arange(start, start + len(part))
         return rows
 
     repeated = most = first = 0
@@ -140,7 +140,7 @@ def _repeated(hashes: RowFile) -> tuple[int, int, int]:
         _, starts, times = np.unique(rows["key"], return_index=True, return_counts=True)
         repeated += int(times[times > 1].sum())
         if len(times) and times.max() > most:
-            most, first = int(times.max()), int(rows["place"][starts[times.argmax()]])
+            most, first = int(times.max()), int(rows["index"][starts[times.argmax()]])
     return repeated, most, first
 
 
@@ -155,14 +155,15 @@ def _on_copies(
 
     if duplicates:
         extra = sum(len(group) - 1 for group in duplicates)
-        yield f"{counted(extra, 'exact copy', 'exact copies')} of other pictures ({example(duplicates[0])})"
+        copies = counted(extra, "exact copy", "exact copies")
+        yield f"{copies} of other pictures ({example(duplicates[0])}): train --dedupe keeps one of each"
     if groups:
         number = sum(map(len, groups))
-        yield f"{number} pictures look like others, in {counted(len(groups), 'group')} ({example(groups[0])})"
+        yield f"{number} pictures look nearly the same, in {counted(len(groups), 'group')} ({example(groups[0])})"
     if leaks:
         yield (
-            f"{counted(len(leaks), 'group')} of look-alikes on both sides of what is held out, so that the error "
-            f"measured there is a little too good ({example(leaks[0])})"
+            f"{counted(len(leaks), 'group')} of near-duplicates with pictures both trained on and held out, so the "
+            f"error on held-out pictures looks too low ({example(leaks[0])})"
         )
 
 
@@ -216,27 +217,27 @@ def _extremes(pairs: Sequence[Pair], facts: Rows) -> Iterable[tuple[str, tuple[i
         short = np.minimum(part["width"], part["height"]).astype(np.float64)
         smallest.add(start, short)
         longest.add(start, -np.maximum(part["width"], part["height"]) / short)
-    if smallest.found[0][0] < smallest.largest:
-        yield "smallest", smallest.places
-    if longest.found[0][0] < -1.5:
-        yield "longest shapes", longest.places
+    if smallest.least[0][0] < smallest.largest:
+        yield "smallest", smallest.indices
+    if longest.least[0][0] < -1.5:
+        yield "most elongated", longest.indices
     lengths = ((-max(map(len, pair.captions)), number) for number, pair in enumerate(pairs))
     yield "longest captions", tuple(number for _, number in heapq.nsmallest(_EXTREMES, lengths))
 
 
 class _Least:
-    """The least of very many values, the first of equal ones first."""
+    """The smallest of very many values, ties in order of their indices."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[float, int]] = []  # value and place
+        self.least: list[tuple[float, int]] = []  # value and index
         self.largest = -math.inf  # of all values
 
     def add(self, start: int, values: NDArray[np.float64]) -> None:
-        """Take some values into account, the first of which has the place `start`."""
+        """Add values, the first of which has the index `start`."""
         order = np.argsort(values, kind="stable")[:_EXTREMES].tolist()
-        self.found = sorted([*self.found, *((float(values[i]), start + i) for i in order)])[:_EXTREMES]
+        self.least = sorted([*self.least, *((float(values[i]), start + i) for i in order)])[:_EXTREMES]
         self.largest = max(self.largest, float(values.max()))
 
     @property
-    def places(self) -> tuple[int, ...]:
-        return tuple(place for _, place in self.found)
+    def indices(self) -> tuple[int, ...]:
+        return tuple(index for _, index in self.least)

@@ -14,11 +14,10 @@ from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError, TrainingError
 from tintype.model import checkpoint
 from tintype.model.custom import read_components, to_json
-from tintype.model.file_names import CHECKPOINTS, COMPONENTS, CONFIG, DATA, LATEST, LOG, STATE, TOKENIZER
+from tintype.model.file_names import CACHE_FOLDER, CHECKPOINTS, COMPONENTS, CONFIG, DATA, LATEST, LOG, STATE, TOKENIZER
 
 SAMPLES = "samples"  # folder of the sample grids
 START = "start.json"  # the numerics of the run, chosen before its first step
-CACHE_FOLDER = "pack"  # folder of the cache
 _RUN_FILES = {COMPONENTS, DATA, LOG, SAMPLES, START, TOKENIZER, CACHE_FOLDER, CHECKPOINTS, LATEST, "tensorboard"}
 
 

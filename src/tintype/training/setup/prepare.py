@@ -25,10 +25,11 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.model import store
 from tintype.model.custom import OF_MODEL, require_components
 from tintype.model.denoiser import Denoiser
+from tintype.model.file_names import CACHE_FOLDER
 from tintype.model.nets.text import TextEncoder, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
 from tintype.training.checkpoints.checkpointer import read_parts
-from tintype.training.checkpoints.run_folder import CACHE_FOLDER, Stored, load_state
+from tintype.training.checkpoints.run_folder import Stored, load_state
 from tintype.training.console import LINE_SECONDS, say
 from tintype.training.core.components import Components
 from tintype.training.core.device import bf16_is_faster
