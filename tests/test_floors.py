@@ -35,8 +35,8 @@ ROOMS = (
 # import each other, as long as no modules import in a circle.
 FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "model": (
-        ("atomic_write", "file_names"),
-        "custom",
+        ("atomic_write", "file_names", "read_file"),
+        ("custom", "manifest"),
         "nets",
         ("network", "codec"),
         ("denoiser", "checkpoint"),

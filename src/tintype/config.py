@@ -19,6 +19,7 @@ ANIMATIONS = ("first", "skip")
 NO_CAPTION = ("skip", "empty", "name")
 TEXT_ENCODERS = ("minilm", "learned")  # besides hf:NAME-OR-FOLDER; `model.nets.text.make_encoder` makes them
 WEIGHT_FADE = 4.0  # weight_fade at a resolution of 32, by trials (dev/LOG.md)
+MAX_ENCODER_NAME = 4096  # characters
 FORMAT = 2  # of config.json; raised when an older Tintype can no longer read it
 RENAMED = {  # names of settings in format 1 -> today's
     "grid": "schedule",
@@ -227,6 +228,8 @@ class Config:
             values = json.loads(text)
         except ValueError as error:
             raise ConfigError(f"config.json is not JSON ({error}); restore it from a backup") from None
+        except RecursionError:
+            raise ConfigError("config.json is nested too deeply; restore it from a backup") from None
         if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
             raise ConfigError(f"config.json is not of format {FORMAT}; it needs another version of Tintype")
         renamed = RENAMED if values.pop("format") == 1 else {}
@@ -247,12 +250,34 @@ def _build(cls: type[T], values: object, where: str, renamed: Mapping[str, str])
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             built[name] = _build(hint, value, f"{where}: {name}", renamed)
         elif hint is float and type(value) in (int, float):
-            built[name] = float(value)
+            built[name] = _float(name, value)
         elif type(value) is hint:
             built[name] = value
         else:
-            raise ConfigError(f"{where}: {name} must be of type {hint.__name__}, not {value!r}")
+            raise ConfigError(f"{where}: {name} must be of type {hint.__name__}, not {_short(value)}")
     return cls(**built)
+
+
+def _float(name: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON has integers of any size
+        raise ConfigError(f"{name} is far too large a number; restore config.json from a backup") from None
+
+
+def _number(value: float) -> str:
+    try:
+        return f"{value:g}"
+    except OverflowError:
+        return "a number so large"
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "a number so large"
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def check(config: Config) -> None:
@@ -265,8 +290,17 @@ def check(config: Config) -> None:
         ("codec_factor", net.codec_factor, 1, 64),
         ("width", net.width, 16, 8192),
         ("depth", net.depth, 1, 200),
+        ("heads", net.heads, 1, 256),
+        ("channels", net.channels, 1, 64),
+        ("stem_width", net.stem_width, 1, 2048),
+        ("stem_depth", net.stem_depth, 0, 64),
         ("stem_levels", net.stem_levels, 1, 6),
+        ("text_depth", net.text_depth, 0, 64),
         ("max_tokens", text.max_tokens, 2, 4096),
+        ("vocabulary", text.vocabulary, 0, 2**20),
+        ("embedding_dim", text.embedding_dim, 0, 65_536),
+        ("sigma_data", noise.sigma_data, 1e-3, 1e3),
+        ("log_sigma_mean", noise.log_sigma_mean, -20, 20),
         ("sigma_min", noise.sigma_min, 1e-5, 1.0),
         ("sigma_max", noise.sigma_max, 1.0, 1e5),
         ("log_sigma_std", noise.log_sigma_std, 0.01, 10),
@@ -275,6 +309,13 @@ def check(config: Config) -> None:
         ("batch_size", train.batch_size, 1, 2**20),
         ("micro_batch", train.micro_batch, 0, 2**20),
         ("lr", train.lr, 1e-8, 1.0),
+        ("weight_decay", train.weight_decay, 0, 100),
+        ("beta1", train.beta1, 0, 1 - 1e-9),
+        ("beta2", train.beta2, 0, 1 - 1e-9),
+        ("clip_norm", train.clip_norm, 0, 1e9),
+        ("warmup_images", train.warmup_images, 0, 10**13),
+        ("save_minutes", train.save_minutes, 0, 1e12),
+        ("sample_minutes", train.sample_minutes, 0, 1e12),
         ("decay_fraction", train.decay_fraction, 0, 1),
         ("ema_width", train.ema_width, 1e-4, 0.28),
         ("ema_width_long", train.ema_width_long, 1e-4, 0.28),
@@ -287,18 +328,26 @@ def check(config: Config) -> None:
         ("seed", train.seed, 0, 2**63 - 1),
         ("steps", sample.steps, 1, 1000),
         ("guidance", sample.guidance, 0, 100),
+        ("guidance_min", sample.guidance_min, 0, 1e5),
+        ("guidance_max", sample.guidance_max, 0, 1e5),
         ("schedule_center", sample.schedule_center, 1e-3, 1e4),
         ("schedule_spread", sample.schedule_spread, 0.1, 10),
         ("distill: steps", distill.steps, 0, 100),
         ("distill: teacher_steps", distill.teacher_steps, 0, 1000),
         ("distill: guidance", distill.guidance, 0, 100),
+        ("distill: guidance_min", distill.guidance_min, 0, 1e5),
+        ("distill: guidance_max", distill.guidance_max, 0, 1e5),
     ]
     for name, value, low, high in ranges:
-        if not (math.isfinite(value) and low <= value <= high):
-            raise ConfigError(f"{name} must be between {low:g} and {high:g}, not {value:g}")
+        if not low <= value <= high:  # NaN is neither
+            raise ConfigError(f"{name} must be between {low:g} and {high:g}, not {_number(value)}")
+    if noise.sigma_min >= noise.sigma_max:
+        raise ConfigError(f"sigma_min {noise.sigma_min:g} must be below sigma_max {noise.sigma_max:g}")
     check_data(config.data)
     if net.patch % 2 ** (net.stem_levels - 1):
         raise ConfigError(f"patch {net.patch} must be a multiple of {2 ** (net.stem_levels - 1)}, for its levels")
+    if any(size % max(1, size // 16) for size in (net.stem_width * 2**level for level in range(net.stem_levels))):
+        raise ConfigError(f"stem_width must be a multiple of 16, or below 32, not {net.stem_width}")
     if net.resolution % net.multiple:
         raise ConfigError(f"resolution {net.resolution} must be a multiple of the patch, {net.multiple}")
     if net.width % (4 * net.heads):
@@ -320,13 +369,14 @@ def check_names(noise: NoiseConfig, sample: SampleConfig) -> None:
         ("schedule", sample.schedule, names.SCHEDULES),
     ):
         if value not in choices:
-            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {_short(value)}")
 
 
 def check_text_encoder(name: str) -> None:
     """Raise ConfigError if there is no text encoder of this name."""
-    if not (name in TEXT_ENCODERS or (name.startswith("hf:") and len(name) > 3)):
-        raise ConfigError(f"text must be {', '.join(TEXT_ENCODERS)} or hf:NAME-OR-FOLDER, not {name!r}")
+    is_folder = name.startswith("hf:") and 3 < len(name) <= MAX_ENCODER_NAME and name.isprintable()
+    if not (name in TEXT_ENCODERS or is_folder):
+        raise ConfigError(f"text must be {', '.join(TEXT_ENCODERS)} or hf:NAME-OR-FOLDER, not {_short(name)}")
 
 
 def check_data(data: DataConfig) -> None:
@@ -337,11 +387,13 @@ def check_data(data: DataConfig) -> None:
         ("no_caption", data.no_caption, NO_CAPTION),
     ):
         if value not in choices:
-            raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}")
+            raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {_short(value)}")
     try:
         codecs.lookup(data.caption_encoding)
-    except LookupError:
-        raise ConfigError(f"caption_encoding must be one such as latin-1, not {data.caption_encoding!r}") from None
+    except (LookupError, ValueError):
+        raise ConfigError(
+            f"caption_encoding must be one such as latin-1, not {_short(data.caption_encoding)}"
+        ) from None
 
 
 def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Config:

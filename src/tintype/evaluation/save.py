@@ -9,7 +9,7 @@ from tintype.errors import TintypeError
 from tintype.evaluation.results import EvalResult, TuningResult
 from tintype.evaluation.tuning import apply_setting
 from tintype.evaluation.verdict import verdict
-from tintype.model import file_names, store
+from tintype.model import file_names, manifest, store
 from tintype.model.checkpoint import write_text
 
 CARD = "README.md"
@@ -64,4 +64,5 @@ def save_settings(folder: Path | None, tuning: TuningResult | None) -> list[str]
     config = store.read_config(store.Model(folder.name, folder, None))
     best = tuning.best
     write_text(folder / file_names.CONFIG, replace(config, sample=apply_setting(config.sample, best)).to_json())
+    manifest.update(folder, file_names.CONFIG)
     return [f"saved {best.steps} steps and guidance {best.guidance:g} in {folder / file_names.CONFIG}"]

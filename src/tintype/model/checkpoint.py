@@ -6,6 +6,7 @@ renames the folder. Reading checks every byte against the manifest. No code is e
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -24,6 +26,7 @@ from tintype.model.atomic_write import reason_of, sync_folder, write_synced
 from tintype.model.atomic_write import write_bytes as write_bytes
 from tintype.model.atomic_write import write_text as write_text
 from tintype.model.file_names import CHECKPOINTS, LATEST
+from tintype.model.read_file import MAX_CONFIG_BYTES, read_bytes
 
 MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
@@ -117,11 +120,12 @@ def load_texts(folder: Path) -> dict[str, str]:
     return {name: _read_checked(folder, name, files).decode() for name in names}
 
 
-def verify(folder: Path) -> None:
-    """Raise CheckpointError naming the first file of a checkpoint that is missing or damaged."""
+def verify(folder: Path) -> list[str]:
+    """The names of a checkpoint's files. Raises CheckpointError naming the first that is missing or damaged."""
     files = _read_manifest(folder)
     for name in files:
         _read_checked(folder, name, files)
+    return list(files)
 
 
 def part_names(folder: Path) -> list[str]:
@@ -258,15 +262,15 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
-def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
+def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(read_bytes(path, MAX_CONFIG_BYTES))
         manifest_format, files = manifest["format"], manifest["files"]
-        entries = {str(name): {"size": entry["size"], "sha256": entry["sha256"]} for name, entry in files.items()}
+        entries = {str(name): {"size": int(entry["size"]), "sha256": entry["sha256"]} for name, entry in files.items()}
     except OSError as error:
         raise CheckpointError(f"{folder} is not a checkpoint: no readable {MANIFEST} ({reason_of(error)})") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise CheckpointError(f"{path} is damaged; use another checkpoint") from None
     if manifest_format not in (FORMAT, SHARDED_FORMAT):
         raise CheckpointError(f"{path} is of format {manifest_format}; it needs another version of Tintype")
@@ -276,13 +280,18 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, object]]:
     return entries
 
 
-def _read_checked(folder: Path, name: str, files: Mapping[str, Mapping[str, object]]) -> bytes:
+def _read_checked(folder: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -> bytes:
     if name not in files:
         raise CheckpointError(f"{folder} has no {name}; use another checkpoint")
+    size = files[name]["size"]
     try:
-        content = (folder / name).read_bytes()
+        content = read_bytes(folder / name, size)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise CheckpointError(
+                f"{folder / name} is damaged: it does not match the manifest; use another checkpoint"
+            ) from None
         raise CheckpointError(f"cannot read {folder / name}: {reason_of(error)}; use another checkpoint") from None
-    if len(content) != files[name]["size"] or hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
+    if len(content) != size or hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
         raise CheckpointError(f"{folder / name} is damaged: it does not match the manifest; use another checkpoint")
     return content

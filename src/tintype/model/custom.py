@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tintype.errors import CheckpointError
 from tintype.model.file_names import COMPONENTS
+from tintype.model.read_file import MAX_CONFIG_BYTES, read_text
 
 OF_MODEL = ("net", "prediction")  # needed for sampling too; the other components matter only in training
 
@@ -35,9 +36,9 @@ def read_components(folder: Path) -> dict[str, str]:
     """Custom components of a model folder, run folder or checkpoint: part -> qualified name. Raises CheckpointError."""
     path = folder / COMPONENTS
     try:
-        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        values = json.loads(read_text(path, MAX_CONFIG_BYTES)) if path.is_file() else {}
         return {str(part): str(name) for part, name in values.items()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
 
 

@@ -2,6 +2,7 @@
 
 CONFIG = "config.json"  # every setting: `config.Config`
 WEIGHTS = "model.safetensors"
+MODEL_MANIFEST = "model.manifest.json"  # of a finished model: images seen, size and sha256 of its files
 TOKENIZER = "tokenizer.json"  # the learned vocabulary, if the model has one
 COMPONENTS = "components.json"  # parts that are Python objects, only where there are such parts
 EVALUATION = "evaluation.json"  # noise errors of a finished model, from the last validation of its training

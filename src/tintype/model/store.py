@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from tintype.config import Config
 from tintype.diffusion.parameterization import Prediction
 from tintype.errors import CheckpointError, ConfigError
-from tintype.model import checkpoint, custom
+from tintype.model import checkpoint, custom, manifest
 from tintype.model.denoiser import Denoiser
-from tintype.model.file_names import CHECKPOINTS, CONFIG, LOG, TOKENIZER, WEIGHTS
+from tintype.model.file_names import CHECKPOINTS, CONFIG, LOG, STATE, TOKENIZER, WEIGHTS
+from tintype.model.nets.tokens import require_learned
 from tintype.model.network import NetFactory
+from tintype.model.read_file import MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_header, read_text
 
 
 class Model(NamedTuple):
@@ -49,7 +51,7 @@ def find(model: str | Path) -> Model:
     run = folder if (folder / CHECKPOINTS).is_dir() else None
     newest = checkpoint.latest(folder) if run else None
     final = folder / WEIGHTS
-    if newest is not None and not (final.is_file() and _modified(final) >= _modified(newest / WEIGHTS)):
+    if newest is not None and not (final.is_file() and _is_newer(folder, newest)):
         return Model(name, newest, run)
     if final.is_file() and (folder / CONFIG).is_file():
         return Model(name, folder, run)
@@ -58,15 +60,24 @@ def find(model: str | Path) -> Model:
     raise CheckpointError(f"{folder} is not a model: it needs {CONFIG} and {WEIGHTS}")
 
 
-def _modified(path: Path) -> float:
-    return path.stat().st_mtime
+def _is_newer(run: Path, newest: Path) -> bool:
+    """Whether the finished model of a run has seen at least as many images as its newest checkpoint.
+
+    Times of files say nothing: copies and clocks change them.
+    """
+    seen = manifest.read_images_seen(newest / STATE) or 0
+    final = manifest.images_seen(run)
+    if final is None:  # older runs: finished as planned, or still on the way to a new, longer plan
+        final = read_config(Model(run.name, run, run)).train.images
+        return seen >= final
+    return final >= seen
 
 
 def read_config(model: Model) -> Config:
     """The configuration of a model. Raises CheckpointError."""
     path = model.folder / CONFIG
     try:
-        return Config.from_json(path.read_text(encoding="utf-8"))
+        return Config.from_json(read_text(path, MAX_CONFIG_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
     except ConfigError as error:
@@ -92,8 +103,12 @@ def load_denoiser(
         {part: custom.qualified_name(value) for part, value in components.items() if value is not None},
     )
     config = read_config(model)
+    require_fit(model, config, own_net=net is not None)
     module = net if net is None or isinstance(net, nn.Module) else net(config)
-    denoiser = Denoiser(config, read_tokenizer(model), net=module, prediction=prediction)
+    tokenizer = read_tokenizer(model)
+    if config.text.encoder == "learned" and tokenizer is not None:
+        require_learned(tokenizer, config.text.vocabulary)
+    denoiser = Denoiser(config, tokenizer, net=module, prediction=prediction)
     try:
         denoiser.load_state_dict(read_weights(model))
     except RuntimeError:
@@ -101,11 +116,36 @@ def load_denoiser(
     return denoiser
 
 
+def require_fit(model: Model, config: Config, *, own_net: bool = False) -> None:
+    """Raise CheckpointError if the weights of a model have other names or shapes than its configuration, or are not
+    floating point.
+
+    Compares the header of the file with a network that has no memory of its own, so that a configuration never takes
+    more memory than the weights that come with it.
+
+    Args:
+        own_net: the network is an object from Python, and only the weights beside it are compared.
+    """
+    path = model.folder / WEIGHTS
+    header = read_header(path)
+    with torch.device("meta"):
+        expected = Denoiser(config, net=nn.Identity() if own_net else None).state_dict()
+    if own_net:
+        header = {name: entry for name, entry in header.items() if not name.startswith("net.")}
+    for name, (dtype, _) in header.items():
+        if not dtype.startswith(("F", "BF")):
+            raise CheckpointError(f"{path}: {name} is of type {dtype}, not floating point; copy the model again")
+    if {name: shape for name, (_, shape) in header.items()} != {
+        name: tuple(tensor.shape) for name, tensor in expected.items()
+    }:
+        raise CheckpointError(f"{model.folder}: the weights do not fit config.json; copy the model again")
+
+
 def read_tokenizer(model: Model) -> str | None:
     """The tokenizer of a learned vocabulary as JSON, or None. Raises CheckpointError."""
     path = model.folder / TOKENIZER
     try:
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return read_text(path, MAX_TOKENIZER_BYTES) if path.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
 
@@ -124,10 +164,22 @@ def read_weights(model: Model) -> dict[str, Tensor]:
 
 
 def weights_hash(model: Model) -> str:
-    """sha256 of model.safetensors. Raises CheckpointError."""
+    """sha256 of model.safetensors. Raises CheckpointError, also if it is not what the manifest of the model says."""
     path = model.folder / WEIGHTS
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(f"cannot read {path} ({error}); copy the model again") from None
+    recorded = manifest.read(model.folder)
+    if recorded is not None:
+        manifest.require(model.folder, WEIGHTS, {"size": size, "sha256": sha256}, recorded)
+    return sha256
+
+
+def verify(model: Model) -> list[str]:
+    """Compare every file of a model with its manifest. Returns their names. Raises CheckpointError."""
+    if (model.folder / checkpoint.MANIFEST).is_file():
+        return checkpoint.verify(model.folder)
+    return manifest.verify(model.folder)

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import file_names, store
+from tintype.model.read_file import MAX_CAPTIONS_BYTES, MAX_CONFIG_BYTES, MAX_LOG_BYTES, read_bytes, read_text
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving import logs
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log import parse_log
 
 CAPTIONS = Path("samples", "captions.txt")
 MAX_EXAMPLES = 4
@@ -126,7 +128,8 @@ def _examples(model: ServedModel) -> tuple[str, ...]:
     """The captions chosen for a shipped model, in their order; of a run's sample captions the shortest."""
     shipped = store.shipped().get(str(model.source)) if model.run is None else None
     try:
-        text = ((shipped or Path(model.source)) / CAPTIONS).read_text(encoding="utf-8")
+        folder = shipped or Path(model.source)
+        text = read_text(folder / CAPTIONS, MAX_CAPTIONS_BYTES, folder)
     except (OSError, UnicodeDecodeError):
         return ()
     lines = [line for line in dict.fromkeys(map(str.strip, text.splitlines())) if 0 < len(line) <= MAX_EXAMPLE_LENGTH]
@@ -136,11 +139,18 @@ def _examples(model: ServedModel) -> tuple[str, ...]:
 def _noise_error(folder: Path, run: Path | None) -> dict[str, float]:
     """From the evaluation.json of a finished model, or else from the log of its run; empty without either."""
     try:
-        errors = json.loads((folder / file_names.EVALUATION).read_text(encoding="utf-8"))["noise_error"]
+        errors = json.loads(read_text(folder / file_names.EVALUATION, MAX_CONFIG_BYTES, folder))["noise_error"]
         return {str(sigma): float(error) for sigma, error in errors.items()}
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        rows = [] if run is None else read_log(run / file_names.LOG)
+        rows = [] if run is None else _log_rows(run)
     return next((row["noise_error"] for row in reversed(rows) if row.get("noise_error")), {})
+
+
+def _log_rows(run: Path) -> list[dict[str, Any]]:
+    try:
+        return parse_log(read_bytes(run / file_names.LOG, MAX_LOG_BYTES, run).decode("utf-8", "replace"))
+    except OSError:
+        return []
 
 
 def _has_checkpoints(folder: Path) -> bool:

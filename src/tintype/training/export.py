@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tintype.config import Config
-from tintype.model import checkpoint
+from tintype.model import checkpoint, manifest
 from tintype.model.file_names import EVALUATION, WEIGHTS
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import ValidationMetrics
@@ -29,7 +29,7 @@ def export_model(
     data: str,
     world: World,
 ) -> None:
-    """Write model.safetensors, the model card and evaluation.json. Raises CheckpointError or NotFiniteError.
+    """Write the model, its manifest, the model card and evaluation.json. Raises CheckpointError or NotFiniteError.
 
     metrics: of the usual average and of the longer one, which becomes the model if its held-out error is lower. All
     processes must call it; rank 0, which alone has the metrics, writes.
@@ -74,4 +74,6 @@ def _write(
     errors = {"images_seen": trainer.images_seen, **metrics_json(metrics)}
     checkpoint.write_text(run / EVALUATION, json.dumps(errors, indent=1, allow_nan=False) + "\n")
     weights = {name: weight.detach() for name, weight in trainer.denoiser.named_parameters()}
+    manifest.remove(run)
     checkpoint.write_tensors(run / WEIGHTS, weights)
+    manifest.write(run, trainer.images_seen)

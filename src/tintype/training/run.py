@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tintype.config import Config
 from tintype.data.sources.find import dataset_name
+from tintype.model import manifest
 from tintype.model.file_names import CONFIG, LOG, WEIGHTS
 from tintype.training.checkpoints.run_folder import (
     RunLock,
@@ -134,7 +135,8 @@ def _train(
     lock: RunLock | None,
 ) -> Iterator[StepReport]:
     trainer = prepared.resumed_trainer(config, world)
-    if trainer.images_seen >= config.train.images and (run / WEIGHTS).is_file():
+    is_exported = (run / WEIGHTS).is_file() and manifest.images_seen(run) in (None, trainer.images_seen)
+    if trainer.images_seen >= config.train.images and is_exported:
         say(console, f"the run in {run} is complete: {trainer.images_seen:,} images; nothing to do")
         return
     if trainer.images_seen:

@@ -104,7 +104,7 @@ def test_a_folder_without_weights_and_a_changed_file_are_refused(tmp_path: Path)
         FrozenEncoder(tmp_path, "hf:x", 8)
     (tmp_path / "model.safetensors").write_bytes(b"other")
     with pytest.raises(CheckpointError, match="not the expected file"):
-        FrozenEncoder(tmp_path, "minilm", 8, sha256="0" * 64)
+        FrozenEncoder(tmp_path, "minilm", 8, sha256={"model.safetensors": "0" * 64})
 
 
 def test_a_learned_vocabulary_needs_its_file() -> None:

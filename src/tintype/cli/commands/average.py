@@ -25,7 +25,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the model folder and print its path."""
     from tintype.errors import CheckpointError
-    from tintype.model import checkpoint
+    from tintype.model import checkpoint, manifest
     from tintype.model.file_names import CONFIG, TOKENIZER, WEIGHTS
     from tintype.printable import print_line, print_path
     from tintype.training.checkpoints.posthoc_ema import MAX_DISTANCE, averaged
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out
     if out.exists() and any(out.iterdir()):
         raise CheckpointError(f"{out} is not empty; choose another --out")
-    weights, config, distance = averaged(args.run_folder, args.width)
+    weights, config, distance, images_seen = averaged(args.run_folder, args.width)
     if distance > MAX_DISTANCE:
         print_line(
             f"note: the checkpoints in this run give only {100 * (1 - distance):.0f}% of this average; train with "
@@ -46,5 +46,6 @@ def run(args: argparse.Namespace) -> int:
         checkpoint.write_text(out / TOKENIZER, tokenizer.read_text(encoding="utf-8"))
     checkpoint.write_text(out / CONFIG, config.to_json())
     checkpoint.write_tensors(out / WEIGHTS, weights)
+    manifest.write(out, images_seen)
     print_path(out)
     return 0

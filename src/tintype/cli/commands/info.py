@@ -7,13 +7,18 @@ import argparse
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", metavar="FILE|FOLDER", help="a picture, a model folder, a run folder, a shipped name")
+    command.add_argument(
+        "--verify",
+        action="store_true",
+        help="read every file of the model, and compare size and sha256 with what was written when it was made",
+    )
     command.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from tintype.cli.run.info import info
+    from tintype.cli.run.info import info, verified
     from tintype.printable import print_line
 
-    for line in info(args.what):
+    for line in verified(args.what) if args.verify else info(args.what):
         print_line(line)
     return 0

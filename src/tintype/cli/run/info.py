@@ -33,6 +33,17 @@ def info(target: str) -> list[str]:
     return run_lines(path)
 
 
+def verified(target: str) -> list[str]:
+    """Compare every file of a model with its manifest. Raises CheckpointError naming the first that differs."""
+    from tintype.model import store
+
+    if Path(target).is_file():
+        raise CheckpointError(f"{target} is a file; --verify takes a model folder, a run folder or a shipped name")
+    model = store.find(target)
+    names = store.verify(model)
+    return [f"{model.name}: intact; {len(names)} files of {model.folder} are as they were written: {', '.join(names)}"]
+
+
 def run_lines(run: Path) -> list[str]:
     """Progress of a run without a checkpoint. Raises CheckpointError."""
     from tintype.model import store

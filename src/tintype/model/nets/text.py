@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError, MissingExtraError
+from tintype.model.nets import encoder_files
 from tintype.model.nets.conditioning import Conditioning, pad_embeddings
+from tintype.model.nets.encoder_files import MINILM_SHA256
 from tintype.model.nets.layers import Attention, SwiGLU, rms_norm, rotary_embedding
-from tintype.model.nets.tokens import encoder_folder
+from tintype.model.nets.tokens import encoder_folder, panics_as_errors, require_learned
+from tintype.model.read_file import read_header
 
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+MAX_UNSAVED = 10**7  # weights of a text encoder, beyond four times those in its file, that may be missing there
 
 
 class TextEncoder(Protocol):
@@ -42,18 +46,24 @@ class LearnedVocabulary:
 
     embedding_dim = 0
 
-    def __init__(self, tokenizer: str, max_tokens: int) -> None:
+    def __init__(self, tokenizer: str, max_tokens: int, vocabulary: int = 0) -> None:
         from tokenizers import Tokenizer
 
+        require_learned(tokenizer, vocabulary)
         try:
-            self._tokenizer = Tokenizer.from_str(tokenizer)
+            with panics_as_errors():
+                self._tokenizer = Tokenizer.from_str(tokenizer)
+        except CheckpointError:
+            raise
         except Exception as error:  # tokenizers raises plain Exception
             raise CheckpointError(f"tokenizer.json cannot be read ({error}); restore it from a backup") from None
         self.max_tokens = max_tokens
         self.identity = f"learned-{hashlib.sha256(tokenizer.encode()).hexdigest()}-{max_tokens}"
 
     def _token_ids(self, captions: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch([caption.lower() for caption in captions])]
+        with panics_as_errors():
+            encodings = self._tokenizer.encode_batch([caption.lower() for caption in captions])
+        return [encoding.ids for encoding in encodings]
 
     def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
         return [torch.tensor(ids[: self.max_tokens], dtype=torch.int64) for ids in self._token_ids(captions)]
@@ -65,18 +75,24 @@ class LearnedVocabulary:
 class FrozenEncoder:
     """A pretrained text encoder that `transformers` loads, captions -> token embeddings; never trained, never saved.
 
-    Raises CheckpointError if the folder is missing, holds no safetensors, or has other weights than `sha256`.
+    It runs no code from the folder and fetches nothing. Raises CheckpointError if the folder is missing, holds no
+    safetensors, names code of its own (`encoder_files.require_harmless`), or has other files than `sha256`.
+
+    Args:
+        sha256: of model.safetensors, config.json and tokenizer.json; None: unknown.
     """
 
-    def __init__(self, folder: Path, name: str, max_tokens: int, sha256: str | None = None) -> None:
+    def __init__(self, folder: Path, name: str, max_tokens: int, sha256: dict[str, str] | None = None) -> None:
         weights = folder / "model.safetensors"
         if not weights.is_file():
             raise CheckpointError(f"no model.safetensors in {folder}: --text hf: takes the folder of a text encoder")
-        digest = _sha256(weights)
-        if sha256 is not None and digest != sha256:
-            raise CheckpointError(f"{weights} is not the expected file; reinstall the package it belongs to")
+        encoder_files.require_harmless(folder)
+        hashes = encoder_files.hashes(folder)
+        for file, expected in (sha256 or {}).items():
+            if hashes.get(file) != expected:
+                raise CheckpointError(f"{folder / file} is not the expected file; reinstall the package it belongs to")
         self.max_tokens = max_tokens
-        self.identity = f"{name}-{digest}-{max_tokens}"
+        self.identity = f"{name}-{encoder_files.identity_of(folder, hashes)}-{max_tokens}"
         self._folder = folder
         self._loaded: tuple[Any, Any] | None = None
 
@@ -84,17 +100,43 @@ class FrozenEncoder:
         """Tokenizer and encoder, read when first needed: `transformers` takes seconds to import."""
         if self._loaded is None:
             try:
-                from transformers import AutoModel, AutoTokenizer
+                from transformers import AutoConfig, AutoModel, AutoTokenizer
                 from transformers.utils import logging
             except ImportError:
                 raise MissingExtraError("transformers", "transformers") from None
             logging.set_verbosity_error()
             logging.disable_progress_bar()
-            tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-            model = AutoModel.from_pretrained(self._folder, local_files_only=True, use_safetensors=True)
+            safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+            try:
+                with panics_as_errors():
+                    tokenizer = AutoTokenizer.from_pretrained(self._folder, **safe)
+                config = AutoConfig.from_pretrained(self._folder, **safe)
+                self._require_fit(config)
+                model = AutoModel.from_pretrained(self._folder, config=config, use_safetensors=True, **safe)
+            except (CheckpointError, MemoryError):
+                raise
+            except Exception as error:  # transformers raises many kinds for files that are no text encoder
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                raise CheckpointError(
+                    f"{self._folder} cannot be loaded as a text encoder ({reason}); use another one"
+                ) from None
             model = getattr(model, "encoder", model) if model.config.is_encoder_decoder else model
             self._loaded = tokenizer, model.float().eval().requires_grad_(False)
         return self._loaded
+
+    def _require_fit(self, config: Any) -> None:
+        """Raise CheckpointError if the encoder of a configuration has far more weights than its file."""
+        from transformers import AutoModel
+
+        header = read_header(self._folder / "model.safetensors")
+        saved = sum(math.prod(shape) for _, shape in header.values())
+        with torch.device("meta"):
+            expected = sum(p.numel() for p in AutoModel.from_config(config, trust_remote_code=False).parameters())
+        if expected > 4 * saved + MAX_UNSAVED:
+            raise CheckpointError(
+                f"{self._folder}: config.json describes {expected:,} weights, but model.safetensors has {saved:,}; "
+                "copy the text encoder again"
+            )
 
     @property
     def embedding_dim(self) -> int:
@@ -106,7 +148,10 @@ class FrozenEncoder:
         nonempty = [caption for caption in captions if caption]
         embeddings = iter(())
         if nonempty:
-            batch = tokenizer(nonempty, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+            with panics_as_errors():
+                batch = tokenizer(
+                    nonempty, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+                )
             batch = batch.to(model.device)
             hidden = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
             lengths = batch["attention_mask"].sum(1).tolist()
@@ -116,7 +161,9 @@ class FrozenEncoder:
 
     def num_cut(self, captions: Sequence[str]) -> int:
         tokenizer, _ = self._load()
-        return sum(len(ids) > self.max_tokens for ids in tokenizer(list(captions))["input_ids"])
+        with panics_as_errors():
+            numbers = tokenizer(list(captions))["input_ids"]
+        return sum(len(ids) > self.max_tokens for ids in numbers)
 
 
 def make_encoder(config: TextConfig, tokenizer: str | None = None) -> TextEncoder:
@@ -124,7 +171,7 @@ def make_encoder(config: TextConfig, tokenizer: str | None = None) -> TextEncode
     if config.encoder == "learned":
         if tokenizer is None:
             raise ConfigError("a learned vocabulary needs its tokenizer.json")
-        return LearnedVocabulary(tokenizer, config.max_tokens)
+        return LearnedVocabulary(tokenizer, config.max_tokens, config.vocabulary)
     if config.encoder == "minilm":
         return FrozenEncoder(encoder_folder("minilm"), "minilm", config.max_tokens, MINILM_SHA256)
     return FrozenEncoder(encoder_folder(config.encoder), config.encoder, config.max_tokens)
@@ -182,8 +229,3 @@ class TextRefiner(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, rope, mask[:, None, None])
         return Conditioning(rms_norm(tokens), mask)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

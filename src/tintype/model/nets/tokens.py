@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tintype.config import TextConfig
 from tintype.errors import CheckpointError, MissingExtraError
+from tintype.model.nets.encoder_files import require_harmless
 
 _BATCH = 4096  # captions
+MAX_VOCABULARY = 2**20  # tokens
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+_LEARNED: dict[str, Any] = {  # what `learn_tokenizer` writes, but for the model
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [],
+    "normalizer": None,
+    "pre_tokenizer": _BYTE_LEVEL,
+    "post_processor": None,
+    "decoder": _BYTE_LEVEL,
+}
+_BPE: dict[str, Any] = {  # the model, but for its vocabulary
+    "type": "BPE",
+    "dropout": None,
+    "unk_token": None,
+    "continuing_subword_prefix": None,
+    "end_of_word_suffix": None,
+    "fuse_unk": False,
+    "byte_fallback": False,
+    "ignore_merges": False,
+}
 
 
 def learn_tokenizer(captions: Sequence[str], vocabulary: int = 2048) -> tuple[str, int]:
@@ -29,6 +54,59 @@ def learn_tokenizer(captions: Sequence[str], vocabulary: int = 2048) -> tuple[st
     return tokenizer.to_str(), tokenizer.get_vocab_size()
 
 
+def require_learned(tokenizer: str, vocabulary: int = 0) -> None:
+    """Raise CheckpointError if a tokenizer.json is anything but what `learn_tokenizer` writes.
+
+    Other tokenizers pad, normalize or split by patterns that take all memory or time, and end the process.
+
+    Args:
+        vocabulary: the most tokens that it may have; 0: MAX_VOCABULARY.
+    """
+    try:
+        values = json.loads(tokenizer)
+        model = {**values.pop("model")}
+        tokens, merges = model.pop("vocab"), model.pop("merges")
+        is_learned = _has_only(values, _LEARNED) and _has_only(model, _BPE) and model.get("type") == "BPE"
+        is_learned = is_learned and "pre_tokenizer" in values and isinstance(merges, list)
+        is_learned = is_learned and sorted(tokens.values()) == list(range(len(tokens)))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        is_learned = False
+    if not is_learned:
+        raise CheckpointError(
+            "tokenizer.json cannot be read: it is not the vocabulary of a Tintype model; restore it from a backup"
+        )
+    if len(tokens) > (vocabulary or MAX_VOCABULARY):
+        raise CheckpointError(
+            f"tokenizer.json has {len(tokens):,} tokens, but the model has {vocabulary or MAX_VOCABULARY:,} at most; "
+            "copy the model again"
+        )
+
+
+def _has_only(values: Mapping[str, Any], allowed: Mapping[str, Any]) -> bool:
+    """Whether each value is the allowed one, at any depth; older versions of tokenizers leave some out."""
+    for name, value in values.items():
+        if name not in allowed:
+            return False
+        expected = allowed[name]
+        if isinstance(expected, dict):
+            if not (isinstance(value, dict) and _has_only(value, expected)):
+                return False
+        elif type(value) is not type(expected) or value != expected:
+            return False
+    return True
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """A `with` block in which a panic of the tokenizers library, which is no Exception, becomes a CheckpointError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError("the tokenizer of this model cannot split this caption; use another model") from None
+
+
 def token_lengths(captions: Sequence[str], config: TextConfig) -> list[int]:
     """Number of tokens of each caption for the encoder `config.encoder`, before any is cut.
 
@@ -44,7 +122,8 @@ def token_lengths(captions: Sequence[str], config: TextConfig) -> list[int]:
         tokenizer = _tokenizer(encoder_folder(config.encoder))
     lengths: list[int] = []
     for start in range(0, len(captions), _BATCH):
-        encodings = tokenizer.encode_batch_fast(list(captions[start : start + _BATCH]))
+        with panics_as_errors():
+            encodings = tokenizer.encode_batch_fast(list(captions[start : start + _BATCH]))
         lengths += [len(encoding.ids) for encoding in encodings]
     return lengths
 
@@ -52,13 +131,20 @@ def token_lengths(captions: Sequence[str], config: TextConfig) -> list[int]:
 def _tokenizer(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
+    require_harmless(folder)
     path = folder / "tokenizer.json"
     if path.is_file():
-        tokenizer = Tokenizer.from_file(str(path))
+        try:
+            with panics_as_errors():
+                tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises plain Exception
+            raise CheckpointError(f"{path} cannot be read ({error}); use another text encoder") from None
     else:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True).backend_tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_fast=True
+        ).backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -15,10 +15,11 @@ from fastapi.responses import Response
 from tintype.config import Config
 from tintype.errors import CheckpointError
 from tintype.model import file_names, store
+from tintype.model.read_file import MAX_CAPTIONS_BYTES, MAX_LOG_BYTES, MAX_SAMPLE_BYTES, read_bytes
 from tintype.serving import logs
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log import parse_log
 
 MAX_POINTS = 400  # of a curve
 SAMPLE = re.compile(r"seen-[0-9]{9}\.png", re.ASCII)
@@ -53,7 +54,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         if not SAMPLE.fullmatch(file):
             raise ApiError(404, "unknown sample", "sample_not_found")
         try:
-            content = await asyncio.to_thread((folder / "samples" / file).read_bytes)
+            content = await asyncio.to_thread(read_bytes, folder / "samples" / file, MAX_SAMPLE_BYTES, folder)
         except OSError:
             raise ApiError(404, "unknown sample", "sample_not_found") from None
         return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
@@ -70,10 +71,9 @@ def _progress(name: str, folder: Path) -> dict[str, Any]:
         logs.log.error("run damaged", extra={"fields": {"run": name, "error": str(error)}})
         message = "this run's configuration cannot be read; the server's log has the details"
         raise ApiError(500, message, "run_damaged", final=True) from None
-    rows = read_log(folder / file_names.LOG)
+    rows = parse_log(_text(folder, file_names.LOG, MAX_LOG_BYTES))
     samples = folder / "samples"
     names = sorted(path.name for path in samples.iterdir() if SAMPLE.fullmatch(path.name)) if samples.is_dir() else []
-    captions = samples / "captions.txt"
     images_seen = max((row["images_seen"] for row in rows), default=0)
     return {
         "name": name,
@@ -89,9 +89,17 @@ def _progress(name: str, folder: Path) -> dict[str, Any]:
             {"images_seen": row["images_seen"], "levels": row["noise_error"]} for row in rows if row.get("noise_error")
         ],
         "samples": [{"images_seen": int(file[5:14]), "file": file} for file in names],
-        "captions": captions.read_text(encoding="utf-8").splitlines() if captions.is_file() else [],
+        "captions": _text(folder, "samples/captions.txt", MAX_CAPTIONS_BYTES).splitlines(),
         "plan": _plan(config),
     }
+
+
+def _text(run: Path, name: str, max_bytes: int) -> str:
+    """A text in a run folder, which may come from a stranger; empty if it cannot be read or is a link out of it."""
+    try:
+        return read_bytes(run / name, max_bytes, run).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _plan(config: Config) -> dict[str, Any]:

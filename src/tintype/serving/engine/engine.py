@@ -21,6 +21,7 @@ from tintype.serving import logs
 from tintype.serving.engine.batcher import Batcher, Size
 from tintype.serving.engine.job import Job, Reason
 from tintype.serving.engine.metrics import Metrics
+from tintype.serving.engine.network_batch import DenoiseCall
 from tintype.serving.engine.queue import Queue, Rejected
 from tintype.serving.engine.running_job import RunningJob
 from tintype.serving.engine.throughput import Throughput
@@ -136,9 +137,7 @@ class Engine:
     def _run(self, pipelines: list[Pipeline]) -> None:
         try:
             with torch.no_grad():
-                for pipeline in pipelines:
-                    batch_size = self._batcher.pixel_limit(pipeline) // pipeline.config.net.resolution**2
-                    logs.event("warm", model=pipeline.name, batch_size=batch_size)
+                self._warm_up(pipelines)
                 # Everything imported stays for good, so the garbage collector, which stops all threads, can skip it.
                 gc.collect()
                 gc.freeze()
@@ -152,6 +151,19 @@ class Engine:
             raise
         finally:
             self._fail_all()
+
+    def _warm_up(self, pipelines: Sequence[Pipeline]) -> None:
+        """Measure every model. One that cannot run is logged, and its requests fail; raises if none can run."""
+        faults: list[BaseException] = []
+        for pipeline in pipelines:
+            try:
+                batch_size = self._batcher.pixel_limit(pipeline) // pipeline.config.net.resolution**2
+                logs.event("warm", model=pipeline.name, batch_size=batch_size)
+            except BaseException as error:
+                logs.event("cannot_run", model=pipeline.name, error=f"{type(error).__name__}: {error}")
+                faults.append(error)
+        if faults and len(faults) == len(pipelines):
+            raise faults[0]
 
     def _turn(self) -> None:
         with self._lock:
@@ -191,12 +203,20 @@ class Engine:
         while True:
             with self._lock:
                 job = self._waiting.first()
-            if job is None or not self._has_room(job):
+            if job is None:
+                return
+            try:
+                has_room, fault = self._has_room(job), None
+            except BaseException as error:  # measuring its network failed
+                has_room, fault = True, error
+            if not has_room:
                 return
             with self._lock:
                 still_waits = self._waiting.remove(job)
                 self._metrics.waiting.set(len(self._waiting))
-            if still_waits:
+            if still_waits and fault is not None:
+                self._fail_with(job, fault)
+            elif still_waits:
                 self._start(job)
 
     def _has_room(self, job: Job) -> bool:
@@ -210,7 +230,7 @@ class Engine:
         self._metrics.queue_wait.observe(time.monotonic() - job.created)
         try:
             running = RunningJob(job)
-        except Exception as error:
+        except BaseException as error:  # a panic of a library, too, which is no Exception: other models go on
             self._fail_with(job, error)
             return
         self._running.append(running)
@@ -219,8 +239,14 @@ class Engine:
     def _advance(self, group: Group, jobs: list[RunningJob]) -> None:
         """One step for each job of a group."""
         start = time.perf_counter()
-        calls = [running.calls() for running in jobs]
-        results = self._batcher.denoise(*group, calls)
+        jobs, calls = self._calls_of(jobs)
+        try:
+            results = self._batcher.denoise(*group, calls)
+        except BaseException as error:  # no model's fault stops the engine for the others
+            for running in jobs:
+                self._close(running)
+                self._fail_with(running.job, error)
+            return
         seconds = time.perf_counter() - start
         num = sum(len(call) for job_calls in calls for call in job_calls)
         self._throughput.measure(num * group[1][0] * group[1][1], seconds)
@@ -231,6 +257,18 @@ class Engine:
                 self._fail_with(running.job, result)
             else:
                 self._step(running, result)
+
+    def _calls_of(self, jobs: list[RunningJob]) -> tuple[list[RunningJob], list[list[DenoiseCall]]]:
+        """The network calls of each job, and the jobs that have any: those that cannot say fail."""
+        able, calls = [], []
+        for running in jobs:
+            try:
+                calls.append(running.calls())
+                able.append(running)
+            except BaseException as error:
+                self._close(running)
+                self._fail_with(running.job, error)
+        return able, calls
 
     def _step(self, running: RunningJob, results: list[Tensor]) -> None:
         """Answer a job's open query with the results of its network calls."""
@@ -249,7 +287,7 @@ class Engine:
                 job.result = result.cpu()
                 self._close(running)
                 self._end(job, "done")
-        except Exception as error:
+        except BaseException as error:
             self._close(running)
             self._fail_with(job, error)
 
@@ -257,7 +295,7 @@ class Engine:
         self._running.remove(running)
         running.close()
 
-    def _fail_with(self, job: Job, error: Exception) -> None:
+    def _fail_with(self, job: Job, error: BaseException) -> None:
         if is_out_of_memory(error):
             self._fail(job, "memory", "not enough memory for this request; ask for fewer or smaller pictures")
         else:

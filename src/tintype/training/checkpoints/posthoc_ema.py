@@ -56,8 +56,9 @@ def mix_weights(stored: Sequence[Profile], target: Profile) -> tuple[Tensor, flo
     return weights, (max(0.0, square) / norm) ** 0.5
 
 
-def averaged(run: Path, width: float) -> tuple[dict[str, Tensor], Config, float]:
-    """The weights of a run averaged with a profile of `width`, its configuration, and the distance of `mix_weights`.
+def averaged(run: Path, width: float) -> tuple[dict[str, Tensor], Config, float, int]:
+    """The weights of a run averaged with a profile of `width`, its configuration, the distance of `mix_weights`,
+    and the images seen.
 
     Mixes both averages of every checkpoint in the run. Raises ConfigError for a width out of range and CheckpointError
     if the run has no checkpoint.
@@ -83,4 +84,4 @@ def averaged(run: Path, width: float) -> tuple[dict[str, Tensor], Config, float]
         for name, tensor in read_whole(folder, [part])[part].items():
             term = weight * tensor.double()
             total[name] = total[name] + term if name in total else term
-    return {name: tensor.float() for name, tensor in total.items()}, config, distance
+    return {name: tensor.float() for name, tensor in total.items()}, config, distance, int(newest)

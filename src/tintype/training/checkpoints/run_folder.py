@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from tintype.config import Config
 from tintype.errors import CheckpointError, ConfigError, TrainingError
-from tintype.model import checkpoint
+from tintype.model import checkpoint, manifest, store
 from tintype.model.custom import read_components, to_json
 from tintype.model.file_names import CACHE_FOLDER, CHECKPOINTS, COMPONENTS, CONFIG, DATA, LATEST, LOG, STATE, TOKENIZER
 
@@ -115,6 +115,8 @@ def find_stored(run: Path, resume: str) -> Stored | None:
     if checkpoints and newest is None:
         raise CheckpointError(f"every checkpoint in {run} is damaged; choose another --out to start from scratch")
     config, tokenizer = _read_config(run / CONFIG), _read_optional(run / TOKENIZER)
+    if newest is not None:
+        _require_fit(newest, config)
     damaged = tuple(checkpoints[: checkpoints.index(newest)]) if newest is not None else ()
     fingerprint, numerics = _fingerprint(run, newest), _read_start(run)
     return Stored(config, tokenizer, fingerprint, newest, damaged, read_components(run), numerics)
@@ -132,7 +134,13 @@ def _stored_at(path: Path, run: Path) -> Stored:
     elif not newest.samefile(folder):
         raise CheckpointError(f"{run} has another checkpoint, {newest.name}; choose another --out to resume {path}")
     config, tokenizer = _read_config(folder / CONFIG), _read_optional(folder / TOKENIZER)
+    _require_fit(folder, config)
     return Stored(config, tokenizer, _fingerprint(folder, folder), folder, (), read_components(folder))
+
+
+def _require_fit(folder: Path, config: Config) -> None:
+    """Raise CheckpointError if a configuration is not that of a checkpoint's weights."""
+    store.require_fit(store.Model(folder.name, folder, None), config, own_net="net" in read_components(folder))
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -159,6 +167,7 @@ def write_start(
         checkpoint.write_text(run / COMPONENTS, to_json(components))
     checkpoint.write_text(run / START, json.dumps(numerics, indent=2) + "\n")
     checkpoint.write_text(run / CONFIG, config.to_json())
+    manifest.update(run, CONFIG)  # of a finished model whose run is made longer
 
 
 def _require_unused(run: Path) -> None:

@@ -28,6 +28,8 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
                 f"the weights do not fit this model: {name} has shape {tuple(weights[name].shape)}, "
                 f"not {tuple(weight.shape)}"
             )
+        if not weights[name].is_floating_point():
+            raise CheckpointError(f"the weights do not fit this model: {name} is of type {weights[name].dtype}")
         local_shard(weight).copy_(local_shard(shard_like(weights[name], weight)))
 
 

@@ -109,11 +109,16 @@ def _finite(value: float) -> float | None:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a log; a missing file has none, and a line cut short by a crash is ignored."""
+    return parse_log(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "")
+
+
+def parse_log(text: str) -> list[dict[str, Any]]:
+    """The rows of a log from its text."""
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+    for line in text.splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("images_seen"), int):
             rows.append(row)

@@ -182,6 +182,8 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
     if stored is not None:
         return stored.config, stored.tokenizer, model
     config = store.read_config(model)
+    store.require_fit(model, config, own_net="net" in store.read_components(model))
+    store.weights_hash(model)  # refuses weights that are not what the manifest says
     if config.distill.steps:  # trained on pictures, it is no longer distilled
         defaults, guidance = SampleConfig(), config.distill.guidance
         sample = replace(config.sample, sampler=defaults.sampler, steps=defaults.steps, guidance=guidance)
