@@ -61,7 +61,7 @@ class Run:
 @pytest.mark.parametrize("width", [0.07, 0.12, 0.2])
 def test_another_width_is_nearly_what_training_would_have_kept(tmp_path: Path, width: float) -> None:
     run = Run(tmp_path / "run", [width])
-    found, _, distance = averaged(run.folder, width)
+    found, _, distance, _ = averaged(run.folder, width)
     error = float((found["weight"] - run.direct[width]).norm())
     others = min(float((run.direct[kept] - run.direct[width]).norm()) for kept in (0.05, 0.1))
     assert error < 0.1 * others

@@ -227,7 +227,7 @@ def test_a_shared_run_leaves_what_any_run_leaves_and_one_process_goes_on(picture
     assert checkpoint.is_sharded(newest)
     final = Pipeline.load(out).generate("shade number 2", seeds=3)[0]
     assert Pipeline.load(newest).generate("shade number 2", seeds=3)[0].size == final.size
-    weights, _, _ = averaged(out, 0.07)
+    weights, _, _, _ = averaged(out, 0.07)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
     subprocess.run([sys.executable, str(script), str(pictures), str(out), "28"], env=environment, check=True)
     newest = checkpoint.latest(out)

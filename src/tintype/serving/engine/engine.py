@@ -28,6 +28,7 @@ from tintype.serving.engine.throughput import Throughput
 from tintype.serving.settings import Settings
 from tintype.training.core.device import is_out_of_memory
 
+FATAL = (SystemExit, KeyboardInterrupt)  # these end the engine; every other error, its request alone
 Group = tuple[Pipeline, Size]  # jobs that fit into one network call
 
 
@@ -159,6 +160,8 @@ class Engine:
             try:
                 batch_size = self._batcher.pixel_limit(pipeline) // pipeline.config.net.resolution**2
                 logs.event("warm", model=pipeline.name, batch_size=batch_size)
+            except FATAL:
+                raise
             except BaseException as error:
                 logs.event("cannot_run", model=pipeline.name, error=f"{type(error).__name__}: {error}")
                 faults.append(error)
@@ -207,6 +210,8 @@ class Engine:
                 return
             try:
                 has_room, fault = self._has_room(job), None
+            except FATAL:
+                raise
             except BaseException as error:  # measuring its network failed
                 has_room, fault = True, error
             if not has_room:
@@ -230,6 +235,9 @@ class Engine:
         self._metrics.queue_wait.observe(time.monotonic() - job.created)
         try:
             running = RunningJob(job)
+        except FATAL:
+            self._fail(job, "dead", "the engine has stopped")
+            raise
         except BaseException as error:  # a panic of a library, too, which is no Exception: other models go on
             self._fail_with(job, error)
             return
@@ -242,6 +250,8 @@ class Engine:
         jobs, calls = self._calls_of(jobs)
         try:
             results = self._batcher.denoise(*group, calls)
+        except FATAL:
+            raise
         except BaseException as error:  # no model's fault stops the engine for the others
             for running in jobs:
                 self._close(running)
@@ -265,6 +275,8 @@ class Engine:
             try:
                 calls.append(running.calls())
                 able.append(running)
+            except FATAL:
+                raise
             except BaseException as error:
                 self._close(running)
                 self._fail_with(running.job, error)
@@ -287,6 +299,8 @@ class Engine:
                 job.result = result.cpu()
                 self._close(running)
                 self._end(job, "done")
+        except FATAL:
+            raise
         except BaseException as error:
             self._close(running)
             self._fail_with(job, error)
