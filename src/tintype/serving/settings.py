@@ -52,6 +52,9 @@ class Settings:
         return self.max_cost or cost_of(MAX_PICTURES, 4 * config.net.resolution**2, self.max_steps, True)
 
 
-def cost_of(num: int, pixels: int, steps: int, guided: bool) -> float:
-    """Cost of a request: the pixels that the network processes for it."""
-    return float(num * pixels * steps * (2 if guided else 1))
+def cost_of(num: int, pixels: int, evaluations: int, guided: bool) -> float:
+    """Cost of a request: the pixels that the network processes for it.
+
+    evaluations: of the network per picture; a step of heun needs two, one of reference four.
+    """
+    return float(num * pixels * evaluations * (2 if guided else 1))

@@ -7,6 +7,7 @@ import threading
 import pytest
 from tests.serving.conftest import EngineOf, Ready, job_of, over, until
 
+from tintype.diffusion.samplers import SAMPLERS
 from tintype.serving.engine.queue import Rejected
 
 
@@ -100,3 +101,33 @@ def test_stopping_in_no_time_gives_up_what_runs(held: Ready, engine_of: EngineOf
     over(job)
     assert job.reason == "shutdown"
     stopping.join(10)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_request_costs_what_its_sampler_evaluates(sampler: str, held: Ready) -> None:
+    pipeline, _ = held
+    job = job_of(pipeline, sampler=sampler, steps=5, guidance=1.0)
+    pixels = job.task.size[0] * job.task.size[1]
+    evaluations = {"heun": 9, "heun_churn": 9, "reference": 17, "etdrk4": 17}.get(sampler, 5)
+    assert job.cost == evaluations * pixels
+
+
+def test_large_requests_of_one_key_leave_room_for_another(held: Ready, engine_of: EngineOf) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline, max_batch=1, api_keys=("a-long-key", "b-long-key"))
+    engine._waiting._max_cost = 8 * job_of(pipeline).cost
+    denoiser.hold()
+    jobs = [job_of(pipeline) for _ in range(6)]
+    for job in jobs:
+        job.owner = "key-0"
+    engine.submit(jobs[0])
+    until(lambda: engine.num_running == 1)
+    for job in jobs[1:5]:
+        engine.submit(job)
+    with pytest.raises(Rejected) as refused:
+        engine.submit(jobs[5])
+    assert (refused.value.reason, engine.num_waiting) == ("key", 4)
+    other = job_of(pipeline)
+    other.owner = "key-1"
+    engine.submit(other)
+    assert engine.num_waiting == 5

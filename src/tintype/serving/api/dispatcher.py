@@ -59,7 +59,10 @@ class Dispatcher:
         task = GenerateTask(pipeline, request)
         if task.cost > self.settings.cost_limit(pipeline.config):
             raise bad_request(
-                "request too large: n x size x steps is over the server's limit", "n", "request_too_large"
+                "request too large: n x size x steps x evaluations per step (heun 2, reference 4) is over the server's "
+                "limit; ask for less, or use another sampler",
+                "n",
+                "request_too_large",
             )
         return task
 

@@ -23,6 +23,7 @@ HEADER = "idempotency-key"
 GRACE_SECONDS = 15.0  # clients wait at most 8 before they retry
 MAX_ENTRIES = 200
 MAX_AGE = 3600.0  # seconds
+MAX_BYTES = 256 * 2**20  # of the frames and results of finished jobs; the oldest are forgotten first
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 CacheKey = tuple[str, str, str]  # owner, path, Idempotency-Key
@@ -66,9 +67,11 @@ class IdempotencyCache:
         if key is None:
             return
         self._entries[key] = _Entry(request_hash, job, time.monotonic(), num_readers=1)
+        num_bytes = sum(entry.job.num_bytes for entry in self._entries.values() if not entry.job.open)
         for other, entry in list(self._entries.items()):
             expired = entry.created + MAX_AGE < time.monotonic()
-            if not entry.job.open and (expired or len(self._entries) > MAX_ENTRIES):
+            if not entry.job.open and (expired or len(self._entries) > MAX_ENTRIES or num_bytes > MAX_BYTES):
+                num_bytes -= entry.job.num_bytes
                 del self._entries[other]
 
     def release(self, job: Job) -> bool:

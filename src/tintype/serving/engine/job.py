@@ -16,11 +16,12 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from tintype.diffusion.samplers import Step
+from tintype.diffusion.samplers import Step, num_evaluations
 from tintype.pipeline.guided_denoiser import request_texts
 from tintype.pipeline.pipeline import ConditionalDenoiser, Pipeline
 from tintype.pipeline.request import Request
 from tintype.pipeline.sampling_task import SamplingTask
+from tintype.pipeline.start import request_sampler, request_sigmas
 from tintype.serving.settings import cost_of
 from tintype.view.contact_sheet import Frame, frame
 
@@ -78,7 +79,10 @@ class GenerateTask:
     def cost(self) -> float:
         pixels = self.request.width * self.request.height
         guided = any(scale != 1 for scale in self.request.guidance)
-        evaluations = self.request.steps * (1 if self.request.source_caption is None else 1 + INVERSION_EVALUATIONS)
+        sigmas = request_sigmas(self.request, self.pipeline.config.noise)
+        evaluations = num_evaluations(request_sampler(self.request), sigmas)
+        if self.request.source_caption is not None:
+            evaluations += INVERSION_EVALUATIONS * (len(sigmas) - 1)
         return cost_of(len(self.request), pixels, evaluations, guided)
 
     @property
@@ -113,6 +117,7 @@ class Job:
     ) -> None:
         self.id = str(uuid.uuid4())
         self.task = task
+        self.cost = task.cost
         self.owner = owner
         self.created = time.monotonic()
         self.deadline = self.created + seconds

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from tintype.serving.engine.job import Job
 from tintype.serving.settings import Settings
 
+KEY_SHARE = 0.5  # of the waiting cost, for one key; a key with nothing open always has room by cost
+
 
 class Rejected(Exception):
     """The engine does not accept a job now.
@@ -46,9 +48,14 @@ class Queue:
         settings = self._settings
         if len(self._jobs) >= settings.max_waiting:
             raise Rejected("queue", f"the queue is full: {len(self._jobs)} requests are waiting", retry_after)
-        if self._jobs and job.task.cost + sum(other.task.cost for other in self._jobs) > self._max_cost:
-            raise Rejected("cost", "the queue is full: large requests are waiting", retry_after)
+        waiting_cost = sum(other.cost for other in self._jobs)
         num_open = sum(other.owner == job.owner for other in (*self._jobs, *running))
+        own_cost = sum(other.cost for other in self._jobs if other.owner == job.owner)
+        if settings.api_keys and own_cost and own_cost + job.cost > self._max_cost * KEY_SHARE:
+            raise Rejected("key", "this key's waiting requests are as large as it may have; wait for one", retry_after)
+        first_of_key = bool(settings.api_keys) and num_open == 0
+        if self._jobs and not first_of_key and waiting_cost + job.cost > self._max_cost:
+            raise Rejected("cost", "the queue is full: large requests are waiting", retry_after)
         if settings.api_keys and num_open >= settings.max_open_per_key:
             raise Rejected("key", f"this key has {num_open} open requests, the most it may have", retry_after)
         self._jobs.append(job)

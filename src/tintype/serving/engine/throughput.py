@@ -41,4 +41,4 @@ class Throughput:
 
 def remaining_cost(job: Job) -> float:
     """Cost of a job's remaining steps."""
-    return job.task.cost * (1 - (job.index + 1) / job.total if job.total else 1.0)
+    return job.cost * (1 - (job.index + 1) / job.total if job.total else 1.0)
