@@ -65,7 +65,9 @@ def _is_newer(run: Path, newest: Path) -> bool:
 
     Times of files say nothing: copies and clocks change them.
     """
-    seen = manifest.read_images_seen(newest / STATE) or 0
+    seen = manifest.read_images_seen(newest / STATE)
+    if seen is None:  # a checkpoint without a count is never taken for newer than a finished model
+        return True
     final = manifest.images_seen(run)
     if final is None:  # older runs: finished as planned, or still on the way to a new, longer plan
         final = read_config(Model(run.name, run, run)).train.images
