@@ -85,7 +85,7 @@ LISTING = """
 import sys, tracemalloc
 from tintype.data.sources import pair_list, row_file
 from tintype.data.sources.find import find_pairs
-pairlist.SPOOLED = rows.SPOOLED = 1
+pair_list.SPOOLED = row_file.SPOOLED = 1
 tracemalloc.start()
 print(len(find_pairs(sys.argv[1])[0]), tracemalloc.get_traced_memory()[1])
 """
