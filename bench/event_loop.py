@@ -22,6 +22,7 @@ import base64
 import contextlib
 import io
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -245,6 +246,7 @@ def main() -> int:
     from tintype.serving.server import SWITCH_SECONDS
     from tintype.serving.settings import Settings
 
+    logging.disable()  # each request of a client that is no client would be a line
     catalog = Catalog([options.model], None)
     settings = Settings(max_waiting=10_000, max_waiting_cost=1e18)
     app, engine = create_app(catalog, settings)

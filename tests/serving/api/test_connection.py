@@ -187,8 +187,19 @@ def test_json_of_many_small_values(path: str, part: bytes, http: httpx.Client) -
         assert "131,072" in check(answer, 400, code="json_too_complex")["message"]
 
 
+@pytest.mark.parametrize("part", ["\\n", "\u00e9", "A\U0001f600\\n"])
+def test_json_of_8_mb_of_odd_letters(part: str, http: httpx.Client) -> None:
+    body = '{"image": "' + part * (8 * 2**20 // len(part.encode()) - 10) + '"}'
+    check(http.post("/api/receipt", content=body.encode(), headers=JSON), 400, code="json_too_complex")
+
+
 def test_json_of_one_large_value_and_a_prompt_of_commas(http: httpx.Client) -> None:
     assert http.post("/api/receipt", json={"image": "a" * (8 * 2**20 - 200)}).status_code == 200
+    escaped = b'{"image": "' + b"a" * 2**22 + b"a\\/" * 2**18 + b'"}'
+    assert http.post("/api/receipt", content=escaped, headers=JSON).status_code == 200
+    odd = {"prompt": "\U0001f600" * 32_000, "negative_prompt": "\u00e9" * 32_000, "steps": 1}
+    wide = json.dumps(odd, ensure_ascii=False).encode()
+    assert http.post(MAKE, content=wide, headers=JSON).status_code == 200
     body = {"prompt": "," * 32_000, "negative_prompt": "[" * 32_000, "steps": 1}
     assert http.post(MAKE, json=body).status_code == 200
 

@@ -34,6 +34,8 @@ SECURITY_HEADERS = {
 }
 CHUNK = 256 * 1024  # bytes of a response that are sent at once
 PIECE = 32 * 1024  # bytes of a body that the application gets at once
+MAX_ESCAPES = 2**18  # of JSON: as many as base64 of the largest body has, if each slash is escaped
+MAX_NOT_ASCII = 2**20  # bytes of JSON, counted in whole pieces
 PIECES_PER_TURN = 16  # of JSON that are counted in one turn of the event loop
 
 
@@ -227,15 +229,21 @@ async def _read(receive: Receive, limit: int) -> list[bytearray]:
 
 
 async def _check_json(pieces: list[bytearray], limit: int) -> None:
-    """Refuse JSON of many small values, because the parser would hold the event loop, on any thread.
+    """Refuse JSON that is slow to parse, because the parser would hold the event loop, on any thread.
 
-    Brackets and commas inside texts count too.
+    Slow are many small values (brackets and commas count, inside texts too), escapes, and letters that are not ASCII.
     """
-    num = 0
+    num = escapes = not_ascii = 0
     for i, piece in enumerate(pieces, 1):
         num += piece.count(b",") + piece.count(b"[") + piece.count(b"{")
-        if num > limit:
-            raise ApiError(400, f"the JSON has more than {limit:,} brackets and commas; send fewer", "json_too_complex")
+        escapes += piece.count(b"\\")
+        not_ascii += 0 if piece.isascii() else len(piece)
+        if num > limit or escapes > MAX_ESCAPES:
+            message = f"the JSON has more than {limit:,} brackets and commas or {MAX_ESCAPES:,} escapes; send fewer"
+            raise ApiError(400, message, "json_too_complex")
+        if not_ascii > MAX_NOT_ASCII:
+            message = f"the JSON has more than {MAX_NOT_ASCII // 1024:,} KiB of text that is not ASCII; send less"
+            raise ApiError(400, message, "json_too_complex")
         if i % PIECES_PER_TURN == 0:
             await asyncio.sleep(0)
 
