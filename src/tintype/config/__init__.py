@@ -1,0 +1,32 @@
+"""Settings of a model and of the run that trains it."""
+
+from tintype.config.check import ANIMATIONS, CROPS, NO_CAPTION, check_text_encoder
+from tintype.config.config import PRESETS, Config
+from tintype.config.data_options import DataOptions, given_settings
+from tintype.config.sections import (
+    DataConfig,
+    DistillConfig,
+    NetConfig,
+    NoiseConfig,
+    SampleConfig,
+    TextConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "ANIMATIONS",
+    "CROPS",
+    "Config",
+    "DataConfig",
+    "DataOptions",
+    "DistillConfig",
+    "NO_CAPTION",
+    "NetConfig",
+    "NoiseConfig",
+    "PRESETS",
+    "SampleConfig",
+    "TextConfig",
+    "TrainConfig",
+    "check_text_encoder",
+    "given_settings",
+]

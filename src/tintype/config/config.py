@@ -1,0 +1,170 @@
+"""Configurations: the settings of a model and of the run that trains it, frozen, complete, saved as JSON; presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from tintype.config.check import check, short
+from tintype.config.sections import (
+    DataConfig,
+    DistillConfig,
+    NetConfig,
+    NoiseConfig,
+    SampleConfig,
+    TextConfig,
+    TrainConfig,
+)
+from tintype.errors import ConfigError
+
+T = TypeVar("T")
+WEIGHT_FADE = 4.0  # weight_fade at a resolution of 32, by trials (dev/LOG.md)
+FORMAT = 2  # of config.json; raised when an older Tintype can no longer read it
+RENAMED = {  # names of settings in format 1 -> today's
+    "grid": "schedule",
+    "grid_center": "schedule_center",
+    "grid_spread": "schedule_spread",
+    "state_width": "embedding_dim",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Everything about a model but its weights and its data: the sections of config.json, frozen.
+
+        config = Config.from_preset("nano", resolution=64)
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, lr=5e-4, flip=True))
+
+    Sections: `net` (size of the network), `text` (encoder), `noise` (prediction, loss weight, noise levels), `train`,
+    `data` (how pictures are taken in), `sample` (defaults of `Pipeline.generate`) and `distill`.
+
+    Raises ConfigError for a setting that is out of range or unknown.
+    """
+
+    preset: str = "nano"
+    net: NetConfig = field(default_factory=NetConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+
+    def __post_init__(self) -> None:
+        check(self.net, self.text, self.noise, self.train, self.data, self.sample, self.distill)
+
+    @classmethod
+    def from_preset(cls, name: str, resolution: int | None = None) -> Config:
+        """The preset "nano", "small", "base" or "large" for square pictures of so many pixels a side.
+
+            config = Config.from_preset("nano", resolution=64)
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, decay_fraction=0.5))
+
+        Raises ConfigError for an unknown name, or a resolution that cannot be patched.
+        """
+        if name not in PRESETS:
+            raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
+        return PRESETS[name]() if resolution is None else PRESETS[name](resolution)
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read `to_json` output. Raises ConfigError for anything that is not a configuration."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"config.json is not JSON ({error}); restore it from a backup") from None
+        except RecursionError:
+            raise ConfigError("config.json is nested too deeply; restore it from a backup") from None
+        if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
+            raise ConfigError(f"config.json is not of format {FORMAT}; it needs another version of Tintype")
+        renamed = RENAMED if values.pop("format") == 1 else {}
+        return _build(cls, values, "config.json", renamed)
+
+
+def _build(cls: type[T], values: object, where: str, renamed: Mapping[str, str]) -> T:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where} must be an object of settings")
+    values = {renamed.get(name, name): value for name, value in values.items()}
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where} has a setting this version does not know: {unknown[0]}")
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            built[name] = _build(hint, value, f"{where}: {name}", renamed)
+        elif hint is float and type(value) in (int, float):
+            built[name] = _float(name, value)
+        elif type(value) is hint:
+            built[name] = value
+        else:
+            raise ConfigError(f"{where}: {name} must be of type {hint.__name__}, not {short(value)}")
+    return cls(**built)
+
+
+def _float(name: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON has integers of any size
+        raise ConfigError(f"{name} is far too large a number; restore config.json from a backup") from None
+
+
+def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Config:
+    """A configuration whose patch gives about `patches` tokens a side, with noise levels to suit the resolution."""
+    if net.resolution % 4:
+        raise ConfigError(f"resolution must be a multiple of 4, not {net.resolution}")
+    # The stem halves the picture from level to level.
+    sizes = [size for size in range(4, net.resolution + 1, 2 ** (net.stem_levels - 1)) if net.resolution % size == 0]
+    patch = min(sizes, key=lambda size: abs(math.log(net.resolution / patches / size)))
+    # A larger picture keeps its contents visible under more noise: the mean of ln sigma grows with ln(resolution).
+    ratio = net.resolution / 32
+    mean = NoiseConfig().log_sigma_mean + round(math.log(ratio), 4)
+    noise = NoiseConfig(log_sigma_mean=mean, weight_fade=round(WEIGHT_FADE * ratio, 4))
+    return Config(
+        preset=name,
+        net=dataclasses.replace(net, patch=patch),
+        noise=noise,
+        train=train,
+        data=DataConfig(crop="none"),
+    )
+
+
+# Learning rates by trials over widths 128 to 448 and batches of 32 to 512 (dev/LOG.md): larger batches bear more, wide
+# networks want half as much where pictures are laid out. The rate of `large` carries this on; nobody has tried it.
+
+
+def nano(resolution: int = 32) -> Config:
+    """About 4.4 million weights: for CPUs. From 64 pixels on, four times the tokens and a thinner, deeper stem."""
+    train = TrainConfig(batch_size=32, lr=1.4e-3)
+    if resolution < 64:
+        return _preset("nano", 4, NetConfig(resolution=resolution, stem_depth=1), train)
+    return _preset("nano", 8, NetConfig(resolution=resolution, stem_width=16, stem_depth=1, stem_levels=3), train)
+
+
+def small(resolution: int = 32) -> Config:
+    """About 20 million weights: one small GPU."""
+    net = NetConfig(resolution=resolution, width=320, depth=10, heads=5, stem_width=64)
+    return _preset("small", 8, net, TrainConfig(images=10_000_000, batch_size=512, lr=2e-3, warmup_images=250_000))
+
+
+def base(resolution: int = 64) -> Config:
+    """About 42 million weights: one GPU."""
+    net = NetConfig(resolution=resolution, width=448, depth=12, heads=7, stem_width=64)
+    return _preset("base", 16, net, TrainConfig(images=20_000_000, batch_size=512, lr=1.4e-3, warmup_images=500_000))
+
+
+def large(resolution: int = 256) -> Config:
+    """About 130 million weights: large GPUs."""
+    net = NetConfig(resolution=resolution, width=768, depth=12, heads=12, stem_width=64)
+    return _preset("large", 16, net, TrainConfig(images=100_000_000, batch_size=1024, lr=1e-3, warmup_images=2_000_000))
+
+
+PRESETS: dict[str, Callable[..., Config]] = {"nano": nano, "small": small, "base": base, "large": large}

@@ -1,0 +1,132 @@
+"""The sections of a configuration: frozen dataclasses. Every default lives here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tintype.diffusion import names
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetConfig:
+    """Shape of the network."""
+
+    resolution: int = 32  # pixels; the side of the square training pictures
+    channels: int = 3
+    patch: int = 8  # pixels; the side of the square that one token stands for
+    width: int = 192  # of a token
+    depth: int = 5  # transformer blocks
+    heads: int = 3
+    stem_width: int = 32  # channels of the convolutions at full size, before and after the transformer
+    stem_depth: int = 2  # convolution blocks on each side, at each level
+    stem_levels: int = 2  # full size, half size, ...; channels double from level to level
+    architecture: str = "dit"  # a name in model.network.NETWORKS
+    codec: str = "pixels"  # between pictures and the space of the network: a name in model.codec.CODECS
+    codec_factor: int = 1  # pixels that one position of that space stands for, along a side
+    text_depth: int = 2  # transformer blocks that refine the text embeddings
+
+    @property
+    def multiple(self) -> int:
+        """Pixels of which width and height of every picture are multiples."""
+        return self.patch * self.codec_factor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextConfig:
+    """Where text embeddings come from."""
+
+    encoder: str = "minilm"  # "minilm", "learned" or "hf:NAME-OR-FOLDER"
+    max_tokens: int = 64  # longer captions are cut, and counted
+    vocabulary: int = 0  # of "learned"; 0 for frozen encoders
+    embedding_dim: int = 384  # D of a frozen encoder's text embeddings; for "learned", of the embedding table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseConfig:
+    """The prediction of the network, the weight of its error, and the noise levels of training."""
+
+    prediction: str = "image"  # "noise" (epsilon), "velocity" (flow), "image" (x0) or "edm"
+    weight: str = "velocity"  # of the loss: a name in diffusion.loss.WEIGHTS
+    weight_fade: float = 0.0  # sigma above which the weight falls as 1 / sigma; 0: nowhere, as in older runs
+    sigma_data: float = 0.5  # standard deviation of x0
+    log_sigma_mean: float = 1.0  # of ln sigma in training
+    log_sigma_std: float = 0.9
+    sigma_min: float = 0.02
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        name = names.PREDICTION_ALIASES.get(self.prediction, self.prediction)
+        object.__setattr__(self, "prediction", name)  # one name is stored and compared
+
+    @property
+    def weighting(self) -> str:
+        """The loss weight, for display."""
+        return f"{self.weight}, faded above sigma {self.weight_fade:g}" if self.weight_fade else self.weight
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One training run. Every length is counted in images seen."""
+
+    images: int = 500_000  # the planned end
+    batch_size: int = 16
+    micro_batch: int = 0  # pictures that one process computes at once; 0: its whole share of the batch
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_norm: float = 1.0
+    warmup_images: int = 2_000
+    decay_fraction: float = 0.2  # of the planned images, at the end, over which lr falls to zero
+    ema_width: float = 0.05  # power-function EMA: standard deviation of the averaging profile, relative to its end
+    ema_width_long: float = 0.1  # of a second, longer average; a measurement at the end chooses between the two
+    caption_dropout: float = 0.1  # share of samples trained with the empty caption
+    flip: bool = False  # mirror half of the pictures
+    held_out: float = 0.03  # share of pictures never trained on, to measure the noise error
+    seed: int = 0
+    save_minutes: float = 5.0
+    sample_minutes: float = 5.0
+    keep_last: int = 3  # checkpoints; beside these, one every `keep_every` images and the best one are kept
+    keep_every: int = 0  # images; 0: none
+    keep_best: bool = True  # by the error on held-out pictures
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Preprocessing of pictures and captions. The defaults are those of older runs, which store no such settings."""
+
+    crop: str = "square"  # "square": the middle of each picture; "none": shapes of nearly equal area, little is cut
+    alpha_color: str = "white"  # behind transparency: a name or #rrggbb
+    min_size: int = 0  # pixels; pictures with a shorter side below it are left out; 0: half the resolution
+    max_aspect: float = 4.0  # longer over shorter side; pictures above it are left out
+    animations: str = "first"  # of animations and pages: use the "first" picture, or "skip" the file
+    caption_encoding: str = "utf-8"  # of text without a byte-order mark
+    no_caption: str = "skip"  # without a caption: "skip" the picture, train on the "empty" one, or on the file's "name"
+    dedupe: bool = False  # leave out exact copies but the first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleConfig:
+    """Default settings of sampling."""
+
+    sampler: str = "unipc"
+    steps: int = 16
+    schedule: str = "logistic"  # of noise levels: a name in diffusion.sigmas.SCHEDULES
+    schedule_center: float = 0.7  # sigma around which the schedule has its steps, at the training resolution
+    schedule_spread: float = 1.1  # of the steps: 1 is even in flow time; the wider, the more even in ln sigma
+    guidance: float = 3.0
+    guidance_min: float = 0.5  # guidance acts on noise levels between these two
+    guidance_max: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillConfig:
+    """Distillation: the teacher and the number of steps. The defaults mean that the model was not distilled."""
+
+    teacher: str = ""  # name of the model
+    teacher_hash: str = ""  # sha256 of its weights
+    steps: int = 0  # evaluations per picture, at the noise levels of its schedule of that many steps
+    teacher_steps: int = 0  # steps of the teacher for each of these in training
+    guidance: float = 1.0  # guidance of the teacher
+    guidance_min: float = 0.4  # interval of noise levels of that guidance
+    guidance_max: float = 10.0
