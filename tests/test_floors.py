@@ -36,7 +36,7 @@ ROOMS = (
 FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "config": ("sections", "check", ("data_options", "config")),
     "model": (
-        ("atomic_write", "file_names", "read_file"),
+        ("atomic_write", "file_names", "meta_device", "read_file"),
         ("custom", "manifest"),
         "nets",
         ("network", "codec"),

@@ -1,7 +1,7 @@
 """Settings of a model and of the run that trains it."""
 
 from tintype.config.check import ANIMATIONS, CROPS, NO_CAPTION, check_text_encoder
-from tintype.config.config import PRESETS, Config
+from tintype.config.config import PRESETS, Config, nano, small
 from tintype.config.data_options import DataOptions, given_settings
 from tintype.config.sections import (
     DataConfig,
@@ -29,4 +29,6 @@ __all__ = [
     "TrainConfig",
     "check_text_encoder",
     "given_settings",
+    "nano",
+    "small",
 ]

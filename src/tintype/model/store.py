@@ -16,6 +16,7 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint, custom, manifest
 from tintype.model.denoiser import Denoiser
 from tintype.model.file_names import CHECKPOINTS, CONFIG, LOG, STATE, TOKENIZER, WEIGHTS
+from tintype.model.meta_device import meta_device
 from tintype.model.nets.tokens import require_learned
 from tintype.model.network import NetFactory
 from tintype.model.read_file import MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, read_header, read_text
@@ -130,7 +131,7 @@ def require_fit(model: Model, config: Config, *, own_net: bool = False) -> None:
     """
     path = model.folder / WEIGHTS
     header = read_header(path)
-    with torch.device("meta"):
+    with meta_device():
         expected = Denoiser(config, net=nn.Identity() if own_net else None).state_dict()
     if own_net:
         header = {name: entry for name, entry in header.items() if not name.startswith("net.")}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError, MissingExtraError
+from tintype.model.meta_device import meta_device
 from tintype.model.nets import encoder_files
 from tintype.model.nets.conditioning import Conditioning, pad_embeddings
 from tintype.model.nets.encoder_files import MINILM_SHA256
@@ -130,7 +131,7 @@ class FrozenEncoder:
 
         header = read_header(self._folder / "model.safetensors")
         saved = sum(math.prod(shape) for _, shape in header.values())
-        with torch.device("meta"):
+        with meta_device():
             expected = sum(p.numel() for p in AutoModel.from_config(config, trust_remote_code=False).parameters())
         if expected > 4 * saved + MAX_UNSAVED:
             raise CheckpointError(

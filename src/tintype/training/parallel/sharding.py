@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from tintype.model.denoiser import Denoiser
+from tintype.model.meta_device import meta_device
 
 
 def meta_copy(denoiser: Denoiser) -> Denoiser:
     """A second denoiser, built on the meta device, that shares the weights of the first until it is sharded."""
-    with torch.device("meta"):
+    with meta_device():
         copy = Denoiser(denoiser.config, denoiser.tokenizer, prediction=denoiser.prediction)
     copy.load_state_dict(denoiser.state_dict(), assign=True)
     return copy
