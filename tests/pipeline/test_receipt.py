@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tintype.pipeline.image_file import encode
-from tintype.pipeline.receipt import Receipt, clean
+from tintype.pipeline.pipeline import Pipeline
+from tintype.pipeline.receipt import Receipt, clean, options_of, receipts_of
+from tintype.pipeline.request import Options, PlainOptions
 
 RECEIPT = Receipt(
     caption="a red circle",
@@ -47,3 +49,13 @@ def test_any_text_and_number_comes_back(caption: str, negative: str, seed: int, 
 
 def test_what_no_file_can_hold_is_left_out() -> None:
     assert clean("a\udc80b\0c 東京 🎨") == "abc 東京 🎨"
+
+
+def test_plain_options_are_options_that_receipts_store_and_restore() -> None:
+    request = Pipeline.load("shapes").request("a red circle", steps=3, width=40, height=24, center=0.9, spread=1.3)
+    receipt = receipts_of(request, ("shapes", "0"))[0]
+    options = options_of(Receipt.from_json(receipt.to_json()))
+    names = {entry.name for entry in dataclasses.fields(PlainOptions)}
+    assert names <= set(Options.__annotations__)
+    assert {name: options.get(name) for name in names} == {name: getattr(request, name) for name in names}
+    assert (options.get("steps"), options.get("width"), options.get("center")) == (3, 40, 0.9)

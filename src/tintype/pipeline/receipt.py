@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from PIL import Image
 
 from tintype._version import __version__
 from tintype.errors import ConfigError, DataError
 from tintype.pipeline.init_image import digest
-from tintype.pipeline.request import Options, Request
+from tintype.pipeline.request import Options, PlainOptions, Request
 
 FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Receipt:
+class Receipt(PlainOptions):
     """Everything needed to make one picture again with the same model: what `tintype redo` reads from a picture.
 
     request = pipeline.request("a red circle", seeds=7)
@@ -30,11 +30,8 @@ class Receipt:
     negative: str = ""
     seed: int
     index: int = 0  # the starting noise is drawn from (seed, index)
-    steps: int
     guidance: float
     sampler: str  # its name, or a function's name with a dot
-    width: int  # pixels
-    height: int
     model: str  # a name for people; `model_hash` says which weights
     model_hash: str  # sha256 of model.safetensors
     version: str  # of Tintype
@@ -46,8 +43,6 @@ class Receipt:
     guidance_min: float = 0.2  # guidance acted on noise levels between these two
     guidance_max: float = 80.0
     grid: str = "log_snr"  # the schedule: its name, a function's name with a dot, or noise levels between spaces
-    center: float = 0.7  # sigma around which the schedule's steps are, for schedules that have one
-    spread: float = 1.1  # and how widely
     guide: str = ""  # name of the weaker model that guided it; "": the model itself without the caption
     guide_hash: str = ""
     share: float = 0.0  # mix weight of caption_to and of the starting noise of seed_to and index_to
@@ -115,16 +110,11 @@ def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str]
             negative=request.negative_prompt,
             seed=seed,
             index=index,
-            steps=request.steps,
             guidance=guidance,
             guidance_min=request.guidance_interval[0],
             guidance_max=request.guidance_interval[1],
             sampler=_name(request.sampler),
             grid=_schedule_name(request.schedule),
-            center=request.center,
-            spread=request.spread,
-            width=request.width,
-            height=request.height,
             model=model[0],
             model_hash=model[1],
             guide=guide_name,
@@ -139,6 +129,7 @@ def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str]
             caption_to=request.captions_to[i] if request.captions_to else None,
             seed_to=request.seeds_to[i] if request.seeds_to else None,
             index_to=request.indices_to[i] if request.indices_to else 0,
+            **_plain_options(request),
         )
         for i, (caption, seed, index, guidance) in enumerate(
             zip(request.captions, request.seeds, request.indices, request.guidance, strict=True)
@@ -161,16 +152,11 @@ def options_of(receipt: Receipt, init_image: Image.Image | None = None, mask: Im
     return Options(
         seeds=[receipt.seed],
         indices=[receipt.index],
-        steps=receipt.steps,
         guidance=receipt.guidance,
         guidance_interval=(receipt.guidance_min, receipt.guidance_max),
         sampler=receipt.sampler,
         schedule=list(map(float, receipt.grid.split())) if _is_levels(receipt.grid) else receipt.grid,
-        center=receipt.center,
-        spread=receipt.spread,
         negative_prompt=receipt.negative,
-        width=receipt.width,
-        height=receipt.height,
         init_image=init_image,
         strength=receipt.strength if receipt.init_image else None,
         mask=mask,
@@ -180,7 +166,12 @@ def options_of(receipt: Receipt, init_image: Image.Image | None = None, mask: Im
         seeds_to=None if receipt.seed_to is None else [receipt.seed_to],
         indices_to=None if receipt.seed_to is None else [receipt.index_to],
         mix_weights=[receipt.share] if mixes else None,
+        **cast(Options, _plain_options(receipt)),
     )
+
+
+def _plain_options(source: PlainOptions) -> dict[str, Any]:
+    return {entry.name: getattr(source, entry.name) for entry in dataclasses.fields(PlainOptions)}
 
 
 def _name(value: object) -> str:

@@ -119,7 +119,21 @@ class Options(_OlderOptions, total=False):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class PlainOptions:
+    """Options that are one number or text for all pictures; receipts store and restore each under its name.
+
+    A default is the value of pictures whose receipts are older than the option.
+    """
+
+    steps: int
+    width: int  # pixels
+    height: int
+    center: float = 0.7  # sigma around which the schedule's steps are, for schedules that have one
+    spread: float = 1.1  # and how widely
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request(PlainOptions):
     """Pictures to make: `Options`, complete and checked. Made by `Pipeline.request`.
 
     Tuples have an entry per picture; those that end in `_to` are empty where nothing is mixed in.
@@ -133,15 +147,10 @@ class Request:
     captions_to: tuple[str, ...]
     seeds_to: tuple[int, ...]
     indices_to: tuple[int, ...]
-    steps: int
     guidance_interval: tuple[float, float]  # noise levels at which guidance acts
     sampler: str | Sampler
     schedule: str | Schedule | tuple[float, ...]
-    center: float  # sigma around which the schedule's steps are
-    spread: float  # and how widely
     negative_prompt: str
-    width: int
-    height: int
     strength: float
     source_caption: str | None  # for inversion of init_image; None: noise is added to it
     outpaint: Padding  # already around init_image; kept for receipts
