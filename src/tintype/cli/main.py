@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
     arguments = options.normalized(sys.argv[1:] if argv is None else argv)
     try:
-        args = parser().parse_args(arguments)
+        args = options.parse(parser(), arguments)
     except SystemExit as stop:  # argparse has printed the error
         return stop.code if isinstance(stop.code, int) else 2
     try:
@@ -114,4 +114,5 @@ def parser() -> Parser:
         command = commands.add_parser(name, help=summary, prog=f"tintype {name}", description=about, allow_abbrev=False)
         command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         build(command)
+        command.set_defaults(command_parser=command)
     return top

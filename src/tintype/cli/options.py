@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import os
 import re
@@ -22,6 +23,29 @@ DATA = "a folder, .tar, .zip or .parquet file, URL, hf:NAME, or a .txt file that
 DEFAULT_MODEL = "shapes"
 MAX_SLUG = 60  # characters
 MAX_SLUG_BYTES = 150
+ALIKE = 0.7  # of two spellings, from 0 to 1, as difflib compares them
+OTHER_NAMES = {  # of options in other programs -> names here; the first that the command has is suggested
+    "batch": ("num-images", "batch-size"),
+    "cfg": ("guidance",),
+    "cfg-scale": ("guidance",),
+    "count": ("num-images",),
+    "n": ("num-images",),
+    "n-samples": ("num-images",),
+    "samples": ("num-images",),
+    "denoising-strength": ("strength",),
+    "epochs": ("images",),
+    "iterations": ("steps",),
+    "learning-rate": ("lr",),
+    "num-inference-steps": ("steps",),
+    "num-samples": ("num-images",),
+    "out": ("output",),
+    "outdir": ("out", "output"),
+    "output": ("out",),
+    "output-dir": ("out", "output"),
+    "prompt-file": ("prompts-file",),
+    "scheduler": ("sampler",),
+    "size": ("width", "resolution"),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,6 +53,38 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"tintype: {' '.join(message.split())}; see {self.prog} --help\n")
+
+    def unrecognized(self, arguments: Sequence[str]) -> NoReturn:
+        """Report the first of the arguments that this command does not take, with the option that is meant if clear."""
+        option = arguments[0].partition("=")[0]
+        if not option.startswith("-"):
+            self.error(f"unexpected argument {arguments[0]!r}; put quotes around a text that has spaces")
+        nearest = self.nearest_option(option)
+        self.error(f"there is no option {option}{f'; the nearest is {nearest}' if nearest else ''}")
+
+    def nearest_option(self, option: str) -> str | None:
+        """The option of this command that another program calls `option`, or that is spelled nearly the same."""
+        names = [
+            name
+            for action in self._actions
+            if action.help != argparse.SUPPRESS
+            for name in action.option_strings
+            if name.startswith("--")
+        ]
+        renamed = next((name for name in OTHER_NAMES.get(option.strip("-"), ()) if f"--{name}" in names), None)
+        if renamed is not None:
+            return f"--{renamed}"
+        longer = [name for name in names if len(option) > 3 and name.startswith(option)]
+        return next(iter([*longer, *difflib.get_close_matches(option, names, n=1, cutoff=ALIKE)]), None)
+
+
+def parse(top: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; its command (`command_parser`) reports an option that it does not have."""
+    args, unrecognized = top.parse_known_args(arguments)
+    if unrecognized:
+        reporter: Parser = getattr(args, "command_parser", top)
+        reporter.unrecognized(unrecognized)
+    return args
 
 
 def normalized(arguments: Sequence[str]) -> list[str]:

@@ -16,7 +16,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--data", metavar="DATA", help="the captioned pictures that the model was trained on")
     command.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="folder of report.html and results.json (MODEL/evaluation)"
+        "--output",
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of report.html and results.json (MODEL/evaluation)",
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--tune", action="store_true", help="only compare guidance scales and numbers of steps")

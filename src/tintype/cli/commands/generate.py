@@ -30,7 +30,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT_MODEL, metavar="NAME|FOLDER", help="shipped name, model or run folder (shapes)"
     )
     command.add_argument(
-        "--num-images", type=whole(1, 10_000), metavar="N", help="per caption (1; 8 for interpolations and variations)"
+        "-n",
+        "--num-images",
+        type=whole(1, 10_000),
+        metavar="N",
+        help="per caption (1; 8 for interpolations and variations)",
     )
     command.add_argument(
         "--seed", dest="seeds", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the starting noise (0)"
@@ -127,6 +131,7 @@ def _shared_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--output",
+        "--out",
         type=options.picture_path,
         metavar="FILE|FOLDER",
         help=f"a file ({', '.join(PICTURE_SUFFIXES)}), replaced if it exists, or a folder; several pictures become "
