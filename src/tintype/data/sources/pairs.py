@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from tintype.data.sources.files import ImageSource
 
+MAX_LINE_DIGITS = 18  # a longer number at the end of a path is part of a name
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -38,4 +40,11 @@ class Listing:
 
 
 def sorted_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    return tuple(sorted(problems, key=lambda problem: problem.path))
+    """Problems by path; lines of one file in their order in it, so that line 9 comes before line 10."""
+    return tuple(sorted(problems, key=_file_and_line))
+
+
+def _file_and_line(problem: Problem) -> tuple[str, int]:
+    file, _, line = problem.path.rpartition(":")
+    is_line = file and len(line) <= MAX_LINE_DIGITS and line.isascii() and line.isdecimal()
+    return (file, int(line)) if is_line else (problem.path, 0)
