@@ -41,3 +41,21 @@ class MissingExtraError(TintypeError):
 
     def __init__(self, package: str, install: str) -> None:
         super().__init__(f"this needs the package {package}: pip install '{install}'")
+
+
+_OUT_OF_MEMORY = (  # in the messages of RuntimeErrors
+    "out of memory",  # torch on CUDA, and CUDA itself
+    "allocate memory",  # torch on the CPU and on MPS
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "std::bad_alloc",  # C++
+    "could not create a primitive",  # oneDNN
+    "can't start new thread",  # its stack found no room
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a GPU or on the CPU, whichever library raised it."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import tintype
@@ -496,6 +497,8 @@ def test_debug_shows_where_an_error_comes_from(run: Run) -> None:
         (SystemExit(75), 75, "preempted; run the same command again"),
         (RuntimeError("two\nlines"), 1, "unexpected RuntimeError: two lines"),
         (MemoryError(), 1, "not enough memory"),
+        (RuntimeError("could not create a primitive"), 1, "not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), 1, "not enough memory"),
         (OSError(28, "No space left on device", "x.png"), 1, "x.png: No space left on device"),
     ],
 )

@@ -59,14 +59,76 @@ def test_what_changes_after_the_call_is_not_what_is_written(
     assert (tmp_path / "latest").read_text().strip() == "checkpoints/step-00000001"
 
 
-def test_a_save_leaves_no_thread_behind(tmp_path: Path, saver: Checkpointer) -> None:
-    """One that stays keeps threads of OpenMP, which slow the training down."""
-    before = set(threading.enumerate())
-    save(saver, tmp_path, 1)
+def test_one_thread_saves_from_the_first_moment_to_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that must be started when memory is short may never start, and whoever starts it waits for ever."""
+    before, savers, original = set(threading.enumerate()), [], checkpoint.save_parts
+
+    def noted(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
+        savers.append(threading.current_thread())
+        original(folder, tensors, texts)
+
+    monkeypatch.setattr(checkpoint, "save_parts", noted)
+    saver = Checkpointer(tmp_path, TrainConfig(keep_last=2))
+    (thread,) = set(threading.enumerate()) - before
+    for step in (1, 2, 3):
+        save(saver, tmp_path, step)
     saver.wait()
-    for thread in set(threading.enumerate()) - before:
-        thread.join(timeout=10)
+    assert savers == [thread] * 3
+    saver.close()
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_a_save_starts_no_threads_of_openmp(tmp_path: Path) -> None:
+    """They would stay, and slow the training down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.isfinite(torch.ones(2**20)).all()  # the main thread has its own now
+        saver = Checkpointer(tmp_path, TrainConfig())
+        before = len(os.listdir("/proc/self/task"))
+        saver.save(checkpoint.step_folder(tmp_path, 1), {"model": {"a": torch.ones(2**20, 2).t()}}, {})
+        saver.wait()
+        assert len(os.listdir("/proc/self/task")) == before
+        saver.close()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_two_saves_never_write_at_once(tmp_path: Path, saver: Checkpointer, monkeypatch: pytest.MonkeyPatch) -> None:
+    writing, most, original = [0], [0], checkpoint.save_parts
+
+    def counted(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
+        writing[0] += 1
+        most[0] = max(most[0], writing[0])
+        original(folder, tensors, texts)
+        writing[0] -= 1
+
+    monkeypatch.setattr(checkpoint, "save_parts", counted)
+    for step in range(1, 6):
+        save(saver, tmp_path, step)
+    saver.wait()
+    assert most == [1]
+    assert checkpoint.latest(tmp_path) == checkpoint.step_folder(tmp_path, 5)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc")])
+def test_a_lack_of_memory_is_an_error_of_that_save_alone(
+    tmp_path: Path, saver: Checkpointer, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with monkeypatch.context() as patched:
+
+        def fails(*_: object) -> None:
+            raise error
+
+        patched.setattr(checkpoint, "save_parts", fails)
+        save(saver, tmp_path, 1)
+        with pytest.raises(CheckpointError, match="memory ran out"):
+            saver.wait()
+    assert checkpoint.latest(tmp_path) is None
+    place = save(saver, tmp_path, 2)
+    saver.wait()
+    assert checkpoint.latest(tmp_path) == place
 
 
 def test_the_newest_the_best_and_one_every_so_often_stay(tmp_path: Path) -> None:

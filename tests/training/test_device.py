@@ -1,4 +1,4 @@
-"""The device: which one is used, whether bfloat16 is faster on it, and what means that its memory ran out."""
+"""The device: which one is used, and whether bfloat16 is faster on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 
 from tintype.errors import ConfigError
 from tintype.training.core import device
-from tintype.training.core.device import is_out_of_memory
 
 
 def test_bfloat16_is_chosen_only_where_it_is_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,32 +40,3 @@ def test_keeping_memory_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     device.keep_memory()
     monkeypatch.setattr(sys, "platform", "darwin")
     device.keep_memory()
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:116] DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("MPS backend failed to allocate memory"),
-        RuntimeError("std::bad_alloc"),
-        RuntimeError("could not create a primitive"),
-        MemoryError(),
-    ],
-)
-def test_errors_that_mean_memory_ran_out(error: BaseException) -> None:
-    assert is_out_of_memory(error)
-
-
-@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("std::bad_alloc"), OSError(12, "x")])
-def test_other_errors_do_not(error: BaseException) -> None:
-    assert not is_out_of_memory(error)
-
-
-def test_real_allocations_that_fail() -> None:
-    with pytest.raises(RuntimeError) as on_cpu:
-        torch.empty(2**60, dtype=torch.uint8)
-    assert is_out_of_memory(on_cpu.value)
-    with pytest.raises(MemoryError) as in_python:
-        bytearray(2**60)
-    assert is_out_of_memory(in_python.value)

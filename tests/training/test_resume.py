@@ -125,6 +125,19 @@ def test_when_memory_runs_out_micro_batches_are_halved(
         next(trainer.steps(100))
 
 
+def test_memory_that_runs_out_in_the_optimizer_ends_training_with_what_to_do(
+    make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer()
+
+    def fails(self: object) -> None:
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(type(trainer._optimizers), "step", fails)
+    with pytest.raises(ConfigError, match="memory ran out in a step of the optimizer; train a smaller --preset"):
+        next(trainer.steps(100))
+
+
 def test_an_error_that_is_not_about_memory_is_not_tried_again(
     make_trainer: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from tintype._version import __version__
 from tintype.cli import options
 from tintype.cli.commands import average, check, distill, doctor, evaluate, generate, info, serve, shapes, train
 from tintype.cli.options import Parser
-from tintype.errors import ConfigError, TintypeError
+from tintype.errors import ConfigError, TintypeError, is_out_of_memory
 from tintype.printable import print_line
 
 SIGNAL_MESSAGES = {
@@ -28,6 +28,7 @@ SIGNAL_MESSAGES = {
     129: "the terminal was closed",
     75: "preempted; run the same command again to continue",
 }
+NO_MEMORY = "not enough memory; use a smaller batch, size or model, or close other programs"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         return _failed(args, message, 1)
-    except MemoryError:
-        return _failed(args, "not enough memory; use a smaller batch, size or model", 1)
     except Exception as error:
+        if is_out_of_memory(error):
+            return _failed(args, NO_MEMORY, 1)
         return _failed(args, f"unexpected {type(error).__name__}: {error}; add --debug to see where", 1)
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -150,8 +151,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def require_finite(part: str, tensors: Mapping[str, Tensor]) -> None:
     """Raise NotFiniteError, naming the first, if a tensor is not finite."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not _is_finite(tensor):
             raise NotFiniteError(f"{part}: {name} is not finite, so nothing was saved; train with a lower --lr")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64, torch.float16):
+        # NumPy starts no OpenMP threads, which the thread that saves would keep.
+        return bool(np.isfinite(tensor.detach().numpy()).all())
+    return bool(torch.isfinite(tensor).all())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

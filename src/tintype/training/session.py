@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError
+from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError, is_out_of_memory
 from tintype.model import checkpoint
 from tintype.model.custom import to_json
 from tintype.model.file_names import COMPONENTS, CONFIG, LOG, STATE, TOKENIZER
@@ -265,8 +265,11 @@ class Session:
             if self._world.is_main:
                 try:
                     self._metrics = self._validator(interruption, self._seconds)
-                except (TintypeError, OSError) as error:
-                    self._say(f"warning: no samples: {error}")
+                except (TintypeError, OSError, RuntimeError, MemoryError) as error:
+                    if not isinstance(error, TintypeError | OSError) and not is_out_of_memory(error):
+                        raise
+                    reason = "memory ran out" if is_out_of_memory(error) else error
+                    self._say(f"warning: no samples: {reason}")
                 self._log.write(self._metrics)
         self._world.barrier()
         self._validated_at = time.monotonic()

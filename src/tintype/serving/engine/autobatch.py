@@ -6,8 +6,8 @@ import time
 
 import torch
 
+from tintype.errors import is_out_of_memory
 from tintype.pipeline.pipeline import Pipeline
-from tintype.training.core.device import is_out_of_memory
 
 MAX_BATCH = {"cpu": 64}  # elsewhere 512
 MAX_CALL_SECONDS = 0.5  # a cancelled job waits for the network call it is in

@@ -8,10 +8,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from tintype.errors import is_out_of_memory
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving.engine.autobatch import measure_batch_size
 from tintype.serving.engine.network_batch import DenoiseCall, NetworkBatch
-from tintype.training.core.device import is_out_of_memory
 
 Size = tuple[int, int]  # width and height, pixels
 

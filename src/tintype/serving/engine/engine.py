@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tintype.errors import TintypeError
+from tintype.errors import TintypeError, is_out_of_memory
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving import logs
 from tintype.serving.engine.batcher import Batcher, Size
@@ -26,7 +26,6 @@ from tintype.serving.engine.queue import Queue, Rejected
 from tintype.serving.engine.running_job import RunningJob
 from tintype.serving.engine.throughput import Throughput
 from tintype.serving.settings import Settings
-from tintype.training.core.device import is_out_of_memory
 
 FATAL = (SystemExit, KeyboardInterrupt)  # these end the engine; every other error, its request alone
 Group = tuple[Pipeline, Size]  # jobs that fit into one network call

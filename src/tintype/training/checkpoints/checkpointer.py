@@ -1,17 +1,18 @@
-"""Checkpoints during training: a snapshot at once, then a thread that writes, verifies and deletes old ones."""
+"""Checkpoints during training: a snapshot at once, then one thread that writes, verifies and deletes old ones."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from tintype.config import TrainConfig
-from tintype.errors import NotFiniteError
+from tintype.errors import CheckpointError, NotFiniteError, is_out_of_memory
 from tintype.model import checkpoint
 from tintype.model.file_names import STATE
 from tintype.training.core.weights import Parts, snapshot
@@ -21,10 +22,10 @@ HELD_OUT_ERROR = "held_out_error"  # key in state.json: a number, or null
 
 
 class Checkpointer:
-    """Saves the checkpoints of a run, one at a time.
+    """Saves the checkpoints of a run, one at a time, in one thread that lives as long as this object.
 
-    The next call of `check`, `save` or `wait` raises the error of a failed write: CheckpointError if the disk refuses,
-    NotFiniteError for NaN or infinity.
+    The next call of `check`, `save` or `wait` raises the error of a failed write: CheckpointError if the disk refuses
+    or memory runs out, NotFiniteError for NaN or infinity.
 
     Args:
         world: the processes that train together. All of them save a sharded model, at the same step; rank 0 alone saves
@@ -36,16 +37,16 @@ class Checkpointer:
         self._config = config
         self._world = world or World()
         self._writing: Future[None] | None = None
+        # A thread that is started when memory is short may never start, and its starter waits for ever.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tintype-save")
+        self._thread.submit(int).result()
 
     def save(self, folder: Path, parts: Parts, texts: Mapping[str, str]) -> None:
         """Copy `parts`, which may change afterwards, and start to write them to `folder`."""
         self.wait()
-        copy = self._local_snapshot(parts) if self._world.is_sharded else snapshot(parts)
-        # A thread that works on tensors keeps its own OpenMP threads until it ends, and with more of them than cores
-        # OpenMP stops waiting actively: training on two cores would be a third slower from then on.
-        thread = ThreadPoolExecutor(1, thread_name_prefix="tintype-save")
-        self._writing = thread.submit(self._write, folder, copy, dict(texts))
-        thread.shutdown(wait=False)  # the thread ends with this save
+        with _memory_as_error(folder):
+            copy = self._local_snapshot(parts) if self._world.is_sharded else snapshot(parts)
+        self._writing = self._thread.submit(self._write, folder, copy, dict(texts))
 
     def check(self) -> None:
         """Raise the error of a save that has ended, if it failed."""
@@ -59,10 +60,9 @@ class Checkpointer:
             writing.result()
 
     def close(self) -> None:
-        """Wait for the save under way, if any, and drop its error."""
-        if self._writing is not None:
-            self._writing.exception()
+        """Wait for the save under way, if any, drop its error, and end the thread."""
         self._writing = None
+        self._thread.shutdown()
 
     def _local_snapshot(self, parts: Parts) -> dict[str, dict[str, Tensor]]:
         """A copy of the tensors that this process writes: its shards, and on rank 0 the whole `model`.
@@ -83,6 +83,15 @@ class Checkpointer:
         return copy
 
     def _write(self, folder: Path, parts: Parts, texts: Mapping[str, str]) -> None:
+        with _memory_as_error(folder):
+            self._write_and_prune(folder, parts, texts)
+
+    def _write_and_prune(self, folder: Path, parts: Parts, texts: Mapping[str, str]) -> None:
+        """Write, verify, then delete older checkpoints.
+
+        Nothing here may start OpenMP threads, as reductions of torch do: a thread keeps its own until it ends, and with
+        more of them than cores OpenMP stops waiting actively. Training on two cores would be a third slower.
+        """
         if self._world.is_sharded:
             from tintype.training.checkpoints.sharded import save_shards
 
@@ -96,6 +105,17 @@ class Checkpointer:
         checkpoint.prune(
             self._run, self._config.keep_last, worth_keeping(checkpoint.checkpoints(self._run), self._config)
         )
+
+
+@contextmanager
+def _memory_as_error(folder: Path) -> Iterator[None]:
+    """A `with` block that raises CheckpointError if memory runs out: a later save may succeed."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise CheckpointError(f"cannot write {folder}: memory ran out; close other programs") from None
 
 
 def read_parts(folder: Path, weights: Mapping[str, Tensor], world: World | None) -> dict[str, dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""The device: which one to use, whether bfloat16 is faster on it, and how it runs out of memory."""
+"""The device: which one to use, and whether bfloat16 is faster on it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ from tintype.errors import ConfigError
 
 BF16_GAIN = 1.5  # layers must be this much faster in bfloat16 before whole steps are tried
 _PASSES = 6  # per measurement; the fastest counts
-_OUT_OF_MEMORY = (  # in RuntimeErrors: of torch on the CPU, of C++, of oneDNN
-    "allocate memory",
-    "std::bad_alloc",
-    "could not create a primitive",
-)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -64,13 +59,6 @@ def layer_seconds(device: torch.device, *, bf16: bool) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return clock() - start
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on a GPU or on the CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def keep_memory() -> None:

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from tintype.config import Config
 from tintype.data.order import shard_positions
-from tintype.errors import ConfigError, NotFiniteError
+from tintype.errors import ConfigError, NotFiniteError, is_out_of_memory
 from tintype.model.denoiser import Denoiser
 from tintype.training.core.batches import Reader, Samples
 from tintype.training.core.components import Components
-from tintype.training.core.device import is_out_of_memory
 from tintype.training.core.ema import PowerEma
 from tintype.training.core.objective import Objective, ShapeBatch, micro_batches
 from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
@@ -239,7 +238,7 @@ class Trainer:
         finite = math.isfinite(loss) and math.isfinite(grad_norm)
         self.images_seen += train.batch_size
         if finite:
-            self._optimizers.step()
+            self._step_optimizers()
             self._ema.update(self.images_seen, train.batch_size)
             self._long_ema.update(self.images_seen, train.batch_size)
             self._skipped_in_a_row = 0
@@ -247,6 +246,19 @@ class Trainer:
             self.num_skipped += 1
             self._skipped_in_a_row += 1
         return StepReport(self.images_seen, loss, grad_norm, lr, not finite, losses)
+
+    def _step_optimizers(self) -> None:
+        """Step the optimizers, whose first step allocates. Raises ConfigError if memory runs out."""
+        try:
+            self._optimizers.step()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # Some weights are stepped and some are not, so nothing can be repeated, or saved.
+            raise ConfigError(
+                "memory ran out in a step of the optimizer; train a smaller --preset, or close other programs: the "
+                "same command resumes from the last checkpoint"
+            ) from None
 
     def _gradient(self, positions: Tensor) -> Tensor:
         """Compute the gradient of the mean loss at `positions` [B]; returns the losses [B] on the CPU.

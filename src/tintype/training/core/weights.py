@@ -34,8 +34,11 @@ def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
 
 
 def snapshot(parts: Parts) -> dict[str, dict[str, Tensor]]:
-    """A copy of all tensors, on the CPU."""
+    """A copy of all tensors, on the CPU and contiguous."""
     return {
-        part: {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        part: {
+            name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        }
         for part, tensors in parts.items()
     }
