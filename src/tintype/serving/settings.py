@@ -35,6 +35,7 @@ class Settings:
     shutdown_seconds: float = 20.0  # for running jobs to finish
     keep_alive: float = 10.0  # between comments on a quiet stream
     max_connections: int = 1000
+    max_connections_per_client: int = 250  # of one key, or of one address that sends no key
     max_json: int = 256 * 1024
     max_json_values: int = 2**17  # brackets and commas of JSON: more would hold the event loop
     max_form: int = 24 * 2**20  # of a form with images

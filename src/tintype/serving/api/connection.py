@@ -14,7 +14,8 @@ import h11
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tintype.serving.api.errors import ApiError, too_many_connections
+from tintype.serving.api.errors import ApiError, too_many_connections, too_many_of_client
+from tintype.serving.api.shares import Share, Shares
 from tintype.serving.api.transport import ClientTransport
 from tintype.serving.api.turns import Turns
 from tintype.serving.settings import Settings
@@ -23,6 +24,7 @@ PIECE = 2 * 1024  # bytes that are parsed at once: at most some 300 chunks, 500 
 BODY_PIECE = 16 * 1024  # the same, of a body whose length is known: no parsing
 MAX_FRAMING = 64 * 1024  # bytes of a body in chunks that are no content, beyond a quarter of the content
 SPARE_CONNECTIONS = 64  # beyond the limit, to answer /health and errors
+SPARE_OF_CLIENT = 16  # the same, beyond the limit of one client
 
 
 class _Flow(FlowControl):
@@ -47,8 +49,10 @@ class Connection(H11Protocol):
 
     settings: ClassVar[Settings] = Settings()
     turns: ClassVar[Turns] = Turns()
+    shares: ClassVar[Shares] = Shares(settings.max_connections_per_client)
     flow: _Flow
     transport: ClientTransport
+    _share: Share
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -57,12 +61,15 @@ class Connection(H11Protocol):
         self._pending = bytearray()  # received and not yet parsed
         self._framing = 0  # bytes of this body that are no content, less a quarter of the content
         self._head_timer = self.loop.call_later(self.settings.head_seconds, self._time_out)
-        limit = self.settings.max_connections
-        if len(self.connections) > limit + SPARE_CONNECTIONS:
-            self.transport.write(_raw(too_many_connections()))
-            transport.close()
-        elif len(self.connections) > limit:
-            self.app_state = {**self.app_state, "overloaded": True}  # the guard answers
+        self._share = self.shares.open(self.client[0] if self.client else "")
+        excess = len(self.connections) - self.settings.max_connections
+        if excess > SPARE_CONNECTIONS:
+            self._turn_away(too_many_connections(), may_linger=excess <= 2 * SPARE_CONNECTIONS)
+        elif self._share.excess > SPARE_OF_CLIENT:
+            may_linger = self._share.excess <= 2 * SPARE_OF_CLIENT
+            self._turn_away(too_many_of_client(self._share.limit), may_linger=may_linger)
+        else:  # the guard refuses, if it must
+            self.app_state = {**self.app_state, "overloaded": excess > 0, "share": self._share}
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -111,6 +118,7 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self.transport.stop_timers()
+        self._share.close()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -136,6 +144,14 @@ class Connection(H11Protocol):
                 return self.transport.abort()
         self.transport.write(_raw(error))
         self.transport.linger()
+
+    def _turn_away(self, error: ApiError, *, may_linger: bool) -> None:
+        """Answer before anything is asked, and close; with time to read the answer, unless there are far too many."""
+        self.transport.write(_raw(error))
+        if may_linger:
+            self.transport.linger()
+        else:
+            self.transport.close()
 
     def _set_head_timer(self) -> None:
         if self.conn.their_state is not h11.IDLE:
@@ -166,6 +182,7 @@ def connection_class(settings: Settings) -> type[Connection]:
 
     LimitedConnection.settings = settings
     LimitedConnection.turns = Turns()
+    LimitedConnection.shares = Shares(settings.max_connections_per_client)
     return LimitedConnection
 
 
@@ -180,4 +197,9 @@ def _raw(error: ApiError) -> bytes:
     return b"\r\n".join([*fields, b"", bytes(response.body)])
 
 
-_PHRASES = {400: b"Bad Request", 408: b"Request Timeout", 503: b"Service Unavailable"}
+_PHRASES = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    429: b"Too Many Requests",
+    503: b"Service Unavailable",
+}

@@ -67,6 +67,12 @@ def too_many_connections() -> ApiError:
     return ApiError(503, message, "server_is_overloaded", retry_after=5, headers={"Connection": "close"})
 
 
+def too_many_of_client(limit: int) -> ApiError:
+    """Status 429: this client has its share of the connections already."""
+    message = f"one client may have at most {limit} connections; close some, or try again later"
+    return ApiError(429, message, "slow_down", retry_after=5, headers={"Connection": "close"})
+
+
 def from_validation(errors: Sequence[Any]) -> ApiError:
     """The first of pydantic's errors, without the client's input."""
     first = errors[0]

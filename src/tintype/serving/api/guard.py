@@ -18,7 +18,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tintype.serving import logs
-from tintype.serving.api.errors import ApiError, too_many_connections
+from tintype.serving.api.errors import ApiError, too_many_connections, too_many_of_client
+from tintype.serving.api.shares import Share
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
 
@@ -65,11 +66,7 @@ class RequestGuard:
         if sender.head_only:
             scope = {**scope, "method": "GET"}
         try:
-            sender.overloaded = scope["state"].get("overloaded", False)
-            if sender.overloaded and scope["path"] not in PUBLIC:
-                raise too_many_connections()
-            self._check_origin(scope, headers)
-            scope["state"]["owner"] = self._owner(scope, headers)
+            self._admit(scope, headers, sender)
             await self._app(scope, await self._body(scope, headers, receive, sender), sender)
         except ApiError as error:
             await _send_error(error, scope, receive, sender)
@@ -81,6 +78,22 @@ class RequestGuard:
             await _send_error(ApiError(500, message, "internal_error"), scope, receive, sender)
         finally:
             self._log(scope, sender)
+
+    def _admit(self, scope: Scope, headers: Headers, sender: _ResponseSender) -> None:
+        """Refuse a connection too many, another site's page, a request without a key. Raises ApiError."""
+        overloaded: bool = scope["state"].get("overloaded", False)
+        share: Share | None = scope["state"].get("share")  # None: the server has other connections than ours
+        is_public = scope["path"] in PUBLIC
+        sender.excess = overloaded or (share is not None and share.excess > 0)
+        if overloaded and not is_public:
+            raise too_many_connections()
+        self._check_origin(scope, headers)
+        owner = scope["state"]["owner"] = self._owner(scope, headers)
+        if share is None or is_public:
+            return
+        if not (share.claim(owner) if self._keys else share.excess == 0):
+            raise too_many_of_client(share.limit)
+        sender.excess = overloaded
 
     def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Refuse host names that are not this server's (DNS rebinding), and pages from other origins."""
@@ -160,7 +173,7 @@ class _ResponseSender:
 
     head_only: the response to HEAD, which ends after its headers.
     unread: not all of the request has been read; the connection must close.
-    overloaded: the connection is one too many, and must close.
+    excess: the connection is one too many, and must close.
     """
 
     def __init__(self, send: Send, request_id: str, *, head_only: bool = False) -> None:
@@ -168,7 +181,7 @@ class _ResponseSender:
         self.request_id = request_id
         self.head_only = head_only
         self.unread = False
-        self.overloaded = False
+        self.excess = False
         self._complete = False
         self.status = 0  # nothing sent yet
         self.started = time.monotonic()
@@ -180,7 +193,7 @@ class _ResponseSender:
             headers["x-request-id"] = self.request_id
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
-            if self.unread or self.overloaded:
+            if self.unread or self.excess:
                 headers["connection"] = "close"
         elif self._complete:
             return
