@@ -1,9 +1,12 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
+from tintype.config import DataConfig
 from tintype.data.images.decode import PictureError, decode_image
 
 RED = (200, 30, 40)
@@ -93,3 +96,62 @@ def test_palette_and_color_key_transparency() -> None:
     assert pixel(encoded(palette, "GIF", transparency=1)) == (255, 255, 255)
     assert pixel(encoded(Image.new("RGB", (8, 8), RED), transparency=RED)) == (255, 255, 255)
     assert pixel(encoded(Image.new("L", (8, 8), 7), transparency=7)) == (255, 255, 255)
+
+
+def png_of(depth: int, color_type: int, row: bytes, transparent: bytes, width: int = 2) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, 1, depth, color_type, 0, 0, 0)
+    body = chunk(b"tRNS", transparent) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body
+
+
+@pytest.mark.parametrize(
+    ("depth", "color_type", "row", "transparent", "second"),
+    [
+        (16, 0, struct.pack(">2H", 0, 100 * 257), struct.pack(">H", 0), (100, 100, 100)),
+        (16, 0, struct.pack(">2H", 1000, 1001), struct.pack(">H", 1000), (4, 4, 4)),  # no bit of 16 is lost
+        (8, 0, bytes([7, 200]), struct.pack(">H", 7), (200, 200, 200)),
+        (4, 0, bytes([0x35]), struct.pack(">H", 3), (85, 85, 85)),
+        (2, 0, bytes([0b10_01_0000]), struct.pack(">H", 2), (85, 85, 85)),
+        (1, 0, bytes([0b01_000000]), struct.pack(">H", 0), (255, 255, 255)),
+        (16, 2, struct.pack(">6H", 1000, 0, 0, 100 * 257, 0, 0), struct.pack(">3H", 1000, 0, 0), (100, 0, 0)),
+    ],
+)
+def test_the_transparent_color_of_every_depth(
+    depth: int, color_type: int, row: bytes, transparent: bytes, second: tuple[int, ...]
+) -> None:
+    content = png_of(depth, color_type, row, transparent)
+    picture, notes, _ = decode_image(content, options=DataConfig(alpha_color="#010203"))
+    assert [picture.getpixel((x, 0)) for x in (0, 1)] == [(1, 2, 3), second]
+    assert "transparent, laid over #010203" in notes
+
+
+def swapped_profile(extra: int) -> bytes:
+    """A profile whose red and blue are swapped, with `extra` zeros after it."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, blue = profile.index(b"rXYZ"), profile.index(b"bXYZ")
+    profile[red : red + 4], profile[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    at = profile.index("sRGB".encode("utf-16-be"))
+    profile[at : at + 8] = "test".encode("utf-16-be")
+    return bytes(profile) + b"\0" * extra
+
+
+def test_a_large_profile_is_used_and_one_beyond_all_measure_is_named() -> None:
+    picture = Image.new("RGB", (8, 8), (255, 0, 0))
+    large = encoded(picture, icc_profile=swapped_profile(1_500_000))
+    assert np.allclose(pixel(large), (0, 0, 255), atol=3)
+    huge, notes, _ = decode_image(encoded(picture, icc_profile=swapped_profile(20_000_000)))
+    assert huge.getpixel((0, 0)) == (255, 0, 0)
+    assert "its color profile is larger than 16 MB and not used" in notes
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_large_texts_do_not_hide_a_picture(compressed: bool) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("workflow", "x" * 2_000_000, zip=compressed)
+    info.add_itxt("more", "y" * 2_000_000, zip=compressed)
+    content = encoded(Image.new("RGB", (8, 8), RED), pnginfo=info)
+    assert pixel(content) == RED
+    assert "damaged" in reason(content[:-40])

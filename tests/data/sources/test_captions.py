@@ -67,3 +67,14 @@ def test_a_long_caption_is_kept_and_a_huge_file_refused(tmp_path: Path) -> None:
     path.write_text("x" * 2_000_000)
     with pytest.raises(FileError, match="larger than 1 MB"):
         read_captions(path)
+
+
+def test_a_named_encoding_is_of_text_that_is_not_utf8() -> None:
+    text = "Zo\u00eb\u2019s caf\u00e9"
+    assert decode_text(text.encode("cp1252"), "cp1252") == text
+    assert decode_text(text.encode("utf-8"), "cp1252") == text
+    for encoding in ("utf-16-le", "utf-32-be", "utf-7", "shift_jis"):
+        for caption in ("a red cat", "\u732b\u3068\u72ac"):
+            assert decode_text(caption.encode(encoding), encoding) == caption
+    with pytest.raises(FileError, match="ascii"):
+        decode_text(b"\xe9", "ascii")

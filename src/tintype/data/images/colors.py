@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms, ImageColor
 
+from tintype.data.images.png import gray16_alpha
 from tintype.data.sources.files import FileError
 from tintype.errors import ConfigError
 
@@ -20,7 +21,10 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int]) -> tuple[Image.
     """Convert a picture to mode RGB, and say whether any of it was transparent. Raises PictureError."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bits(image)
+        alpha, image = gray16_alpha(image), _eight_bits(image)
+        if alpha is not None:
+            image.putalpha(alpha)
+            return _composite(image, profile, background)
     elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _composite(image.convert("LA" if image.mode in ("LA", "La") else "RGBA"), profile, background)
     elif image.mode in ("P", "RGBX", "YCbCr", "HSV"):

@@ -21,6 +21,7 @@ from tintype.data.images.colors import PictureError as PictureError
 from tintype.data.images.colors import parse_color, to_rgb
 from tintype.data.images.perceptual_hash import NOTHING, perceptual_hashes, thumbnail
 from tintype.data.images.pillow_warnings import pillow_warnings_ignored
+from tintype.data.images.png import transparent_color, without_texts
 from tintype.data.images.resize import crop_and_resize_all
 from tintype.data.process_pool import one_at_a_time
 from tintype.data.sources.file_types import HEIF
@@ -32,6 +33,7 @@ MAX_PIXELS = 64_000_000  # of one picture, known from its header before anything
 GRAY = 2  # of 255, by which the channels of a picture without color may differ: JPEG rounds
 ANIMATED = "an animation or several pages, of which the first picture is used"
 _ORIENTATION = 0x0112  # EXIF tag
+DAMAGED = "damaged: "  # the start of a reason
 TOO_LARGE = "too large for the memory of this machine"
 _BATCH_PIXELS = 2**18  # decoded pixels that are resized together: they fit the cache of a core
 _LARGE_PIXELS = 16_000_000  # pictures from this size on are decoded one at a time, to bound memory
@@ -52,11 +54,11 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\x0a", "a JPEG XL picture: convert it to PNG or JPEG"),
     (4, b"jxl ", "a JPEG XL picture: convert it to PNG or JPEG"),
     (4, b"ftyphe", HEIF),
-    (0, b"\x89png", "damaged: its header cannot be read"),
-    (0, b"\xff\xd8\xff", "damaged: its header cannot be read"),
-    (0, b"riff", "damaged: its header cannot be read"),
-    (0, b"gif8", "damaged: its header cannot be read"),
-    (4, b"ftypavif", "damaged: its header cannot be read"),
+    (0, b"\x89png", DAMAGED + "its header cannot be read"),
+    (0, b"\xff\xd8\xff", DAMAGED + "its header cannot be read"),
+    (0, b"riff", DAMAGED + "its header cannot be read"),
+    (0, b"gif8", DAMAGED + "its header cannot be read"),
+    (4, b"ftypavif", DAMAGED + "its header cannot be read"),
     (4, b"ftypmif1", HEIF),
 )
 
@@ -209,12 +211,27 @@ def decode_image(content: bytes, at_least: int = 0, options: DataConfig | None =
     Args:
         at_least: shorter side in pixels that is enough; large JPEGs are then decoded at a fraction of their size.
     """
+    try:
+        return _decode(content, at_least, options or DataConfig())
+    except PictureError as error:
+        reduced = without_texts(content) if str(error).startswith(DAMAGED) else None
+        if reduced is None:
+            raise
+    decoded = _decode(reduced.content, at_least, options or DataConfig(), reduced.profile)
+    return decoded._replace(notes=(*decoded.notes, reduced.note)) if reduced.note else decoded
+
+
+def _decode(content: bytes, at_least: int, options: DataConfig, profile: bytes | None = None) -> Decoded:
+    """Decode the bytes of a picture file; `profile` is a color profile that was taken out of it."""
     image = _open(content)
+    if profile is not None:
+        image.info["icc_profile"] = profile
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PictureError(f"more than {MAX_PIXELS // 10**6} megapixels")
-    options = options or DataConfig()
     notes = _notes(image, content)
+    if image.format == "PNG":
+        transparent_color(image, content)
     if ANIMATED in notes and options.animations == "skip":
         raise PictureError("an animation or several pages")
     if at_least and min(width, height) >= 4 * at_least and image.format in ("JPEG", "MPO"):
@@ -235,7 +252,7 @@ def decode_image(content: bytes, at_least: int = 0, options: DataConfig | None =
             raise
         except Exception as error:  # decoders raise errors of many types; none may stop a run
             cut = "truncated" in str(error).lower() or "too short" in str(error).lower()
-            raise PictureError("damaged: the file is cut short" if cut else "damaged: it cannot be decoded") from None
+            raise PictureError(DAMAGED + ("the file is cut short" if cut else "it cannot be decoded")) from None
 
 
 def _open(content: bytes) -> Image.Image:

@@ -32,18 +32,35 @@ def clean_caption(caption: str) -> str:
 
 
 def decode_text(content: bytes, encoding: str = "utf-8") -> str:
-    """Decode text by its byte-order mark, or as `encoding` without one.
+    """Decode text by its byte-order mark; without one, as UTF-8 if it is valid, else as `encoding`.
 
     Raises FileError rather than guess.
     """
-    default = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+    default = "utf-8-sig" if _is_utf8(content, encoding) else encoding
     codec = next((name for mark, name in _BOMS if content.startswith(mark)), default)
     try:
-        return content.decode("utf-8-sig" if content.startswith(codecs.BOM_UTF8) else codec)
+        return content.decode(codec)
     except (UnicodeDecodeError, ValueError):
         if codec != "utf-8-sig":
             raise FileError(f"its text is not {codec}") from None
         raise FileError("its text is not UTF-8: save it as UTF-8, or give --caption-encoding") from None
+
+
+def _is_utf8(content: bytes, encoding: str) -> bool:
+    """Whether text without another mark is UTF-8: so says `encoding`, or the bytes of its signs beyond ASCII do.
+
+    Text in another encoding is hardly ever valid UTF-8 by chance. ASCII alone says nothing: UTF-7 and UTF-16 may be
+    nothing but ASCII bytes.
+    """
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig") or content.startswith(codecs.BOM_UTF8):
+        return True
+    if content.isascii() or b"\0" in content:
+        return False
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def parse_captions(text: str) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def _captions(sample: _Sample, picture: str, options: DataConfig) -> tuple[tuple
         if ".json" in sample.parts:
             part = sample.parts[".json"]
             where = part.name
-            captions, reason = _json_captions(part)
+            captions, reason = _json_captions(part, options.caption_encoding)
             if captions:
                 return captions, "", ""
     except FileError as error:
@@ -143,11 +143,11 @@ def _captions(sample: _Sample, picture: str, options: DataConfig) -> tuple[tuple
     return (substitutes, "", "") if substitutes else ((), where, reason)
 
 
-def _json_captions(part: _Part) -> tuple[tuple[str, ...], str]:
+def _json_captions(part: _Part, encoding: str) -> tuple[tuple[str, ...], str]:
     if part.reason:
         raise FileError(part.reason)
     try:
-        values = json.loads(decode_text(part.content))
+        values = json.loads(decode_text(part.content, encoding))
     except (ValueError, RecursionError):
         raise FileError("it is not JSON") from None
     if not isinstance(values, dict):

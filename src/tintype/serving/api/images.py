@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.data.images.decode import PictureError, decode_image
+from tintype.data.images.png import without_texts
 from tintype.errors import DataError
 from tintype.pipeline.receipt import Receipt
 from tintype.serving.api.errors import ApiError, bad_request
@@ -49,7 +50,7 @@ def decode_mask(content: bytes, param: str) -> Image.Image:
     """Decode a mask, mode L, white where to repaint: where it is transparent, or where it is white. Raises ApiError."""
     _check_size(content, param)
     rgb = decode(content, param)
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(_pixels_only(content))) as image:
         alpha = image.convert("RGBA").getchannel("A")
     if alpha.getextrema() == (255, 255):
         return rgb.convert("L")
@@ -66,10 +67,16 @@ def decode_base64_mask(text: str, param: str) -> Image.Image:
     return decode_mask(base64_bytes(text, param), param)
 
 
+def _pixels_only(content: bytes) -> bytes:
+    """The file without the texts and profile of a PNG, for which Pillow refuses it when they are large."""
+    reduced = without_texts(content)
+    return content if reduced is None else reduced.content
+
+
 def _check_size(content: bytes, param: str) -> None:
     """Read the size from the header, so that a small file with a huge image is never decoded."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(_pixels_only(content))) as image:
             if max(image.size) > MAX_INPUT_SIDE:
                 raise ApiError(413, f"{param} has a side over {MAX_INPUT_SIDE} pixels", "image_too_large", param)
     except Image.DecompressionBombError:
