@@ -6,6 +6,8 @@ import sys
 from argparse import Namespace
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import cast
 
@@ -13,12 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.cli import options
+from tintype.cli.run.prompts_file import Prompt, read_prompts
 from tintype.data.images.decode import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import store
 from tintype.pipeline.image_file import encode, has_receipt, read_receipt
 from tintype.pipeline.limits import OLDER_NAMES
+from tintype.pipeline.notes import caption_notes
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
 from tintype.pipeline.request import NEED_INIT_IMAGE, Options, Request
@@ -35,29 +39,31 @@ def generate(args: Namespace) -> int:
     if args.init_image is None and any(value is not None for name, value in vars(args).items() if name in EDITS):
         edits = ", ".join("--" + name.replace("_", "-") for name in NEED_INIT_IMAGE)
         raise ConfigError(f"{edits} need --init-image")
-    captions = _captions(args)
+    prompts = _prompts(args)
     settings = _options(args)
     pipeline = Pipeline.load(args.model, args.device, args.guide)
     series = any(settings.get(name) is not None for name in ("captions_to", "seeds_to", "variation"))
     num = args.num_images or (FRAMES if series else 1)
-    if series and len(captions) > 1:
+    if series and len(prompts) > 1:
         raise ConfigError("--to-caption, --to-seed and --vary need a single caption")
-    settings["indices"] = [0] * num if series else list(range(num)) * len(captions)
-    request = pipeline.request([caption for caption in captions for _ in range(num)], **settings)
-    num_cut = pipeline.num_cut([*captions, request.negative_prompt])
-    if num_cut:
-        limit = pipeline.config.text.max_tokens
-        _report(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
+    requests = []
+    for line_options, alike in groupby(prompts, attrgetter("options")):
+        captions = [prompt.caption for prompt in alike]
+        settings["indices"] = [0] * num if series else list(range(num)) * len(captions)
+        repeated = [caption for caption in captions for _ in range(num)]
+        requests.append(pipeline.request(repeated, **cast(Options, {**settings, **line_options})))
+    _note(args, pipeline, requests)
     frames: list[Frame] | None = None if args.save_steps is None else []
     pictures: list[Image.Image] = []
-    for index, (picture, receipt) in enumerate(_make(pipeline, request, frames, args.preview)):
+    num_pictures = sum(map(len, requests))
+    for index, (picture, receipt) in enumerate(_make(pipeline, requests, frames, args.preview)):
         stem = options.numbered(f"{options.slug(receipt.caption)}-s{receipt.seed}", index % num, num)
-        path = _save(args.output, stem, picture, receipt, index, len(request))
+        path = _save(args.output, stem, picture, receipt, index, num_pictures)
         print_path(f"{path}  seed {receipt.seed}" + (f" index {receipt.index}" if num > 1 else ""))
         if args.strip is not None:
             pictures.append(picture)
     if frames:
-        print_path(_save_steps(args.save_steps, frames, len(request)))
+        print_path(_save_steps(args.save_steps, frames, num_pictures))
     if pictures:
         print_path(options.write_over(args.strip, strip(pictures, options.SHEETS[args.strip.suffix.lower()])))
     return 0
@@ -81,7 +87,7 @@ def redo(args: Namespace) -> int:
     request = pipeline.request(receipt.caption, **settings)
     for warning in _differences(receipt, pipeline.receipts(request)[0]):
         _report(f"warning: {warning}; the new picture may look different")
-    for picture, new_receipt in _make(pipeline, request, None, args.preview):
+    for picture, new_receipt in _make(pipeline, [request], None, args.preview):
         print_path(_save(args.output, f"{args.picture.stem}-redo", picture, new_receipt, 0, 1))
     return 0
 
@@ -106,40 +112,44 @@ def _read(path: Path | None) -> Image.Image | None:
         raise TintypeError(f"cannot use {path}: {error}") from None
 
 
-def _captions(args: Namespace) -> list[str]:
+def _prompts(args: Namespace) -> list[Prompt]:
     """The captions: from the command line, from a file, or from the receipt of the init image."""
-    captions = list(args.captions)
+    prompts = [Prompt(caption, Options()) for caption in args.captions]
     if args.prompts_file is not None:
-        captions += read_lines(args.prompts_file)
-    if not captions and args.init_image is not None:
+        from_file, notes = read_prompts(args.prompts_file)
+        prompts += from_file
+        for note in notes:
+            _report(f"note: {note}")
+    if not prompts and args.init_image is not None:
         try:
-            captions = [read_receipt(args.init_image).caption]
+            prompts = [Prompt(read_receipt(args.init_image).caption, Options())]
         except DataError as error:
             raise ConfigError(f"give a CAPTION: {error}") from None
-    if not captions:
+    if not prompts:
         raise ConfigError("give a CAPTION, or a file of them with --prompts-file")
-    if not all(caption.strip() for caption in captions):
+    if not all(prompt.caption.strip() for prompt in prompts):
         raise ConfigError("a CAPTION is empty; say what to make")
-    return captions
+    return prompts
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty. Raises DataError if it is not UTF-8 or has none."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    captions = [line.strip() for line in lines if line.strip()]
-    if not captions:
-        raise DataError(f"{path} has no captions: write one on each line")
-    return captions
+def _note(args: Namespace, pipeline: Pipeline, requests: Sequence[Request]) -> None:
+    """Report what in the captions the model does not read. Raises ConfigError for a strip of pictures of two sizes."""
+    if args.strip is not None and len({(request.width, request.height) for request in requests}) > 1:
+        raise ConfigError("--strip needs pictures of one size, and the lines of the prompts file have several")
+    texts = list(dict.fromkeys(text for request in requests for text in [*request.captions, request.negative_prompt]))
+    num_cut = pipeline.num_cut(texts)
+    if num_cut:
+        limit = pipeline.config.text.max_tokens
+        _report(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
+    for note in caption_notes(texts):
+        _report(f"note: {note}")
 
 
 def _make(
-    pipeline: Pipeline, request: Request, frames: list[Frame] | None, show_picture: bool
+    pipeline: Pipeline, requests: Sequence[Request], frames: list[Frame] | None, show_picture: bool
 ) -> Iterator[tuple[Image.Image, Receipt]]:
-    """Make the pictures of a request, with progress on a terminal; the first batch adds its steps to `frames`."""
-    parts = list(request.parts(pipeline.batch_limit(request)))
+    """Make the pictures of requests, with progress on a terminal; the first batch adds its steps to `frames`."""
+    parts = [part for request in requests for part in request.parts(pipeline.batch_limit(request))]
     for index, part in enumerate(parts):
         results: list[Tensor] = []
         stream = pipeline.run(part)
