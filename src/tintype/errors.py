@@ -12,6 +12,10 @@ TintypeError
 from __future__ import annotations
 
 
+class TintypeWarning(UserWarning):
+    """Something that Tintype could do, but not as asked; the command line prints it as one line."""
+
+
 class TintypeError(Exception):
     """Base of every error that Tintype raises on purpose; the command line prints it as one line."""
 

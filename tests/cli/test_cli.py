@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import tintype
 from tintype.cli import options
 from tintype.cli.main import main
 from tintype.config import DataOptions
+from tintype.model import checkpoint
 from tintype.pipeline.image_file import encode, read_receipt
 from tintype.shapes.write import write_shapes
 
@@ -284,6 +286,41 @@ def test_info_tells_of_a_picture_and_of_a_model(run: Run) -> None:
     Image.new("RGB", (4, 4)).save("plain.png")
     assert run("info", "plain.png")[0] == 1
     assert run("info", "nothing")[0] == 1
+
+
+@pytest.fixture
+def damaged_run(tmp_path: Path, tiny_model: Path) -> Path:
+    """A run with two checkpoints, the newer one damaged."""
+    folder = tmp_path / "my-run"
+    folder.mkdir()
+    shutil.copy(tiny_model / "config.json", folder)
+    (folder / "data.json").write_text("{}")
+    weights = {name: tensor.float() for name, tensor in load_file(tiny_model / "model.safetensors").items()}
+    texts = {name: (tiny_model / name).read_text() for name in ("config.json", "tokenizer.json")}
+    for step in (1, 2):
+        state = {"state.json": json.dumps({"images_seen": 10 * step})}
+        checkpoint.save_parts(checkpoint.step_folder(folder, step), {"model": weights}, texts | state)
+    (checkpoint.step_folder(folder, 2) / "model.safetensors").write_bytes(b"damaged")
+    return folder
+
+
+def test_a_damaged_newer_checkpoint_is_named_and_the_older_used(run: Run, damaged_run: Path) -> None:
+    says = "my-run/checkpoints/step-00000002/model.safetensors is damaged: it does not match the manifest; the older"
+    code, out, err = run("generate", "a star", "--model", "my-run", "--steps", "2")
+    assert (code, out) == (0, "a-star-s0.png  seed 0\n")
+    assert err == f"tintype: warning: {says} step-00000001 of my-run is used instead\n"
+    for arguments in (["info", "my-run"], ["info", "my-run", "--verify"]):
+        code, out, err = run(*arguments)
+        assert (code, err) == (0, "")
+        assert says in out
+    (checkpoint.step_folder(damaged_run, 1) / "state.json").unlink()
+    code, out, err = run("generate", "a star", "--model", "my-run")
+    assert (code, out) == (1, "")
+    assert "every checkpoint in my-run is damaged" in err
+    code, out, _ = run("info", "my-run")
+    assert code == 0
+    assert "every checkpoint in my-run is damaged" in out
+    assert "wait" not in out + err
 
 
 def test_info_tells_of_a_run_before_its_first_checkpoint(run: Run) -> None:

@@ -7,6 +7,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -14,7 +15,7 @@ from tests.serving.conftest import save
 
 from tintype.config import Config, DistillConfig
 from tintype.errors import CheckpointError, ConfigError
-from tintype.model import checkpoint
+from tintype.model import checkpoint, store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving.catalog import Catalog
 
@@ -73,12 +74,12 @@ def test_loading_leaves_no_thread_of_openmp_behind(tiny_model: Path, monkeypatch
     """Its threads live as long as the one that loaded, and slow down the one that makes pictures."""
     loaded_by = list[threading.Thread]()
 
-    def load(*args: str | Path | None) -> Pipeline:
+    def load(*args: Any) -> Pipeline:
         loaded_by.append(threading.current_thread())
         return original(*args)
 
-    original = Pipeline.load
-    monkeypatch.setattr(Pipeline, "load", load)
+    original = Pipeline.from_files
+    monkeypatch.setattr(Pipeline, "from_files", load)
     assert Catalog([tiny_model], "cpu").pipelines
     assert [thread.is_alive() for thread in loaded_by] == [False]
 
@@ -117,17 +118,43 @@ def test_one_unexpected_error_ends_nothing(
     catalog = Catalog([run, other], "cpu")
     for folder in (run, other):
         save(folder, tiny_model, 1)
-    load = Pipeline.load
+    load = Pipeline.from_files
 
-    def fail(source: Path, device: str | None) -> Pipeline:
-        if source == run:
+    def fail(files: store.Model, device: str | None) -> Pipeline:
+        if files.run == run:
             raise error
-        return load(source, device)
+        return load(files, device)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "load", fail)
+        patch.setattr(Pipeline, "from_files", fail)
         assert catalog.refresh() == ["other"]
         assert catalog.refresh() == []
     lines = [line for line in caplog.records if line.message == "cannot load a newer checkpoint"]
     assert len(lines) == 1  # not every ten seconds
+    assert catalog.refresh() == ["my-run"]
+
+
+def test_damaged_checkpoints_are_logged_once_with_what_is_served_instead(
+    run: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (1, 2):
+        save(run, tiny_model, step)
+    (checkpoint.step_folder(run, 2) / "model.safetensors").write_bytes(b"damaged")
+    catalog = Catalog([run], "cpu")
+    assert catalog.refresh() == []
+    lines = [
+        record.__dict__["fields"]["warning"] for record in caplog.records if record.message == "checkpoint damaged"
+    ]
+    assert len(lines) == 1
+    assert "step-00000002/model.safetensors is damaged" in lines[0]
+    assert "the older step-00000001" in lines[0]
+    (checkpoint.step_folder(run, 1) / "model.safetensors").write_bytes(b"damaged too")
+    for _ in range(2):
+        assert catalog.refresh() == []
+    (failed,) = [record for record in caplog.records if record.message == "cannot load a checkpoint"]
+    assert "every checkpoint in" in failed.__dict__["fields"]["error"]
+    assert "my-run" in catalog.pipelines  # what was loaded is still served
+    with pytest.raises(CheckpointError, match="every checkpoint in"):
+        Catalog([run], "cpu")
+    save(run, tiny_model, 3)
     assert catalog.refresh() == ["my-run"]

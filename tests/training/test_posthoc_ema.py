@@ -11,7 +11,7 @@ from torch import nn
 
 from tintype.cli.main import main
 from tintype.config import Config
-from tintype.errors import CheckpointError, ConfigError
+from tintype.errors import CheckpointError, ConfigError, TintypeWarning
 from tintype.model import checkpoint
 from tintype.training.checkpoints.posthoc_ema import Profile, averaged, inner_product, mix_weights
 from tintype.training.core.ema import PowerEma, gamma_of
@@ -77,6 +77,9 @@ def test_the_command_writes_a_model_and_refuses_what_cannot_be(tmp_path: Path) -
     assert Config.from_json((out / "config.json").read_text()) == Config()
     assert main(["average", str(run.folder), "--width", "0.1", "--out", str(out)]) == 1
     assert main(["average", str(run.folder), "--width", "2", "--out", str(out)]) == 2
+    (checkpoint.step_folder(run.folder, STEPS) / "model.safetensors").write_bytes(b"damaged")
+    with pytest.warns(TintypeWarning, match="step-00000400/model.safetensors is damaged.*left out of the average"):
+        averaged(run.folder, 0.1)
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         averaged(tmp_path, 0.1)
     with pytest.raises(ConfigError, match="width"):

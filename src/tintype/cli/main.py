@@ -12,15 +12,17 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 from tintype._version import __version__
 from tintype.cli import options
 from tintype.cli.commands import average, check, distill, doctor, evaluate, generate, info, serve, shapes, train
 from tintype.cli.options import Parser
-from tintype.errors import ConfigError, TintypeError, is_out_of_memory
+from tintype.errors import ConfigError, TintypeError, TintypeWarning, is_out_of_memory
 from tintype.printable import print_line
 
 SIGNAL_MESSAGES = {
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed the error
         return stop.code if isinstance(stop.code, int) else 2
     try:
-        with _terminable():
+        with _terminable(), _warnings_in_lines():
             code: int = args.run(args)
             sys.stdout.flush()
             return code
@@ -88,6 +90,30 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous_handler)
+
+
+@contextmanager
+def _warnings_in_lines() -> Iterator[None]:
+    """Print warnings of Tintype as one line each; those of other packages stay as they are."""
+    with warnings.catch_warnings():
+        show_other = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, TintypeWarning):
+                print_line(f"tintype: warning: {message}", sys.stderr)
+            else:
+                show_other(message, category, filename, lineno, file, line)
+
+        warnings.simplefilter("always", TintypeWarning)
+        warnings.showwarning = show
+        yield
 
 
 def parser() -> Parser:

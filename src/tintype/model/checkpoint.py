@@ -33,6 +33,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
 SHARDED_FORMAT = 2  # likewise, where several processes wrote shards
 SHARD = "shard-"  # prefix of the names of shard files
+ANOTHER = "; use another checkpoint"  # end of the message about a damaged one
 _STEP = re.compile(r"step-(\d{8,})")
 _LEFTOVER = re.compile(r"\..+\.(tmp|old)-\d+")
 
@@ -182,16 +183,33 @@ def checkpoints(run: Path) -> list[Path]:
 
 def latest(run: Path) -> Path | None:
     """The newest checkpoint of a run that verifies, or None."""
-    return next((path for path in checkpoints(run) if is_whole(path)), None)
+    return newest_whole(run)[0]
+
+
+def newest_whole(run: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest checkpoint of a run that verifies, or None, and what is damaged in each newer one."""
+    damaged: dict[Path, str] = {}
+    for folder in checkpoints(run):
+        damage = damage_of(folder)
+        if damage is None:
+            return folder, damaged
+        if folder.is_dir():  # a run at work may have deleted it meanwhile
+            damaged[folder] = damage
+    return None, damaged
+
+
+def damage_of(folder: Path) -> str | None:
+    """What is damaged in a checkpoint, with the name of the file; None if it verifies."""
+    try:
+        verify(folder)
+    except CheckpointError as error:
+        return str(error).removesuffix(ANOTHER)
+    return None
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a checkpoint verifies."""
-    try:
-        verify(folder)
-    except CheckpointError:
-        return False
-    return True
+    return damage_of(folder) is None
 
 
 def write_latest(run: Path, folder: Path) -> None:
@@ -279,27 +297,25 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise CheckpointError(f"{folder} is not a checkpoint: no readable {MANIFEST} ({reason_of(error)})") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise CheckpointError(f"{path} is damaged; use another checkpoint") from None
+        raise CheckpointError(f"{path} is damaged{ANOTHER}") from None
     if manifest_format not in (FORMAT, SHARDED_FORMAT):
         raise CheckpointError(f"{path} is of format {manifest_format}; it needs another version of Tintype")
     for name in entries:
         if Path(name).name != name:
-            raise CheckpointError(f"{path} names a file outside its folder: {name}; use another checkpoint")
+            raise CheckpointError(f"{path} names a file outside its folder: {name}{ANOTHER}")
     return entries
 
 
 def _read_checked(folder: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -> bytes:
     if name not in files:
-        raise CheckpointError(f"{folder} has no {name}; use another checkpoint")
+        raise CheckpointError(f"{folder} has no {name}{ANOTHER}")
     size = files[name]["size"]
     try:
         content = read_bytes(folder / name, size)
     except OSError as error:
         if error.errno == errno.EFBIG:
-            raise CheckpointError(
-                f"{folder / name} is damaged: it does not match the manifest; use another checkpoint"
-            ) from None
-        raise CheckpointError(f"cannot read {folder / name}: {reason_of(error)}; use another checkpoint") from None
+            raise CheckpointError(f"{folder / name} is damaged: it does not match the manifest{ANOTHER}") from None
+        raise CheckpointError(f"cannot read {folder / name}: {reason_of(error)}{ANOTHER}") from None
     if len(content) != size or hashlib.sha256(content).hexdigest() != files[name]["sha256"]:
-        raise CheckpointError(f"{folder / name} is damaged: it does not match the manifest; use another checkpoint")
+        raise CheckpointError(f"{folder / name} is damaged: it does not match the manifest{ANOTHER}")
     return content

@@ -28,6 +28,15 @@ class Model(NamedTuple):
     name: str
     folder: Path  # holds config.json, model.safetensors and perhaps tokenizer.json
     run: Path | None  # the run folder that `folder` is or belongs to
+    damaged: tuple[str, ...] = ()  # what is damaged in newer checkpoints of the run, which are passed over
+
+    @property
+    def warning(self) -> str:
+        """What is damaged in newer checkpoints, and what is used instead; empty where nothing is passed over."""
+        if not self.damaged:
+            return ""
+        what = "the finished model" if self.folder == self.run else f"the older {self.folder.name}"
+        return f"{'; '.join(self.damaged)}; {what} of {self.run} is used instead"
 
 
 def shipped() -> dict[str, Path]:
@@ -39,7 +48,8 @@ def shipped() -> dict[str, Path]:
 def find(model: str | Path) -> Model:
     """Find a shipped model by name, or a model in a folder; in an unfinished run, the newest whole checkpoint.
 
-    A shipped name wins over a folder of that name; write ./NAME for the folder. Raises CheckpointError.
+    A shipped name wins over a folder of that name; write ./NAME for the folder. `warning` of the model names damaged
+    checkpoints that are passed over. Raises CheckpointError.
     """
     packaged = shipped()
     if isinstance(model, str) and model in packaged:
@@ -50,12 +60,17 @@ def find(model: str | Path) -> Model:
         raise CheckpointError(f"no model {str(model)!r}: give a model folder, a run folder or a shipped name ({names})")
     name = folder.resolve().name
     run = folder if (folder / CHECKPOINTS).is_dir() else None
-    newest = checkpoint.latest(folder) if run else None
+    newest, damaged = checkpoint.newest_whole(folder) if run else (None, {})
     final = folder / WEIGHTS
     if newest is not None and not (final.is_file() and _is_newer(folder, newest)):
-        return Model(name, newest, run)
+        return Model(name, newest, run, tuple(damaged.values()))
     if final.is_file() and (folder / CONFIG).is_file():
-        return Model(name, folder, run)
+        return Model(name, folder, run, tuple(what for path, what in damaged.items() if not _is_newer(folder, path)))
+    if damaged:
+        raise CheckpointError(
+            f"every checkpoint in {folder} is damaged ({next(iter(damaged.values()))}); restore one from a backup, or "
+            "train again with another --out"
+        )
     if run or (folder / LOG).is_file():
         raise CheckpointError(f"{folder} has no checkpoint yet: wait until the run has saved one")
     raise CheckpointError(f"{folder} is not a model: it needs {CONFIG} and {WEIGHTS}")

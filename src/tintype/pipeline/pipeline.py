@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from tintype.config import Config
 from tintype.diffusion.noise import step_noise
 from tintype.diffusion.parameterization import Prediction
 from tintype.diffusion.samplers import Denoise, Randn, Step, finish, num_evaluations
-from tintype.errors import ConfigError, TintypeError
+from tintype.errors import ConfigError, TintypeError, TintypeWarning
 from tintype.model import store
 from tintype.model.codec import Codec, make_codec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
@@ -126,9 +127,25 @@ class Pipeline:
         checkpoint).
 
         `device` None chooses a GPU if there is one. Loading runs no stored code: safetensors and JSON only. `net` and
-        `prediction` are the objects that the model was trained with, if any. Raises CheckpointError.
+        `prediction` are the objects that the model was trained with, if any. Warns of a newer checkpoint that is
+        damaged and passed over. Raises CheckpointError.
         """
         files = store.find(model)
+        if files.warning:
+            warnings.warn(files.warning, TintypeWarning, stacklevel=2)
+        return cls.from_files(files, device, guide, net=net, prediction=prediction)
+
+    @classmethod
+    def from_files(
+        cls,
+        files: store.Model,
+        device: torch.device | str | None = None,
+        guide: str | Path | None = None,
+        *,
+        net: nn.Module | NetFactory | None = None,
+        prediction: Prediction | None = None,
+    ) -> Pipeline:
+        """Load a model that `store.find` has found; otherwise as `load`. Raises CheckpointError."""
         denoiser = store.load_denoiser(files, net, prediction)
         denoiser.eval().requires_grad_(False)
         weaker = None if guide is None else cls.load(guide, device)

@@ -31,7 +31,8 @@ class ServedModel:
     folder: Path | None = None  # the folder it is loaded from
     pipeline: Pipeline | None = None  # None: a run without a checkpoint yet
     examples: tuple[str, ...] = ()  # captions to try
-    error: str = ""  # the unexpected error of the last try to load a newer checkpoint
+    error: str = ""  # of the last try to load a newer checkpoint
+    damage: str = ""  # of newer checkpoints that are passed over
     noise_error: dict[str, float] = field(default_factory=dict)  # on held-out pictures, by noise level
 
 
@@ -50,7 +51,9 @@ class Catalog:
                 raise ConfigError(f"two models are called {model.name}; rename one of the folders")
             self._models[model.name] = model
             try:
-                self._load(model)
+                files = store.find(model.source)
+                _log_damage(model, files)
+                self._load(model, files)
             except CheckpointError:
                 if model.run is None or not (model.run / file_names.CONFIG).is_file() or _has_checkpoints(model.run):
                     raise
@@ -85,33 +88,45 @@ class Catalog:
             if model.run is None:
                 continue
             try:
-                if store.find(model.source).folder != model.folder:
-                    self._load(model)
+                files = store.find(model.source)
+                _log_damage(model, files)
+                if files.folder != model.folder:
+                    self._load(model, files)
                     changed.append(model.name)
-            except CheckpointError:  # still being written, or just replaced by a newer one: try again next time
-                continue
+            except CheckpointError as error:  # perhaps just replaced by a newer one: try again next time
+                if _has_checkpoints(model.run):
+                    _log_once(model, "cannot load a checkpoint", str(error))
             except BaseException as error:  # a bug, or a panic of a library in Rust, which is no Exception
-                self._log_once(model, error)
+                message = f"{type(error).__name__}: {error}"
+                _log_once(model, "cannot load a newer checkpoint", message, error)
         return changed
 
-    def _log_once(self, model: ServedModel, error: BaseException) -> None:
-        """Log an error that no damaged file should cause; the other runs, and later checkpoints, are still served."""
-        message = f"{type(error).__name__}: {error}"
-        if message != model.error:
-            logs.log.error("cannot load a newer checkpoint", exc_info=error, extra={"fields": {"model": model.name}})
-        model.error = message
-
-    def _load(self, model: ServedModel) -> None:
-        folder = store.find(model.source).folder
+    def _load(self, model: ServedModel, files: store.Model) -> None:
+        folder = files.folder
         # A thread that ends takes its OpenMP threads with it. If they stayed, there would be more threads than cores
         # together with the engine's, OpenMP would stop busy-waiting, and pictures would take half as long again.
         with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
-            pipeline = thread.submit(Pipeline.load, model.source, self._device).result()
+            pipeline = thread.submit(Pipeline.from_files, files, self._device).result()
         pipeline.name = model.name
         model.pipeline, model.folder, model.error = pipeline, folder, ""
         model.examples = _examples(model)
         # The error of a distilled model is that of few steps: nothing on the page compares with it.
         model.noise_error = {} if pipeline.config.distill.steps else _noise_error(folder, model.run)
+
+
+def _log_damage(model: ServedModel, files: store.Model) -> None:
+    """Log once which damaged checkpoints are passed over, and what is served instead."""
+    if files.warning and files.warning != model.damage:
+        logs.log.warning("checkpoint damaged", extra={"fields": {"model": model.name, "warning": files.warning}})
+    model.damage = files.warning
+
+
+def _log_once(model: ServedModel, event: str, message: str, error: BaseException | None = None) -> None:
+    """Log an error unless it is the last one again; the other runs, and later checkpoints, are still served."""
+    if message != model.error:
+        fields = {"model": model.name, "error": message}
+        logs.log.error(event, exc_info=error, extra={"fields": fields})
+    model.error = message
 
 
 def _model(source: str | Path) -> ServedModel:

@@ -113,7 +113,7 @@ def _prepare(
         world.barrier()
     stored = find_stored(request.out, request.resume)
     for damaged in stored.damaged if stored is not None else ():
-        say(console, f"warning: {damaged} is damaged; resuming from an older checkpoint")
+        say(console, f"warning: {damaged}; resuming from an older checkpoint")
     prepared = prepare(request, run, stored, device, console)
     if world.is_main:
         world.barrier()

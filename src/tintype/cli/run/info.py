@@ -26,11 +26,11 @@ def info(target: str) -> list[str]:
         return picture_lines(path)
     try:
         return model_lines(target)
-    except CheckpointError:
+    except CheckpointError as error:
         is_run = (path / file_names.CONFIG).is_file() and (path / file_names.DATA).is_file()
         if not is_run or (path / file_names.WEIGHTS).is_file():
             raise
-    return run_lines(path)
+        return run_lines(path, str(error))
 
 
 def verified(target: str) -> list[str]:
@@ -41,11 +41,15 @@ def verified(target: str) -> list[str]:
         raise CheckpointError(f"{target} is a file; --verify takes a model folder, a run folder or a shipped name")
     model = store.find(target)
     names = store.verify(model)
-    return [f"{model.name}: intact; {len(names)} files of {model.folder} are as they were written: {', '.join(names)}"]
+    warning = [f"warning: {printable(model.warning)}"] if model.warning else []
+    return [
+        *warning,
+        f"{model.name}: intact; {len(names)} files of {model.folder} are as they were written: {', '.join(names)}",
+    ]
 
 
-def run_lines(run: Path) -> list[str]:
-    """Progress of a run without a checkpoint. Raises CheckpointError."""
+def run_lines(run: Path, error: str) -> list[str]:
+    """Progress of a run without a whole checkpoint, and the `error` about those that it has. Raises CheckpointError."""
     from tintype.model import store
     from tintype.training.monitor.log import read_log
     from tintype.training.monitor.status import run_status
@@ -53,7 +57,8 @@ def run_lines(run: Path) -> list[str]:
     images = store.read_config(store.Model(run.name, run, run)).train.images
     seen = max([0, *(row["images_seen"] for row in read_log(run / file_names.LOG))])
     heading = f"{run}: a run without a complete checkpoint; {seen:,} of {images:,} images seen"
-    return [heading, *_aligned(run_status(run, images))]
+    warning = error if any((run / file_names.CHECKPOINTS).glob("step-*")) else ""
+    return [heading, *_aligned([*run_status(run, images), ("warning", warning)])]
 
 
 def picture_lines(path: Path) -> list[str]:
@@ -121,6 +126,7 @@ def model_lines(name: str) -> list[str]:
         ("distilled", _distilled(config)),
         ("sampling", f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}"),
         ("folder", str(model.folder)),
+        ("warning", model.warning),
         ("sha256", store.weights_hash(model)),
     ]
     return [f"{model.name}: a text-to-image model", *_aligned(lines)]

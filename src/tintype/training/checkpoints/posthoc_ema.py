@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tintype.config import Config
-from tintype.errors import CheckpointError, ConfigError
+from tintype.errors import CheckpointError, ConfigError, TintypeWarning
 from tintype.model import checkpoint
 from tintype.model.file_names import CONFIG, STATE
 from tintype.training.checkpoints.checkpointer import read_whole
@@ -61,13 +62,16 @@ def averaged(run: Path, width: float) -> tuple[dict[str, Tensor], Config, float,
     and the images seen.
 
     Mixes both averages of every checkpoint in the run. Raises ConfigError for a width out of range and CheckpointError
-    if the run has no checkpoint.
+    if the run has no checkpoint. Warns of damaged checkpoints, which are left out.
     """
     if not 0 < width <= MAX_WIDTH:
         raise ConfigError(f"width must be above 0 and at most {MAX_WIDTH}, not {width:g}")
-    folders = [folder for folder in checkpoint.checkpoints(run) if checkpoint.is_whole(folder)]
+    damages = {folder: checkpoint.damage_of(folder) for folder in checkpoint.checkpoints(run)}
+    folders = [folder for folder, damage in damages.items() if damage is None]
     if not folders:
         raise CheckpointError(f"{run} has no whole checkpoint; give the folder of a run")
+    for damage in filter(None, damages.values()):
+        warnings.warn(f"{damage}; it is left out of the average", TintypeWarning, stacklevel=2)
     config = Config.from_json(checkpoint.load_texts(folders[0])[CONFIG])
     widths = {"model": config.train.ema_width, "model_long": config.train.ema_width_long}
     stored: list[tuple[Path, str, Profile]] = []

@@ -29,7 +29,7 @@ class Stored:
     tokenizer: str | None
     fingerprint: str | None  # of the data; None if the run stopped before it was written
     checkpoint: Path | None  # to resume from; None starts from the beginning
-    damaged: tuple[Path, ...]  # newer checkpoints that failed verification
+    damaged: tuple[str, ...]  # what is damaged in newer checkpoints
     components: Mapping[str, str] = field(default_factory=dict)  # objects from Python: their qualified names
     numerics: Mapping[str, Any] = field(default_factory=dict)  # of the start, until a checkpoint has them
 
@@ -110,22 +110,25 @@ def find_stored(run: Path, resume: str) -> Stored | None:
         return None
     if resume == "never":
         raise CheckpointError(f"{run} already holds a run; choose another --out, or --resume auto to continue it")
-    checkpoints = checkpoint.checkpoints(run)
-    newest = checkpoint.latest(run)
-    if checkpoints and newest is None:
-        raise CheckpointError(f"every checkpoint in {run} is damaged; choose another --out to start from scratch")
+    newest, damaged = checkpoint.newest_whole(run)
+    if damaged and newest is None:
+        raise CheckpointError(
+            f"every checkpoint in {run} is damaged ({next(iter(damaged.values()))}); restore one from a backup, or "
+            "choose another --out to start from scratch"
+        )
     config, tokenizer = _read_config(run / CONFIG), _read_optional(run / TOKENIZER)
     if newest is not None:
         _require_fit(newest, config)
-    damaged = tuple(checkpoints[: checkpoints.index(newest)]) if newest is not None else ()
     fingerprint, numerics = _fingerprint(run, newest), _read_start(run)
-    return Stored(config, tokenizer, fingerprint, newest, damaged, read_components(run), numerics)
+    return Stored(config, tokenizer, fingerprint, newest, tuple(damaged.values()), read_components(run), numerics)
 
 
 def _stored_at(path: Path, run: Path) -> Stored:
     """The run at a checkpoint, or at the newest one in a run folder, that the user named."""
-    folder = path if (path / checkpoint.MANIFEST).is_file() else checkpoint.latest(path)
+    folder, damaged = (path, {}) if (path / checkpoint.MANIFEST).is_file() else checkpoint.newest_whole(path)
     if folder is None:
+        for damage in damaged.values():
+            raise CheckpointError(f"every checkpoint in {path} is damaged ({damage}); give another one")
         raise CheckpointError(f"{path} is neither a checkpoint nor a run with one; give the folder of one")
     checkpoint.verify(folder)
     newest = checkpoint.latest(run)
@@ -135,7 +138,9 @@ def _stored_at(path: Path, run: Path) -> Stored:
         raise CheckpointError(f"{run} has another checkpoint, {newest.name}; choose another --out to resume {path}")
     config, tokenizer = _read_config(folder / CONFIG), _read_optional(folder / TOKENIZER)
     _require_fit(folder, config)
-    return Stored(config, tokenizer, _fingerprint(folder, folder), folder, (), read_components(folder))
+    return Stored(
+        config, tokenizer, _fingerprint(folder, folder), folder, tuple(damaged.values()), read_components(folder)
+    )
 
 
 def _require_fit(folder: Path, config: Config) -> None:

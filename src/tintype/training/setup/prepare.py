@@ -102,6 +102,9 @@ def prepare(
     config = resolve_config(request, device, _with_request_config(request, base, stored))
     if teacher is not None:
         config = distilled(config, request, teacher)
+    for model in (initial, None if teacher is None else teacher.model):
+        if model is not None and model.warning:
+            say(console, f"warning: {model.warning}")
     if initial is not None:
         _require_parts(request, initial)
         require_fitting(config, store.read_config(initial), str(request.from_model))
