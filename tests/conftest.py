@@ -14,6 +14,9 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# A fixed number of threads: training would take fewer on a busy machine, and end in other last bits.
+if hasattr(os, "sched_getaffinity"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))  # not what the machine has
 
 import pytest
 import torch
@@ -45,8 +48,6 @@ def pytest_configure() -> None:
     socket.socket.connect_ex = _refuse_network(socket.socket.connect_ex)  # type: ignore[method-assign]
     settings.register_profile("tintype", deadline=None, derandomize=True, database=None)
     settings.load_profile("tintype")
-    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))  # what this process may use, not what the machine has
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ def train(
     from_model: str | Path | None = None,
     resume: str | Path = "auto",
     device: str | None = None,
+    threads: int | None = None,
     save_minutes: float | None = None,
     sample_minutes: float | None = None,
     keep_last: int | None = None,
@@ -85,6 +86,7 @@ def train(
         from_model: a model folder, run folder or shipped name whose weights the run starts from.
         resume: "auto", "never", or the path of a checkpoint or run folder.
         device: "cpu", "cuda", "cuda:1", "mps"; None chooses.
+        threads: of a CPU; None: all, and fewer while other programs use the machine, which changes the last bits.
         save_minutes: between checkpoints.
         sample_minutes: between validations with samples.
         keep_last: the number of newest checkpoints to keep.
@@ -123,6 +125,7 @@ def train(
         from_model=None if from_model is None else str(from_model),
         resume=str(resume),
         device=device,
+        threads=threads,
         save_minutes=save_minutes,
         sample_minutes=sample_minutes,
         keep_last=keep_last,

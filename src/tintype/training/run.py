@@ -28,6 +28,7 @@ from tintype.training.checkpoints.run_folder import (
 )
 from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
+from tintype.training.core.threads import ThreadTuner, is_fixed
 from tintype.training.core.trainer import StepReport
 from tintype.training.monitor.log import Log, trim_log
 from tintype.training.monitor.tensorboard import TensorBoardWriter
@@ -61,6 +62,9 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
     device = choose_device(local_device(request.device))
     keep_memory()
     with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, torch.get_num_threads())  # as they were, for programs that train
+        if request.threads is not None:
+            torch.set_num_threads(request.threads)
         world = stack.enter_context(init_processes(device, shard=request.shard))
         console = console if world.is_main else Console(quiet=True)
         lock: RunLock | None = None
@@ -74,11 +78,12 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
         if request.shard and not world.is_sharded:
             say(console, "note: --shard has no effect with one process; start several with torchrun")
         request = _with_preset(request, device, world, console)
+        threads = _choose_threads(request, device, world, console)
         stored, prepared = _prepare(request, run, device, world, console)
         config, seconds = _plan(request, run, stored, prepared, world, started, console)
         if not request.dry_run:
             budget = Budget(started, seconds) if seconds and request.minutes and world.is_main else None
-            yield from _train(request, run, config, prepared, world, console, budget, interruption, lock)
+            yield from _train(request, run, config, prepared, world, console, budget, interruption, threads, lock)
 
 
 class Budget(NamedTuple):
@@ -103,6 +108,17 @@ def _with_preset(request: TrainRequest, device: torch.device, world: World, cons
         choice = {"preset": config.preset, "batch_size": request.batch_size or config.train.batch_size}
     choice = json.loads(world.broadcast(json.dumps(choice)))
     return replace(request, **choice)
+
+
+def _choose_threads(request: TrainRequest, device: torch.device, world: World, console: Console) -> ThreadTuner | None:
+    """Use the threads that compute fastest now; None where the user, torchrun or a GPU leaves no choice."""
+    if request.threads is not None or is_fixed() or device.type != "cpu" or world.size > 1:
+        return None
+    threads = ThreadTuner(torch.get_num_threads())
+    if threads.threads < threads.most:
+        torch.set_num_threads(threads.threads)
+        say(console, f"{threads}; close them to train faster")
+    return threads
 
 
 def _prepare(
@@ -132,6 +148,7 @@ def _train(
     console: Console,
     budget: Budget | None,
     interruption: Interruption,
+    threads: ThreadTuner | None,
     lock: RunLock | None,
 ) -> Iterator[StepReport]:
     trainer = prepared.resumed_trainer(config, world)
@@ -157,7 +174,16 @@ def _train(
     with interruption:
         name = dataset_name(request.data)
         session = Session(
-            run, config, prepared, trainer, console, data=name, world=world, tensorboard=tensorboard, lock=lock
+            run,
+            config,
+            prepared,
+            trainer,
+            console,
+            data=name,
+            world=world,
+            tensorboard=tensorboard,
+            threads=threads,
+            lock=lock,
         )
         yield from session.steps(interruption)
     if budget is not None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from tintype.config import Config
@@ -20,6 +21,7 @@ from tintype.printable import printable
 from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer, read_parts
 from tintype.training.checkpoints.run_folder import RunLock, load_state
 from tintype.training.console import say
+from tintype.training.core.threads import ThreadTuner
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.export import export_model
@@ -44,6 +46,7 @@ class Session:
         data: name of the data folder, for the model card.
         world: the processes that train together; rank 0 alone writes.
         tensorboard: also gets the rows of the log.
+        threads: the number of threads is chosen again while training; None: it stays.
         lock: of the run folder; the run fails once that folder is no longer at its path.
     """
 
@@ -58,6 +61,7 @@ class Session:
         data: str,
         world: World | None = None,
         tensorboard: TensorBoardWriter | None = None,
+        threads: ThreadTuner | None = None,
         lock: RunLock | None = None,
     ) -> None:
         self._run = run
@@ -75,6 +79,7 @@ class Session:
         self._checkpointer = Checkpointer(run, config.train, self._world)
         self._metrics = ValidationMetrics()
         self._spikes = Spikes()
+        self._threads = threads
         self._micro_batch = trainer.micro_batch
         self._num_returns = self._num_unreadable = 0
         self._saved_at = self._validated_at = time.monotonic()
@@ -136,6 +141,7 @@ class Session:
                 interruption.status_requested = False
                 self._say(display.status())
                 self._log.write()
+            self._choose_threads(seconds)
             self._after_step(report, interruption)
             if report.images_seen >= images:
                 return report
@@ -168,6 +174,13 @@ class Session:
             self._try_to_validate(interruption)
         if save:
             self._try_to_save()
+
+    def _choose_threads(self, seconds: float) -> None:
+        """Use fewer threads while other programs take their cores, and all of them afterwards."""
+        if self._threads is not None and self._threads.after_step(seconds):
+            torch.set_num_threads(self._threads.threads)
+            self._log.event(self._trainer.images_seen, "threads", {"threads": self._threads.threads})
+            self._say(f"{self._threads}: training continues with that")
 
     def _check_lock(self) -> None:
         """Raise TrainingError if the run folder was moved or deleted, before anything is written to its old path."""

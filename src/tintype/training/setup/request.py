@@ -41,6 +41,7 @@ class TrainRequest:
     distill: DistillRequest | None = None  # distill `from_model` into fewer steps
     resume: str = "auto"  # "auto", "never" or the path of a checkpoint or run folder
     text: str | None = None  # "minilm", "learned" or "hf:NAME"
+    threads: int | None = None  # of a CPU; None: all, and fewer while other programs use the machine
     device: str | None = None  # None chooses; "cpu", "cuda", "cuda:1", "mps"
     save_minutes: float | None = None  # --save-every: between checkpoints
     sample_minutes: float | None = None  # --sample-every: between validations, with samples and held-out errors
