@@ -2,8 +2,8 @@
 
     python bench/busy_machine.py [--seconds 40] [--programs 1] [--float32]
 
-Real steps of the preset nano in one process: one thread alone, all threads alone, then beside `--programs` programs that
-only count, then alone again. `settled` is the speed of the second half of a phase, after the number of threads was
+Real steps of the preset nano in one process: one thread alone, all threads alone, then beside `--programs` programs
+that only count, then alone again. `settled` is the speed of the second half of a phase, after the number of threads was
 chosen; `ratio` is that over one thread alone. All threads without a choice are the last line.
 """
 
