@@ -421,7 +421,9 @@ def test_33_rows_that_are_wrong(good, data: Path) -> None:
     )
     report = check_data(data)
     assert keys(report) == {"a.png", "good.png"}
-    assert set(reasons(report)) == {"no-row.png", *(f"metadata.jsonl:{line}" for line in range(2, 7))}
+    wrong = ("2: gone.png", "4", "5: /etc/passwd")
+    assert set(reasons(report)) == {"no-row.png", *(f"metadata.jsonl:{row}" for row in wrong)}
+    assert {pair.key: pair.captions for pair in report.pairs}["a.png"] == ("x", "again")
 
 
 def test_34_text_file_and_metadata_row(data: Path) -> None:

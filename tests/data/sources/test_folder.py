@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import unicodedata
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tintype.config import DataConfig
 from tintype.data.sources.find import Problem, find_pairs
 from tintype.errors import DataError
 from tintype.printable import printable
@@ -98,12 +100,12 @@ def test_bad_rows_are_listed_by_line(draw, data: Path) -> None:
         '{"file_name": "C:\\\\a.png", "text": "x"}\n'
         "not json\n"
     )
-    assert captions(data) == {"a.png": ("x",)}
+    assert captions(data) == {"a.png": ("x", "again")}
     found = reasons(data)
-    assert set(found) == {"b.png", *(f"metadata.jsonl:{line}" for line in range(2, 8))}
-    assert "missing" in found["metadata.jsonl:2"]
-    assert "second row" in found["metadata.jsonl:3"]
-    assert all("outside" in found[f"metadata.jsonl:{line}"] for line in (4, 5, 6))
+    outside = ["metadata.jsonl:4: ../a.png", "metadata.jsonl:5: /etc/passwd", "metadata.jsonl:6: C:\\a.png"]
+    assert set(found) == {"b.png", "metadata.jsonl:2: gone.png", "metadata.jsonl:7", *outside}
+    assert "missing (file_name is relative to the metadata file)" in found["metadata.jsonl:2: gone.png"]
+    assert all("leads out" in found[path] for path in outside)
     assert "no caption" in found["b.png"]
 
 
@@ -264,3 +266,63 @@ def test_problems_are_sorted(draw, data: Path) -> None:
         draw(name, None)
     draw("d.png")
     assert find_pairs(data)[1] == [Problem(name, "it has no caption") for name in ("a.png", "b.png", "c.png")]
+
+
+def test_a_row_for_each_caption_gives_a_picture_all_of_them(draw, data: Path) -> None:
+    draw("a.png", None)
+    draw("b.png", None)
+    rows = [{"file_name": f"{name}.png", "text": f"{name} {n}"} for n in (1, 2, 2) for name in "ab"]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert captions(data) == {"a.png": ("a 1", "a 2"), "b.png": ("b 1", "b 2")}
+    assert {p.reason for p in find_pairs(data)[1]} == {"a second row for the same file with the same caption"}
+    assert not any(problem.left_out for problem in find_pairs(data)[1])
+    (data / "metadata.jsonl").write_text("\n".join(json.dumps({**row, "text": row["text"] * 10**5}) for row in rows))
+    assert captions(data) == {f"{name}.png": (f"{name} 1" * 10**5, f"{name} 2" * 10**5) for name in "ab"}
+    long = [{"file_name": "a.png", "text": f"{n} " * 300_000} for n in range(3)]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, long)))
+    assert reasons(data)["metadata.jsonl:2"] == "its captions are larger than 1 MB"
+
+
+def test_a_caption_replaces_the_substitute_of_another_row(draw, data: Path) -> None:
+    draw("red_cat.png", None)
+    rows = [{"file_name": "red_cat.png", "text": text} for text in ("", "a cat", "")]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pairs, _ = find_pairs(data, DataConfig(no_caption="name"))
+    assert pairs[0].captions == ("a cat",)
+
+
+def test_two_rows_with_another_sha256_are_no_captions_of_one_file(draw, data: Path) -> None:
+    draw("a.png", None)
+    rows = [{"file_name": "a.png", "text": letter, "sha256": letter * 64} for letter in "ab"]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert captions(data) == {"a.png": ("a",)}
+    assert "another sha256" in reasons(data)["metadata.jsonl:2"]
+
+
+@pytest.mark.parametrize("path", ["train/a.png", "{data}/train/a.png", "../train/a.png", "data/train/a.png"])
+def test_a_row_may_name_its_own_folder(draw, data: Path, path: str) -> None:
+    draw("train/a.png", None)
+    (data / "train" / "metadata.jsonl").write_text(json.dumps({"file_name": path.format(data=data), "text": "an ant"}))
+    assert captions(data) == {"train/a.png": ("an ant",)}
+    assert captions(data / "train") == {"a.png": ("an ant",)}
+
+
+def test_a_folder_in_a_folder_of_the_same_name_is_the_one_that_is_meant(draw, data: Path) -> None:
+    draw("train/a.png", None, "red")
+    draw("train/train/a.png", None, "blue")
+    (data / "train" / "metadata.jsonl").write_text('{"file_name": "train/a.png", "text": "the inner"}')
+    assert captions(data) == {"train/train/a.png": ("the inner",)}
+
+
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_names_in_two_unicode_forms_have_their_own_captions(draw, data: Path, by_rows: bool) -> None:
+    names = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    for name in names:
+        draw(f"{name}.png", None if by_rows else name.encode().hex())
+    if len(list(data.glob("*.png"))) < 2:
+        pytest.skip("this file system has one form of each name")
+    if by_rows:
+        rows = [{"file_name": f"{name}.png", "text": name.encode().hex()} for name in names]
+        (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert captions(data) == {f"{name}.png": (name.encode().hex(),) for name in names}
+    assert all("only in case or accents" in reason for reason in reasons(data).values())

@@ -62,7 +62,7 @@ def test_metadata_parquet(draw, data: Path) -> None:
     write(data / "metadata.parquet", {"file_name": ["images/a.png", "gone.png", None], "text": ["one", "x", "y"]})
     pairs, problems = find_pairs(data)
     assert {pair.key: pair.captions for pair in pairs} == {"images/a.png": ("one",), "images/b.png": ("beside it",)}
-    assert [p.path for p in problems] == ["metadata.parquet:2", "metadata.parquet:3"]
+    assert [p.path for p in problems] == ["metadata.parquet:2: gone.png", "metadata.parquet:3"]
 
 
 def test_tables_of_something_else(draw, data: Path) -> None:

@@ -96,12 +96,16 @@ class _FolderScan:
     def __init__(self, scan: _Scan, folder: Folder) -> None:
         self._scan = scan
         self._folder = folder
-        self._sidecars: dict[str, str] = {}  # caption files by their names in NFC, the suffix in lower case
+        self._names = frozenset(folder.names)
+        # Caption files by their names, the suffix in lower case; in `_forms`, these names are in NFC.
+        self._sidecars: dict[str, str] = {}
+        self._forms: dict[str, str] = {}
         self._num_pictures: Counter[str] = Counter()  # that each caption file belongs to
         for name in folder.names:
             stem, suffix = posixpath.splitext(name)
             if suffix.lower() in CAPTION_SUFFIXES:
-                self._sidecars[nfc(stem + suffix.lower())] = name
+                self._sidecars[stem + suffix.lower()] = name
+                self._forms[nfc(stem + suffix.lower())] = name
 
     def run(self) -> None:
         """Add the pairs and problems of the folder to the scan."""
@@ -130,7 +134,7 @@ class _FolderScan:
         elif entry.reason:
             if suffix in PICTURE_SUFFIXES or lister is not None:
                 scan.add_problem(entry.key, entry.reason)
-        elif suffix in PICTURE_SUFFIXES or scan.metadata.has_row(entry.key):
+        elif suffix in PICTURE_SUFFIXES or scan.metadata.has_row(entry.key, self._names):
             self._add_picture(entry)
         elif lister is not None:
             self._add_archive(name, entry, lister)
@@ -158,11 +162,9 @@ class _FolderScan:
         scan.num_pictures += 1
         if entry.outside:
             scan.count("outside", key)
-        stems = (nfc(posixpath.basename(key)), nfc(posixpath.splitext(posixpath.basename(key))[0]))
-        candidates = (stem + suffix for suffix in CAPTION_SUFFIXES for stem in stems)
-        sidecars = [self._sidecars[name] for name in candidates if name in self._sidecars]
+        sidecars = self._caption_files(posixpath.basename(key))
         self._num_pictures.update(sidecars)
-        row = scan.metadata.pop(key)
+        row = scan.metadata.pop(key, self._names)
         if row is not None:
             if sidecars:
                 reason = "not used: the metadata file has a row for this picture"
@@ -174,6 +176,13 @@ class _FolderScan:
             scan.add_problem(prefix + other, "not used: the picture has another caption file", False)
         if sidecars or not scan.metadata.was_reported(key):
             self._add_with_sidecar(entry, sidecars[0] if sidecars else "")
+
+    def _caption_files(self, name: str) -> list[str]:
+        """The caption files of a picture, the one to use first: in the form of its own name, or else in any other."""
+        stems = (name, posixpath.splitext(name)[0])
+        names = [stem + suffix for suffix in CAPTION_SUFFIXES for stem in stems]
+        files = (self._sidecars.get(name, self._forms.get(nfc(name))) for name in names)
+        return list(dict.fromkeys(file for file in files if file is not None))
 
     def _add_with_sidecar(self, entry: Entry, sidecar: str) -> None:
         """Add a picture with the captions of a file beside it, or with a substitute without one ("")."""

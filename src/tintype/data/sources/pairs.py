@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tintype.data.sources.files import ImageSource
 
-MAX_LINE_DIGITS = 18  # a longer number at the end of a path is part of a name
+# FILE:LINE, perhaps with the file name that the line has. A longer number is part of a name.
+_LINE = re.compile(r"(.+?):([0-9]{1,18})(?:: .*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,5 @@ def sorted_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def _file_and_line(problem: Problem) -> tuple[str, int]:
-    file, _, line = problem.path.rpartition(":")
-    is_line = file and len(line) <= MAX_LINE_DIGITS and line.isascii() and line.isdecimal()
-    return (file, int(line)) if is_line else (problem.path, 0)
+    line = _LINE.fullmatch(problem.path)
+    return (line[1], int(line[2])) if line is not None else (problem.path, 0)

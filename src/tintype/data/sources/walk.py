@@ -39,6 +39,10 @@ class Folder(Protocol):
         """Start of the keys of its files: "" or a path below the root that ends in a slash."""
 
     @property
+    def locations(self) -> Sequence[str]:
+        """Its paths, at least one, absolute on disk or else within its archive, without a slash at the end."""
+
+    @property
     def names(self) -> Sequence[str]:
         """Names of the files in it, sorted."""
 
@@ -69,6 +73,11 @@ class LocalFolder(NamedTuple):
     reason: str
     links: frozenset[str] = frozenset()  # those of the names that are links
     outside: bool = False  # whether the folder was reached by a link and lies outside the root
+
+    @property
+    def locations(self) -> Sequence[str]:
+        path = os.path.join(self.root, self.prefix)
+        return [os.path.abspath(path).replace(os.sep, "/"), os.path.realpath(path).replace(os.sep, "/")]
 
     def entry(self, name: str) -> Entry:
         path, key = os.path.join(self.root, self.prefix, name), self.prefix + name

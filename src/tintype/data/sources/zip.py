@@ -86,6 +86,10 @@ class _ZipFolder:
         self.names = sorted(entries)
         self._entries = entries
 
+    @property
+    def locations(self) -> list[str]:
+        return [self.prefix.rstrip("/")]
+
     def entry(self, name: str) -> Entry:
         return self._entries[name]
 
