@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import _imaging
+
 from tintype.errors import ConfigError, MissingExtraError, TintypeError
 
 try:
@@ -34,6 +36,7 @@ MIN_KEY_LENGTH = 8  # characters
 SPARE_FILES = 256  # that the process opens beside its connections
 SWITCH_SECONDS = 0.001  # after which a computing thread yields to the event loop; Python's default is 5 ms
 POLL_SECONDS = 0.05  # between checks for a signal
+IMAGE_BLOCK = 64 * 2**20  # bytes that Pillow asks for at once; the C library returns none under 32 MiB to the system
 
 
 def serve(models: Sequence[str], settings: Settings, device: str | None = None) -> None:
@@ -59,6 +62,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
         address = f"http://{host}:{listener.getsockname()[1]}"
         print_line(f"tintype: serving {names} at {address}", sys.stderr)
         sys.setswitchinterval(SWITCH_SECONDS)
+        _imaging.set_block_size(IMAGE_BLOCK)  # so that large images leave no holes in the memory of their threads
         _raise_file_limit(settings.max_connections + SPARE_FILES)
         asyncio.run(_run(uvicorn.Server(config), listener, engine, settings))
 

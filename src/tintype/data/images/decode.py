@@ -211,17 +211,35 @@ def decode_image(content: bytes, at_least: int = 0, options: DataConfig | None =
     Args:
         at_least: shorter side in pixels that is enough; large JPEGs are then decoded at a fraction of their size.
     """
+    return _decode_whole(content, at_least, options or DataConfig())[0]
+
+
+def decode_with_alpha(content: bytes) -> tuple[Image.Image, Image.Image | None]:
+    """Decode a picture file as `decode_image`, over white, and its opacity, mode L; None if it is opaque.
+
+    Raises PictureError.
+    """
+    decoded, alpha = _decode_whole(content, 0, DataConfig(), with_alpha=True)
+    return decoded.picture, alpha
+
+
+def _decode_whole(
+    content: bytes, at_least: int, options: DataConfig, *, with_alpha: bool = False
+) -> tuple[Decoded, Image.Image | None]:
+    """Decode the bytes of a picture file, without its texts and color profile if Pillow refuses it for these."""
     try:
-        return _decode(content, at_least, options or DataConfig())
+        return _decode(content, at_least, options, with_alpha=with_alpha)
     except PictureError as error:
         reduced = without_texts(content) if str(error).startswith(DAMAGED) else None
         if reduced is None:
             raise
-    decoded = _decode(reduced.content, at_least, options or DataConfig(), reduced.profile)
-    return decoded._replace(notes=(*decoded.notes, reduced.note)) if reduced.note else decoded
+    decoded, alpha = _decode(reduced.content, at_least, options, reduced.profile, with_alpha=with_alpha)
+    return (decoded._replace(notes=(*decoded.notes, reduced.note)) if reduced.note else decoded), alpha
 
 
-def _decode(content: bytes, at_least: int, options: DataConfig, profile: bytes | None = None) -> Decoded:
+def _decode(
+    content: bytes, at_least: int, options: DataConfig, profile: bytes | None = None, *, with_alpha: bool
+) -> tuple[Decoded, Image.Image | None]:
     """Decode the bytes of a picture file; `profile` is a color profile that was taken out of it."""
     image = _open(content)
     if profile is not None:
@@ -247,7 +265,8 @@ def _decode(content: bytes, at_least: int, options: DataConfig, profile: bytes |
             if transparent:
                 notes = (*notes, f"transparent, laid over {options.alpha_color}")
             swapped = (width < height) != (picture.width < picture.height) and picture.width != picture.height
-            return Decoded(picture, notes, (height, width) if swapped else (width, height))
+            alpha = upright.convert("RGBA").getchannel("A") if with_alpha and transparent else None
+            return Decoded(picture, notes, (height, width) if swapped else (width, height)), alpha
         except PictureError:
             raise
         except Exception as error:  # decoders raise errors of many types; none may stop a run

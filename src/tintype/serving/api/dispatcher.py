@@ -10,6 +10,7 @@ from PIL import Image
 
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving import logs
+from tintype.serving.api.decoding import DecodingPlaces
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.idempotency import GRACE_SECONDS, IdempotencyCache, has_key, hash_request
 from tintype.serving.api.schemas import GenerateBody, to_request
@@ -33,6 +34,7 @@ class Dispatcher:
         self.settings = settings
         self.metrics = metrics
         self.started = int(time.time())
+        self.decoding = DecodingPlaces()
         self._idempotency = IdempotencyCache()
         self._abandoning: set[asyncio.Task[None]] = set()
 
@@ -55,7 +57,7 @@ class Dispatcher:
         if init_image is None and mask is None:
             request = to_request(body, pipeline, self.settings)
         else:  # resizing an image may take a while, so not on the event loop
-            request = await asyncio.to_thread(to_request, body, pipeline, self.settings, init_image, mask)
+            request = await self.decoding.run(to_request, body, pipeline, self.settings, init_image, mask)
         task = GenerateTask(pipeline, request)
         if task.cost > self.settings.cost_limit(pipeline.config):
             raise bad_request(
@@ -66,9 +68,9 @@ class Dispatcher:
             )
         return task
 
-    async def request_hash(self, request: HttpRequest, body: GenerateBody, *images: Image.Image | None) -> bytes:
+    async def request_hash(self, request: HttpRequest, body: GenerateBody, *files: bytes) -> bytes:
         """The hash of a request that has an Idempotency-Key, else nothing. Raises ApiError."""
-        return await asyncio.to_thread(hash_request, body, *images) if has_key(request) else b""
+        return await asyncio.to_thread(hash_request, body, *files) if has_key(request) else b""
 
     def submit(
         self,

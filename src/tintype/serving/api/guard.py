@@ -89,6 +89,8 @@ class RequestGuard:
             raise too_many_connections()
         self._check_origin(scope, headers)
         owner = scope["state"]["owner"] = self._owner(scope, headers)
+        address: tuple[str, int] | None = scope.get("client")
+        scope["state"]["client"] = owner if self._keys else address[0] if address else ""  # for fair shares
         if share is None or is_public:
             return
         if not (share.claim(owner) if self._keys else share.excess == 0):

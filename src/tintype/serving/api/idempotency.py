@@ -12,7 +12,6 @@ import re
 import time
 from dataclasses import dataclass
 
-from PIL import Image
 from pydantic import BaseModel
 from starlette.requests import Request as HttpRequest
 
@@ -89,11 +88,12 @@ class IdempotencyCache:
         return [entry for entry in self._entries.values() if entry.job is job]
 
 
-def hash_request(body: BaseModel, *images: Image.Image | None) -> bytes:
+def hash_request(body: BaseModel, *files: bytes) -> bytes:
     """SHA-256 of everything in a request that determines its result."""
     digest = hashlib.sha256(body.model_dump_json().encode("utf-8", "surrogatepass"))
-    for image in images:
-        digest.update(b"none" if image is None else f"{image.mode} {image.size} ".encode() + image.tobytes())
+    for file in files:
+        digest.update(f" {len(file)} ".encode())
+        digest.update(file)
     return digest.digest()
 
 

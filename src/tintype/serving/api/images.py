@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from tintype.data.images.decode import PictureError, decode_image
+from tintype.data.images.decode import FORMATS, MAX_PIXELS, PictureError, decode_image, decode_with_alpha
 from tintype.data.images.png import without_texts
 from tintype.errors import DataError
 from tintype.pipeline.receipt import Receipt
@@ -18,7 +20,6 @@ from tintype.serving.api.errors import ApiError, bad_request
 from tintype.view.contact_sheet import Frame
 
 CHUNK = 2**18  # characters of base64 that are decoded at once: no other thread runs meanwhile
-MAX_INPUT_SIDE = 8192  # pixels
 
 
 def base64_bytes(text: str, param: str) -> bytes:
@@ -40,21 +41,16 @@ def base64_bytes(text: str, param: str) -> bytes:
 def decode(content: bytes, param: str) -> Image.Image:
     """Decode an image, mode RGB. Raises ApiError."""
     _check_size(content, param)
-    try:
-        return decode_image(content)[0]
-    except PictureError as error:
-        raise bad_request(f"{param} cannot be used: {error}", param, "invalid_image") from None
+    with _api_errors(param):
+        return decode_image(content).picture
 
 
 def decode_mask(content: bytes, param: str) -> Image.Image:
     """Decode a mask, mode L, white where to repaint: where it is transparent, or where it is white. Raises ApiError."""
     _check_size(content, param)
-    rgb = decode(content, param)
-    with Image.open(io.BytesIO(_pixels_only(content))) as image:
-        alpha = image.convert("RGBA").getchannel("A")
-    if alpha.getextrema() == (255, 255):
-        return rgb.convert("L")
-    return alpha.point([255 - value for value in range(256)])
+    with _api_errors(param):
+        picture, alpha = decode_with_alpha(content)
+    return picture.convert("L") if alpha is None else alpha.point([255 - value for value in range(256)])
 
 
 def decode_base64(text: str, param: str) -> Image.Image:
@@ -67,6 +63,14 @@ def decode_base64_mask(text: str, param: str) -> Image.Image:
     return decode_mask(base64_bytes(text, param), param)
 
 
+@contextmanager
+def _api_errors(param: str) -> Iterator[None]:
+    try:
+        yield
+    except PictureError as error:
+        raise bad_request(f"{param} cannot be used: {error}", param, "invalid_image") from None
+
+
 def _pixels_only(content: bytes) -> bytes:
     """The file without the texts and profile of a PNG, for which Pillow refuses it when they are large."""
     reduced = without_texts(content)
@@ -76,15 +80,14 @@ def _pixels_only(content: bytes) -> bytes:
 def _check_size(content: bytes, param: str) -> None:
     """Read the size from the header, so that a small file with a huge image is never decoded."""
     try:
-        with Image.open(io.BytesIO(_pixels_only(content))) as image:
-            if max(image.size) > MAX_INPUT_SIDE:
-                raise ApiError(413, f"{param} has a side over {MAX_INPUT_SIDE} pixels", "image_too_large", param)
+        with Image.open(io.BytesIO(_pixels_only(content)), formats=FORMATS) as image:
+            too_large = image.width * image.height > MAX_PIXELS
     except Image.DecompressionBombError:
-        raise ApiError(413, f"{param} has too many pixels", "image_too_large", param) from None
-    except ApiError:
-        raise
+        too_large = True
     except Exception:  # decoding reports any other error better
         return
+    if too_large:
+        raise ApiError(413, f"{param} has more than {MAX_PIXELS // 10**6} megapixels", "image_too_large", param)
 
 
 def read_receipt(content: bytes) -> Receipt | None:

@@ -7,9 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
+from PIL import Image
 
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import SCHEDULES
+from tintype.pipeline.init_image import resize_and_crop
+from tintype.pipeline.receipt import Receipt
 from tintype.serving.api.dispatcher import Dispatcher, job_error
 from tintype.serving.api.images import base64_bytes, decode_base64, read_receipt
 from tintype.serving.api.job_state import receipt_json
@@ -37,7 +40,9 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     async def look(body: NoiseLevelsBody, request: HttpRequest) -> dict[str, Any]:
         """Add noise to an image, from almost none to pure noise, and denoise it at each level."""
         pipeline = dispatcher.pipeline(body.model)
-        image = await asyncio.to_thread(decode_base64, body.image, "image")
+        async with dispatcher.decoding.place(request.state.client):
+            side = pipeline.config.net.resolution
+            image = await dispatcher.decoding.run(_decode_at, body.image, side)
         task = NoiseSweepTask(pipeline, image, body.prompt, body.seed or 0, body.levels or NUM_LEVELS)
         job = dispatcher.submit(task, request, seconds=SWEEP_SECONDS)
         try:
@@ -49,12 +54,22 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         return {"model": pipeline.name, "levels": await asyncio.to_thread(describe_levels, task, job.result)}
 
     @routes.post("/receipt")
-    async def receipt(body: ReceiptBody) -> dict[str, Any]:
+    async def receipt(body: ReceiptBody, request: HttpRequest) -> dict[str, Any]:
         """The receipt inside a picture, or null."""
-        receipt = await asyncio.to_thread(lambda: read_receipt(base64_bytes(body.image, "image")))
+        async with dispatcher.decoding.place(request.state.client):
+            receipt = await dispatcher.decoding.run(_read_receipt, body.image)
         return {"receipt": None if receipt is None else receipt_json(receipt)}
 
     return routes
+
+
+def _decode_at(image: str, side: int) -> Image.Image:
+    """An image in base64 at the size of the model, because a job must not hold a large one while it waits."""
+    return resize_and_crop(decode_base64(image, "image"), "RGB", side, side)
+
+
+def _read_receipt(image: str) -> Receipt | None:
+    return read_receipt(base64_bytes(image, "image"))
 
 
 def _model(dispatcher: Dispatcher, name: str) -> dict[str, Any]:

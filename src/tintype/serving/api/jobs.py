@@ -36,15 +36,8 @@ def _add_control(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> 
     @routes.post("", status_code=202)
     async def submit(body: JobBody, request: HttpRequest) -> Response:
         """Submit a job. It runs until it is done or deleted, whether or not a client follows it."""
-        init_image = mask = None
-        if body.init_image is not None:
-            init_image = await asyncio.to_thread(decode_base64, body.init_image, "init_image")
-        if body.mask is not None:
-            if init_image is None:
-                raise bad_request("mask needs an init_image", "mask")
-            mask = await asyncio.to_thread(decode_base64_mask, body.mask, "mask")
         request_hash = await dispatcher.request_hash(request, body)
-        task = await dispatcher.generate_task(body, init_image, mask)
+        task = await _task(dispatcher, body, request)
         seconds = dispatcher.settings.deadline
         job = dispatcher.submit(
             task, request, seconds=seconds, previews=range, keep_frames=True, request_hash=request_hash
@@ -105,6 +98,18 @@ def _add_pictures(routes: APIRouter, store: JobStore) -> None:
             raise ApiError(404, "there is no film before the job has ended", "film_not_found")
         content = await asyncio.to_thread(animation, frames)
         return Response(content, media_type="image/gif", headers={"Cache-Control": CACHE})
+
+
+async def _task(dispatcher: Dispatcher, body: JobBody, request: HttpRequest) -> GenerateTask:
+    """The task of a body, with its images decoded. Raises ApiError."""
+    if body.init_image is None:
+        if body.mask is not None:
+            raise bad_request("mask needs an init_image", "mask")
+        return await dispatcher.generate_task(body)
+    async with dispatcher.decoding.place(request.state.client):
+        init_image = await dispatcher.decoding.run(decode_base64, body.init_image, "init_image")
+        mask = None if body.mask is None else await dispatcher.decoding.run(decode_base64_mask, body.mask, "mask")
+        return await dispatcher.generate_task(body, init_image, mask)
 
 
 async def _state(dispatcher: Dispatcher, job: Job) -> Response:

@@ -36,7 +36,10 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/images/generations")
     async def generations(body: ImagesBody, request: HttpRequest) -> Response:
         """Generate pictures. With `stream`, the model's guesses arrive as `image_generation.partial_image`."""
-        return await _generate(dispatcher, request, body, "image_generation")
+        _require_base64(body)
+        task = await dispatcher.generate_task(body)
+        request_hash = await dispatcher.request_hash(request, body)
+        return await _generate(dispatcher, request, body, "image_generation", task, request_hash)
 
     @routes.post("/images/edits", openapi_extra=_EDITS)
     async def edits(request: HttpRequest) -> Response:
@@ -45,11 +48,15 @@ def router(dispatcher: Dispatcher) -> APIRouter:
         body = from_form(fields)
         if "image" not in files:
             raise bad_request("image is missing", "image", "missing_required_parameter")
-        init_image = await asyncio.to_thread(decode, files["image"], "image")
-        mask = await asyncio.to_thread(decode_mask, files["mask"], "mask") if "mask" in files else None
-        if mask is not None and mask.size != init_image.size:
-            raise bad_request("mask must have the size of image", "mask", "invalid_image")
-        return await _generate(dispatcher, request, body, "image_edit", init_image, mask)
+        _require_base64(body)
+        async with dispatcher.decoding.place(request.state.client):
+            init_image = await dispatcher.decoding.run(decode, files["image"], "image")
+            mask = await dispatcher.decoding.run(decode_mask, files["mask"], "mask") if "mask" in files else None
+            if mask is not None and mask.size != init_image.size:
+                raise bad_request("mask must have the size of image", "mask", "invalid_image")
+            task = await dispatcher.generate_task(body, init_image, mask)
+        request_hash = await dispatcher.request_hash(request, body, files["image"], files.get("mask", b""))
+        return await _generate(dispatcher, request, body, "image_edit", task, request_hash)
 
     @routes.post("/images/variations", include_in_schema=False)
     async def variations(request: HttpRequest) -> Response:
@@ -88,14 +95,9 @@ async def _generate(
     request: HttpRequest,
     body: ImagesBody,
     event: str,
-    init_image: Image.Image | None = None,
-    mask: Image.Image | None = None,
+    task: GenerateTask,
+    request_hash: bytes,
 ) -> Response:
-    if body.response_format == "url":
-        message = "response_format must be b64_json: this server does not host pictures"
-        raise bad_request(message, "response_format")
-    task = await dispatcher.generate_task(body, init_image, mask)
-    request_hash = await dispatcher.request_hash(request, body, init_image, mask)
     previews = _preview_steps(body) if body.stream else None
     seconds = _client_timeout(dispatcher, request)
     job = dispatcher.submit(task, request, seconds=seconds, previews=previews, request_hash=request_hash)
@@ -111,6 +113,13 @@ async def _generate(
     content = await asyncio.to_thread(_response_json, job, body)
     headers = {} if not job.num_cut else {"x-tintype-warning": cut_warning(job)}
     return Response(content, media_type="application/json", headers=headers)
+
+
+def _require_base64(body: ImagesBody) -> None:
+    """Refuse to answer with URLs. Raises ApiError."""
+    if body.response_format == "url":
+        message = "response_format must be b64_json: this server does not host pictures"
+        raise bad_request(message, "response_format")
 
 
 async def _stream(dispatcher: Dispatcher, job: Job, body: ImagesBody, event: str) -> AsyncIterator[str]:

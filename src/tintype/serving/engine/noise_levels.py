@@ -31,7 +31,7 @@ class NoiseSweepTask:
     """
 
     pipeline: Pipeline
-    image: Image.Image
+    image: Image.Image  # at the resolution of the model, since it is held while the task waits
     caption: str
     seed: int
     num_levels: int  # K
