@@ -43,7 +43,8 @@ from tintype.training.core.device import keep_memory
 from tintype.training.core.ema import PowerEma
 from tintype.training.core.optim import Optimizers
 from tintype.training.core.trainer import Trainer
-from tintype.training.monitor.log import Display, Log, read_log
+from tintype.training.monitor.log import Display, Log
+from tintype.training.monitor.log_rows import read_log
 from tintype.training.parallel.world import init_processes, no_sync_unless_last
 from tintype.training.run import TrainRequest, train
 from tintype.training.session import Session

@@ -45,8 +45,14 @@ def test_a_report_is_left_in_the_model_and_its_card_is_filled(
     card = (model / "README.md").read_text(encoding="utf-8")
     assert card.index("A table.") < card.index(BEGIN) < card.index("## Use")
     (model / "state.json").write_text('{"images_seen": 200}', encoding="utf-8")
+    (model / "evaluation" / "seen-000000150.json").write_text("[7]")
+    (model / "log.jsonl").write_bytes(
+        b'\xff\n{"images_seen": 8, "noise_error": 7}\n{"images_seen": 9, "noise_error": {"x": 1}}\n'
+    )
     assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["models"][0]["about"]["name"] == "mine"
+    captured = capsys.readouterr()
+    assert "seen-000000150.json is damaged, so nothing is compared with it" in captured.err
+    assert json.loads(captured.out)["models"][0]["about"]["name"] == "mine"
     assert "unseen, at 100 images" in report.read_text(encoding="utf-8")
     assert (model / "README.md").read_text(encoding="utf-8").count(BEGIN) == 1
 

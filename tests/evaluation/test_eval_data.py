@@ -14,7 +14,7 @@ from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
-from tintype.errors import ConfigError
+from tintype.errors import ConfigError, DataError
 from tintype.pipeline.pipeline import Pipeline
 
 
@@ -34,6 +34,19 @@ def test_pictures_that_were_never_trained_on_count_as_unseen(
     assert known.has_record
     assert set(known.seen.tolist()) == set(data.seen.tolist()) & set(range(0, 240, 2))
     assert len(known.seen) + len(known.unseen) == 240
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"samples": 7}', '{"samples": [7]}', '{"samples": [{}]}', "[" * 100_000]
+)
+def test_a_record_of_odd_content_is_an_error_in_words(
+    cautious: Path, drawings: Path, cache: Path, tmp_path: Path, content: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(cautious, model)
+    (model / "data.json").write_text(content)
+    with pytest.raises(DataError, match=r"data\.json is damaged; restore it"):
+        opened(model, drawings, cache)
 
 
 def test_without_data_there_is_advice(cautious: Path, tmp_path: Path) -> None:

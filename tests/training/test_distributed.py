@@ -20,7 +20,7 @@ import torch
 
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log_rows import read_log
 from tintype.training.parallel.world import World, init_processes
 
 # One process imports torch, then forks those that train: each with the environment that torchrun would give it.

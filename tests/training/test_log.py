@@ -13,7 +13,8 @@ from rich.console import Console
 from tintype.training.core.trainer import StepReport
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.monitor import log as module
-from tintype.training.monitor.log import Display, Log, read_log, say, trim_log
+from tintype.training.monitor.log import Display, Log, say
+from tintype.training.monitor.log_rows import read_log, trim_log
 
 
 def report(images_seen: int, loss: float = 1.0, skipped: bool = False) -> StepReport:

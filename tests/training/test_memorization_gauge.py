@@ -27,7 +27,7 @@ from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.shapes.write import write_shapes
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import LEVELS
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log_rows import read_log
 from tintype.training.monitor.memorization_gauge import OVERALL, MemorizationGauge
 from tintype.training.run import TrainRequest, train
 

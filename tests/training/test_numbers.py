@@ -20,7 +20,7 @@ from tintype.errors import TrainingError
 from tintype.model import checkpoint
 from tintype.training.core import objective
 from tintype.training.core.trainer import MAX_SKIPPED, StepReport, Trainer
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log_rows import read_log
 from tintype.training.monitor.spikes import MIN_LOSSES, Spikes, largest_losses
 from tintype.training.run import TrainRequest, train
 from tintype.training.session import MAX_RETURNS

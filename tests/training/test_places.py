@@ -19,7 +19,7 @@ from tests.training.conftest import after_step
 from tintype.errors import DataError, TrainingError
 from tintype.pipeline.pipeline import Pipeline
 from tintype.printable import printable
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log_rows import read_log
 from tintype.training.run import TrainRequest, train
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")

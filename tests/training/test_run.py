@@ -31,7 +31,7 @@ from tintype.training.checkpoints.run_folder import locked
 from tintype.training.core import objective as objective_module
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.monitor import validate
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log_rows import read_log
 from tintype.training.run import Terminated, TrainRequest, train
 from tintype.training.session import Session
 from tintype.training.setup import plan

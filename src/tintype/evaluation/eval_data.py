@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.errors import ConfigError, DataError
 from tintype.metrics.memorization import BLOCK_VALUES
 from tintype.model.file_names import CACHE_FOLDER, DATA
+from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.model.store import Model
 
 MIN_PICTURES = 20  # fewer pictures are too few for a conclusion
@@ -99,17 +100,14 @@ def open_eval_data(
     return _split_by_record(name, dataset, config.train.held_out, record)
 
 
-def _split_by_record(
-    name: str, dataset: DatasetCache, held_out_fraction: float, record: dict[str, Any] | None
-) -> EvalData:
+def _split_by_record(name: str, dataset: DatasetCache, held_out_fraction: float, record: _Record | None) -> EvalData:
     """Split pictures as training does; those that the record does not list count as unseen."""
     training, held_out = dataset.split(held_out_fraction)
     if record is None:
         note = f"this model has no {DATA}: assuming it was trained on {name} with the same pictures held out"
         return EvalData(name, dataset, training, held_out, has_record=False, notes=(note,))
-    recorded = {row["sha256"] for row in record["samples"]}
     sha256 = dataset.sha256
-    is_recorded = torch.tensor([sha256[index] in recorded for index in training.tolist()], dtype=torch.bool)
+    is_recorded = torch.tensor([sha256[index] in record.sha256 for index in training.tolist()], dtype=torch.bool)
     unlisted = training[~is_recorded]
     notes = []
     if len(unlisted):
@@ -118,24 +116,34 @@ def _split_by_record(
     return EvalData(name, dataset, training[is_recorded], unseen, notes=tuple(notes))
 
 
-def _record(path: Path) -> dict[str, Any] | None:
+class _Record(NamedTuple):
+    """What data.json says of the training of a model."""
+
+    sha256: frozenset[str]  # of the pictures
+    fingerprint: str | None  # of it all
+
+
+def _record(path: Path) -> _Record | None:
+    """The record of a model; None without one, or if it lists no pictures. Raises DataError if it is damaged."""
     if not path.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return record if record["samples"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        record = json.loads(read_text(path, MAX_RECORD_BYTES))
+        sha256 = frozenset(str(row["sha256"]) for row in record["samples"])
+        fingerprint = record.get("fingerprint")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{path} is damaged; restore it from a backup") from None
+    return _Record(sha256, fingerprint if isinstance(fingerprint, str) else None) if sha256 else None
 
 
-def _run_cache(folder: Path, record: dict[str, Any] | None) -> DatasetCache | None:
+def _run_cache(folder: Path, record: _Record | None) -> DatasetCache | None:
     """The cache of a run that matches its record."""
     for path in sorted(folder.glob("pack-*")) if record is not None else []:
         try:
             dataset = DatasetCache(path)
         except DataError:  # damaged, or of another version
             continue
-        if record is not None and dataset.fingerprint == record.get("fingerprint"):
+        if record is not None and dataset.fingerprint == record.fingerprint:
             return dataset
     return None
 

@@ -9,15 +9,18 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from PIL import Image
 from torch import Tensor
 
 from tintype.evaluation.shapes_accuracy import Score
 from tintype.metrics.intervals import Estimate, relative_reduction
+from tintype.model.read_file import read_text
 
 FORMAT = 1  # of results.json
+MAX_RESULT_BYTES = 16 * 2**20  # of an earlier evaluation; one takes about 20 kB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +216,30 @@ def compare_results(
     columns = zip(report.unseen_errors.unbind(1), other_report.unseen_errors.unbind(1), strict=True)
     gains = [relative_reduction(lower, higher)._asdict() for higher, lower in columns]
     return {"num": len(report.measured), "sigmas": result.sigmas, "gains": gains}
+
+
+class PreviousResult(NamedTuple):
+    """What the report shows of an earlier evaluation."""
+
+    fingerprint: str  # of the data
+    images_seen: int
+    sigmas: list[float]
+    unseen: list[float]  # noise errors at these levels; NaN where unknown
+
+
+def read_previous(path: Path) -> PreviousResult | None:
+    """An earlier evaluation from its JSON; None if it is damaged."""
+    try:
+        content = json.loads(read_text(path, MAX_RESULT_BYTES))
+        fingerprint, images_seen = content["about"]["fingerprint"], content["about"]["images_seen"]
+        sigmas = [float(sigma) for sigma in content["sigmas"]]
+        values = [row["value"] for row in content["noise"]["unseen"]]
+        unseen = [math.nan if value is None else float(value) for value in values]
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    if type(images_seen) is not int or not isinstance(fingerprint, str) or len(unseen) != len(sigmas):
+        return None
+    return PreviousResult(fingerprint, images_seen, sigmas, unseen)
 
 
 def to_json(result: EvalResult | TuningResult) -> str:

@@ -34,6 +34,17 @@ def replace_file(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
 
 
+def replace_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write one file in chunks, otherwise as `replace_file`; they may be read from the old file. Raises OSError."""
+    with _beside(path) as temporary:
+        with temporary.open("wb") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+
+
 def write_free(paths: Iterable[Path], content: bytes) -> Path:
     """Write one file, whole or not at all, at the first of `paths` that is free; all lie in one folder.
 

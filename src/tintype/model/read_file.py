@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError, safe_open
 
@@ -15,7 +16,8 @@ MAX_CONFIG_BYTES = 2**20  # of config.json and other JSON of a model; Tintype wr
 MAX_TOKENIZER_BYTES = 16 * 2**20  # of tokenizer.json; a vocabulary of 2,048 tokens takes about 50 kB
 MAX_CAPTIONS_BYTES = 2**20  # of samples/captions.txt
 MAX_SAMPLE_BYTES = 64 * 2**20  # of a sample grid
-MAX_LOG_BYTES = 256 * 2**20  # of log.jsonl when it is shown; a month of training writes about 80 MB
+MAX_LOG_BYTES = 256 * 2**20  # of log.jsonl, from its end; a month of training writes about 80 MB
+MAX_RECORD_BYTES = 2**30  # of data.json; a million pictures take about 200 MB
 
 
 def read_text(path: Path, max_bytes: int, inside: Path | None = None) -> str:
@@ -26,8 +28,19 @@ def read_text(path: Path, max_bytes: int, inside: Path | None = None) -> str:
 def read_bytes(path: Path, max_bytes: int, inside: Path | None = None) -> bytes:
     """Read one regular file whole.
 
-    Raises OSError, also for a pipe or device, for a file of more than `max_bytes`, and for a link out of the folder
-    `inside`.
+    Raises OSError, also for what `open_file` refuses and for a file of more than `max_bytes`.
+    """
+    with open_file(path, inside) as file:
+        content = file.read(min(os.fstat(file.fileno()).st_size, max_bytes) + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {max_bytes / 2**20:g} MB")
+    return content
+
+
+def open_file(path: Path, inside: Path | None = None) -> BinaryIO:
+    """Open one regular file to read bytes.
+
+    Raises OSError, also for a pipe or device, and for a link out of the folder `inside`.
     """
     if inside is not None:
         path = path.resolve(strict=True)
@@ -39,14 +52,11 @@ def read_bytes(path: Path, max_bytes: int, inside: Path | None = None) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     if inside is not None:
         flags |= getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags), "rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        content = file.read(min(info.st_size, max_bytes) + 1)
-    if len(content) > max_bytes:
-        raise OSError(errno.EFBIG, f"it is larger than {max_bytes / 2**20:g} MB")
-    return content
+    file = open(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return file
 
 
 def read_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import file_names, store
-from tintype.model.read_file import MAX_CAPTIONS_BYTES, MAX_CONFIG_BYTES, MAX_LOG_BYTES, read_bytes, read_text
+from tintype.model.read_file import MAX_CAPTIONS_BYTES, MAX_CONFIG_BYTES, read_text
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving import logs
-from tintype.training.monitor.log import parse_log
+from tintype.training.monitor.log_rows import read_log
 
 CAPTIONS = Path("samples", "captions.txt")
 MAX_EXAMPLES = 4
@@ -157,15 +156,8 @@ def _noise_error(folder: Path, run: Path | None) -> dict[str, float]:
         errors = json.loads(read_text(folder / file_names.EVALUATION, MAX_CONFIG_BYTES, folder))["noise_error"]
         return {str(sigma): float(error) for sigma, error in errors.items()}
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        rows = [] if run is None else _log_rows(run)
+        rows = [] if run is None else read_log(run / file_names.LOG, run)
     return next((row["noise_error"] for row in reversed(rows) if row.get("noise_error")), {})
-
-
-def _log_rows(run: Path) -> list[dict[str, Any]]:
-    try:
-        return parse_log(read_bytes(run / file_names.LOG, MAX_LOG_BYTES, run).decode("utf-8", "replace"))
-    except OSError:
-        return []
 
 
 def _has_checkpoints(folder: Path) -> bool:

@@ -30,7 +30,8 @@ from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
 from tintype.training.core.threads import ThreadTuner, is_fixed
 from tintype.training.core.trainer import StepReport
-from tintype.training.monitor.log import Log, trim_log
+from tintype.training.monitor.log import Log
+from tintype.training.monitor.log_rows import trim_log
 from tintype.training.monitor.tensorboard import TensorBoardWriter
 from tintype.training.parallel.world import World, init_processes, local_device
 from tintype.training.session import Session

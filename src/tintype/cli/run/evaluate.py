@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tintype.cli import options
 from tintype.cli.progress import ProgressDisplay
@@ -18,14 +19,22 @@ from tintype.evaluation.eval_data import EvalData, open_eval_data
 from tintype.evaluation.measure import evaluate
 from tintype.evaluation.report.html import to_html
 from tintype.evaluation.report.tables import tuning_lines
-from tintype.evaluation.results import EvalResult, EvalSettings, ReportData, compare_results, to_json
+from tintype.evaluation.results import (
+    EvalResult,
+    EvalSettings,
+    PreviousResult,
+    ReportData,
+    compare_results,
+    read_previous,
+    to_json,
+)
 from tintype.evaluation.save import fill_card, save_settings
 from tintype.evaluation.tuning import tune
 from tintype.evaluation.verdict import verdict
-from tintype.model import file_names, store
+from tintype.model import file_names, manifest, store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.printable import print_line
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log_rows import read_log
 
 REPORT, RESULTS, FOLDER = "report.html", "results.json", "evaluation"
 
@@ -79,6 +88,7 @@ def _evaluate(source: str, args: Namespace, scratch: Path) -> tuple[EvalResult, 
     with _open(source, args, scratch) as (model, pipeline, data, display):
         result, report = display.follow(evaluate(pipeline, data, _images_seen(model), _settings(args)))
     rows = [row for row in read_log((model.run or model.folder) / file_names.LOG) if row.get("noise_error")]
+    rows = [row for row in rows if row["images_seen"]]
     return result, replace(report, log=rows)
 
 
@@ -126,10 +136,8 @@ def _settings(args: Namespace) -> EvalSettings:
 
 def _images_seen(model: store.Model) -> int:
     """The number of images in the model's training, as recorded; for want of a record, as planned."""
-    try:
-        return int(json.loads((model.folder / file_names.STATE).read_text(encoding="utf-8"))["images_seen"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return store.read_config(model).train.images
+    seen = manifest.read_images_seen(model.folder / file_names.STATE)
+    return store.read_config(model).train.images if seen is None else seen
 
 
 def _model_folder(model: str) -> Path | None:
@@ -149,18 +157,16 @@ def _history_name(images_seen: int) -> str:
     return f"seen-{images_seen:09d}.json"
 
 
-def _previous(folder: Path, result: EvalResult) -> dict[str, Any] | None:
+def _previous(folder: Path, result: EvalResult) -> PreviousResult | None:
     """The latest earlier evaluation in the folder with the same data and noise levels."""
     for path in sorted(folder.glob("seen-*.json"), reverse=True):
         if path.name >= _history_name(result.about.images_seen):
             continue
-        try:
-            previous: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            about = previous["about"]
-            if about["fingerprint"] == result.about.fingerprint and previous["sigmas"] == result.sigmas:
-                return previous
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        previous = read_previous(path)
+        if previous is None:
+            print_line(f"tintype: note: {path} is damaged, so nothing is compared with it", sys.stderr)
+        elif previous.fingerprint == result.about.fingerprint and previous.sigmas == result.sigmas:
+            return previous
     return None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tintype.errors import CheckpointError, DataError
 from tintype.model import file_names
+from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.pipeline.image_file import read_receipt, read_texts
 from tintype.pipeline.receipt import Receipt
 from tintype.printable import printable
@@ -51,7 +52,7 @@ def verified(target: str) -> list[str]:
 def run_lines(run: Path, error: str) -> list[str]:
     """Progress of a run without a whole checkpoint, and the `error` about those that it has. Raises CheckpointError."""
     from tintype.model import store
-    from tintype.training.monitor.log import read_log
+    from tintype.training.monitor.log_rows import read_log
     from tintype.training.monitor.status import run_status
 
     images = store.read_config(store.Model(run.name, run, run)).train.images
@@ -98,7 +99,7 @@ def _interpolation(receipt: Receipt) -> str:
 def model_lines(name: str) -> list[str]:
     """Size, text encoder, data, training and progress of a model. Raises CheckpointError."""
     from tintype.model import store
-    from tintype.training.monitor.log import read_log
+    from tintype.training.monitor.log_rows import read_log
     from tintype.training.monitor.status import run_status
 
     model = store.find(name)
@@ -167,7 +168,7 @@ def _count_in(path: Path, name: str) -> int:
     if not path.is_file():
         return 0
     try:
-        value = json.loads(path.read_text(encoding="utf-8")).get(name, 0)
-    except (OSError, ValueError, AttributeError):
+        value = json.loads(read_text(path, MAX_RECORD_BYTES)).get(name, 0)
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise DataError(f"{path} is damaged; restore it from a backup") from None
-    return value if isinstance(value, int) else 0
+    return value if type(value) is int else 0

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from tintype.evaluation.report import network_sections, sample_sections
-from tintype.evaluation.results import EvalResult, ReportData
+from tintype.evaluation.results import EvalResult, PreviousResult, ReportData
 from tintype.evaluation.verdict import verdict
 from tintype.printable import html_text
 
@@ -24,10 +24,10 @@ TOPICS = {
 Results = Sequence[tuple[EvalResult, ReportData]]
 
 
-def to_html(models: Results, previous: dict[str, Any] | None = None, comparison: dict[str, Any] | None = None) -> str:
+def to_html(models: Results, previous: PreviousResult | None = None, comparison: dict[str, Any] | None = None) -> str:
     """The report as a page.
 
-    models: one or two. previous: the JSON of an earlier evaluation of the same run. comparison: of two models, from
+    models: one or two. previous: an earlier evaluation of the same run. comparison: of two models, from
     `compare_results`.
     """
     results = [result for result, _ in models]

@@ -7,7 +7,7 @@ from typing import Any
 
 from tintype.evaluation.report.plot import Curve, plot
 from tintype.evaluation.report.tables import table
-from tintype.evaluation.results import EvalResult
+from tintype.evaluation.results import EvalResult, PreviousResult
 from tintype.metrics.intervals import Estimate, format_percent, format_proportion
 from tintype.printable import html_text
 
@@ -19,7 +19,7 @@ def _label(result: EvalResult, name: str, several: bool) -> str:
 
 
 def noise_section(
-    results: Sequence[EvalResult], previous: dict[str, Any] | None, comparison: dict[str, Any] | None
+    results: Sequence[EvalResult], previous: PreviousResult | None, comparison: dict[str, Any] | None
 ) -> str:
     """Noise errors by noise level, the memorization gauge, and the gain of the second model of two."""
     several, first = len(results) > 1, results[0]
@@ -81,12 +81,10 @@ def _cell(curve: Sequence[Estimate], level: int) -> str:
     return f"{estimate.value:.3g} <span class=soft>[{estimate.low:.2g}, {estimate.high:.2g}]</span>"
 
 
-def _previous_curve(previous: dict[str, Any]) -> Curve:
-    rows = previous["noise"]["unseen"]
-    values = [Estimate(*(float("nan") if row[key] is None else row[key] for key in ("value",) * 3)) for row in rows]
-    images_seen = previous["about"]["images_seen"]
-    name = f"unseen, at {images_seen:,} images"
-    return Curve(name=name, x=previous["sigmas"], y=values, color=2, dashed=True, band=False)
+def _previous_curve(previous: PreviousResult) -> Curve:
+    values = [Estimate(error, error, error) for error in previous.unseen]
+    name = f"unseen, at {previous.images_seen:,} images"
+    return Curve(name=name, x=previous.sigmas, y=values, color=2, dashed=True, band=False)
 
 
 def _comparison_plot(comparison: dict[str, Any], results: Sequence[EvalResult]) -> str:

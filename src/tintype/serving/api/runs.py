@@ -15,11 +15,11 @@ from fastapi.responses import Response
 from tintype.config import Config
 from tintype.errors import CheckpointError
 from tintype.model import file_names, store
-from tintype.model.read_file import MAX_CAPTIONS_BYTES, MAX_LOG_BYTES, MAX_SAMPLE_BYTES, read_bytes
+from tintype.model.read_file import MAX_CAPTIONS_BYTES, MAX_SAMPLE_BYTES, read_bytes
 from tintype.serving import logs
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError
-from tintype.training.monitor.log import parse_log
+from tintype.training.monitor.log_rows import read_log
 
 MAX_POINTS = 400  # of a curve
 SAMPLE = re.compile(r"seen-[0-9]{9}\.png", re.ASCII)
@@ -71,7 +71,7 @@ def _progress(name: str, folder: Path) -> dict[str, Any]:
         logs.log.error("run damaged", extra={"fields": {"run": name, "error": str(error)}})
         message = "this run's configuration cannot be read; the server's log has the details"
         raise ApiError(500, message, "run_damaged", final=True) from None
-    rows = parse_log(_text(folder, file_names.LOG, MAX_LOG_BYTES))
+    rows = read_log(folder / file_names.LOG, folder)
     samples = folder / "samples"
     names = sorted(path.name for path in samples.iterdir() if SAMPLE.fullmatch(path.name)) if samples.is_dir() else []
     images_seen = max((row["images_seen"] for row in rows), default=0)

@@ -14,7 +14,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tintype.model.checkpoint import write_text
 from tintype.training.console import LINE_SECONDS, duration, say
 from tintype.training.core.trainer import StepReport
 from tintype.training.core.validation_error import ValidationMetrics
@@ -105,31 +104,6 @@ def _now() -> str:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; a missing file has none, and a line cut short by a crash is ignored."""
-    return parse_log(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "")
-
-
-def parse_log(text: str) -> list[dict[str, Any]]:
-    """The rows of a log from its text."""
-    rows = []
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and isinstance(row.get("images_seen"), int):
-            rows.append(row)
-    return rows
-
-
-def trim_log(path: Path, images_seen: int) -> None:
-    """Drop the rows beyond `images_seen`: a run that resumes from a checkpoint writes them again."""
-    if path.is_file():
-        rows = [row for row in read_log(path) if row["images_seen"] <= images_seen]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 class Display:

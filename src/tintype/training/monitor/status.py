@@ -13,7 +13,7 @@ from tintype.model import checkpoint
 from tintype.model.file_names import LOG
 from tintype.training.checkpoints.run_folder import is_at_work
 from tintype.training.console import duration
-from tintype.training.monitor.log import read_log
+from tintype.training.monitor.log_rows import read_log
 from tintype.training.monitor.memorization_gauge import OVERALL
 
 _LEVEL = "3"  # noise level at which a caption matters most: there the layout is decided

@@ -1,0 +1,142 @@
+"""Rows of log.jsonl, read back: in bounded memory, and whatever the file holds.
+
+A log may be cut by a crash, damaged on a disk, or come from a stranger. A row keeps only entries of the kinds that
+`Log` writes, so that nobody who reads them has to check their types.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tintype.errors import CheckpointError
+from tintype.model.atomic_write import reason_of, replace_chunks
+from tintype.model.read_file import MAX_LOG_BYTES, open_file
+from tintype.training.monitor.memorization_gauge import OVERALL
+
+MAX_ROW_BYTES = 2**20  # of a line; longer ones are skipped
+MAX_ROWS = 2**20  # the newest; at one every ten seconds these are four months
+MAX_LEVELS = 64  # noise levels in a row
+MAX_COUNT = 2**63  # images seen
+EVENTS = ("skipped", "spike", "went_back", "unreadable", "planned", "ended")
+_NUMBERS = ("loss", "lr", "grad_norm", "images_per_second")
+
+Row = dict[str, Any]
+
+
+def read_log(path: Path, inside: Path | None = None) -> list[Row]:
+    """The rows of a log, of a long one the newest; without a readable file there are none.
+
+    inside: the log may be a link, but not out of this folder.
+    """
+    try:
+        with open_file(path, inside) as file:
+            skipped = file.seek(max(0, file.seek(0, 2) - MAX_LOG_BYTES))
+            lines = _lines(file)
+            if skipped:  # the rest of a line
+                next(lines, None)
+            rows = (row for line in lines if (row := _row(line)) is not None)
+            return list(deque(rows, MAX_ROWS))
+    except OSError:
+        return []
+
+
+def trim_log(path: Path, images_seen: int) -> None:
+    """Drop the rows beyond `images_seen`, which a resumed run writes again, and what is no row; one line at a time.
+
+    Raises CheckpointError if the disk refuses.
+    """
+    if not path.is_file():
+        return
+    try:
+        with open_file(path) as file:
+            kept = (
+                line.removesuffix(b"\n") + b"\n"
+                for line in _lines(file)
+                if (row := _row(line)) is not None and row["images_seen"] <= images_seen
+            )
+            replace_chunks(path, kept)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {reason_of(error)}; free some space or move the file") from None
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, but for those of more than MAX_ROW_BYTES."""
+    while line := file.readline(MAX_ROW_BYTES):
+        if len(line) < MAX_ROW_BYTES or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := file.readline(MAX_ROW_BYTES)) and not rest.endswith(b"\n"):
+            pass
+
+
+def _row(line: bytes) -> Row | None:
+    """The row in a line, without entries of other kinds; None if there is none."""
+    try:
+        content = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    images_seen = content.get("images_seen")
+    if type(images_seen) is not int or not 0 <= images_seen < MAX_COUNT:
+        return None
+    row: Row = {"images_seen": images_seen}
+    for name, value in content.items():
+        if name in _NUMBERS:
+            row[name] = _number(value)
+        elif name == "time":
+            row[name] = _time(value)
+        elif name == "noise_error" or name.startswith("noise_error_"):
+            row[name] = _by_level(value, lambda error: error if error is None or error >= 0 else None)
+        elif name == "memorization":
+            row[name] = _gauges(value)
+        elif name in EVENTS and isinstance(value, dict):
+            row[name] = value
+    if (row.get("images_per_second") or 0) < 0:
+        row["images_per_second"] = None
+    return row
+
+
+def _number(value: object) -> float | int | None:
+    """A finite number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MAX_COUNT:
+        return None
+    return value
+
+
+def _time(value: object) -> str | None:
+    """A time with its zone in ISO 8601; None for anything else."""
+    try:
+        return value if isinstance(value, str) and datetime.datetime.fromisoformat(value).tzinfo else None
+    except ValueError:
+        return None
+
+
+def _by_level(value: object, checked: Callable[[float | None], float | None]) -> dict[str, float | None]:
+    """Numbers by noise level, written as `Log` writes levels; without entries of other kinds."""
+    entries = list(value.items())[:MAX_LEVELS] if isinstance(value, dict) else []
+    return {level: checked(_number(number)) for level, number in entries if _is_level(level)}
+
+
+def _gauges(value: object) -> dict[str, list[float | None]]:
+    """The memorization gauge and its interval, by noise level and for all."""
+    entries = list(value.items())[:MAX_LEVELS] if isinstance(value, dict) else []
+    return {
+        name: [_number(number) for number in gauge]
+        for name, gauge in entries
+        if (name == OVERALL or _is_level(name)) and isinstance(gauge, list) and len(gauge) == 3
+    }
+
+
+def _is_level(name: str) -> bool:
+    try:
+        level = float(name)
+    except ValueError:
+        return False
+    return math.isfinite(level) and f"{level:g}" == name
