@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from PIL import Image
 
 from tintype._version import __version__
 from tintype.errors import ConfigError, DataError
 from tintype.pipeline.init_image import digest
+from tintype.pipeline.limits import MAX_CAPTION, MAX_SEED
 from tintype.pipeline.request import Options, PlainOptions, Request
 
+T = TypeVar("T")
+
 FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
+MAX_NAME = 1000  # characters of a name or a hash
+_LONG_TEXTS = ("caption", "negative", "invert", "caption_to", "grid")  # grid: up to 1001 noise levels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +75,10 @@ class Receipt(PlainOptions):
             allowed = get_args(hints.get(name)) or (hints.get(name),)
             if float in allowed and type(value) is int and abs(value) < 2**53:
                 values[name] = float(value)
-            elif type(value) not in allowed:
-                raise DataError(f"its receipt has an entry that this version does not understand: {name}")
+            elif type(value) not in allowed or not _is_usual(name, value):
+                raise DataError(f"its receipt has an entry that this version does not understand: {name[:MAX_NAME]}")
+            elif isinstance(value, str):
+                values[name] = clean(value)
         missing = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING and f.name not in values]
         if missing:
             raise DataError(f"its receipt does not say the {missing[0]}")
@@ -99,6 +108,15 @@ class Receipt(PlainOptions):
             lines.append(f"Negative prompt: {self.negative}")
         lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
         return clean("\n".join(lines))
+
+
+def _is_usual(name: str, value: object) -> bool:
+    """Whether a value is one that a receipt can have; a stranger may have written this one."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) <= MAX_SEED
+    return not isinstance(value, str) or len(value) <= (MAX_CAPTION if name in _LONG_TEXTS else MAX_NAME)
 
 
 def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str] | None = None) -> list[Receipt]:
@@ -140,7 +158,8 @@ def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str]
 def options_of(receipt: Receipt, init_image: Image.Image | None = None, mask: Image.Image | None = None) -> Options:
     """The options of `Pipeline.generate` that make the picture again, for the caption of the receipt.
 
-    init_image, mask: those that the picture was made from. Raises ConfigError if it was made with a function.
+    init_image, mask: those that the picture was made from. Raises ConfigError if it was made with a function, or the
+    receipt has values that no request has.
     """
     for option, name in (("sampler", receipt.sampler), ("schedule", receipt.grid)):
         if "." in name and not _is_levels(name):
@@ -155,12 +174,12 @@ def options_of(receipt: Receipt, init_image: Image.Image | None = None, mask: Im
         guidance=receipt.guidance,
         guidance_interval=(receipt.guidance_min, receipt.guidance_max),
         sampler=receipt.sampler,
-        schedule=list(map(float, receipt.grid.split())) if _is_levels(receipt.grid) else receipt.grid,
+        schedule=_numbers("schedule", receipt.grid, float) if _is_levels(receipt.grid) else receipt.grid,
         negative_prompt=receipt.negative,
         init_image=init_image,
         strength=receipt.strength if receipt.init_image else None,
         mask=mask,
-        outpaint=[int(pixels) for pixels in receipt.outpaint.split()] or None,
+        outpaint=_numbers("outpaint", receipt.outpaint, int) or None,
         source_caption=receipt.invert,
         captions_to=None if receipt.caption_to is None else [receipt.caption_to],
         seeds_to=None if receipt.seed_to is None else [receipt.seed_to],
@@ -168,6 +187,15 @@ def options_of(receipt: Receipt, init_image: Image.Image | None = None, mask: Im
         mix_weights=[receipt.share] if mixes else None,
         **cast(Options, _plain_options(receipt)),
     )
+
+
+def _numbers(option: str, text: str, number_of: Callable[[str], T]) -> list[T]:
+    """The numbers between spaces in an entry of a receipt. Raises ConfigError."""
+    try:
+        return [number_of(word) for word in text.split()]
+    except ValueError:
+        message = f"the {option} of this picture is not numbers: its receipt was changed; use tintype generate"
+        raise ConfigError(message) from None
 
 
 def _plain_options(source: PlainOptions) -> dict[str, Any]:

@@ -195,6 +195,8 @@ def _load_model(receipt: Receipt, model: str | None, guide: str | None, device: 
     """The model and the guide of a receipt, or those that the user names. Raises CheckpointError."""
     if guide is not None and not receipt.guide:
         raise ConfigError("this picture was made without --guide; leave it out")
+    if not receipt.model and model is None:  # an empty path would be the current folder
+        raise CheckpointError("this picture names no model: give --model NAME or FOLDER")
     for override, name, role in ((model, receipt.model, "model"), (guide, receipt.guide, "guide")):
         if override is None and name:
             if not _is_plain_name(name):  # a picture may come from anybody, and must not choose what is read here

@@ -90,7 +90,7 @@ function repaint() {
 }
 
 export function useReceipt(receipt) {
-  if (receipt.model in state.models) $("model").value = receipt.model;
+  if (Object.hasOwn(state.models, receipt.model)) $("model").value = receipt.model;
   else toast(`This server does not have the model ${receipt.model}`);
   const fields = { caption: receipt.caption, seed: receipt.seed, steps: receipt.steps, guidance: receipt.guidance, sampler: receipt.sampler, negative: receipt.negative, width: receipt.width, height: receipt.height, num: 1 };
   for (const [id, value] of Object.entries(fields)) $(id).value = value;
