@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -48,17 +49,14 @@ def test_every_odd_value_is_a_request_or_a_plain_error(name: str) -> None:
     for value in ODD:
         try:
             receipt = Receipt.from_json(text_of(name, value))
-        except DataError as error:
-            assert len(str(error)) < 1000
+        except DataError:
             continue
         for entry in dataclasses.asdict(receipt).values():
             assert not isinstance(entry, float) or math.isfinite(entry)
         JSONResponse(receipt_json(receipt))  # the answer of /api/receipt
-        try:
+        with contextlib.suppress(ConfigError):
             options = options_of(receipt, image if receipt.init_image else None)
             make_request(CONFIG, receipt.caption, options)
-        except ConfigError as error:
-            assert str(error)
 
 
 def test_odd_outpaint_grid_and_sampler_are_named() -> None:

@@ -14,14 +14,15 @@ from PIL import Image
 from tintype._version import __version__
 from tintype.errors import ConfigError, DataError
 from tintype.pipeline.init_image import digest
-from tintype.pipeline.limits import MAX_CAPTION, MAX_SEED
+from tintype.pipeline.limits import MAX_SEED
 from tintype.pipeline.request import Options, PlainOptions, Request
 
 T = TypeVar("T")
 
 FORMAT = 1  # of the JSON; raised when an older Tintype could no longer read it
 MAX_NAME = 1000  # characters of a name or a hash
-_LONG_TEXTS = ("caption", "negative", "invert", "caption_to", "grid")  # grid: up to 1001 noise levels
+MAX_GRID = 32_000  # of a schedule: up to 1001 noise levels
+_CAPTIONS = ("caption", "negative", "invert", "caption_to")  # a request checks how long these are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +117,7 @@ def _is_usual(name: str, value: object) -> bool:
         return math.isfinite(value)
     if isinstance(value, int):
         return abs(value) <= MAX_SEED
-    return not isinstance(value, str) or len(value) <= (MAX_CAPTION if name in _LONG_TEXTS else MAX_NAME)
+    return not isinstance(value, str) or name in _CAPTIONS or len(value) <= (MAX_GRID if name == "grid" else MAX_NAME)
 
 
 def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str] | None = None) -> list[Receipt]:

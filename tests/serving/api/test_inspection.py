@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import math
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tests.serving.api.test_jobs import data_url, finished, submit
 
 from tintype.pipeline.pipeline import Pipeline
@@ -46,3 +49,20 @@ def test_a_receipt_is_read_back(http: httpx.Client) -> None:
     assert found["receipt"] == last["pictures"][0]["receipt"]
     none = http.post("/api/receipt", json={"image": data_url(Image.new("RGB", (4, 4)))}).json()
     assert none["receipt"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("guidance", math.nan), ("seed", 10**400), ("caption", ["a"]), ("outpaint", 4)]
+)
+def test_an_odd_receipt_is_none(name: str, value: object, http: httpx.Client) -> None:
+    last = finished(http, submit(http, seed=11, steps=1)["id"])
+    receipt = {**last["pictures"][0]["receipt"], "seed": 11, "format": 1}
+    for odd in ({}, {name: value}):
+        info = PngInfo()
+        info.add_text("tintype", json.dumps({**receipt, **odd}))
+        buffer = io.BytesIO()
+        Image.new("RGB", (4, 4)).save(buffer, "PNG", pnginfo=info)
+        body = {"image": base64.b64encode(buffer.getvalue()).decode()}
+        answer = http.post("/api/receipt", json=body)
+        assert answer.status_code == 200
+        assert (answer.json()["receipt"] is None) == bool(odd)
