@@ -63,7 +63,7 @@ def set_up(level: str = "INFO") -> None:
     atexit.register(writer.finish)
     handler = _Handler(lines)
     handler.setFormatter(JsonLines())
-    for name in ("tintype.serving", "uvicorn", "uvicorn.error"):
+    for name in ("tintype.serving", "uvicorn", "uvicorn.error", "asyncio"):  # asyncio: errors of tasks and callbacks
         logger = logging.getLogger(name)
         logger.handlers = [handler] if name != "uvicorn.error" else []
         logger.setLevel(level)

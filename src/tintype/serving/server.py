@@ -106,7 +106,10 @@ async def _stop_on_signal(server: uvicorn.Server, engine: Engine, settings: Sett
     while not server.should_exit:
         await asyncio.sleep(POLL_SECONDS)
     logs.event("stopping", running=engine.num_running, waiting=engine.num_waiting)
-    await asyncio.to_thread(engine.stop, settings.shutdown_seconds)
+    try:
+        await asyncio.to_thread(engine.stop, settings.shutdown_seconds)
+    except Exception:
+        logs.log.exception("the engine did not stop")
 
 
 def read_keys(path: Path) -> tuple[str, ...]:

@@ -9,6 +9,10 @@ import pytest
 from tintype.serving.api import app
 
 
+class Panic(BaseException):
+    """Like the panic of a library in Rust."""
+
+
 def test_a_background_task_restarts_after_an_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -21,7 +25,7 @@ def test_a_background_task_restarts_after_an_error(
             nonlocal num
             num += 1
             if num < 3:
-                raise ZeroDivisionError
+                raise ZeroDivisionError if num == 1 else Panic
             lasting.set()
             await asyncio.sleep(60)
 

@@ -160,6 +160,9 @@ def test_the_event_loop_stays_free_while_hostile_bytes_arrive(monkeypatch: pytes
             time.sleep(0.002)
             return True
 
+        def abort(self) -> None:
+            raise AssertionError("nothing is wrong with it")
+
     async def run() -> list[int]:
         shared = Turns()
         for num in range(10):
@@ -175,6 +178,34 @@ def test_the_event_loop_stays_free_while_hostile_bytes_arrive(monkeypatch: pytes
     assert max(asyncio.run(run())) <= 3
     assert parsed[:3] == [0] * 3
     assert set(parsed) == set(range(10))
+
+
+def test_an_error_of_one_connection_ends_that_one(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    class Parser:
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def parse(self) -> bool:
+            if self._name == "broken":
+                raise ZeroDivisionError
+            done.append(self._name)
+            return done.count(self._name) < 3
+
+        def abort(self) -> None:
+            done.append("aborted")
+
+    async def run() -> None:
+        shared = Turns()
+        for name in ("first", "broken", "last"):
+            shared.add(Parser(name))
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert sorted(done) == ["aborted", *["first"] * 3, *["last"] * 3]
+    assert [record.message for record in caplog.records] == ["unexpected error of a connection"]
 
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b"1,", b'"",'])
@@ -230,6 +261,29 @@ def test_what_is_not_http(request_: bytes, server: Live) -> None:
         fields = error_of(read_all(connected), 400, "invalid_http")
         assert fields["content-type"] == "application/json"
         assert fields["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ("FETCH /v1/models HTTP/1.1", 405),
+        ("CONNECT localhost:80 HTTP/1.1", 404),
+        ("OPTIONS * HTTP/1.1", 404),
+        ("TRACE /v1/models HTTP/1.1", 405),
+        ("GET /v1/%ff%00 HTTP/1.1", 404),
+        ("GET /v1/nothing HTTP/1.0", 404),
+        ("POST /v1/models HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 0", 405),
+        ("GET /v1/nothing HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade", 404),
+        ("PRI * HTTP/2.0", 404),
+    ],
+)
+def test_odd_requests_get_errors_of_the_api(request_: str, status: int, server: Live) -> None:
+    with plug(server) as connected:
+        connected.sendall(f"{request_}\r\nHost: localhost\r\n\r\n".encode())
+        connected.shutdown(socket.SHUT_WR)
+        response = read_all(connected).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 %d " % status), response[:200]
+    assert set(json.loads(response.partition(b"\r\n\r\n")[2])["error"]) == {"message", "type", "param", "code"}
 
 
 def test_too_many_connections(impatient: Live) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 from tests.serving.conftest import EngineOf, Ready, job_of, over, until
 
 from tintype.diffusion.samplers import SAMPLERS
+from tintype.errors import CheckpointError, ConfigError
 from tintype.serving.engine.queue import Rejected
 
 
@@ -131,3 +133,30 @@ def test_large_requests_of_one_key_leave_room_for_another(held: Ready, engine_of
     other.owner = "key-1"
     engine.submit(other)
     assert engine.num_waiting == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CheckpointError("cannot read /secret/encoder/config.json"), "the model cannot make this"),
+        (OSError(2, "No such file", "/secret/encoder"), "unexpected FileNotFoundError"),
+        (ConfigError("steps must be 3"), "steps must be 3"),
+    ],
+)
+def test_a_failed_job_names_no_place_on_the_disk(
+    error: Exception, words: str, held: Ready, engine_of: EngineOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline, denoiser = held
+    engine = engine_of(pipeline)
+
+    def fail(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    denoiser.fault = fail
+    job = job_of(pipeline)
+    engine.submit(job)
+    over(job)
+    assert job.status == "failed"
+    assert words in job.message
+    assert "secret" not in job.message
+    assert ("secret" in caplog.text) == ("secret" in str(error))

@@ -87,7 +87,9 @@ async def _supervise(name: str, task: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await task()
-        except Exception:
+        except (asyncio.CancelledError, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # a panic of a library, too, which is no Exception
             logs.log.exception("background task failed", extra={"fields": {"task": name}})
         await asyncio.sleep(RESTART_SECONDS)
 

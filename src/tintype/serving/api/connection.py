@@ -96,6 +96,10 @@ class Connection(H11Protocol):
                 self.flow.resume_reading()
         return False
 
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
     def _parse_piece(self, piece: bytes) -> None:
         cycle, before = self.cycle, 0 if self.cycle is None else len(self.cycle.body)
         super().data_received(piece)

@@ -72,7 +72,13 @@ class RequestGuard:
             await _send_error(error, scope, receive, sender)
         except _ClientDisconnected:
             sender.status = 499
-        except Exception as error:
+        except asyncio.CancelledError:  # the time to finish requests before the server stops is over
+            stopping = ApiError(503, "the server is shutting down", "server_is_overloaded", retry_after=10)
+            await _send_error(stopping, scope, receive, sender)
+            raise
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a panic of a library, too, which is no Exception
             logs.log.exception("unexpected error", extra={"fields": {"request_id": sender.request_id}})
             message = f"unexpected {type(error).__name__}; the server's log has the details"
             await _send_error(ApiError(500, message, "internal_error"), scope, receive, sender)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from tintype.serving import logs
+
 TURN_SECONDS = 0.005  # of each turn of the event loop, for all connections together
 
 
@@ -13,6 +15,10 @@ class Parser(Protocol):
 
     def parse(self) -> bool:
         """Parse the next piece. Returns whether more is waiting."""
+        ...
+
+    def abort(self) -> None:
+        """End the connection at once."""
         ...
 
 
@@ -34,11 +40,20 @@ class Turns:
         while self._waiting and self._spent + loop.time() - start < TURN_SECONDS:
             parser = next(iter(self._waiting))
             del self._waiting[parser]
-            if parser.parse():
+            if self._parse_piece(parser):
                 self._waiting[parser] = None
         self._spent += loop.time() - start
         if self._next_turn is None:
             self._next_turn = loop.call_soon(self._turn, loop)
+
+    def _parse_piece(self, parser: Parser) -> bool:
+        """Whether more is waiting. A connection with an unexpected error ends; the others go on."""
+        try:
+            return parser.parse()
+        except Exception:
+            logs.log.exception("unexpected error of a connection")
+            parser.abort()
+            return False
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._next_turn = None

@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tintype.errors import TintypeError, is_out_of_memory
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving import logs
 from tintype.serving.engine.batcher import Batcher, Size
+from tintype.serving.engine.failures import failure_of
 from tintype.serving.engine.job import Job, Reason
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.engine.network_batch import DenoiseCall
@@ -309,11 +309,7 @@ class Engine:
         running.close()
 
     def _fail_with(self, job: Job, error: BaseException) -> None:
-        if is_out_of_memory(error):
-            self._fail(job, "memory", "not enough memory for this request; ask for fewer or smaller pictures")
-        else:
-            message = str(error) if isinstance(error, TintypeError) else f"unexpected {type(error).__name__}"
-            self._fail(job, "error", message)
+        self._fail(job, *failure_of(job, error))
 
     def _fail(self, job: Job, reason: Reason, message: str) -> None:
         job.end("failed", reason, message)
