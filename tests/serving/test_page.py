@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import re
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +294,69 @@ def test_with_a_key_the_browser_asks_for_it_once(browser: Any, tiny_model: Path)
         tab.page.wait_for_selector("#download:visible")
         assert [text for text in tab.complaints if "401" not in text] == []
         tab.context.close()
+
+
+def test_the_page_says_when_its_script_does_not_run(browser: Any, served: tuple[Live, Held]) -> None:
+    page = browser.new_page(reduced_motion="reduce")
+    page.route("**/app.js", lambda route: route.fulfill(status=403, body="refused by a proxy"))
+    page.goto(served[0].url)
+    page.wait_for_selector("#broken:visible")
+    assert "--allow-host NAME" in page.inner_text("#broken")
+    page.unroute("**/app.js")
+    page.reload()
+    page.wait_for_selector("#model option", state="attached")
+    assert page.locator("#broken").count() == 0
+    page.close()
+
+
+class Proxy:
+    """A proxy as it comes: sends its own Host, removes the path /pics, and hands on everything else."""
+
+    def __init__(self, port: int) -> None:
+        target = port
+
+        class Handler(BaseHTTPRequestHandler):
+            def forward(self) -> None:
+                if not self.path.startswith("/pics/"):
+                    return self.send_error(404)
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                connection = http.client.HTTPConnection("127.0.0.1", target, timeout=30)
+                headers = {**dict(self.headers.items()), "Host": f"127.0.0.1:{target}", "Connection": "close"}
+                connection.request(self.command, self.path.removeprefix("/pics"), body, headers)
+                answer = connection.getresponse()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("connection", "transfer-encoding", "date"):
+                        self.send_header(name, value)
+                self.send_header("Connection", "close")
+                self.end_headers()
+                while piece := answer.read1():
+                    self.wfile.write(piece)
+
+            do_GET = do_POST = do_DELETE = forward
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_the_page_works_behind_a_proxy_that_sends_another_host_and_removes_a_path(
+    browser: Any, tiny_model: Path
+) -> None:
+    with live(tiny_model, allowed_hosts=("pics.localhost",)) as server:
+        proxy = Proxy(server.port)
+        tab = Tab(browser, f"http://pics.localhost:{proxy.port}/pics/")
+        tab.develop("a red circle")
+        tab.page.wait_for_selector("#download:visible")
+        with tab.page.expect_download() as download:
+            tab.page.click("#film")
+        assert download.value.failure() is None
+        tab.page.click("nav a[data-view=how]")
+        tab.page.wait_for_selector("#how-plot svg")
+        assert tab.complaints == []
+        tab.context.close()
+        proxy.server.shutdown()
+        proxy.server.server_close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from tintype.config import Config
+from tintype.errors import ConfigError
 from tintype.pipeline.limits import MAX_SIDE
 
+PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){1,10}", re.ASCII)
 MAX_PICTURES = 10  # in one request, as in the OpenAI API
 
 
@@ -16,7 +19,8 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    allowed_hosts: tuple[str, ...] = ()  # host names of the server, besides this machine's own name and IP addresses
+    allowed_hosts: tuple[str, ...] = ()  # names of the server beside this machine's own and IP addresses
+    root_path: str = ""  # of the server in its public addresses, such as /tintype, for a proxy that serves more
     api_keys: tuple[str, ...] = ()  # empty: no key is needed
     log_prompts: bool = False
 
@@ -59,3 +63,11 @@ def cost_of(num: int, pixels: int, evaluations: int, guided: bool) -> float:
     evaluations: of the network per picture; a step of heun needs two, one of reference four.
     """
     return float(num * pixels * evaluations * (2 if guided else 1))
+
+
+def checked_root_path(text: str) -> str:
+    """A path prefix with a slash before it and none after it; empty for none. Raises ConfigError."""
+    path = "/" + text.strip("/") if text.strip("/") else ""
+    if path and not PATH_PREFIX.fullmatch(path):
+        raise ConfigError("--root-path must be a path, such as /tintype")
+    return path

@@ -24,7 +24,17 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--port", type=whole(0, 65535), default=8000, metavar="N", help="0 chooses a free one (8000)")
     command.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys that clients need, one per line")
     command.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME", help="another host name of this server"
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another host name of this server and its page, such as that of a proxy before it",
+    )
+    command.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path of the server in its public addresses, such as /tintype behind a proxy",
     )
     command.add_argument(
         "--max-waiting", type=whole(1, 10**6), default=64, metavar="N", help="requests in the queue (64)"
@@ -49,12 +59,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tintype.serving.server import serve, with_keys
-    from tintype.serving.settings import Settings
+    from tintype.serving.settings import Settings, checked_root_path
 
     settings = Settings(
         host=args.host,
         port=args.port,
         allowed_hosts=tuple(args.allow_host),
+        root_path=checked_root_path(args.root_path),
         log_prompts=args.log_prompts,
         max_waiting=args.max_waiting,
         max_batch=args.max_batch,

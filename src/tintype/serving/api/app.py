@@ -70,7 +70,14 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
             await asyncio.gather(*background, return_exceptions=True)
             await asyncio.to_thread(engine.stop)
 
-    app = FastAPI(title="Tintype", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Tintype",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+    )
     app.include_router(openai.router(dispatcher))
     app.include_router(jobs.router(dispatcher))
     app.include_router(inspection.router(dispatcher))
@@ -118,6 +125,7 @@ def _add_operation(app: FastAPI, dispatcher: Dispatcher) -> None:
         """The process responds."""
         return {"status": "alive"}
 
+    @app.get("/healthz", include_in_schema=False)  # the name that orchestrators look for
     @app.get("/health", tags=["operation"])
     async def health() -> JSONResponse:
         """200 if ready; 503 with the reason while warming up, draining or after a failure."""

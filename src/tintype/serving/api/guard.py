@@ -6,24 +6,23 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import ipaddress
-import re
 import secrets
-import socket
 import time
 import uuid
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tintype.serving import logs
 from tintype.serving.api.errors import ApiError, too_many_connections, too_many_of_client
+from tintype.serving.api.origin import Origins, inner_path, prefix_of
 from tintype.serving.api.shares import Share
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
 
-PUBLIC = ("/health", "/liveness")  # without a key
+PUBLIC = ("/health", "/healthz", "/liveness")  # without a key
 FORMS = ("/v1/images/edits", "/v1/images/variations")
 IMAGE_JSON = ("/api/jobs", "/api/look", "/api/receipt")  # JSON with images
 SECURITY_HEADERS = {
@@ -52,7 +51,7 @@ class RequestGuard:
         self._settings = settings
         self._metrics = metrics
         self._keys = [_digest(key.encode()) for key in settings.api_keys]
-        self._hosts = {"localhost", socket.gethostname().lower(), *(name.lower() for name in settings.allowed_hosts)}
+        self._origins = Origins(settings.allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,11 +61,15 @@ class RequestGuard:
         headers = Headers(scope=scope)
         sender = _ResponseSender(send, uuid.uuid4().hex, head_only=scope["method"] == "HEAD")
         sender.unread = _has_body(headers)
-        scope.setdefault("state", {})["request_id"] = sender.request_id
-        if sender.head_only:
-            scope = {**scope, "method": "GET"}
+        root_path = self._settings.root_path
+        path = inner_path(scope["path"], root_path)
+        scope = {**scope, "method": "GET" if sender.head_only else scope["method"], "path": path or "/"}
+        scope.setdefault("state", {}).update(request_id=sender.request_id, prefix=prefix_of(headers, root_path))
         try:
             self._admit(scope, headers, sender)
+            if path is None:
+                await RedirectResponse(f"{root_path}/")(scope, receive, sender)
+                return
             await self._app(scope, await self._body(scope, headers, receive, sender), sender)
         except ApiError as error:
             await _send_error(error, scope, receive, sender)
@@ -93,7 +96,7 @@ class RequestGuard:
         sender.excess = overloaded or (share is not None and share.excess > 0)
         if overloaded and not is_public:
             raise too_many_connections()
-        self._check_origin(scope, headers)
+        self._origins.check(scope, headers)
         owner = scope["state"]["owner"] = self._owner(scope, headers)
         address: tuple[str, int] | None = scope.get("client")
         scope["state"]["client"] = owner if self._keys else address[0] if address else ""  # for fair shares
@@ -102,20 +105,6 @@ class RequestGuard:
         if not (share.claim(owner) if self._keys else share.excess == 0):
             raise too_many_of_client(share.limit)
         sender.excess = overloaded
-
-    def _check_origin(self, scope: Scope, headers: Headers) -> None:
-        """Refuse host names that are not this server's (DNS rebinding), and pages from other origins."""
-        host = headers.get("host", "")
-        name = re.sub(r":\d*$", "", host).strip("[]").lower()
-        if not (name in self._hosts or name.endswith(".localhost") or _is_address(name)):
-            message = "unknown host name; start the server with --allow-host NAME"
-            raise ApiError(403, message, "host_not_allowed")
-        origin = headers.get("origin")
-        same_origin = origin is not None and origin.partition("://")[2].lower() == host.lower()
-        is_link = scope["method"] in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
-        cross_site = headers.get("sec-fetch-site") == "cross-site" and not is_link
-        if (origin is not None and not same_origin) or cross_site:
-            raise ApiError(403, "pages from another site may not use this server", "origin_not_allowed")
 
     def _owner(self, scope: Scope, headers: Headers) -> str:
         """The client's key by number. Compares every key, each in constant time."""
@@ -303,11 +292,3 @@ def _credential(authorization: str) -> bytes:
 
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -49,8 +49,11 @@ class JobStore:
         return job
 
 
-def job_state(dispatcher: Dispatcher, job: Job) -> str:
-    """The state of a job as JSON. Encoding its pictures takes a while: not for the event loop."""
+def job_state(dispatcher: Dispatcher, job: Job, prefix: str = "") -> str:
+    """The state of a job as JSON. Encoding its pictures takes a while: not for the event loop.
+
+    prefix: of the paths of its pictures, behind a proxy.
+    """
     status = job.status  # read once: the engine, which sets it last, continues meanwhile
     state: dict[str, Any] = {
         "id": job.id,
@@ -76,7 +79,7 @@ def job_state(dispatcher: Dispatcher, job: Job) -> str:
         state["seconds"] = round(job.ended - job.started, 3)
         state["sigmas"] = {index: frame.sigma for index, frame in job.frames.items()}
         state["pictures"] = [
-            {"url": f"/api/jobs/{job.id}/pictures/{row}.png", "receipt": receipt_json(receipt)}
+            {"url": f"{prefix}/api/jobs/{job.id}/pictures/{row}.png", "receipt": receipt_json(receipt)}
             for row, receipt in enumerate(receipts)
         ]
     elif status in ("failed", "cancelled"):
@@ -84,14 +87,14 @@ def job_state(dispatcher: Dispatcher, job: Job) -> str:
     return json.dumps(state)
 
 
-async def follow(dispatcher: Dispatcher, job: Job, version: int) -> AsyncIterator[str]:
+async def follow(dispatcher: Dispatcher, job: Job, version: int, prefix: str = "") -> AsyncIterator[str]:
     """The states of a job after `version` as server-sent events, to its end; a slow reader skips states."""
     yield "retry: 1000\n\n"
     quiet_since = time.monotonic()
     while True:
         newest, is_open = job.version, job.open
         if newest != version or job.status == "waiting":
-            yield f"id: {newest}\nevent: state\ndata: {await asyncio.to_thread(job_state, dispatcher, job)}\n\n"
+            yield f"id: {newest}\nevent: state\ndata: {await asyncio.to_thread(job_state, dispatcher, job, prefix)}\n\n"
             version, quiet_since = newest, time.monotonic()
         elif time.monotonic() - quiet_since >= dispatcher.settings.keep_alive:
             yield ": running\n\n"

@@ -43,15 +43,15 @@ def _add_control(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> 
             task, request, seconds=seconds, previews=range, keep_frames=True, request_hash=request_hash
         )
         store.add(job)
-        response = await _state(dispatcher, job)
+        response = await _state(dispatcher, job, request)
         response.status_code = 202
-        response.headers["Location"] = f"/api/jobs/{job.id}"
+        response.headers["Location"] = f"{request.state.prefix}/api/jobs/{job.id}"
         return response
 
     @routes.get("/{job}")
     async def state(job: str, request: HttpRequest) -> Response:
         """The state of a job: status, position in the queue, newest step, seconds left, pictures."""
-        return await _state(dispatcher, store.get(job, request.state.owner))
+        return await _state(dispatcher, store.get(job, request.state.owner), request)
 
     @routes.get("/{job}/events", response_class=StreamingResponse)
     async def events(job: str, request: HttpRequest) -> StreamingResponse:
@@ -59,7 +59,7 @@ def _add_control(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> 
         followed = store.get(job, request.state.owner)
         last_id = request.headers.get("last-event-id", "")
         version = int(last_id) if last_id.isascii() and last_id.isdecimal() and len(last_id) < 10 else -1
-        stream = follow(dispatcher, followed, version)
+        stream = follow(dispatcher, followed, version, request.state.prefix)
         return StreamingResponse(stream, media_type="text/event-stream", headers=SSE_HEADERS)
 
     @routes.delete("/{job}")
@@ -67,7 +67,7 @@ def _add_control(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> 
         """Cancel a job after its current step. Deleting a finished job changes nothing."""
         cancelled = store.get(job, request.state.owner)
         dispatcher.engine.cancel(cancelled)
-        return await _state(dispatcher, cancelled)
+        return await _state(dispatcher, cancelled, request)
 
 
 def _add_pictures(routes: APIRouter, store: JobStore) -> None:
@@ -112,8 +112,9 @@ async def _task(dispatcher: Dispatcher, body: JobBody, request: HttpRequest) -> 
         return await dispatcher.generate_task(body, init_image, mask)
 
 
-async def _state(dispatcher: Dispatcher, job: Job) -> Response:
-    return Response(await asyncio.to_thread(job_state, dispatcher, job), media_type="application/json")
+async def _state(dispatcher: Dispatcher, job: Job, request: HttpRequest) -> Response:
+    state = await asyncio.to_thread(job_state, dispatcher, job, request.state.prefix)
+    return Response(state, media_type="application/json")
 
 
 def _picture_png(job: Job, row: int) -> bytes:

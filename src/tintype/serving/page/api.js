@@ -19,9 +19,15 @@ export async function api(path, body, method) {
   return content;
 }
 
+export async function file(path) {
+  const response = await fetch(path).catch(() => { throw new Error("cannot reach the server"); });
+  if (!response.ok) throw new Error(`the server responded with status ${response.status}`);
+  return response.blob();
+}
+
 // Follow a job to its end; the browser reconnects by itself.
 export function follow(id, onState) {
-  const source = new EventSource(`/api/jobs/${id}/events`);
+  const source = new EventSource(`api/jobs/${id}/events`);
   source.addEventListener("state", (event) => {
     const state = JSON.parse(event.data);
     if (!["waiting", "running"].includes(state.status)) source.close();

@@ -40,11 +40,12 @@ function drops() {
 }
 
 async function begin() {
+  $("broken").remove();
   $("theme").addEventListener("click", theme);
   addEventListener("hashchange", view);
   drops();
   try {
-    const { models, samplers } = await api("/api/models");
+    const { models, samplers } = await api("api/models");
     const byName = Object.fromEntries(models.map((model) => [model.name, model]));
     $("model").replaceChildren(...models.map((model) => element("option", { value: model.name, textContent: model.name })));
     $("model").addEventListener("change", () => develop.useModel());

@@ -121,7 +121,7 @@ async function copy() {
 export async function openFile(file) {
   if (!file) return;
   try {
-    const read = async () => api("/api/receipt", { image: await readDataUrl(file.slice(0, RECEIPT_BYTES, file.type)) });
+    const read = async () => api("api/receipt", { image: await readDataUrl(file.slice(0, RECEIPT_BYTES, file.type)) });
     const { receipt } = file.type === "image/png" ? await read() : { receipt: null };
     if (receipt && !receipt.init_image) {
       useReceipt(receipt);

@@ -1,5 +1,5 @@
 // Generating: settings of the form, jobs, and their steps as they arrive.
-import { $, Frame, api, follow, loadImage } from "./api.js";
+import { $, Frame, api, file, follow, loadImage } from "./api.js";
 import * as gallery from "./gallery.js";
 import { describe, others, painting, show, stopPlaying } from "./stage.js";
 import { isOpen, state } from "./state.js";
@@ -67,8 +67,8 @@ export async function send(requests) {
   others();
   for (const job of jobs) {
     try {
-      job.id = (await api("/api/jobs", job.body)).id;
-      if (job.status === "cancelled") { api(`/api/jobs/${job.id}`, undefined, "DELETE").catch(() => {}); continue; }
+      job.id = (await api("api/jobs", job.body)).id;
+      if (job.status === "cancelled") { api(`api/jobs/${job.id}`, undefined, "DELETE").catch(() => {}); continue; }
       job.stop = follow(job.id, (now) => update(job, now));
     } catch (error) {
       Object.assign(job, { status: "failed", message: error.message });
@@ -81,7 +81,7 @@ export function cancel() {
   for (const job of state.jobs.filter(isOpen)) {
     job.stop();
     job.status = "cancelled";
-    if (job.id) api(`/api/jobs/${job.id}`, undefined, "DELETE").catch(() => {});
+    if (job.id) api(`api/jobs/${job.id}`, undefined, "DELETE").catch(() => {});
   }
   describe();
 }
@@ -100,9 +100,10 @@ async function update(job, now) {
 async function complete(job, now) {
   const missing = Object.entries(now.sigmas).filter(([index]) => !job.frames.has(Number(index)));
   await Promise.all(missing.map(async ([index, sigma]) => {
-    job.frames.set(Number(index), new Frame(await loadImage(`/api/jobs/${job.id}/steps/${index}.png`), job.rows, sigma));
+    job.frames.set(Number(index), new Frame(await loadImage(`api/jobs/${job.id}/steps/${index}.png`), job.rows, sigma));
   }));
-  job.pictures = await Promise.all(now.pictures.map(async ({ url, receipt }) => ({ receipt, blob: await (await fetch(url)).blob() })));
+  // Relative, because a proxy may have put the page under a path that the server does not know.
+  job.pictures = await Promise.all(now.pictures.map(async ({ receipt }, i) => ({ receipt, blob: await file(`api/jobs/${job.id}/pictures/${i}.png`) })));
   if (state.jobs.includes(job)) { show(); describe(); }
   await gallery.keep(job.pictures);
 }

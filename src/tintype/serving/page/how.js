@@ -67,10 +67,10 @@ async function sweep() {
   say("running");
   try {
     const name = $("model").value;
-    const response = await api("/api/look", { image: picture, prompt: $("how-caption").value, model: name, levels: LEVELS });
+    const response = await api("api/look", { image: picture, prompt: $("how-caption").value, model: name, levels: LEVELS });
     const images = await Promise.all(response.levels.map(async (level) => ({ ...level, image: await loadImage(level.strip) })));
     const isRun = [...$("run").options].some((option) => option.value === name);
-    const run = isRun ? await api(`/api/runs/${encodeURIComponent(name)}`).catch(() => null) : null;
+    const run = isRun ? await api(`api/runs/${encodeURIComponent(name)}`).catch(() => null) : null;
     if (request !== numRequests) return;
     levels = images;
     heldOut = Object.entries(run?.noise_error.at(-1)?.levels ?? model()?.noise_error ?? {}).map(([sigma, error]) => [Number(sigma), error]).sort((a, b) => a[0] - b[0]);

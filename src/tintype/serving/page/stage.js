@@ -119,7 +119,7 @@ function updateDownloads() {
   const { blob, receipt } = pictures[row()];
   URL.revokeObjectURL($("download").href);
   Object.assign($("download"), { href: URL.createObjectURL(blob), download: gallery.fileName(receipt) });
-  Object.assign($("film"), { href: `/api/jobs/${current().id}/film.gif`, download: gallery.fileName(receipt).replace(/png$/, "gif") });
+  Object.assign($("film"), { href: `api/jobs/${current().id}/film.gif`, download: gallery.fileName(receipt).replace(/png$/, "gif") });
   $("download").dataset.key = key;
 }
 

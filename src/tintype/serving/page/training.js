@@ -10,7 +10,7 @@ let useModel = () => {};
 
 export async function start(onModel) {
   useModel = onModel;
-  const { runs } = await api("/api/runs");
+  const { runs } = await api("api/runs");
   $("training-tab").hidden = runs.length === 0;
   $("run").replaceChildren(...runs.map((name) => element("option", { value: name, textContent: name })));
   $("run").addEventListener("change", () => { atNewest = true; refresh(); });
@@ -30,7 +30,7 @@ export function setVisible(on) {
 async function refresh() {
   if (!$("run").value) return;
   try {
-    show(await api(`/api/runs/${encodeURIComponent($("run").value)}`));
+    show(await api(`api/runs/${encodeURIComponent($("run").value)}`));
   } catch (error) {
     $("run-status").textContent = error.message;
   }
@@ -66,7 +66,7 @@ function show(run) {
 function grid() {
   const sample = samples[Number($("run-when").value)];
   if (!sample) return;
-  const url = `/api/runs/${encodeURIComponent($("run").value)}/samples/${sample.file}`;
+  const url = `api/runs/${encodeURIComponent($("run").value)}/samples/${sample.file}`;
   if (!$("run-grid").src.endsWith(url)) $("run-grid").src = url;
   const label = `after ${sample.images_seen.toLocaleString()} images`;
   $("run-when-says").textContent = label;
