@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -37,6 +36,7 @@ from tintype.training.parallel.world import World, init_processes, local_device
 from tintype.training.session import Session
 from tintype.training.setup import plan
 from tintype.training.setup.auto_preset import SIZES, auto_preset
+from tintype.training.setup.budget import Budget
 from tintype.training.setup.prepare import Prepared, numerics, prepare
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import preset_for, with_images
@@ -81,17 +81,9 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
         request = _with_preset(request, device, world, console)
         threads = _choose_threads(request, device, world, console)
         stored, prepared = _prepare(request, run, device, world, console)
-        config, seconds = _plan(request, run, stored, prepared, world, started, console)
+        config, budget = _plan(request, run, stored, prepared, world, started, console)
         if not request.dry_run:
-            budget = Budget(started, seconds) if seconds and request.minutes and world.is_main else None
             yield from _train(request, run, config, prepared, world, console, budget, interruption, threads, lock)
-
-
-class Budget(NamedTuple):
-    """The time that a run is planned to fill."""
-
-    started: float  # monotonic clock at the start of the command
-    seconds: float  # expected from there to the finished model
 
 
 def _with_preset(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
@@ -169,8 +161,8 @@ def _train(
         write_start(run, config, prepared.tokenizer, prepared.dataset.data_json(), prepared.components.names(), choices)
         trim_log(run / LOG, trainer.images_seen)
     log = Log(run / LOG)
-    if budget is not None and request.minutes is not None:
-        log.event(0, "planned", {"asked_seconds": 60 * request.minutes, "seconds": round(budget.seconds, 3)})
+    if budget is not None:
+        log.event(0, "planned", {"asked_seconds": budget.seconds, "seconds": round(budget.planned_seconds, 3)})
     tensorboard = TensorBoardWriter(run) if request.tensorboard and world.is_main else None
     with interruption:
         name = dataset_name(request.data)
@@ -184,11 +176,12 @@ def _train(
             world=world,
             tensorboard=tensorboard,
             threads=threads,
+            budget=budget,
             lock=lock,
         )
         yield from session.steps(interruption)
     if budget is not None:
-        log.event(config.train.images, "ended", {"seconds": round(time.monotonic() - budget.started, 3)})
+        log.event(trainer.images_seen, "ended", {"seconds": round(budget.elapsed(), 3)})
     say(console, f"done: {run / WEIGHTS}; samples are in {run / 'samples'}")
 
 
@@ -200,12 +193,12 @@ def _plan(
     world: World,
     started: float,
     console: Console,
-) -> tuple[Config, float | None]:
-    """The configuration with its final length, and the expected end if speed was measured; prints the plan.
+) -> tuple[Config, Budget | None]:
+    """The configuration with its planned length, and the budget of a run with --time, on rank 0; prints the plan.
 
-    The end is in seconds from the start of the command. A stored run keeps its length.
+    A stored run keeps its length.
     """
-    config, end = prepared.config, None
+    config, budget = prepared.config, None
     timed = request.minutes is not None and stored is None
     speed = None
     if timed or request.dry_run:
@@ -218,9 +211,10 @@ def _plan(
         config = replace(config, train=replace(config.train, micro_batch=speed.micro_batch))
     if world.is_main:
         _say_plan(config, prepared, speed, world, console)
-        if speed is not None:
-            end = time.monotonic() - started + plan.expected_seconds(config.train.images, speed, config.train)
-    return Config.from_json(world.broadcast(config.to_json())), end
+        if timed and speed is not None and request.minutes is not None:
+            planned = time.monotonic() - started + plan.expected_seconds(config.train.images, speed, config.train)
+            budget = Budget(60 * request.minutes, started, speed, planned)
+    return Config.from_json(world.broadcast(config.to_json())), budget
 
 
 def _speed(request: TrainRequest, run: Path, prepared: Prepared, world: World, console: Console) -> plan.Speed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -17,19 +18,19 @@ from tintype.errors import CheckpointError, NotFiniteError, TintypeError, Traini
 from tintype.model import checkpoint
 from tintype.model.custom import to_json
 from tintype.model.file_names import COMPONENTS, CONFIG, LOG, STATE, TOKENIZER
-from tintype.printable import printable
 from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer, read_parts
 from tintype.training.checkpoints.run_folder import RunLock, load_state
-from tintype.training.console import say
+from tintype.training.console import duration, say
 from tintype.training.core.threads import ThreadTuner
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.export import export_model
+from tintype.training.monitor.events import Events
 from tintype.training.monitor.log import Display, Log
-from tintype.training.monitor.spikes import Spikes, largest_losses
 from tintype.training.monitor.tensorboard import TensorBoardWriter
 from tintype.training.monitor.validate import Validator
 from tintype.training.parallel.world import World
+from tintype.training.setup.budget import Budget
 from tintype.training.setup.prepare import Prepared, numerics
 from tintype.training.signals import Interruption
 
@@ -47,6 +48,7 @@ class Session:
         world: the processes that train together; rank 0 alone writes.
         tensorboard: also gets the rows of the log.
         threads: the number of threads is chosen again while training; None: it stays.
+        budget: of rank 0; the length of the run follows it; None: the length stays.
         lock: of the run folder; the run fails once that folder is no longer at its path.
     """
 
@@ -62,6 +64,7 @@ class Session:
         world: World | None = None,
         tensorboard: TensorBoardWriter | None = None,
         threads: ThreadTuner | None = None,
+        budget: Budget | None = None,
         lock: RunLock | None = None,
     ) -> None:
         self._run = run
@@ -78,10 +81,10 @@ class Session:
         self._validator = Validator(run, config, prepared, trainer)
         self._checkpointer = Checkpointer(run, config.train, self._world)
         self._metrics = ValidationMetrics()
-        self._spikes = Spikes()
+        self._events = Events(prepared, trainer, self._log, self._world, self._say)
         self._threads = threads
-        self._micro_batch = trainer.micro_batch
-        self._num_returns = self._num_unreadable = 0
+        self._budget = budget
+        self._num_returns = 0
         self._saved_at = self._validated_at = time.monotonic()
 
     def steps(self, interruption: Interruption) -> Iterator[StepReport]:
@@ -90,11 +93,10 @@ class Session:
         A report has the errors that were measured after its step, if any. Closing the iterator saves a checkpoint.
         Raises `interruption.error()` once everything is saved, if a signal came.
         """
-        images = self._config.train.images
         last = None
         try:
-            with Display(self._console, images, self._trainer.images_seen) as display:
-                while self._trainer.images_seen < images:
+            with Display(self._console, self._config.train.images, self._trainer.images_seen) as display:
+                while self._trainer.images_seen < self._config.train.images:
                     try:
                         last = yield from self._steps(display, interruption)
                     except NotFiniteError as error:
@@ -129,9 +131,9 @@ class Session:
 
     def _steps(self, display: Display, interruption: Interruption) -> Generator[StepReport, None, StepReport | None]:
         """Train to the end, and report all steps but the last, which is returned."""
-        size, images = self._config.train.batch_size, self._config.train.images
+        size = self._config.train.batch_size
         start = time.perf_counter()
-        for report in self._trainer.steps(images):
+        for report in self._trainer.steps(sys.maxsize):  # the end may move
             seconds = time.perf_counter() - start
             self._seconds += seconds
             if self._world.is_main:
@@ -142,8 +144,11 @@ class Session:
                 self._say(display.status())
                 self._log.write()
             self._choose_threads(seconds)
+            if self._budget is not None:
+                self._budget.step(size, seconds)
             self._after_step(report, interruption)
-            if report.images_seen >= images:
+            display.set_images(self._config.train.images)
+            if report.images_seen >= self._config.train.images:
                 return report
             try:
                 with interruption.released():
@@ -155,21 +160,27 @@ class Session:
         return None
 
     def _after_step(self, report: StepReport, interruption: Interruption) -> None:
-        self._report_events(report)
+        self._events.after_step(report)
         if time.monotonic() - self._lock_checked_at >= _LOCK_SECONDS:
             self._check_lock()
         train, now = self._config.train, time.monotonic()
         ended = report.images_seen >= train.images  # the end validates and saves anyway
         validate = not ended and now - self._validated_at >= train.sample_minutes * _MINUTE
+        if validate and self._budget is not None and not self._budget.allows_validation():
+            validate = False
+            self._validated_at = now  # left out: the next one is due as long after this
         since = (now - self._saved_at) / (train.save_minutes * _MINUTE)
         save = not ended and not report.skipped and since >= (_SAVE_EARLY if validate else 1.0)
         main = self._world.is_main
+        images = self._budgeted_images(report.images_seen)
         flags = [interruption.received is not None, main and validate, main and save, self._save_found_nan()]
-        stop, validate, save, is_broken = self._world.any(flags)
+        stop, validate, save, is_broken, moves = self._world.any([*flags, images is not None])
         if stop:
             self._stop(interruption)
         if is_broken:
             raise NotFiniteError("the weights contain NaN or infinity")
+        if moves:
+            self._set_images(int(self._world.broadcast(str(images))))
         if validate:
             self._try_to_validate(interruption)
         if save:
@@ -182,35 +193,32 @@ class Session:
             self._log.event(self._trainer.images_seen, "threads", {"threads": self._threads.threads})
             self._say(f"{self._threads}: training continues with that")
 
+    def _budgeted_images(self, images_seen: int) -> int | None:
+        """A new length of the run, if its speed calls for one; warns when the run will end late."""
+        if self._budget is None:
+            return None
+        images = self._budget.images(images_seen, self._config.train)
+        late = None if images is not None else self._budget.late_by(images_seen, self._config.train)
+        if late is not None:
+            self._say(f"warning: this run will take about {duration(late)} longer than --time; others use this machine")
+        return images
+
+    def _set_images(self, images: int) -> None:
+        """Move the end of the run, before its learning rate decays."""
+        planned = self._config.train.images
+        self._config = replace(self._config, train=replace(self._config.train, images=images))
+        self._trainer.config = self._config
+        if self._world.is_main:
+            checkpoint.write_text(self._run / CONFIG, self._config.to_json())
+            self._log.event(self._trainer.images_seen, "replanned", {"images": images, "before": planned})
+        speed = "faster" if images > planned else "slower"
+        self._say(f"{speed} than planned: the run now ends at {images:,} images instead of {planned:,}")
+
     def _check_lock(self) -> None:
         """Raise TrainingError if the run folder was moved or deleted, before anything is written to its old path."""
         self._lock_checked_at = time.monotonic()
         if self._lock is not None:
             self._lock.check()
-
-    def _report_events(self, report: StepReport) -> None:
-        if self._trainer.micro_batch != self._micro_batch:
-            self._micro_batch = self._trainer.micro_batch
-            self._say(f"memory ran out: now {self._micro_batch} pictures at a time; the batch stays the same")
-        unreadable = list(self._prepared.dataset.unreadable)[self._num_unreadable :]  # each process reports its own
-        if unreadable:
-            self._num_unreadable += len(unreadable)
-            self._log.event(report.images_seen, "unreadable", {"pictures": unreadable})
-            self._say(f"{', '.join(map(printable, unreadable))} can no longer be read; training uses others instead")
-        if self._world.is_main and (report.skipped or self._spikes.is_spike(report)):
-            event = "skipped" if report.skipped else "spike"
-            names = self._names(report)
-            self._log.event(report.images_seen, event, {"loss": report.loss, "pictures": names})
-            text = (
-                "a step had no finite gradient and was skipped" if report.skipped else f"the loss was {report.loss:.3g}"
-            )
-            self._say(f"{text}, at {report.images_seen:,} images; see {', '.join(map(printable, names))}")
-
-    def _names(self, report: StepReport) -> list[str]:
-        """Keys of the pictures with the largest losses in a step."""
-        indices = largest_losses(report.losses)
-        positions = report.images_seen - len(report.losses) + indices
-        return [self._prepared.dataset.keys[index] for index in self._trainer.samples_at(positions).tolist()]
 
     def _stop(self, interruption: Interruption) -> None:
         self._save_and_wait()
@@ -276,6 +284,7 @@ class Session:
         self._metrics = ValidationMetrics()
         with self._trainer.averaged():
             if self._world.is_main:
+                start = time.perf_counter()
                 try:
                     self._metrics = self._validator(interruption, self._seconds)
                 except (TintypeError, OSError, RuntimeError, MemoryError) as error:
@@ -284,6 +293,8 @@ class Session:
                     reason = "memory ran out" if is_out_of_memory(error) else error
                     self._say(f"warning: no samples: {reason}")
                 self._log.write(self._metrics)
+                if self._budget is not None:
+                    self._budget.validation(time.perf_counter() - start)
         self._world.barrier()
         self._validated_at = time.monotonic()
 

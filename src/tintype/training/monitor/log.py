@@ -28,7 +28,7 @@ class Log:
     noise_error, noise_error_shuffled (with captions of other pictures), noise_error_empty (without captions),
     noise_error_training (on training pictures) and noise_error_ideal (of the ideal denoiser of the training set), and
     memorization, the gauge with its interval. Events have their own rows: skipped, spike, went_back, unreadable, and
-    planned and ended in a run with a time budget, threads when their number changes.
+    planned, replanned and ended in a run with a time budget, threads when their number changes.
 
     Losses are means over the steps since the previous row. Rows that cannot be written are dropped: a log never stops a
     run.
@@ -139,6 +139,13 @@ class Display:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def set_images(self, images: int) -> None:
+        """Set the length of the run, in images."""
+        if images != self._images:
+            self._images = images
+            if self._bar is not None:
+                self._bar.update(self._task, total=images)
 
     def step(self, report: StepReport, num_images: int, seconds: float) -> None:
         """Take in a step that took `seconds`."""
