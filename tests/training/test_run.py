@@ -35,6 +35,7 @@ from tintype.training.monitor.log_rows import read_log
 from tintype.training.run import Terminated, TrainRequest, train
 from tintype.training.session import Session
 from tintype.training.setup import plan
+from tintype.training.setup.budget import Budget
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 
@@ -435,6 +436,7 @@ def test_a_time_budget_becomes_a_plan_that_is_kept(
 ) -> None:
     request = replace(request_, images=None, minutes=0.05)
     monkeypatch.setattr(plan, "images_within", lambda seconds, speed, train: 48)
+    monkeypatch.setattr(Budget, "images", lambda self, images_seen, train: None)
     with monkeypatch.context() as patched:
         stop_after(patched, 12, signal.SIGTERM)
         with pytest.raises(Terminated):
@@ -446,6 +448,26 @@ def test_a_time_budget_becomes_a_plan_that_is_kept(
     straight = replace(request_, out=tmp_path / "straight", images=48)
     run(straight)
     assert_same_end(request_.out, straight.out)  # measuring left no trace
+
+
+@pytest.mark.parametrize("images", [24, 64])
+def test_a_run_whose_end_moves_is_bit_for_bit_the_run_of_its_final_length(
+    request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    monkeypatch.setattr(plan, "images_within", lambda seconds, speed, train: 40)
+    monkeypatch.setattr(Budget, "images", lambda self, images_seen, train: images if images_seen == 12 else None)
+    request = replace(request_, images=None, minutes=0.05)
+    with monkeypatch.context() as patched:
+        stop_after(patched, 16, signal.SIGTERM)
+        with pytest.raises(Terminated):
+            run(request)
+    run(request)
+    config = Config.from_json((request.out / "config.json").read_text())
+    assert config.train.images == images
+    straight = replace(request_, out=tmp_path / "straight", images=None, config=config)
+    run(straight)
+    assert_same_end(request.out, straight.out)
+    assert {"images": images, "before": 40} in [row.get("replanned") for row in read_log(request.out / "log.jsonl")]
 
 
 def test_samples_and_checkpoints_come_when_they_are_due(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -133,7 +132,7 @@ class Session:
         """Train to the end, and report all steps but the last, which is returned."""
         size = self._config.train.batch_size
         start = time.perf_counter()
-        for report in self._trainer.steps(sys.maxsize):  # the end may move
+        for report in self._trainer.steps(self._config.train.images):  # `steps` continues if the end has moved
             seconds = time.perf_counter() - start
             self._seconds += seconds
             if self._world.is_main:

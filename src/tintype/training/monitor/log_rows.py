@@ -23,7 +23,7 @@ MAX_ROW_BYTES = 2**20  # of a line; longer ones are skipped
 MAX_ROWS = 2**20  # the newest; at one every ten seconds these are four months
 MAX_LEVELS = 64  # noise levels in a row
 MAX_COUNT = 2**63  # images seen
-EVENTS = ("skipped", "spike", "went_back", "unreadable", "planned", "ended")
+EVENTS = ("skipped", "spike", "went_back", "unreadable", "planned", "replanned", "threads", "ended")
 _NUMBERS = ("loss", "lr", "grad_norm", "images_per_second")
 
 Row = dict[str, Any]

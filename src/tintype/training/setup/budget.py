@@ -13,8 +13,8 @@ from dataclasses import replace
 from tintype.config import TrainConfig
 from tintype.training.setup.plan import Speed, images_within
 
-CHECKS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75)  # of the time: the speed since the last one decides
-SMALL_CHANGE = 0.02  # of the images: not worth a new plan
+CHECKS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6)  # of the time, and when the decay is about to begin
+SMALL_CHANGE = 0.05  # of the images: not worth a new plan
 LATE = 1.15  # times the requested time: worth a warning
 MAX_VALIDATION = 0.1  # of the elapsed time, for validations before the last
 
@@ -70,12 +70,14 @@ class Budget:
 
     def images(self, images_seen: int, train: TrainConfig) -> int | None:
         """Another length of the run, in images, if the speed since the last check calls for one now."""
-        if not self._checks or self.elapsed() < self._checks[0] * self.seconds or not self._images:
+        constant = 1 - train.decay_fraction  # share of the images before the learning rate falls
+        is_last = images_seen <= constant * train.images < images_seen + train.batch_size
+        is_due = bool(self._checks) and self.elapsed() >= self._checks[0] * self.seconds
+        if not (is_due or is_last) or not self._images:
             return None
         self._checks = [share for share in self._checks if share * self.seconds > self.elapsed()]
         self._speed = replace(self._speed, images_per_second=self._images / self._step_seconds)
         self._images, self._step_seconds = 0, 0.0
-        constant = 1 - train.decay_fraction  # share of the images before the learning rate falls
         if images_seen > constant * train.images:
             return None
         fitting = images_seen + images_within(self.seconds - self.elapsed(), self._speed, train)
