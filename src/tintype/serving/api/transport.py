@@ -10,7 +10,7 @@ import h11
 
 LINGER_SECONDS = 2.0  # after the response to an unread request, for the client to read it
 MAX_DROPPED = 32 * 2**20  # bytes that arrive in this time and are thrown away
-MAX_DROPPED_ENDLESS = 4 * 2**20  # the same, if the request does not say how long it is
+MAX_DROPPED_ENDLESS = 2 * 2**20  # the same, if the request does not say how long it is
 SEND_BUFFER = 128 * 1024  # bytes of a response that the system holds; it asks for more when a third of it is taken
 MIN_TAKEN = 8 * 1024  # bytes that a client must take in `write_seconds`, or everything that waits for it
 
