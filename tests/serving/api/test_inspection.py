@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
 import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -14,8 +17,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tests.serving.api.test_jobs import data_url, finished, submit
+from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
 from tintype.pipeline.pipeline import Pipeline
+from tintype.serving.api.schemas import NoiseLevelsBody
 
 
 def test_the_page_learns_what_it_can_ask_for(http: httpx.Client) -> None:
@@ -66,3 +71,58 @@ def test_an_odd_receipt_is_none(name: str, value: object, http: httpx.Client) ->
         answer = http.post("/api/receipt", json=body)
         assert answer.status_code == 200
         assert (answer.json()["receipt"] is None) == bool(odd)
+
+
+@pytest.fixture
+def busy(tiny_model: Path) -> Iterator[tuple[Live, Held, httpx.Client]]:
+    """A server whose engine is held in a job."""
+    pipeline, denoiser = held_pipeline(tiny_model)
+    with live(tiny_model, pipeline, max_batch=2) as server:
+        denoiser.hold()
+        with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as http:
+            submit(http, steps=2)
+            until(lambda: server.engine.num_running == 1)
+            yield server, denoiser, http
+
+
+def test_waiting_requests_keep_neither_their_bodies_nor_their_uploads(busy: tuple[Live, Held, httpx.Client]) -> None:
+    server, denoiser, http = busy
+    buffer = io.BytesIO()
+    large = Image.new("RGB", (611, 509), "orange")
+    large.save(buffer, "PNG")
+    files = {"image": ("a.png", buffer.getvalue(), "image/png")}
+    with ThreadPoolExecutor(2) as pool:
+        look = pool.submit(http.post, "/api/look", json={"image": data_url(large), "levels": 2})
+        edit = pool.submit(http.post, "/v1/images/edits", data={"prompt": "a"}, files=files)
+        until(lambda: server.engine.num_waiting == 2)
+        large.close()
+        gc.collect()
+        objects = gc.get_objects()
+        assert not any(isinstance(value, NoiseLevelsBody) for value in objects)
+        held = [value for value in objects if isinstance(value, Image.Image) and value.size == (611, 509)]
+        assert [value is large for value in held] == [True]
+        denoiser.release()
+        assert [look.result().status_code, edit.result().status_code] == [200, 200]
+
+
+def test_a_noise_sweep_ends_with_its_client(busy: tuple[Live, Held, httpx.Client]) -> None:
+    server, _, http = busy
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/api/look", json={"image": data_url(Image.new("RGB", (16, 16)))}, timeout=0.5)
+    until(lambda: server.engine.num_waiting == 0, 5)
+    assert server.engine.num_running == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [({}, "image"), ({"image": 3}, "image"), ({"image": "x", "levels": 1}, "levels"), ([], None)],
+)
+def test_a_wrong_noise_sweep_is_refused_by_field(body: object, param: str | None, http: httpx.Client) -> None:
+    refused = http.post("/api/look", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("content", [b'{"image": ', b"", b'"\xff"'])
+def test_a_noise_sweep_that_is_not_json_is_refused(content: bytes, http: httpx.Client) -> None:
+    refused = http.post("/api/look", content=content, headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_json")

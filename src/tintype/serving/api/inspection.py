@@ -7,20 +7,29 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from PIL import Image
+from pydantic import ValidationError
+from torch import Tensor
 
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import SCHEDULES
-from tintype.pipeline.init_image import resize_and_crop
+from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt
+from tintype.serving.api.disconnect import until_done
 from tintype.serving.api.dispatcher import Dispatcher, job_error
+from tintype.serving.api.errors import from_validation
 from tintype.serving.api.images import base64_bytes, decode_base64, read_receipt
 from tintype.serving.api.job_state import receipt_json
 from tintype.serving.api.schemas import NoiseLevelsBody, ReceiptBody
-from tintype.serving.engine.noise_levels import NoiseSweepTask, describe_levels
+from tintype.serving.engine.noise_levels import NoiseSweepTask, describe_levels, encode_picture
 
 SWEEP_SECONDS = 60.0
 NUM_LEVELS = 12
+_LOOK = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": NoiseLevelsBody.model_json_schema()}},
+    }
+}
 
 
 def router(dispatcher: Dispatcher) -> APIRouter:
@@ -36,22 +45,18 @@ def router(dispatcher: Dispatcher) -> APIRouter:
             "schedules": list(SCHEDULES),
         }
 
-    @routes.post("/look")
-    async def look(body: NoiseLevelsBody, request: HttpRequest) -> dict[str, Any]:
+    @routes.post("/look", openapi_extra=_LOOK)
+    async def look(request: HttpRequest) -> dict[str, Any]:
         """Add noise to an image, from almost none to pure noise, and denoise it at each level."""
-        pipeline = dispatcher.pipeline(body.model)
-        async with dispatcher.decoding.place(request.state.client):
-            side = pipeline.config.net.resolution
-            image = await dispatcher.decoding.run(_decode_at, body.image, side)
-        task = NoiseSweepTask(pipeline, image, body.prompt, body.seed or 0, body.levels or NUM_LEVELS)
+        task = await _noise_sweep(dispatcher, request)
         job = dispatcher.submit(task, request, seconds=SWEEP_SECONDS)
         try:
-            await job.finished()
+            await until_done(job.finished(), request)
         finally:
             dispatcher.engine.cancel(job)
         if job.result is None:
             raise job_error(job)
-        return {"model": pipeline.name, "levels": await asyncio.to_thread(describe_levels, task, job.result)}
+        return {"model": task.pipeline.name, "levels": await asyncio.to_thread(describe_levels, task, job.result)}
 
     @routes.post("/receipt")
     async def receipt(body: ReceiptBody, request: HttpRequest) -> dict[str, Any]:
@@ -63,9 +68,24 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     return routes
 
 
-def _decode_at(image: str, side: int) -> Image.Image:
-    """An image in base64 at the size of the model, because a job must not hold a large one while it waits."""
-    return resize_and_crop(decode_base64(image, "image"), "RGB", side, side)
+async def _noise_sweep(dispatcher: Dispatcher, request: HttpRequest) -> NoiseSweepTask:
+    """The task that a request asks for. Raises ApiError.
+
+    Nothing keeps the body once this returns, since the request may wait for long; FastAPI would keep one it parses.
+    """
+    content = b"".join([piece async for piece in request.stream()])
+    try:
+        body = await asyncio.to_thread(NoiseLevelsBody.model_validate_json, content)
+    except ValidationError as error:
+        raise from_validation(error.errors(include_url=False, include_input=False)) from None
+    pipeline = dispatcher.pipeline(body.model)
+    async with dispatcher.decoding.place(request.state.client):
+        x0 = await dispatcher.decoding.run(_decode_x0, pipeline, body.image)
+    return NoiseSweepTask(pipeline, x0, body.prompt, body.seed or 0, body.levels or NUM_LEVELS)
+
+
+def _decode_x0(pipeline: Pipeline, image: str) -> Tensor:
+    return encode_picture(pipeline, decode_base64(image, "image"))
 
 
 def _read_receipt(image: str) -> Receipt | None:

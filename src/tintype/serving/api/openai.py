@@ -18,6 +18,7 @@ from starlette.datastructures import UploadFile
 
 from tintype.pipeline.image_file import encode
 from tintype.pipeline.receipt import Receipt
+from tintype.serving.api.disconnect import until_done
 from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher, cut_warning, job_error
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.images import decode, decode_mask, guess_image
@@ -44,18 +45,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.post("/images/edits", openapi_extra=_EDITS)
     async def edits(request: HttpRequest) -> Response:
         """Start from an image with noise added; with a mask, repaint only where it is transparent (or white)."""
-        fields, files = await _read_form(request)
-        body = from_form(fields)
-        if "image" not in files:
-            raise bad_request("image is missing", "image", "missing_required_parameter")
-        _require_base64(body)
-        async with dispatcher.decoding.place(request.state.client):
-            init_image = await dispatcher.decoding.run(decode, files["image"], "image")
-            mask = await dispatcher.decoding.run(decode_mask, files["mask"], "mask") if "mask" in files else None
-            if mask is not None and mask.size != init_image.size:
-                raise bad_request("mask must have the size of image", "mask", "invalid_image")
-            task = await dispatcher.generate_task(body, init_image, mask)
-        request_hash = await dispatcher.request_hash(request, body, files["image"], files.get("mask", b""))
+        body, task, request_hash = await _edit(dispatcher, request)
         return await _generate(dispatcher, request, body, "image_edit", task, request_hash)
 
     @routes.post("/images/variations", include_in_schema=False)
@@ -90,6 +80,25 @@ def _model(dispatcher: Dispatcher, name: str) -> dict[str, Any]:
     }
 
 
+async def _edit(dispatcher: Dispatcher, request: HttpRequest) -> tuple[ImagesBody, GenerateTask, bytes]:
+    """The body, the task and the hash of a form. Raises ApiError.
+
+    Nothing keeps its files and images once this returns, since the request may wait for long.
+    """
+    fields, files = await _read_form(request)
+    body = from_form(fields)
+    if "image" not in files:
+        raise bad_request("image is missing", "image", "missing_required_parameter")
+    _require_base64(body)
+    async with dispatcher.decoding.place(request.state.client):
+        init_image = await dispatcher.decoding.run(decode, files["image"], "image")
+        mask = await dispatcher.decoding.run(decode_mask, files["mask"], "mask") if "mask" in files else None
+        if mask is not None and mask.size != init_image.size:
+            raise bad_request("mask must have the size of image", "mask", "invalid_image")
+        task = await dispatcher.generate_task(body, init_image, mask)
+    return body, task, await dispatcher.request_hash(request, body, files["image"], files.get("mask", b""))
+
+
 async def _generate(
     dispatcher: Dispatcher,
     request: HttpRequest,
@@ -105,7 +114,7 @@ async def _generate(
         stream = _stream(dispatcher, job, body, event)
         return StreamingResponse(stream, media_type="text/event-stream", headers=SSE_HEADERS)
     try:
-        await _finished_or_disconnected(job, request)
+        await until_done(job.finished(), request)
     finally:
         dispatcher.abandon(job)
     if job.status != "done":
@@ -153,24 +162,6 @@ async def _stream(dispatcher: Dispatcher, job: Job, body: ImagesBody, event: str
             yield await asyncio.to_thread(_event, f"{event}.completed", image)
     finally:
         dispatcher.abandon(job)  # the client has disconnected, or the job has ended
-
-
-async def _finished_or_disconnected(job: Job, request: HttpRequest) -> None:
-    """Wait until the job has ended. Raises ApiError if the client disconnects before."""
-    finished = asyncio.create_task(job.finished())
-    disconnected = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait((finished, disconnected), return_when=asyncio.FIRST_COMPLETED)
-        if job.open:
-            raise ApiError(499, "the client has disconnected", "client_closed_request")
-    finally:
-        finished.cancel()
-        disconnected.cancel()
-
-
-async def _disconnected(request: HttpRequest) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _client_timeout(dispatcher: Dispatcher, request: HttpRequest) -> float:

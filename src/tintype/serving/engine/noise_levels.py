@@ -27,11 +27,11 @@ from tintype.view.contact_sheet import frame
 class NoiseSweepTask:
     """Denoise a picture once at each of K noise levels.
 
-    Returns [2 K, 3, H, W]: the K noisy pictures, then the K denoised ones.
+    Returns [2 K, C, h, w]: the K noisy pictures, then the K denoised ones.
     """
 
     pipeline: Pipeline
-    image: Image.Image  # at the resolution of the model, since it is held while the task waits
+    x0: Tensor  # the picture in model space, [1, C, h, w] on the CPU, as from `encode_picture`
     caption: str
     seed: int
     num_levels: int  # K
@@ -58,22 +58,24 @@ class NoiseSweepTask:
         noise = self.pipeline.config.noise
         return log_snr_sigmas(self.num_levels, noise.sigma_min, noise.sigma_max)[:-1].flip(0).float()
 
-    def x0(self) -> Tensor:
-        """The picture at the model's resolution, [1, 3, H, W] on the CPU."""
-        return self.pipeline.codec.encode(pixels_of(resize_and_crop(self.image, "RGB", *self.size)))
-
     def noise(self) -> Tensor:
-        """The noise, the same at every level, [1, 3, H, W] on the CPU."""
-        return normal(self.seed, Purpose.START, 0, tuple(self.x0().shape[1:]))
+        """The noise, the same at every level, [1, C, h, w] on the CPU."""
+        return normal(self.seed, Purpose.START, 0, tuple(self.x0.shape[1:]))
 
     def start(self, network: ConditionalDenoiser) -> SamplingTask:
         device = self.pipeline.device
         sigma = self.sigmas().to(device)
-        x0, noise = self.x0().to(device), self.noise().to(device)
+        x0, noise = self.x0.to(device), self.noise().to(device)
         shape = (self.num_levels, -1, -1, -1)
         x = add_noise(x0.expand(shape), noise.expand(shape), sigma)
         denoise = network(self.pipeline.encode([self.caption]).expand(self.num_levels))
         return SamplingTask(_sweep(x, sigma), denoise, 1)
+
+
+def encode_picture(pipeline: Pipeline, picture: Image.Image) -> Tensor:
+    """A picture in model space at the model's resolution, [1, C, h, w] on the CPU. A large picture takes seconds."""
+    side = pipeline.config.net.resolution
+    return pipeline.codec.encode(pixels_of(resize_and_crop(picture, "RGB", side, side))).cpu()
 
 
 def _sweep(x: Tensor, sigma: Tensor) -> Coroutine:
@@ -86,7 +88,7 @@ def describe_levels(task: NoiseSweepTask, result: Tensor) -> list[dict[str, Any]
 
     The strip is a PNG as a data: URL: noisy picture, denoised picture, predicted noise, true noise.
     """
-    x0, noise = task.x0(), task.noise()
+    x0, noise = task.x0, task.noise()
     noisy, denoised = result[: task.num_levels], result[task.num_levels :]
     decode = task.pipeline.codec.decode
     levels = []
