@@ -67,6 +67,7 @@ def second() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks.NETWORKS, "convolution", Convolution)
         patch.setitem(codecs.CODECS, "space-to-depth", SpaceToDepth)
+        patch.setattr("tintype.training.setup.prepare.bf16_is_faster", lambda device: False)  # not measured again
         yield
 
 

@@ -100,7 +100,8 @@ def test_11_more_work_than_one_request_may_ask_for(http: httpx.Client) -> None:
 @pytest.mark.parametrize("model", ["gpt-image-1", "../../etc/passwd", "/", "tiny/"])
 def test_12_unknown_models(model: str, http: httpx.Client) -> None:
     check(http.post(MAKE, json={"prompt": "a", "model": model}), 404, "model", "model_not_found")
-    check(http.get(f"/v1/models/{model}"), 404)
+    if not model.endswith("/"):  # of an address, a slash at the end is ignored
+        check(http.get(f"/v1/models/{model}"), 404)
 
 
 @pytest.mark.parametrize(("field", "value"), [("sampler", "magic"), ("output_format", "svg"), ("output_format", "gif"),
