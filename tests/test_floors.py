@@ -34,9 +34,9 @@ ROOMS = (
 # Inside a room, the same for its folders and modules. Those that stand together in a tuple are one floor: they may
 # import each other, as long as no modules import in a circle.
 FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
-    "config": ("sections", "check", ("data_options", "config")),
+    "config": ("sizes", "sections", "check", ("data_options", "config")),
     "model": (
-        ("atomic_write", "file_names", "meta_device", "read_file"),
+        ("aspect_buckets", "atomic_write", "file_names", "meta_device", "read_file"),
         ("custom", "manifest"),
         "nets",
         ("network", "codec"),

@@ -13,6 +13,7 @@ from tintype.config.sections import (
     TextConfig,
     TrainConfig,
 )
+from tintype.config.sizes import parse_sizes
 from tintype.diffusion import names
 from tintype.errors import ConfigError
 
@@ -39,6 +40,7 @@ def check(
     check_data(data)
     check_net(net)
     check_names(noise, sample)
+    check_sizes(net, sample)
     check_text_encoder(text.encoder)
 
 
@@ -137,6 +139,16 @@ def check_names(noise: NoiseConfig, sample: SampleConfig) -> None:
     ):
         if value not in choices:
             raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {short(value)}")
+
+
+def check_sizes(net: NetConfig, sample: SampleConfig) -> None:
+    """Raise ConfigError for sizes that no training picture has: more pixels than the square, or part of a patch."""
+    multiple, most = net.multiple, net.resolution**2
+    for width, height in parse_sizes(sample.sizes):
+        if width % multiple or height % multiple or width * height > most:
+            raise ConfigError(
+                f"sizes must have multiples of {multiple} and at most {most} pixels, not {width}x{height}"
+            )
 
 
 def check_text_encoder(name: str) -> None:

@@ -19,6 +19,7 @@ from tintype.config.sections import (
     TextConfig,
     TrainConfig,
 )
+from tintype.config.sizes import Size, parse_sizes
 from tintype.errors import ConfigError
 
 T = TypeVar("T")
@@ -69,6 +70,16 @@ class Config:
         if name not in PRESETS:
             raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
         return PRESETS[name]() if resolution is None else PRESETS[name](resolution)
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """Width and height of most training pictures, the most usual first."""
+        return parse_sizes(self.sample.sizes) or ((self.net.resolution, self.net.resolution),)
+
+    @property
+    def default_size(self) -> Size:
+        """Width and height of a picture for which none are given."""
+        return self.sizes[0]
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2) + "\n"

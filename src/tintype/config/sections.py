@@ -117,6 +117,7 @@ class SampleConfig:
     guidance: float = 3.0
     guidance_min: float = 0.5  # guidance acts on noise levels between these two
     guidance_max: float = 10.0
+    sizes: str = ""  # of most training pictures, WIDTHxHEIGHT, the most usual first and the default; "": the square
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

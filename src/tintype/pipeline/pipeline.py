@@ -36,6 +36,7 @@ from tintype.pipeline.receipt import Receipt, clean, receipts_of
 from tintype.pipeline.request import Options, Request, make_request
 from tintype.pipeline.round_trip import InversionRoundTrip
 from tintype.pipeline.sampling_task import SamplingTask
+from tintype.pipeline.sizes import enlarged
 from tintype.pipeline.start import initial_noise, initial_x, request_sampler, request_sigmas
 from tintype.pipeline.validators import side
 
@@ -97,10 +98,10 @@ class Pipeline:
 
     def __repr__(self) -> str:
         millions = sum(weight.numel() for weight in self.denoiser.parameters()) / 1e6
-        side, sample = self.config.net.resolution, self.config.sample
+        (width, height), sample = self.config.default_size, self.config.sample
         guide = "" if self.guide is None else f", guided by {self.guide.name!r}"
         return (
-            f"<Pipeline {self.name!r}: {side}x{side} pixels, {millions:.1f} million weights on {self.device}; "
+            f"<Pipeline {self.name!r}: {width}x{height} pixels, {millions:.1f} million weights on {self.device}; "
             f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}{guide}>"
         )
 
@@ -158,7 +159,7 @@ class Pipeline:
         """
         request = self.request(captions, **options)
         parts = request.parts(self.batch_limit(request))
-        return [picture for part in parts for picture in self.pictures(finish(self.run(part)))]
+        return [picture for part in parts for picture in self.pictures(finish(self.run(part)), request.enlarge)]
 
     def stream(self, captions: str | Sequence[str], **options: Unpack[Options]) -> Generator[Step, None, Tensor]:
         """Make pictures as `generate` does, in one batch, and yield a Step per evaluation of the network.
@@ -226,11 +227,11 @@ class Pipeline:
         """The number of captions that are longer than this model reads."""
         return self.denoiser.encoder.num_cut([clean(caption) for caption in captions])
 
-    def pictures(self, x0: Tensor) -> list[Image.Image]:
-        """Model space [B, 3, H, W] -> pictures. Raises TintypeError for NaN or infinity."""
+    def pictures(self, x0: Tensor, enlarge: str = "") -> list[Image.Image]:
+        """Model space [B, 3, H, W] -> pictures, enlarged as a request says. Raises TintypeError for NaN or infinity."""
         if not bool(torch.isfinite(x0).all()):
             raise TintypeError("the model produced NaN or infinity; use an earlier checkpoint")
-        return pictures_of(self.codec.decode(x0))
+        return [enlarged(picture, enlarge) for picture in pictures_of(self.codec.decode(x0))]
 
     def receipts(self, request: Request) -> list[Receipt]:
         """The receipt of each picture of a request."""

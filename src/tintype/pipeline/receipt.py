@@ -60,6 +60,8 @@ class Receipt(PlainOptions):
 
     def to_json(self) -> str:
         values = {k: clean(v) if isinstance(v, str) else v for k, v in dataclasses.asdict(self).items()}
+        if not self.enlarge:  # so that versions without it can read all other receipts
+            del values["enlarge"]
         return json.dumps({"format": FORMAT, **values})
 
     @classmethod
@@ -103,6 +105,9 @@ class Receipt(PlainOptions):
             entries["Variation seed strength"] = f"{self.share:g}"
         if self.init_image:
             entries["Denoising strength"] = f"{self.strength:g}"
+        if self.enlarge:
+            size, _, resampler = self.enlarge.partition(" ")
+            entries |= {"Hires resize": size, "Hires upscaler": resampler.title()}
         entries["Version"] = f"tintype {self.version}"
         lines = [self.caption]
         if self.negative:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
-from PIL import Image
+from PIL import Image, ImageOps
 
-from tintype.config import Config, NetConfig
+from tintype.config import Config
 from tintype.diffusion.names import SAMPLERS, SCHEDULES
 from tintype.errors import ConfigError
 from tintype.pipeline.init_image import InitImage, Padding, outpaint_padding
@@ -24,6 +24,8 @@ from tintype.pipeline.limits import (
     OLDER_NAMES,
     STRENGTH,
 )
+from tintype.pipeline.notes import caption_notes, cut_notes, size_notes
+from tintype.pipeline.sizes import picture_size
 from tintype.pipeline.validators import each_seed, integer, noise_levels, number, one_of, per_caption, side, strings
 
 if TYPE_CHECKING:
@@ -73,7 +75,11 @@ class Options(_OlderOptions, total=False):
             spread) that returns noise levels; or the noise levels themselves, decreasing and ending with 0.
         center, spread: noise level around which a schedule's steps are, and how widely, for schedules that have these.
     Size:
-        width, height: pixels, multiples of the model's patch, up to 2048.
+        width, height: pixels, multiples of the model's patch, up to 2048. Default: the usual size of the training
+            pictures; with init_image, the size nearest to its shape. Beyond twice the trained side, models repeat and
+            scatter what they draw.
+        enlarge: True: make the picture at the model's own size and enlarge it to width x height, any up to 2048. A
+            size such as "512x512": likewise, made at width x height.
     Editing:
         init_image, strength: start from this picture with noise added, from 0.01 (a little) to 1 (nothing but noise);
             default 0.6.
@@ -106,6 +112,7 @@ class Options(_OlderOptions, total=False):
     spread: float | None
     width: int | None
     height: int | None
+    enlarge: bool | str | None
     init_image: Image.Image | None
     strength: float | None
     mask: Image.Image | None
@@ -130,6 +137,7 @@ class PlainOptions:
     height: int
     center: float = 0.7  # sigma around which the schedule's steps are, for schedules that have one
     spread: float = 1.1  # and how widely
+    enlarge: str = ""  # of finished pictures: their size and the resampler, such as "512x512 lanczos"; "": as made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +164,7 @@ class Request(PlainOptions):
     outpaint: Padding  # already around init_image; kept for receipts
     init_image: Image.Image | None  # RGB, width x height
     mask: Image.Image | None  # L, width x height; white is repainted, black is kept
+    notes: tuple[str, ...] = ()  # what is not as people may expect, for people
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -184,7 +193,7 @@ def make_request(config: Config, captions: str | Sequence[str], options: Options
     defaults = config.sample
     prompts = strings("captions", captions, MAX_CAPTION)
     num, source = len(prompts), options.get("source_caption")
-    init = _init_image(config.net, options)
+    init, enlarge, notes = _init_image(config, options)
     seeds = each_seed(options.get("seeds"), num)
     mix = _interpolation(seeds, options)
     scales = _guidance(options.get("guidance"), defaults.guidance, num)
@@ -222,6 +231,8 @@ def make_request(config: Config, captions: str | Sequence[str], options: Options
         outpaint=init.padding,
         init_image=init.image,
         mask=init.mask,
+        enlarge=enlarge,
+        notes=(*caption_notes([*prompts, *mix.captions, negative]), *notes),
     )
 
 
@@ -280,16 +291,28 @@ def _interpolation(seeds: tuple[int, ...], options: Options) -> Interpolation:
     return no_interpolation(len(seeds))
 
 
-def _init_image(net: NetConfig, options: Options) -> InitImage:
+def _init_image(config: Config, options: Options) -> tuple[InitImage, str, list[str]]:
+    """The starting picture at the size to make, the enlargement, and notes about both."""
     image, source = options.get("init_image"), options.get("source_caption")
     if image is None and any(options.get(name) is not None for name in NEED_INIT_IMAGE):
         raise ConfigError("strength, mask, outpaint and source_caption (invert) need an init_image")
     padding = outpaint_padding(options.get("outpaint"))
-    width = _or(options.get("width"), net.resolution + padding[0] + padding[2])
-    height = _or(options.get("height"), net.resolution + padding[1] + padding[3])
     strength = _or(options.get("strength"), STRENGTH if source is None and not any(padding) else 1.0)
-    size = side("width", width, net.multiple, MAX_SIDE), side("height", height, net.multiple, MAX_SIDE)
-    return InitImage.prepare(image, options.get("mask"), padding, *size, strength)
+    upright = None if image is None else ImageOps.exif_transpose(image)
+    (width, height), enlarge = picture_size(
+        config,
+        (options.get("width"), options.get("height")),
+        options.get("enlarge"),
+        None if upright is None else upright.size,
+        (padding[0] + padding[2], padding[1] + padding[3]),
+    )
+    multiple = config.net.multiple
+    size = side("width", width, multiple, MAX_SIDE), side("height", height, multiple, MAX_SIDE)
+    init = InitImage.prepare(upright, options.get("mask"), padding, *size, strength)
+    notes = size_notes(config, size)
+    if upright is not None:
+        notes += cut_notes(upright.size, (width - padding[0] - padding[2], height - padding[1] - padding[3]))
+    return init, enlarge, notes
 
 
 def _indices(num: int, options: Options) -> tuple[int, ...]:

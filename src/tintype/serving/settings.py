@@ -30,6 +30,7 @@ class Settings:
     max_batch: int | None = None  # pictures in one network call; None: measured at start
     max_steps: int = 200
     max_pixels: int | None = None  # of one picture; None: sixteen times the model's resolution
+    max_enlarged_pixels: int = MAX_SIDE**2  # of all enlarged pictures of a request together
     max_cost: float | None = None  # of one request; None: ten pictures at twice the model's side with `max_steps`
 
     deadline: float = 600.0  # for waiting and running; the OpenAI client times out then too

@@ -322,3 +322,66 @@ def test_a_caption_that_is_too_long_for_the_model_is_made_with_a_warning(http: h
     assert answer.status_code == 200
     assert "16 tokens" in answer.headers["x-tintype-warning"]
     assert answer.json()["warning"] == answer.headers["x-tintype-warning"]
+
+
+def test_fields_that_mean_nothing_are_named(http: httpx.Client) -> None:
+    answer = http.post("/v1/images/generations", json={"prompt": "a", "steps": 1, "lora": "x", "hires\n\u00e9": 1})
+    assert answer.status_code == 200
+    assert "lora" in answer.json()["warning"]
+    assert answer.headers["x-tintype-warning"].isascii()
+    many = {f"field{number}": 1 for number in range(1000)}
+    assert len(http.post("/v1/images/generations", json={"prompt": "a", "steps": 1, **many}).json()["warning"]) < 400
+
+
+def test_known_fields_and_cfg_are_no_surprise(http: httpx.Client) -> None:
+    body = {"prompt": "a", "steps": 1, "cfg": 1, "user": "me", "quality": "high", "n": None}
+    answer = http.post("/v1/images/generations", json=body)
+    assert "warning" not in answer.json()
+    receipt = receipt_of(answer)
+    assert receipt.guidance == 1
+
+
+def test_weights_in_a_caption_are_noted(http: httpx.Client) -> None:
+    answer = http.post("/v1/images/generations", json={"prompt": "a (red:1.3) circle", "steps": 1})
+    assert "(red:1.3)" in answer.json()["warning"]
+
+
+def test_a_large_size_is_made_with_a_warning_and_a_larger_one_names_the_way(http: httpx.Client) -> None:
+    answer = http.post("/v1/images/generations", json={"prompt": "a", "steps": 1, "size": "64x64"})
+    assert "enlarge" in answer.json()["warning"]
+    refused = http.post("/v1/images/generations", json={"prompt": "a", "steps": 1, "size": "512x512"})
+    assert refused.status_code == 400
+    assert "enlarge" in refused.json()["error"]["message"]
+
+
+def test_an_enlarged_picture_may_have_any_size(http: httpx.Client) -> None:
+    body = {"prompt": "a", "steps": 1, "size": "500x499", "enlarge": True}
+    answer = http.post("/v1/images/generations", json=body)
+    assert answer.json()["size"] == "500x499"
+    with Image.open(io.BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"]))) as picture:
+        assert picture.size == (500, 499)
+    assert receipt_of(answer).enlarge == "500x499 lanczos"
+    for refused in (
+        {**body, "size": "2048x2048", "n": 2},
+        {"prompt": "a", "enlarge": True},
+        {**body, "size": "4000x4"},
+    ):
+        assert http.post("/v1/images/generations", json=refused).status_code == 400
+
+
+def test_an_edit_keeps_the_shape_of_its_image(http: httpx.Client) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(buffer, "PNG")
+    files = {"image": ("a.png", buffer.getvalue(), "image/png")}
+    answer = http.post("/v1/images/edits", data={"prompt": "a", "steps": "1"}, files=files)
+    assert answer.json()["size"] == "20x12"
+    form = {"prompt": "a", "steps": "1", "size": "90x60", "enlarge": "true"}
+    assert http.post("/v1/images/edits", data=form, files=files).json()["size"] == "90x60"
+    huge = {"prompt": "a", "steps": "1", "width": "2048"}
+    assert http.post("/v1/images/edits", data=huge, files=files).status_code == 400
+
+
+def receipt_of(answer: httpx.Response) -> Receipt:
+    content = base64.b64decode(answer.json()["data"][0]["b64_json"])
+    with Image.open(io.BytesIO(content)) as picture:
+        return Receipt.from_json(picture.info["tintype"])

@@ -52,8 +52,16 @@ def add_options(command: argparse.ArgumentParser) -> None:
     _renamed(command, "negative_prompt", metavar="TEXT", help="text to steer away from")
     command.add_argument("--sampler", choices=SAMPLERS, help="method of stepping")
     _renamed(command, "schedule", choices=SCHEDULES, help="spacing of the noise levels")
-    command.add_argument("--width", type=whole(1, MAX_SIDE), metavar="PX")
-    command.add_argument("--height", type=whole(1, MAX_SIDE), metavar="PX")
+    command.add_argument(
+        "--width", type=whole(1, MAX_SIDE), metavar="PX", help="of the picture (usual for the training pictures)"
+    )
+    command.add_argument("--height", type=whole(1, MAX_SIDE), metavar="PX", help="likewise")
+    command.add_argument(
+        "--enlarge",
+        action="store_true",
+        default=None,
+        help="make the picture at the model's own size and enlarge it to --width and --height",
+    )
     command.add_argument(
         "--strength",
         type=number(MIN_STRENGTH, 1),

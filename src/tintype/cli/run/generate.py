@@ -22,7 +22,6 @@ from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import store
 from tintype.pipeline.image_file import encode, has_receipt, read_receipt
 from tintype.pipeline.limits import OLDER_NAMES
-from tintype.pipeline.notes import caption_notes
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
 from tintype.pipeline.request import NEED_INIT_IMAGE, Options, Request
@@ -141,7 +140,7 @@ def _note(args: Namespace, pipeline: Pipeline, requests: Sequence[Request]) -> N
     if num_cut:
         limit = pipeline.config.text.max_tokens
         _report(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
-    for note in caption_notes(texts):
+    for note in dict.fromkeys(note for request in requests for note in request.notes):
         _report(f"note: {note}")
 
 
@@ -163,7 +162,7 @@ def _make(
                             pipeline.codec.decode, step.index, step.total, step.sigma, step.x[rows], step.denoised[rows]
                         )
                     )
-        yield from zip(pipeline.pictures(results[0]), pipeline.receipts(part), strict=True)
+        yield from zip(pipeline.pictures(results[0], part.enlarge), pipeline.receipts(part), strict=True)
 
 
 def _keep_result(stream: Generator[Step, None, Tensor], results: list[Tensor]) -> Iterator[Step]:

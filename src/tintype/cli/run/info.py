@@ -79,6 +79,7 @@ def picture_lines(path: Path) -> list[str]:
         ("guidance", f"{receipt.guidance:g} at sigma {receipt.guidance_min:g} to {receipt.guidance_max:g}"),
         ("guide", f"{receipt.guide} (sha256 {receipt.guide_hash[:10]}...)" if receipt.guide else ""),
         ("size", f"{receipt.width}x{receipt.height}"),
+        ("enlarged", f"to {receipt.enlarge}" if receipt.enlarge else ""),
         ("made from", f"a picture, strength {receipt.strength:g}" if receipt.init_image else ""),
         ("mask", "yes" if receipt.mask else ""),
         ("outpainted", f"{receipt.outpaint} pixels (left, top, right, bottom)" if receipt.outpaint else ""),

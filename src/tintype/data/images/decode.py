@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from tintype.config import DataConfig
-from tintype.data.images.aspect_buckets import bucket_shapes, nearest_bucket
 from tintype.data.images.colors import PictureError as PictureError
 from tintype.data.images.colors import parse_color, to_rgb
 from tintype.data.images.perceptual_hash import NOTHING, perceptual_hashes, thumbnail
@@ -26,6 +25,7 @@ from tintype.data.images.resize import crop_and_resize_all
 from tintype.data.process_pool import one_at_a_time
 from tintype.data.sources.file_types import HEIF
 from tintype.data.sources.files import FileError, ImageSource, read_file
+from tintype.model.aspect_buckets import bucket_shapes, nearest_bucket
 
 # Pillow opens MPO, the JPEG with several pictures that cameras write, as JPEG.
 FORMATS: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")

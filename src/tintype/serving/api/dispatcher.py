@@ -144,7 +144,10 @@ def job_error(job: Job) -> ApiError:
     return ApiError(500, job.message or "the request failed", "generation_failed", final=True)
 
 
-def cut_warning(job: Job) -> str:
-    """The warning for a job whose caption is too long."""
-    limit = job.task.pipeline.config.text.max_tokens
-    return f"the caption is longer than the {limit} tokens that this model reads; the rest was ignored"
+def warning(job: Job) -> str:
+    """What a client should know about a job that it did not ask for; "" for nothing."""
+    notes = list(job.task.request.notes) if isinstance(job.task, GenerateTask) else []
+    if job.num_cut:
+        limit = job.task.pipeline.config.text.max_tokens
+        notes.append(f"the caption is longer than the {limit} tokens that this model reads; the rest was ignored")
+    return ". ".join(notes)

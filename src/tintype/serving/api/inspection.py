@@ -98,6 +98,8 @@ def _model(dispatcher: Dispatcher, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "resolution": config.net.resolution,
+        "width": config.default_size[0],  # of a picture for which a client gives no size
+        "height": config.default_size[1],
         "patch": config.net.multiple,
         "max_pixels": dispatcher.settings.pixel_limit(config),
         "max_steps": dispatcher.settings.max_steps,

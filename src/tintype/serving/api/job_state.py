@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from tintype.pipeline.receipt import Receipt
-from tintype.serving.api.dispatcher import Dispatcher, cut_warning, job_error
+from tintype.serving.api.dispatcher import Dispatcher, job_error, warning
 from tintype.serving.api.errors import ApiError
 from tintype.serving.api.images import strip_png
 from tintype.serving.engine.job import GenerateTask, Job
@@ -72,8 +72,8 @@ def job_state(dispatcher: Dispatcher, job: Job, prefix: str = "") -> str:
     if status in ("waiting", "running"):
         seconds = dispatcher.engine.seconds_left(job)
         state["seconds_left"] = None if seconds is None else round(seconds, 2)
-    if job.num_cut:
-        state["warning"] = cut_warning(job)
+    if text := warning(job):
+        state["warning"] = text
     if status == "done" and isinstance(job.task, GenerateTask):
         receipts = job.task.pipeline.receipts(job.task.request)
         state["seconds"] = round(job.ended - job.started, 3)

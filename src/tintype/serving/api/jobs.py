@@ -121,7 +121,7 @@ def _picture_png(job: Job, row: int) -> bytes:
     assert isinstance(job.task, GenerateTask)
     assert job.result is not None
     pipeline = job.task.pipeline
-    picture = pipeline.pictures(job.result[row : row + 1])[0]
+    picture = pipeline.pictures(job.result[row : row + 1], job.task.request.enlarge)[0]
     return encode(picture, pipeline.receipts(job.task.request)[row], ".png")
 
 

@@ -16,10 +16,12 @@ from fastapi.responses import Response, StreamingResponse
 from PIL import Image
 from starlette.datastructures import UploadFile
 
+from tintype.config.sizes import size_text
 from tintype.pipeline.image_file import encode
 from tintype.pipeline.receipt import Receipt
+from tintype.pipeline.sizes import parse_enlarge
 from tintype.serving.api.disconnect import until_done
-from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher, cut_warning, job_error
+from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher, job_error, warning
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.images import decode, decode_mask, guess_image
 from tintype.serving.api.schemas import ImagesBody, from_form
@@ -69,13 +71,12 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
 def _model(dispatcher: Dispatcher, name: str) -> dict[str, Any]:
     pipeline = dispatcher.catalog.pipelines[name]
-    resolution = pipeline.config.net.resolution
     return {
         "id": name,
         "object": "model",
         "created": dispatcher.started,
         "owned_by": "tintype",
-        "size": f"{resolution}x{resolution}",
+        "size": size_text(pipeline.config.default_size),
         "sha256": pipeline.model_hash,
     }
 
@@ -120,7 +121,7 @@ async def _generate(
     if job.status != "done":
         raise job_error(job)
     content = await asyncio.to_thread(_response_json, job, body)
-    headers = {} if not job.num_cut else {"x-tintype-warning": cut_warning(job)}
+    headers = {"x-tintype-warning": warning(job).encode("ascii", "backslashreplace").decode()} if warning(job) else {}
     return Response(content, media_type="application/json", headers=headers)
 
 
@@ -158,7 +159,7 @@ async def _stream(dispatcher: Dispatcher, job: Job, body: ImagesBody, event: str
             yield f"data: {json.dumps(job_error(job).body())}\n\n"
             return
         for row, image in enumerate(await asyncio.to_thread(_images, job, body)):
-            image |= {"image_index": row, "usage": _usage(job, 1), **_common(body, job)}
+            image |= {"image_index": row, "usage": _usage(job, 1), **_common(body, job), **_warning(job)}
             yield await asyncio.to_thread(_event, f"{event}.completed", image)
     finally:
         dispatcher.abandon(job)  # the client has disconnected, or the job has ended
@@ -190,9 +191,7 @@ def _generate_task(job: Job) -> GenerateTask:
 
 def _response_json(job: Job, body: ImagesBody) -> bytes:
     """The whole response, encoded picture by picture: one call that encodes them all would block the event loop."""
-    rest = {"created": int(time.time()), **_common(body, job), "usage": _usage(job)}
-    if job.num_cut:
-        rest["warning"] = cut_warning(job)
+    rest = {"created": int(time.time()), **_common(body, job), "usage": _usage(job), **_warning(job)}
     images = ",".join(json.dumps(image) for image in _images(job, body))
     return f'{{"data":[{images}],{json.dumps(rest)[1:]}'.encode()
 
@@ -200,7 +199,7 @@ def _response_json(job: Job, body: ImagesBody) -> bytes:
 def _images(job: Job, body: ImagesBody) -> list[dict[str, Any]]:
     assert job.result is not None
     task = _generate_task(job)
-    images = task.pipeline.pictures(job.result)
+    images = task.pipeline.pictures(job.result, task.request.enlarge)
     receipts = task.pipeline.receipts(task.request)
     return [_image(image, receipt, body) for image, receipt in zip(images, receipts, strict=True)]
 
@@ -218,13 +217,19 @@ def _partial_event(event: str, extra: dict[str, Any], frame: Frame, row: int, bo
 
 
 def _common(body: ImagesBody, job: Job) -> dict[str, Any]:
-    width, height = job.task.size
+    enlarge = _generate_task(job).request.enlarge
+    width, height = parse_enlarge(enlarge) if enlarge else job.task.size
     return {
         "background": BACKGROUND,
         "output_format": body.output_format or "png",
         "quality": QUALITY,
         "size": f"{width}x{height}",
     }
+
+
+def _warning(job: Job) -> dict[str, str]:
+    text = warning(job)
+    return {"warning": text} if text else {}
 
 
 def _usage(job: Job, num: int | None = None) -> dict[str, Any]:
@@ -280,6 +285,7 @@ _EDITS = {
                         "prompt": {"type": "string"},
                         "n": {"type": "integer"},
                         "size": {"type": "string"},
+                        "enlarge": {"type": "boolean"},
                         "seed": {"type": "integer"},
                         "strength": {"type": "number"},
                         "stream": {"type": "boolean"},

@@ -1,10 +1,11 @@
-"""Request bodies. Types are strict, null counts as absent, unknown fields are ignored."""
+"""Request bodies. Types are strict, null counts as absent, unknown fields are ignored with a warning."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from PIL import Image
@@ -26,6 +27,7 @@ from pydantic import (
 )
 
 from tintype.config import Config
+from tintype.config.sizes import parse_size, size_text
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import SCHEDULES
 from tintype.errors import ConfigError
@@ -42,13 +44,14 @@ from tintype.pipeline.limits import (
 )
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.request import Options, Request
+from tintype.printable import one_line
 from tintype.serving.api.errors import bad_request, from_validation
 from tintype.serving.settings import MAX_PICTURES, Settings
 
-SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
 MAX_PARTIAL = 100
 MAX_LEVELS = 24
 MAX_NAME = 40  # characters
+MAX_UNKNOWN = 5  # unknown fields that a warning names
 
 
 def _alias(names: tuple[str, ...]) -> AliasChoices | None:
@@ -92,7 +95,7 @@ class SamplingBody(BaseModel):
     """
 
     steps: int | None = _integer(1, MAX_STEPS, "num_inference_steps", "steps")
-    guidance: float | None = _number(0, MAX_GUIDANCE, "guidance_scale", "guidance", "cfg_scale")
+    guidance: float | None = _number(0, MAX_GUIDANCE, "guidance_scale", "guidance", "cfg_scale", "cfg")
     guidance_interval: tuple[Sigma, Sigma] | None = Field(
         None,
         validation_alias=_with_older("guidance_interval"),
@@ -117,6 +120,9 @@ class SamplingBody(BaseModel):
     )
     width: int | None = _integer(1, MAX_SIDE)
     height: int | None = _integer(1, MAX_SIDE)
+    enlarge: StrictBool | None = Field(
+        None, description="Make the picture at the model's own size and enlarge it to the size of the request."
+    )
 
 
 class GenerateBody(SamplingBody):
@@ -132,6 +138,7 @@ class GenerateBody(SamplingBody):
     index: int | None = _integer(0, MAX_INDEX - MAX_PICTURES)
 
     _older_names: Mapping[str, str] = PrivateAttr({})  # new -> older name, where the client sent the older one
+    _unknown: tuple[str, ...] = PrivateAttr(())  # fields that mean nothing here
 
     @model_validator(mode="wrap")
     @classmethod
@@ -148,7 +155,23 @@ class GenerateBody(SamplingBody):
                 raise bad_request(f"{old} is the older name of {new}; send {new} alone", new)
         body = handler(values)
         body._older_names = older_names
+        body._unknown = tuple(sorted(map(str, set(values) - cls.field_names())))
         return body
+
+    @classmethod
+    def field_names(cls) -> set[str]:
+        """Every name under which a client may send a field."""
+        aliases = (field.validation_alias for field in cls.model_fields.values())
+        names = {str(name) for alias in aliases if isinstance(alias, AliasChoices) for name in alias.choices}
+        return {*cls.model_fields, *names}
+
+    def notes(self) -> list[str]:
+        """A note about the fields that are not used, if there are any."""
+        if not self._unknown:
+            return []
+        names = ", ".join(one_line(name)[:MAX_NAME] for name in self._unknown[:MAX_UNKNOWN])
+        more = f" and {len(self._unknown) - MAX_UNKNOWN} more" if len(self._unknown) > MAX_UNKNOWN else ""
+        return [f"fields that this server does not know were not used: {names}{more}"]
 
     def param(self, option: str) -> str:
         """The name under which the client sent a sampling option."""
@@ -246,9 +269,17 @@ def to_request(
     if body.steps is not None and body.steps > settings.max_steps:
         raise bad_request(f"steps must be from 1 to {settings.max_steps} here", "steps")
     pixels = settings.pixel_limit(pipeline.config)
-    if (width or 1) * (height or 1) > pixels:
+    num_pixels = (width or 1) * (height or 1)
+    if body.enlarge and num * num_pixels > settings.max_enlarged_pixels:
+        most = f"{settings.max_enlarged_pixels} pixels in all pictures of a request"
+        raise bad_request(f"enlarged pictures must have at most {most}; ask for a smaller size or fewer", "size")
+    if not body.enlarge and num_pixels > pixels:
         side = int(pixels**0.5)
-        raise bad_request(f"size must be at most {pixels} pixels, such as {side}x{side}", "size")
+        raise bad_request(
+            f"size must be at most {pixels} pixels, such as {side}x{side}, for this model; with enlarge, it makes a "
+            "picture of its own size and enlarges that",
+            "size",
+        )
     first = body.index or 0
     options = {name: getattr(body, name) for name in SamplingBody.model_fields} | {
         "seeds": [seed] * num,
@@ -260,22 +291,22 @@ def to_request(
         "height": height,
     }
     try:
-        return pipeline.request([body.prompt] * num, **cast(Options, options))
+        request = pipeline.request([body.prompt] * num, **cast(Options, options))
     except ConfigError as error:
         name = str(error).partition(" ")[0]  # messages start with the option's name
         param = body.param(name) if name in SamplingBody.model_fields else None
         raise bad_request(str(error), "size" if name in ("width", "height") else param) from None
+    if request.width * request.height > pixels:  # a side that the request left out may have followed its image
+        raise bad_request(f"size must be at most {pixels} pixels for this model, with its padding", "size")
+    return replace(request, notes=(*body.notes(), *request.notes))
 
 
 def _sides(body: GenerateBody, config: Config) -> tuple[int | None, int | None]:
     if body.size in (None, "auto", ""):
         return body.width, body.height
-    match = SIZE.fullmatch(str(body.size))
-    net = config.net
-    if match is None:
-        raise bad_request(
-            f'size must be "auto" or WIDTHxHEIGHT in multiples of {net.multiple}, such as '
-            f'"{net.resolution}x{net.resolution}"',
-            "size",
-        )
-    return int(match[1]), int(match[2])
+    try:
+        return parse_size(str(body.size))
+    except ConfigError:
+        example = size_text(config.default_size)
+        message = f'size must be "auto" or WIDTHxHEIGHT in multiples of {config.net.multiple}, such as "{example}"'
+        raise bad_request(message, "size") from None

@@ -27,7 +27,7 @@ def sample_grid(pictures: Sequence[Image.Image], captions: Sequence[str]) -> byt
     """Pictures of one size in rows, each with its caption, cut to fit, below it: PNG."""
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
-    scale = max(1, round(CELL / pictures[0].width))
+    scale = max(1, round(CELL / max(pictures[0].size)))
     width, height = pictures[0].width * scale, pictures[0].height * scale
     page = Image.new("RGB", (columns * (width + MARGIN) + MARGIN, rows * (height + LABEL + MARGIN) + MARGIN), PAPER)
     draw = ImageDraw.Draw(page)

@@ -41,6 +41,7 @@ from tintype.training.setup.auto_preset import bf16_steps_are_faster
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import require_fitting, require_same, resolve_config
 from tintype.training.setup.teacher import distilled, find_teacher
+from tintype.training.setup.usual_sizes import with_usual_sizes
 
 T = TypeVar("T")
 STATUS_SECONDS = 0.1  # between updates of the progress line; one for every picture would cost much of reading it
@@ -133,6 +134,8 @@ def prepare(
             f"the pictures or captions in {data_label(request.data)} changed since the run was started; restore them, "
             "or choose another --out (with --from and this run to start from its weights)"
         )
+    if stored is None:
+        config = with_usual_sizes(config, dataset)
     folder = stored.checkpoint if stored is not None else None
     state = load_state(folder) if folder is not None else {}
     before = state or (stored.numerics if stored is not None else {})
@@ -206,6 +209,7 @@ def _with_request_config(request: TrainRequest, base: Config | None, stored: Sto
         config = replace(config, text=base.text)
     if stored is None:
         return config
+    config = replace(config, sample=replace(config.sample, sizes=base.sample.sizes))
     train = replace(config.train, micro_batch=config.train.micro_batch or base.train.micro_batch)
     if request.minutes is not None:  # its length was measured when the run started
         train = replace(train, images=base.train.images, warmup_images=base.train.warmup_images)

@@ -76,7 +76,7 @@ def at_resolution(config: Config, resolution: int) -> Config:
             log_sigma_mean=round(noise.log_sigma_mean + math.log(ratio), 4),
             weight_fade=round(noise.weight_fade * ratio, 4),
         ),
-        sample=replace(sample, schedule_center=round(sample.schedule_center * ratio, 4)),
+        sample=replace(sample, schedule_center=round(sample.schedule_center * ratio, 4), sizes=""),
     )
 
 

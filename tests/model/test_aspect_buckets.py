@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tintype.data.images.aspect_buckets import FULL, SPACING, bucket_shapes, nearest_bucket
+from tintype.model.aspect_buckets import FULL, SPACING, bucket_shapes, nearest_bucket
 
 
 @settings(deadline=None)

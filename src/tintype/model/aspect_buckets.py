@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 SPACING = 0.15  # between the logarithms of their aspect ratios, about
 FULL = 0.85  # a shape has at least this fraction of the square's tokens
 
 
+@lru_cache(64)
 def bucket_shapes(resolution: int, patch: int, max_aspect: float) -> tuple[tuple[int, int], ...]:
     """Return shapes (height, width) in pixels, multiples of `patch`, from tall to wide, including the square.
 
@@ -19,7 +21,9 @@ def bucket_shapes(resolution: int, patch: int, max_aspect: float) -> tuple[tuple
     fullest: dict[int, tuple[int, int]] = {}  # by rounded logarithm of the aspect ratio
     for rows in range(side + 1, budget + 1):
         columns = budget // rows
-        if rows > max_aspect * columns or rows * columns < FULL * budget:
+        if rows > max_aspect * columns:
+            break  # the aspect ratio only grows from here
+        if rows * columns < FULL * budget:
             continue
         bucket = round(math.log(rows / columns) / SPACING)
         if rows * columns > math.prod(fullest.get(bucket, (0, 0))):
