@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import NamedTuple
 
@@ -13,10 +13,12 @@ from torch import Tensor
 CELL = 96  # pixels; smaller pictures are enlarged to at least this on a sheet
 GIF_CELL = 192
 MAX_CELL = 256
+FILM_CELLS = (GIF_CELL, 128, 96)  # the sizes to which pictures shrink in a film of too many pixels
 MAX_COLUMNS = 16
 MAX_FRAMES = 120
 MAX_DETAILED = 4  # up to this number each picture gets three rows: noisy, guess, noise
 MAX_ROWS = 16
+PALETTE_SIDE = 192  # pixels; of the part of a page from which its colors are chosen
 MARGIN = 4
 LABEL = 14  # pixels; height of a line of text
 INK, PAPER = (235, 235, 235), (24, 24, 24)
@@ -95,14 +97,29 @@ def contact_sheet(frames: Sequence[Frame]) -> bytes:
 def animation(frames: Sequence[Frame], file_format: str = "GIF") -> bytes:
     """GIF or WEBP: a frame per step; a row per picture with noisy, guess and noise side by side; the last one stays."""
     frames = subsample(frames, MAX_FRAMES)
-    num_pictures = num_shown(len(frames[0].guess), animated=True)
-    width, height = _cell(frames[0].guess, GIF_CELL)
+    return encode_film(film_pages(frames), len(frames), file_format)
+
+
+def within_pixels(frames: Sequence[Frame], max_pixels: int) -> tuple[list[Frame], int]:
+    """The frames of a film of at most `max_pixels`, pages of all frames together, and the cell for `film_pages`.
+
+    The pictures shrink first; where that does not suffice, frames are left out evenly, but never the last two.
+    """
+    frames = subsample(frames, MAX_FRAMES)
+    for cell in FILM_CELLS:
+        width, height = _page_size(frames[0], cell)
+        if len(frames) * width * height <= max_pixels:
+            break
+    return subsample(frames, max(2, max_pixels // (width * height))), cell
+
+
+def film_pages(frames: Iterable[Frame], cell: int = GIF_CELL) -> Iterator[Image.Image]:
+    """A page per step: a row per picture with noisy, guess and noise side by side, each at least `cell` pixels."""
     font = ImageFont.load_default(12)
-    pages: list[Image.Image] = []
     for step in frames:
-        page = Image.new(
-            "RGB", (3 * (width + MARGIN) + MARGIN, 2 * LABEL + MARGIN + num_pictures * (height + MARGIN)), PAPER
-        )
+        num_pictures = num_shown(len(step.guess), animated=True)
+        width, height = _film_cell(step, cell)
+        page = Image.new("RGB", _page_size(step, cell), PAPER)
         draw = ImageDraw.Draw(page)
         draw.text((MARGIN, 1), f"step {step.label}   sigma {step.sigma:.3g}", INK, font)
         for column, (name, pixels) in enumerate((("noisy", step.noisy), ("guess", step.guess), ("noise", step.noise))):
@@ -111,8 +128,18 @@ def animation(frames: Sequence[Frame], file_format: str = "GIF") -> bytes:
             for row in range(num_pictures):
                 picture = _enlarged(pixels[row], width, height)
                 page.paste(picture, (left, 2 * LABEL + MARGIN + row * (height + MARGIN)))
-        pages.append(page)
-    durations = [max(60, min(400, 6000 // len(pages)))] * (len(pages) - 1) + [2500]  # milliseconds
+        yield page
+
+
+def indexed(page: Image.Image) -> Image.Image:
+    """A page in 256 colors, chosen from a part of its pixels: for noise that is ten times faster than from all."""
+    part = page.resize((PALETTE_SIDE, PALETTE_SIDE), Image.Resampling.NEAREST)
+    return page.quantize(palette=part.quantize(), dither=Image.Dither.NONE)
+
+
+def encode_film(pages: Iterable[Image.Image], num: int, file_format: str = "GIF") -> bytes:
+    """GIF or WEBP of `num` pages; the last one stays. An error of the iterator ends the work."""
+    durations = [max(60, min(400, 6000 // num))] * (num - 1) + [2500]  # milliseconds
     return _encode_animation(pages, durations, file_format)
 
 
@@ -131,9 +158,11 @@ def strip(pictures: Sequence[Image.Image], file_format: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def _encode_animation(pages: Sequence[Image.Image], durations: Sequence[int], file_format: str) -> bytes:
+def _encode_animation(pages: Iterable[Image.Image], durations: Sequence[int], file_format: str) -> bytes:
+    """A GIF is encoded page by page as they come, so that a generator need not hold them all."""
     buffer = BytesIO()
-    first, *others = pages
+    others = iter(pages)
+    first = next(others)
     if file_format == "WEBP":
         first.save(buffer, "WEBP", save_all=True, append_images=others, duration=list(durations), lossless=True)
     else:
@@ -141,15 +170,26 @@ def _encode_animation(pages: Sequence[Image.Image], durations: Sequence[int], fi
     return buffer.getvalue()
 
 
-def _cell(pixels: Tensor, min_side: int) -> tuple[int, int]:
+def _page_size(step: Frame, cell: int) -> tuple[int, int]:
+    """Width and height of a page of a film."""
+    width, height = _film_cell(step, cell)
+    num_pictures = num_shown(len(step.guess), animated=True)
+    return 3 * (width + MARGIN) + MARGIN, 2 * LABEL + MARGIN + num_pictures * (height + MARGIN)
+
+
+def _film_cell(step: Frame, cell: int) -> tuple[int, int]:
+    return _cell(step.guess, cell, MAX_CELL * cell // GIF_CELL)
+
+
+def _cell(pixels: Tensor, min_side: int, max_side: int = MAX_CELL) -> tuple[int, int]:
     """Width and height of one picture on the page: a whole multiple if it is small, shrunk if it is large."""
-    return _cell_of(pixels.shape[-1], pixels.shape[-2], min_side)
+    return _cell_of(pixels.shape[-1], pixels.shape[-2], min_side, max_side)
 
 
-def _cell_of(width: int, height: int, min_side: int) -> tuple[int, int]:
+def _cell_of(width: int, height: int, min_side: int, max_side: int = MAX_CELL) -> tuple[int, int]:
     side = max(width, height)
-    if side > MAX_CELL:
-        return max(1, width * MAX_CELL // side), max(1, height * MAX_CELL // side)
+    if side > max_side:
+        return max(1, width * max_side // side), max(1, height * max_side // side)
     scale = max(1, math.ceil(min_side / side))
     return width * scale, height * scale
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt
+from tintype.serving.api import jobs
+from tintype.serving.api.errors import ApiError
+from tintype.serving.api.renderings import Check
+from tintype.view.contact_sheet import Frame
 
 
 def data_url(picture: Image.Image) -> str:
@@ -81,6 +87,53 @@ def test_the_steps_make_a_film(http: httpx.Client) -> None:
     film = Image.open(io.BytesIO(http.get(f"/api/jobs/{job}/film.gif").content))
     assert (film.format, getattr(film, "n_frames", 1)) == ("GIF", 5)
     assert http.get("/api/jobs/nothing/film.gif").status_code == 404
+
+
+class HeldFilm:
+    """A film that is never done: it ends with its check."""
+
+    def __init__(self) -> None:
+        self.num = 0
+        self.statuses: list[int] = []
+
+    def __call__(self, frames: Sequence[Frame], check: Check) -> bytes:
+        self.num += 1
+        while True:
+            try:
+                check()
+            except ApiError as error:
+                self.statuses.append(error.status)
+                raise
+            time.sleep(0.001)
+
+
+def test_a_film_ends_with_the_client_who_asks_for_it(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = submit(http, steps=3)["id"]
+    assert finished(http, job)["status"] == "done"
+    held = HeldFilm()
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "_film", held)
+        with pytest.raises(httpx.ReadTimeout):
+            http.get(f"/api/jobs/{job}/film.gif", timeout=0.2)
+        until(lambda: held.statuses == [499])
+    answers = [http.get(f"/api/jobs/{job}/film.gif") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].content == answers[1].content
+
+
+def test_a_film_keeps_no_server_from_stopping(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = HeldFilm()
+    monkeypatch.setattr(jobs, "_film", held)
+    with live(tiny_model) as server, httpx.Client(base_url=server.url, timeout=30, trust_env=False) as http:
+        job = submit(http, steps=3)["id"]
+        assert finished(http, job)["status"] == "done"
+        with ThreadPoolExecutor(3) as pool:
+            answers = [pool.submit(httpx.get, f"{server.url}/api/jobs/{job}/film.gif", timeout=30) for _ in range(3)]
+            until(lambda: held.num == 1)
+            server.engine.drain()
+            for answer in answers:
+                assert (answer.result().status_code, answer.result().headers["retry-after"]) == (503, "10")
+        assert held.num == 1
 
 
 def test_a_seed_beyond_javascripts_numbers_survives_as_text(http: httpx.Client) -> None:

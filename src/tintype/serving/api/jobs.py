@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response, StreamingResponse
+from PIL import Image
 
 from tintype.pipeline.image_file import encode
+from tintype.serving.api.disconnect import until_done
 from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.images import decode_base64, decode_base64_mask, strip_png
 from tintype.serving.api.job_state import JobStore, follow, job_state
+from tintype.serving.api.renderings import Check, Renderings
 from tintype.serving.api.schemas import JobBody
 from tintype.serving.engine.job import GenerateTask, Job
-from tintype.view.contact_sheet import animation
+from tintype.view.contact_sheet import Frame, encode_film, film_pages, indexed, within_pixels
 
 CACHE = "private, max-age=3600"
+MAX_OPEN_FILMS = 8  # that are made or wait for it; one is made at a time
+MAX_OPEN_FILMS_OF_CLIENT = 4
+MAX_FILM_PIXELS = 24 * 10**6  # of all its frames: a few seconds of work, and about as many bytes
+MAX_KEPT_FILM_BYTES = 64 * 2**20  # of finished films
 
 
 def router(dispatcher: Dispatcher) -> APIRouter:
@@ -27,6 +36,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     store = JobStore(settings.kept_jobs, 60 * settings.kept_minutes)
     _add_control(routes, dispatcher, store)
     _add_pictures(routes, store)
+    _add_film(routes, dispatcher, store)
     return routes
 
 
@@ -71,7 +81,7 @@ def _add_control(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> 
 
 
 def _add_pictures(routes: APIRouter, store: JobStore) -> None:
-    """Steps, finished pictures and the film."""
+    """Steps and finished pictures."""
 
     @routes.get("/{job}/steps/{index}.png", response_class=Response)
     async def step(job: str, index: int, request: HttpRequest) -> Response:
@@ -89,14 +99,24 @@ def _add_pictures(routes: APIRouter, store: JobStore) -> None:
             raise ApiError(404, "unknown picture: the job has no such picture, or is not done", "picture_not_found")
         return _png(await asyncio.to_thread(_picture_png, finished, row))
 
+
+def _add_film(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> None:
+    films = Renderings(
+        max_open=MAX_OPEN_FILMS,
+        max_open_of_client=MAX_OPEN_FILMS_OF_CLIENT,
+        max_bytes=MAX_KEPT_FILM_BYTES,
+        is_stopping=lambda: dispatcher.engine.draining,
+    )
+
     @routes.get("/{job}/film.gif", response_class=Response)
     async def film(job: str, request: HttpRequest) -> Response:
-        """The kept steps as an animation, of at most four pictures."""
+        """The kept steps as an animation, of at most four pictures. Long films are smaller and leave out steps."""
         finished = store.get(job, request.state.owner)
         frames = [finished.frames[index] for index in sorted(finished.frames)]
         if finished.open or not frames:
             raise ApiError(404, "there is no film before the job has ended", "film_not_found")
-        content = await asyncio.to_thread(animation, frames)
+        making = films.get(finished.id, request.state.client, partial(_film, frames))
+        content = await until_done(making, request)
         return Response(content, media_type="image/gif", headers={"Cache-Control": CACHE})
 
 
@@ -115,6 +135,17 @@ async def _task(dispatcher: Dispatcher, body: JobBody, request: HttpRequest) -> 
 async def _state(dispatcher: Dispatcher, job: Job, request: HttpRequest) -> Response:
     state = await asyncio.to_thread(job_state, dispatcher, job, request.state.prefix)
     return Response(state, media_type="application/json")
+
+
+def _film(frames: Sequence[Frame], check: Check) -> bytes:
+    frames, cell = within_pixels(frames, MAX_FILM_PIXELS)
+
+    def pages() -> Iterator[Image.Image]:
+        for page in film_pages(frames, cell):
+            check()
+            yield indexed(page)
+
+    return encode_film(pages(), len(frames))
 
 
 def _picture_png(job: Job, row: int) -> bytes:

@@ -103,6 +103,11 @@ class Engine:
         return self._thread is not None and self._thread.is_alive()
 
     @property
+    def draining(self) -> bool:
+        """Whether the server stops: it takes no new work."""
+        return self._draining
+
+    @property
     def num_waiting(self) -> int:
         return len(self._waiting)
 
