@@ -480,7 +480,7 @@ TRAIN = ["train", "data", "--out", "run"]
         ([*TRAIN, "--time", "banana"], "--time"),
         ([*TRAIN, "--steps", "1.5"], "--steps"),
         ([*TRAIN, "--steps", "3", "--images", "3"], "not allowed with argument"),
-        ([*TRAIN, "--text", "hf:"], "--text: must be minilm, learned or hf:NAME"),
+        ([*TRAIN, "--text", "hf:"], "--text: must be auto, minilm, learned or hf:NAME"),
         ([*TRAIN, "--preset", "huge"], "invalid choice: 'huge'"),
         (["shapes", "data"], "--num"),
         (["shapes", "data", "--num", "0"], "--num"),

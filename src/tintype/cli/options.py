@@ -140,7 +140,7 @@ def minutes(text: str) -> float:
 
 
 def text_encoder(text: str) -> str:
-    """An argument type: minilm, learned or hf:NAME."""
+    """An argument type: auto, minilm, learned or hf:NAME."""
     try:
         check_text_encoder(text)
     except ConfigError as error:

@@ -20,7 +20,7 @@ from tintype.errors import ConfigError
 CROPS = ("square", "none")
 ANIMATIONS = ("first", "skip")
 NO_CAPTION = ("skip", "empty", "name")
-TEXT_ENCODERS = ("minilm", "learned")  # besides hf:NAME-OR-FOLDER; `model.nets.text.make_encoder` makes them
+TEXT_ENCODERS = ("auto", "minilm", "learned")  # besides hf:NAME-OR-FOLDER; training chooses for "auto"
 MAX_ENCODER_NAME = 4096  # characters
 
 

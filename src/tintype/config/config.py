@@ -142,6 +142,7 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     return Config(
         preset=name,
         net=dataclasses.replace(net, patch=patch),
+        text=TextConfig(encoder="auto"),
         noise=noise,
         train=train,
         data=DataConfig(crop="none"),

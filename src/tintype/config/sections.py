@@ -35,7 +35,7 @@ class NetConfig:
 class TextConfig:
     """Where text embeddings come from."""
 
-    encoder: str = "minilm"  # "minilm", "learned" or "hf:NAME-OR-FOLDER"
+    encoder: str = "minilm"  # "minilm", "learned", "hf:NAME-OR-FOLDER", or "auto" until training starts
     max_tokens: int = 64  # longer captions are cut, and counted
     vocabulary: int = 0  # of "learned"; 0 for frozen encoders
     embedding_dim: int = 384  # D of a frozen encoder's text embeddings; for "learned", of the embedding table

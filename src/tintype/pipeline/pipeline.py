@@ -227,6 +227,11 @@ class Pipeline:
         """The number of captions that are longer than this model reads."""
         return self.denoiser.encoder.num_cut([clean(caption) for caption in captions])
 
+    def illegible(self, captions: Sequence[str]) -> list[str]:
+        """The signs or words of captions that this model cannot read: to it they are like any others of their kind."""
+        lists = self.denoiser.encoder.reader.illegible([clean(caption) for caption in captions])
+        return list(dict.fromkeys(word for words in lists for word in words))
+
     def pictures(self, x0: Tensor, enlarge: str = "") -> list[Image.Image]:
         """Model space [B, 3, H, W] -> pictures, enlarged as a request says. Raises TintypeError for NaN or infinity."""
         if not bool(torch.isfinite(x0).all()):

@@ -82,7 +82,8 @@ def train(
         micro_batch: the most pictures computed at once.
         lr: highest learning rate.
         seed: of weights, order and noise.
-        text: "minilm", "learned" or "hf:NAME", where text embeddings come from.
+        text: "minilm", "learned" or "hf:NAME", where text embeddings come from; "auto" (of a preset): minilm if it can
+            tell the captions apart, else learned.
         from_model: a model folder, run folder or shipped name whose weights the run starts from.
         resume: "auto", "never", or the path of a checkpoint or run folder.
         device: "cpu", "cuda", "cuda:1", "mps"; None chooses.

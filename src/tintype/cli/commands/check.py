@@ -27,9 +27,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--text",
         type=options.text_encoder,
-        default="minilm",
+        default="auto",
         metavar="ENCODER",
-        help="text encoder that must fit captions (minilm)",
+        help="text encoder that must fit captions: auto, minilm, learned or hf:NAME-OR-FOLDER (auto)",
     )
     command.add_argument(
         "--resolution",

@@ -30,7 +30,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--from", dest="from_model", metavar="MODEL", help="start from the weights of this model")
     command.add_argument(
-        "--text", type=options.text_encoder, metavar="ENCODER", help="minilm (default), learned or hf:NAME-OR-FOLDER"
+        "--text",
+        type=options.text_encoder,
+        metavar="ENCODER",
+        help="minilm (knows English words), learned (reads every sign), hf:NAME-OR-FOLDER, or auto: minilm if it can "
+        "read the captions, else learned (auto)",
     )
     run_options(command)
     command.set_defaults(run=run)

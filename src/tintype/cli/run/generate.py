@@ -20,6 +20,8 @@ from tintype.data.images.decode import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import store
+from tintype.model.nets.legibility import ILLEGIBLE, named
+from tintype.pipeline.guided_denoiser import request_texts
 from tintype.pipeline.image_file import encode, has_receipt, read_receipt
 from tintype.pipeline.limits import OLDER_NAMES
 from tintype.pipeline.pipeline import Pipeline
@@ -135,11 +137,13 @@ def _note(args: Namespace, pipeline: Pipeline, requests: Sequence[Request]) -> N
     """Report what in the captions the model does not read. Raises ConfigError for a strip of pictures of two sizes."""
     if args.strip is not None and len({(request.width, request.height) for request in requests}) > 1:
         raise ConfigError("--strip needs pictures of one size, and the lines of the prompts file have several")
-    texts = list(dict.fromkeys(text for request in requests for text in [*request.captions, request.negative_prompt]))
+    texts = list(dict.fromkeys(text for request in requests for text in request_texts(request)))
     num_cut = pipeline.num_cut(texts)
     if num_cut:
         limit = pipeline.config.text.max_tokens
         _report(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
+    if words := pipeline.illegible(texts):
+        _report(f"warning: {ILLEGIBLE.format(named(words))}")
     for note in dict.fromkeys(note for request in requests for note in request.notes):
         _report(f"note: {note}")
 

@@ -34,6 +34,8 @@ from tintype.model.atomic_write import replace_file
 from tintype.printable import printable
 
 CAPTION_BATCH = 256
+MANY_CAPTIONS = 2048  # from here on they are encoded MANY_BATCH at once, which encoders sort by length
+MANY_BATCH = 1024
 COMMIT_SECONDS = 2.0  # the most work that a kill may lose
 MIN_BLOCK, MAX_BLOCK = 16, 64  # pictures in a block, the unit of work of one process
 BLOCK_PIXELS = 2**18  # pixels of a block at their final size, within these bounds
@@ -187,8 +189,9 @@ class Builder:
     def _encode_captions(self) -> Iterator[Progress]:
         state = self._journal.state
         unique = self._unique_captions()
-        for start in range(len(state.lengths), len(unique), CAPTION_BATCH):
-            batch = unique[start : start + CAPTION_BATCH]
+        size = CAPTION_BATCH if len(unique) < MANY_CAPTIONS else MANY_BATCH
+        for start in range(len(state.lengths), len(unique), size):
+            batch = unique[start : start + size]
             embeddings = self._encoder.text_embeddings(batch)
             self._states.append(_storable(torch.cat(embeddings)))
             state.lengths += map(len, embeddings)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from tintype.config import DataConfig, TextConfig
+from tintype.data.check.legibility import BATCH, choose_encoder, measure_legibility
 from tintype.data.check.report import Report
 from tintype.data.check.summary import Tokens, summarize
 from tintype.data.images.decode import examine_all, preprocess_for
@@ -18,9 +20,9 @@ from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.row_file import RowFile, chunks
 from tintype.data.thread_pool import finished, map_batched
-from tintype.model.nets.tokens import token_lengths
+from tintype.model.nets.legibility import FrozenReader
+from tintype.model.nets.tokens import encoder_folder, token_lengths
 
-BATCH = 1_000  # captions per call of the tokenizer
 RESOLUTION = 32  # pixels, the default training size
 
 
@@ -42,7 +44,8 @@ def check_data_steps(
 ) -> Generator[tuple[int, int], None, Report]:
     """Read and decode every captioned picture once, for training at `resolution`; yield (done, total).
 
-    With `text`, captions are compared with the limit of that encoder. Raises DataError without captioned pictures.
+    With `text`, captions are compared with what that encoder can read, and with its limit. Raises DataError without
+    captioned pictures.
     """
     options = options or DataConfig(crop="none")
     preprocess = preprocess_for(resolution, options)
@@ -62,14 +65,31 @@ def check_data_steps(
     usable_pairs = PairList.wrap(pairs).select(index for _, part in chunks(usable) for index in part.tolist())
     tokens = None
     if text is not None and usable_pairs:
-        tokens = Tokens(text.encoder, text.max_tokens, _lengths(usable_pairs, text))
+        tokens = _tokens(usable_pairs, text)
     return summarize(data_label(data), usable_pairs, facts, problems, tally, tokens)
+
+
+def _tokens(pairs: Sequence[Pair], text: TextConfig) -> Tokens:
+    """Captions as the text encoder reads them; "auto" is chosen as training does."""
+    note = ""
+    if text.encoder == "auto":
+        encoder, legibility = choose_encoder(_captions(pairs))
+        note = legibility.note("minilm", encoder)
+        text = replace(text, encoder=encoder)
+    elif text.encoder != "learned":
+        reader = FrozenReader(encoder_folder(text.encoder))
+        note = measure_legibility(_captions(pairs), reader).note(text.encoder, text.encoder)
+    return Tokens(text.encoder, text.max_tokens, _lengths(pairs, text), note)
+
+
+def _captions(pairs: Sequence[Pair]) -> Iterator[str]:
+    return (caption for pair in pairs for caption in pair.captions)
 
 
 def _lengths(pairs: Sequence[Pair], text: TextConfig) -> Counter[int]:
     """The number of captions of each length in tokens, counted in batches; a learned encoder needs all at once."""
     lengths: Counter[int] = Counter()
-    captions = (caption for pair in pairs for caption in pair.captions)
+    captions = _captions(pairs)
     while batch := list(islice(captions, None if text.encoder == "learned" else BATCH)):
         lengths.update(token_lengths(batch, text))
     return lengths

@@ -34,11 +34,12 @@ _DIRECTIONS = re.compile(r"\b(left|right|links|rechts|gauche|droite|izquierda|de
 
 
 class Tokens(NamedTuple):
-    """The lengths of captions in tokens of a text encoder."""
+    """Captions in tokens of a text encoder."""
 
     encoder: str
     limit: int  # tokens; the encoder cuts longer captions
     lengths: Mapping[int, int]  # number of captions for each number of tokens
+    note: str = ""  # about what the encoder cannot read, if anything
 
 
 def summarize(
@@ -118,6 +119,8 @@ def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
     if directions:
         yield f"{counted(directions, 'caption')} with the word left or right: train with flip = false"
     if tokens is not None:
+        if tokens.note:
+            yield tokens.note
         cut = sum(number for length, number in tokens.lengths.items() if length > tokens.limit)
         if cut:
             longer = "longer than" if cut == 1 else "are longer than"

@@ -14,7 +14,11 @@ from tintype.errors import CheckpointError, MissingExtraError
 from tintype.model.nets.encoder_files import require_harmless
 
 _BATCH = 4096  # captions
-MAX_VOCABULARY = 2**20  # tokens
+VOCABULARY = 2048  # tokens of a learned vocabulary, at most
+MAX_VOCABULARY = 2**20  # tokens that a model's file may have
+# Signs that mean something alone and stand side by side without spaces, each with its modifiers: Chinese and Japanese
+# signs, emoji. Were tokens to cross them, a new combination of known signs would be a row of other tokens.
+_LONE_SIGN = r"(?=[\p{Han}\u3040-\u30FF\p{So}])\X"
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
 _LEARNED: dict[str, Any] = {  # what `learn_tokenizer` writes, but for the model
     "version": "1.0",
@@ -38,19 +42,22 @@ _BPE: dict[str, Any] = {  # the model, but for its vocabulary
 }
 
 
-def learn_tokenizer(captions: Sequence[str], vocabulary: int = 2048) -> tuple[str, int]:
+def learn_tokenizer(captions: Sequence[str], vocabulary: int = VOCABULARY) -> tuple[str, int]:
     """Learn a byte-level BPE vocabulary of at most `vocabulary` tokens (Sennrich et al. 2016, arXiv 1508.07909).
 
-    Returns (tokenizer as JSON, number of its tokens).
+    All 256 bytes are tokens, so that no sign is lost. Returns (tokenizer as JSON, number of its tokens).
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    split = pre_tokenizers.Split(Regex(_LONE_SIGN), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator([caption.lower() for caption in captions], trainer)
+    tokenizer.train_from_iterator([f" {caption.lower()}" for caption in captions], trainer)
+    # The split is needed only here: tokens that are merged within signs do not cross them later either.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     return tokenizer.to_str(), tokenizer.get_vocab_size()
 
 
@@ -119,7 +126,7 @@ def token_lengths(captions: Sequence[str], config: TextConfig) -> list[int]:
         tokenizer = Tokenizer.from_str(learn_tokenizer(captions)[0])
         captions = [caption.lower() for caption in captions]
     else:
-        tokenizer = _tokenizer(encoder_folder(config.encoder))
+        tokenizer = read_tokenizer(encoder_folder(config.encoder))
     lengths: list[int] = []
     for start in range(0, len(captions), _BATCH):
         with panics_as_errors():
@@ -128,7 +135,8 @@ def token_lengths(captions: Sequence[str], config: TextConfig) -> list[int]:
     return lengths
 
 
-def _tokenizer(folder: Path) -> Any:
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a frozen encoder, which neither cuts nor pads. Raises CheckpointError."""
     from tokenizers import Tokenizer
 
     require_harmless(folder)

@@ -8,7 +8,9 @@ import time
 from fastapi import Request as HttpRequest
 from PIL import Image
 
+from tintype.model.nets.legibility import ILLEGIBLE, named
 from tintype.pipeline.pipeline import Pipeline
+from tintype.printable import printable
 from tintype.serving import logs
 from tintype.serving.api.decoding import DecodingPlaces
 from tintype.serving.api.errors import ApiError, bad_request
@@ -150,4 +152,6 @@ def warning(job: Job) -> str:
     if job.num_cut:
         limit = job.task.pipeline.config.text.max_tokens
         notes.append(f"the caption is longer than the {limit} tokens that this model reads; the rest was ignored")
+    if job.illegible:
+        notes.append(printable(ILLEGIBLE.format(named(job.illegible))))
     return ". ".join(notes)

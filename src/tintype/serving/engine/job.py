@@ -128,6 +128,7 @@ class Job:
         self.total = 0  # steps
         self.frames: dict[int, Frame] = {}  # by step
         self.num_cut = 0  # texts longer than the model reads
+        self.illegible: list[str] = []  # signs or words of the texts that the model cannot read
         self.text_tokens = 0
         self.result: Tensor | None = None  # on the CPU
         self.started = self.first_preview = self.ended = 0.0  # monotonic; 0: not yet

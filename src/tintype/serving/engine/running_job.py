@@ -20,6 +20,7 @@ class RunningJob:
         self._sampling = job.task.start(self._recorder.conditioned)
         self._query: Query = next(self._sampling.coroutine)
         job.num_cut = job.task.pipeline.num_cut(job.task.texts)
+        job.illegible = job.task.pipeline.illegible(job.task.texts)
         mask = self._recorder.conds[0].mask
         job.text_tokens = int(mask.sum()) - len(mask)  # without the token that starts every caption
 

@@ -16,6 +16,7 @@ from tintype.data.cache.builder import Progress
 from tintype.data.cache.dataset_cache import DatasetCache
 from tintype.data.cache.open_or_build import build_cache, build_index
 from tintype.data.cache.stream import Stream
+from tintype.data.check.legibility import Legibility, choose_encoder, measure_legibility
 from tintype.data.check.report import Report
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.exclude import Exclusions, read_exclusions
@@ -28,6 +29,7 @@ from tintype.model.denoiser import Denoiser
 from tintype.model.file_names import CACHE_FOLDER
 from tintype.model.nets.text import TextEncoder, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
+from tintype.printable import one_line
 from tintype.training.checkpoints.checkpointer import read_parts
 from tintype.training.checkpoints.run_folder import Stored, load_state
 from tintype.training.console import LINE_SECONDS, say
@@ -120,15 +122,19 @@ def prepare(
     exclusions = read_exclusions(request.exclude) if request.exclude is not None else Exclusions()
     pairs, excluded = exclusions.apply(pairs)
     problems += excluded
+    captions = [caption for pair in pairs for caption in pair.captions]
+    config, legibility = _with_encoder(config, captions)
     if base is not None and config.text == base.text:
         encoder = make_encoder(config.text, tokenizer)
         if initial is not None:
             _require_states(config, encoder)
     else:
-        config, tokenizer, encoder = _text(config, pairs)
+        config, tokenizer, encoder = _text(config, captions)
     source = _DataSource(config, pairs, problems, encoder, exclusions, request.cache or run / CACHE_FOLDER)
     dataset = source.stream(console) if request.stream else source.dataset(console)
     _say_report(data_label(request.data), dataset, pairs, config.train.held_out if stored is None else None, console)
+    if stored is None:
+        _say_legibility(legibility, captions, config, encoder, console)
     if stored is not None and stored.fingerprint not in (None, dataset.fingerprint):
         raise CheckpointError(
             f"the pictures or captions in {data_label(request.data)} changed since the run was started; restore them, "
@@ -205,6 +211,8 @@ def _with_request_config(request: TrainRequest, base: Config | None, stored: Sto
     config = request.config
     if config is None or base is None:
         return config or base
+    if config.text.encoder == "auto":
+        config = replace(config, text=replace(base.text, max_tokens=config.text.max_tokens))
     if (config.text.encoder, config.text.max_tokens) == (base.text.encoder, base.text.max_tokens):
         config = replace(config, text=base.text)
     if stored is None:
@@ -216,11 +224,30 @@ def _with_request_config(request: TrainRequest, base: Config | None, stored: Sto
     return replace(config, train=train)
 
 
-def _text(config: Config, pairs: Sequence[Pair]) -> tuple[Config, str | None, TextEncoder]:
+def _with_encoder(config: Config, captions: Sequence[str]) -> tuple[Config, Legibility | None]:
+    """The configuration with a text encoder in place of "auto", and what minilm reads if that was measured."""
+    if config.text.encoder != "auto":
+        return config, None
+    encoder, legibility = choose_encoder(captions)
+    return replace(config, text=replace(config.text, encoder=encoder)), legibility
+
+
+def _say_legibility(
+    legibility: Legibility | None, captions: Sequence[str], config: Config, encoder: TextEncoder, console: Console
+) -> None:
+    """Print what a new run's text encoder cannot read of its captions; `legibility` is that of minilm, if measured."""
+    name = config.text.encoder
+    measured_for = "minilm" if legibility is not None else name
+    note = (legibility or measure_legibility(captions, encoder.reader)).note(measured_for, name)
+    if note:
+        say(console, f"  note: {one_line(note)}")
+
+
+def _text(config: Config, captions: Sequence[str]) -> tuple[Config, str | None, TextEncoder]:
     """Complete the text settings of a new model: its vocabulary, or the width of its text embeddings."""
     tokenizer = None
     if config.text.encoder == "learned":
-        tokenizer, vocabulary = learn_tokenizer([caption for pair in pairs for caption in pair.captions])
+        tokenizer, vocabulary = learn_tokenizer(captions)
         config = replace(config, text=replace(config.text, vocabulary=vocabulary))
     encoder = make_encoder(config.text, tokenizer)
     if config.text.encoder not in ("minilm", "learned"):  # their widths are known without loading them

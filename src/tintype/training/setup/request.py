@@ -40,7 +40,7 @@ class TrainRequest:
     from_model: str | None = None  # a model folder, run folder or shipped name whose weights the run starts from
     distill: DistillRequest | None = None  # distill `from_model` into fewer steps
     resume: str = "auto"  # "auto", "never" or the path of a checkpoint or run folder
-    text: str | None = None  # "minilm", "learned" or "hf:NAME"
+    text: str | None = None  # "auto", "minilm", "learned" or "hf:NAME"
     threads: int | None = None  # of a CPU; None: all, and fewer while other programs use the machine
     device: str | None = None  # None chooses; "cpu", "cuda", "cuda:1", "mps"
     save_minutes: float | None = None  # --save-every: between checkpoints

@@ -36,6 +36,8 @@ def resolve_config(request: TrainRequest, device: torch.device, base: Config | N
     config = _base(request, device, base)
     if request.text is not None and request.text != config.text.encoder:
         config = replace(config, text=TextConfig(encoder=request.text))
+    if config.text.encoder == "auto" and base is not None:  # chosen already, but for a base that is only a preset
+        config = replace(config, text=base.text)
     train = replace(config.train, **given_settings(config.train, request))
     if request.steps is not None:
         train = replace(train, images=request.steps * train.batch_size)

@@ -1,0 +1,96 @@
+"""Legibility of captions: how many a text encoder cannot read or tell apart, and the choice of an encoder by it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tintype.data.check.report import counted
+from tintype.data.sources.row_file import RowFile, sorted_by_key
+from tintype.model.nets.legibility import NAMED, FrozenReader, Reader, named
+from tintype.model.nets.tokens import encoder_folder
+
+MAX_ILLEGIBLE = 0.01  # share of captions with unknown signs up to which `choose_encoder` takes minilm
+MAX_EQUAL = 0.001  # share of captions that become equal, likewise: none of fewer than 2,000
+BATCH = 1_000  # captions that the tokenizer reads at once
+_ROW = np.dtype([("key", "<u8"), ("tokens", "<u8"), ("unknown", "?")])  # of one caption: hashes, and whether it has any
+
+
+@dataclass(frozen=True, slots=True)
+class Legibility:
+    """How well a text encoder reads captions. Letter case and spaces make no other caption."""
+
+    num: int  # different captions
+    illegible: int  # of these, with signs or words that the encoder does not know
+    equal: int  # of these, with the same tokens as another
+    words: tuple[str, ...] = ()  # the first that it does not know
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the encoder can tell these captions apart."""
+        return self.illegible <= MAX_ILLEGIBLE * self.num and self.equal <= MAX_EQUAL * self.num
+
+    def note(self, encoder: str, chosen: str) -> str:
+        """One line about what `encoder` cannot read, if anything; `chosen` is the encoder that reads the captions."""
+        of = f"of {counted(self.num, 'different caption')}"
+        losses = []
+        if self.illegible:
+            losses.append(f"does not know signs or words in {self.illegible} {of} ({named(self.words)})")
+        if self.equal:
+            losses.append(f"cannot tell {self.equal} {'of them' if losses else of} from another one")
+        if not losses:
+            return ""
+        text = f"the text encoder {encoder} {' and '.join(losses)}"
+        if encoder != chosen:
+            return f"{text}: text {chosen} reads them instead"
+        return text if chosen == "learned" else f"{text}: --text learned reads every sign"
+
+
+def measure_legibility(captions: Iterable[str], reader: Reader) -> Legibility:
+    """Count what a reader cannot read of captions, in memory that does not grow with their number."""
+    rows, words = RowFile(_ROW), dict[str, None]()
+    remaining = iter(captions)
+    while batch := list(islice(remaining, BATCH)):
+        unknown = reader.illegible(batch)
+        table = np.empty(len(batch), dtype=_ROW)
+        table["key"] = [_hash("".join(caption.lower().split())) for caption in batch]
+        table["tokens"] = [_hash(tuple(ids)) for ids in reader.token_ids(batch)]
+        table["unknown"] = [bool(signs) for signs in unknown]
+        rows.append(table.tobytes())
+        if len(words) <= NAMED:
+            words.update(dict.fromkeys(sign for signs in unknown for sign in signs))
+    distinct = RowFile(_ROW)
+    for part in sorted_by_key(rows, lambda _, part: part):
+        _, first = np.unique(part["key"], return_index=True)
+        distinct.append(part[first].tobytes())
+    illegible = equal = 0
+    for part in sorted_by_key(distinct, lambda _, part: _by_tokens(part)):
+        illegible += int(part["unknown"].sum())
+        _, times = np.unique(part["key"], return_counts=True)
+        equal += int(times[times > 1].sum())
+    return Legibility(len(distinct), illegible, equal, tuple(islice(words, NAMED + 1)))
+
+
+def choose_encoder(captions: Iterable[str]) -> tuple[str, Legibility]:
+    """The text encoder "auto" for captions: minilm if it can tell them apart, else learned; and what minilm reads.
+
+    Raises MissingExtraError or CheckpointError if minilm is not there.
+    """
+    legibility = measure_legibility(captions, FrozenReader(encoder_folder("minilm")))
+    return "minilm" if legibility.is_good else "learned", legibility
+
+
+def _hash(value: Hashable) -> int:
+    return hash(value) % 2**64
+
+
+def _by_tokens(rows: NDArray[Any]) -> NDArray[Any]:
+    """The same rows with the hash of the tokens as their key."""
+    rows = rows.copy()
+    rows["key"] = rows["tokens"]
+    return rows
