@@ -652,3 +652,22 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     )
     os.close(writing)
     assert ran.stderr == ""
+
+
+def test_signs_that_the_model_cannot_read_are_told(run: Run) -> None:
+    code, _, err = run("generate", "東京 🍕", "--model", "tiny", "--steps", "1", "--to-caption", "a 猫")
+    assert code == 0
+    assert "tintype: warning: this model cannot read '🍕', '猫': to it they are like any other unknown sign" in err
+    assert "cannot read" not in run("generate", "a red circle", "東京", "--model", "tiny", "--steps", "1")[2]
+
+
+def test_check_chooses_the_text_encoder_by_the_captions(run: Run) -> None:
+    for number, caption in enumerate("🍎🐱"):
+        Path("signs").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(f"signs/{number}.png")
+        Path(f"signs/{number}.txt").write_text(caption, encoding="utf-8")
+    code, out, _ = run("check", "signs", "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert any("2 of 2 different captions ('🍎', '🐱')" in note for note in report["notes"])
+    assert any("tokens of learned" in title for title in report["histograms"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tintype.config import NetConfig, TextConfig
 from tintype.errors import CheckpointError, ConfigError
+from tintype.model.nets import text as text_module
 from tintype.model.nets.conditioning import pad_embeddings
 from tintype.model.nets.text import FrozenEncoder, LearnedVocabulary, TextRefiner, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer, token_lengths
@@ -128,3 +129,16 @@ def test_lengths_are_those_of_the_encoder_before_it_cuts(tokenizer: str) -> None
 
 def test_lengths_for_the_frozen_encoder_count_its_own_marks() -> None:
     assert token_lengths(["a cat", "", "many " * 200], TextConfig()) == [4, 2, 202]
+
+
+def test_many_captions_at_once_have_the_embeddings_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "MANY_CAPTIONS", 3)
+    monkeypatch.setattr(text_module, "_SORTED_BATCH", 2)
+    captions = ["a dog", "", "a much longer caption about something else", "a cat on a mat", "a red circle", "a dog"]
+    encoder = make_encoder(TextConfig(encoder="minilm", max_tokens=8))
+    alone = [encoder.text_embeddings([caption])[0] for caption in captions]
+    for is_faster, tolerance in ((False, 2e-3), (True, 0.1)):  # float32, then bfloat16
+        encoder.__dict__["_bf16_is_faster"] = is_faster
+        for one, other in zip(encoder.text_embeddings(captions), alone, strict=True):
+            assert one.dtype == torch.float16
+            torch.testing.assert_close(one, other, atol=tolerance, rtol=tolerance)

@@ -302,3 +302,11 @@ def test_only_so_many_finished_jobs_are_kept(tiny_model: Path) -> None:
         submit(http)
         codes = [http.get(f"/api/jobs/{job}").status_code for job in jobs]
         assert codes == [404, 404, 200, 200]
+
+
+def test_a_job_warns_of_signs_that_the_model_cannot_read(http: httpx.Client) -> None:
+    assert "cannot read '🍕'" in finished(http, submit(http, prompt="a 🍕 circle", steps=1)["id"])["warning"]
+    long = finished(http, submit(http, prompt="🍕 " + "circle " * 50, steps=1)["id"])["warning"]
+    assert long.startswith("the caption is longer than the 16 tokens")
+    assert "cannot read" in long
+    assert "warning" not in finished(http, submit(http, steps=1)["id"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -385,3 +386,17 @@ def receipt_of(answer: httpx.Response) -> Receipt:
     content = base64.b64decode(answer.json()["data"][0]["b64_json"])
     with Image.open(io.BytesIO(content)) as picture:
         return Receipt.from_json(picture.info["tintype"])
+
+
+def test_signs_that_the_model_cannot_read_are_named_in_a_warning(http: httpx.Client) -> None:
+    body = {"prompt": "a red 🍕 circle", "steps": 1, "response_format": "b64_json"}
+    answer = http.post("/v1/images/generations", json=body)
+    assert answer.status_code == 200
+    assert "cannot read '🍕'" in answer.json()["warning"]
+    assert "cannot read '\\U0001f355'" in answer.headers["x-tintype-warning"]
+    stream = http.post("/v1/images/generations", json={**body, "stream": True}).text
+    (last,) = [
+        json.loads(line[6:]) for line in stream.splitlines() if 'generation.completed"' in line and line[0] == "d"
+    ]
+    assert last["warning"] == answer.json()["warning"]
+    assert "warning" not in http.post("/v1/images/generations", json={"prompt": "a red circle", "steps": 1}).json()

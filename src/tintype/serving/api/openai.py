@@ -189,11 +189,6 @@ def _generate_task(job: Job) -> GenerateTask:
     return job.task
 
 
-def _warning(job: Job) -> dict[str, str]:
-    warning = caption_warning(job)
-    return {"warning": warning} if warning else {}
-
-
 def _response_json(job: Job, body: ImagesBody) -> bytes:
     """The whole response, encoded picture by picture: one call that encodes them all would block the event loop."""
     rest = {"created": int(time.time()), **_common(body, job), "usage": _usage(job), **_warning(job)}
