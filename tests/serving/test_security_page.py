@@ -19,7 +19,7 @@ from tintype.model.nets.encoder_files import MAX_GROWTH, MAX_JSON_BYTES, MAX_LAY
 from tintype.model.nets.text import MAX_UNSAVED
 from tintype.model.nets.tokens import MAX_VOCABULARY
 from tintype.pipeline.receipt import MAX_GRID, MAX_NAME
-from tintype.serving.api import app, connection, decoding, guard, idempotency, job_state, jobs, transport, turns
+from tintype.serving.api import app, connection, decoding, guard, job_store, jobs, transport, turns
 from tintype.serving.engine.job import MAX_FRAME_BYTES
 from tintype.serving.engine.queue import KEY_SHARE
 from tintype.serving.server import MIN_KEY_LENGTH
@@ -57,9 +57,7 @@ ROWS = [
     f"frames of one job | {MAX_FRAME_BYTES // MIB} MiB",
     f"films that are made or wait for it; of one client | {jobs.MAX_OPEN_FILMS}; {jobs.MAX_OPEN_FILMS_OF_CLIENT}",
     f"films that are kept | {jobs.MAX_FILM_PIXELS // 10**6} million; {jobs.MAX_KEPT_FILM_BYTES // MIB} MiB",
-    f"jobs that are kept | {S.kept_jobs}, {S.kept_minutes:g} minutes, {job_state.MAX_KEPT_BYTES // MIB} MiB",
-    f"repeated requests | {idempotency.MAX_ENTRIES}, {idempotency.MAX_AGE / 60:g} minutes, "
-    f"{idempotency.MAX_BYTES // MIB} MiB",
+    f"repeated requests included | {S.kept_jobs}, {S.kept_minutes:g} minutes, {job_store.MAX_KEPT_BYTES // MIB} MiB",
     f"at least {MIN_KEY_LENGTH} characters",
     f"dropped, for {transport.LINGER_SECONDS:g} s and at most {transport.MAX_DROPPED // MIB} MiB",
     f"parses for {turns.TURN_SECONDS * 1000:g} ms",

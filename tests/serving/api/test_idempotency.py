@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.serving.conftest import Held, Live, held_pipeline, live, until
 
-from tintype.serving.api import dispatcher, idempotency
+from tintype.serving.api import dispatcher, job_store
 
 MAKE = "/v1/images/generations"
 BODY = {"prompt": "a red circle", "steps": 4}
@@ -125,7 +125,7 @@ def test_what_failed_is_tried_again(served: tuple[Live, Held]) -> None:
 
 
 def test_what_is_kept_for_repetitions_is_bounded_in_bytes(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency, "MAX_BYTES", 8000)  # two pictures of 16 x 16 are 6144 bytes
+    monkeypatch.setattr(job_store, "MAX_KEPT_BYTES", 8000)  # two pictures of 16 x 16 are 6144 bytes
     seeds = [post(http, f"bytes-{i}").json()["data"][0]["seed"] for i in range(5)]
     assert post(http, "bytes-4").json()["data"][0]["seed"] == seeds[4]
     assert post(http, "bytes-0").json()["data"][0]["seed"] != seeds[0]  # forgotten, so made again

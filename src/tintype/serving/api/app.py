@@ -42,6 +42,7 @@ PAGE = {
     ),
 }
 HEARTBEAT_SECONDS = 0.05
+PRUNE_SECONDS = 2.0  # between searches for finished jobs beyond the limits
 RESTART_SECONDS = 1.0  # after an error of a background task
 QUEUE_COST = 8  # of the waiting requests, in requests of the highest cost
 
@@ -61,6 +62,7 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
         background = [
             asyncio.create_task(_supervise("refresh", lambda: _refresh(catalog))),
             asyncio.create_task(_supervise("heartbeat", lambda: _heartbeat(metrics))),
+            asyncio.create_task(_supervise("prune", lambda: _prune(dispatcher))),
         ]
         try:
             yield
@@ -106,6 +108,13 @@ async def _refresh(catalog: Catalog) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
         for name in await asyncio.to_thread(catalog.refresh):
             logs.event("newer checkpoint", model=name)
+
+
+async def _prune(dispatcher: Dispatcher) -> None:
+    """Forget finished jobs although no other arrives."""
+    while True:
+        await asyncio.sleep(PRUNE_SECONDS)
+        dispatcher.prune()
 
 
 async def _heartbeat(metrics: Metrics) -> None:

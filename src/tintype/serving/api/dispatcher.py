@@ -15,6 +15,7 @@ from tintype.serving import logs
 from tintype.serving.api.decoding import DecodingPlaces
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.idempotency import GRACE_SECONDS, IdempotencyCache, has_key, hash_request
+from tintype.serving.api.job_store import JobStore
 from tintype.serving.api.schemas import GenerateBody, to_request
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
@@ -37,7 +38,8 @@ class Dispatcher:
         self.metrics = metrics
         self.started = int(time.time())
         self.decoding = DecodingPlaces()
-        self._idempotency = IdempotencyCache()
+        self.store = JobStore(settings.kept_jobs, 60 * settings.kept_minutes)
+        self._idempotency = IdempotencyCache(self.store)
         self._abandoning: set[asyncio.Task[None]] = set()
 
     def pipeline(self, model: str | None) -> Pipeline:
@@ -104,6 +106,11 @@ class Dispatcher:
         if request_hash:
             self._idempotency.add(request, request_hash, job)
         return job
+
+    def prune(self) -> None:
+        """Forget finished jobs beyond the limits on number, age and bytes."""
+        self.store.prune()
+        self._idempotency.prune()
 
     def abandon(self, job: Job) -> None:
         """Cancel a job that lost its reader; with an Idempotency-Key, after GRACE_SECONDS without another reader."""

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 from starlette.requests import Request as HttpRequest
 
 from tintype.serving.api.errors import ApiError, bad_request
+from tintype.serving.api.job_store import JobStore
 from tintype.serving.engine.job import Job
 
 HEADER = "idempotency-key"
 GRACE_SECONDS = 15.0  # clients wait at most 8 before they retry
-MAX_ENTRIES = 200
-MAX_AGE = 3600.0  # seconds
-MAX_BYTES = 256 * 2**20  # of the frames and results of finished jobs; the oldest are forgotten first
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 CacheKey = tuple[str, str, str]  # owner, path, Idempotency-Key
@@ -31,15 +28,15 @@ CacheKey = tuple[str, str, str]  # owner, path, Idempotency-Key
 @dataclass(slots=True)
 class _Entry:
     request_hash: bytes
-    job: Job
-    created: float
+    job_id: str
     num_readers: int
 
 
 class IdempotencyCache:
-    """Jobs by owner and Idempotency-Key. Used on the event loop only."""
+    """Jobs by owner and Idempotency-Key, for as long as the store keeps them. Used on the event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
         self._entries: dict[CacheKey, _Entry] = {}
 
     def find(self, request: HttpRequest, request_hash: bytes) -> Job | None:
@@ -51,27 +48,33 @@ class IdempotencyCache:
         entry = self._entries.get(key) if key is not None else None
         if key is None or entry is None:
             return None
+        job = self._store.find(entry.job_id)
+        if job is None:
+            del self._entries[key]
+            return None
         if entry.request_hash != request_hash:
             message = "this Idempotency-Key was used for another request; use a new key"
             raise ApiError(422, message, "idempotency_key_reused", final=True)
-        if entry.job.status in ("failed", "cancelled"):
+        if job.status in ("failed", "cancelled"):
             del self._entries[key]
             return None
         entry.num_readers += 1
-        return entry.job
+        return job
 
     def add(self, request: HttpRequest, request_hash: bytes, job: Job) -> None:
-        """Remember the job of a request that has a key, and forget the oldest ones beyond the limits."""
+        """Remember the job of a request that has a key."""
         key = _cache_key(request)
         if key is None:
             return
-        self._entries[key] = _Entry(request_hash, job, time.monotonic(), num_readers=1)
-        num_bytes = sum(entry.job.num_bytes for entry in self._entries.values() if not entry.job.open)
-        for other, entry in list(self._entries.items()):
-            expired = entry.created + MAX_AGE < time.monotonic()
-            if not entry.job.open and (expired or len(self._entries) > MAX_ENTRIES or num_bytes > MAX_BYTES):
-                num_bytes -= entry.job.num_bytes
-                del self._entries[other]
+        self._entries[key] = _Entry(request_hash, job.id, num_readers=1)
+        self._store.add(job)
+        self.prune()
+
+    def prune(self) -> None:
+        """Forget the keys of jobs that the store has forgotten."""
+        for key, entry in list(self._entries.items()):
+            if self._store.find(entry.job_id) is None:
+                del self._entries[key]
 
     def release(self, job: Job) -> bool:
         """Count off a reader of a job. True if the job has a key, so that a reader may return."""
@@ -85,7 +88,7 @@ class IdempotencyCache:
         return any(entry.num_readers for entry in self._entries_of(job))
 
     def _entries_of(self, job: Job) -> list[_Entry]:
-        return [entry for entry in self._entries.values() if entry.job is job]
+        return [entry for entry in self._entries.values() if entry.job_id == job.id]
 
 
 def hash_request(body: BaseModel, *files: bytes) -> bytes:

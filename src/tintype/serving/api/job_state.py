@@ -1,4 +1,4 @@
-"""Jobs as clients of /api/jobs see them: the store that finds them by id, their state as JSON, and its stream."""
+"""Jobs as clients of /api/jobs see them: their state as JSON, and its stream."""
 
 from __future__ import annotations
 
@@ -12,41 +12,10 @@ from typing import Any
 
 from tintype.pipeline.receipt import Receipt
 from tintype.serving.api.dispatcher import Dispatcher, job_error, warning
-from tintype.serving.api.errors import ApiError
 from tintype.serving.api.images import strip_png
 from tintype.serving.engine.job import GenerateTask, Job
 
-MAX_KEPT_BYTES = 256 * 2**20  # of the frames and results of all finished jobs
 POLL_SECONDS = 1.0  # between updates of a waiting job's position
-
-
-class JobStore:
-    """The jobs of /api/jobs by id: all open ones, and the latest of the finished ones."""
-
-    def __init__(self, max_finished: int, max_age: float) -> None:
-        self._max_finished = max_finished
-        self._max_age = max_age  # seconds
-        self._jobs: dict[str, Job] = {}
-
-    def add(self, job: Job) -> None:
-        """Add a job, and delete the oldest finished ones beyond the limits."""
-        self._jobs[job.id] = job
-        finished = [other for other in self._jobs.values() if not other.open]
-        num_bytes = sum(other.num_bytes for other in finished)
-        for index, other in enumerate(finished):
-            expired = other.ended + self._max_age < time.monotonic()
-            if expired or len(finished) - index > self._max_finished or num_bytes > MAX_KEPT_BYTES:
-                del self._jobs[other.id]
-                num_bytes -= other.num_bytes
-
-    def get(self, job_id: str, owner: str) -> Job:
-        """Raises ApiError: 404 for an unknown or deleted job, 403 for a job of another key."""
-        job = self._jobs.get(job_id)
-        if job is None:
-            raise ApiError(404, "unknown job: finished jobs are deleted after a while", "job_not_found")
-        if job.owner != owner:
-            raise ApiError(403, "this job belongs to another key", "not_yours")
-        return job
 
 
 def job_state(dispatcher: Dispatcher, job: Job, prefix: str = "") -> str:

@@ -16,7 +16,8 @@ from tintype.serving.api.disconnect import until_done
 from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.images import decode_base64, decode_base64_mask, strip_png
-from tintype.serving.api.job_state import JobStore, follow, job_state
+from tintype.serving.api.job_state import follow, job_state
+from tintype.serving.api.job_store import JobStore
 from tintype.serving.api.renderings import Check, Renderings
 from tintype.serving.api.schemas import JobBody
 from tintype.serving.engine.job import GenerateTask, Job
@@ -32,8 +33,7 @@ MAX_KEPT_FILM_BYTES = 64 * 2**20  # of finished films
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes under /api/jobs."""
     routes = APIRouter(prefix="/api/jobs", tags=["jobs"])
-    settings = dispatcher.settings
-    store = JobStore(settings.kept_jobs, 60 * settings.kept_minutes)
+    store = dispatcher.store
     _add_control(routes, dispatcher, store)
     _add_pictures(routes, store)
     _add_film(routes, dispatcher, store)

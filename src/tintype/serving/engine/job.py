@@ -53,6 +53,10 @@ class Task(Protocol):
         """Network pixels; see `cost_of`."""
 
     @property
+    def num_bytes(self) -> int:
+        """Size of the pictures that the task holds."""
+
+    @property
     def texts(self) -> list[str]:
         """Every text that the network reads for this task."""
 
@@ -84,6 +88,11 @@ class GenerateTask:
         if self.request.source_caption is not None:
             evaluations += INVERSION_EVALUATIONS * (len(sigmas) - 1)
         return cost_of(len(self.request), pixels, evaluations, guided)
+
+    @property
+    def num_bytes(self) -> int:
+        images = (self.request.init_image, self.request.mask)
+        return sum(image.width * image.height * len(image.getbands()) for image in images if image is not None)
 
     @property
     def texts(self) -> list[str]:
@@ -146,9 +155,9 @@ class Job:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the frames and the result."""
+        """Size of the frames, the result and the pictures of the task."""
         frames = sum(3 * frame.guess.nbytes for frame in list(self.frames.values()))
-        return frames + (0 if self.result is None else self.result.nbytes)
+        return frames + self.task.num_bytes + (0 if self.result is None else self.result.nbytes)
 
     def start(self, total: int) -> None:
         """Mark the job as running, with `total` steps. Engine thread only."""

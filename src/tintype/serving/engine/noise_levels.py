@@ -50,6 +50,10 @@ class NoiseSweepTask:
         return cost_of(self.num_levels, self.size[0] ** 2, 1, False)
 
     @property
+    def num_bytes(self) -> int:
+        return self.x0.nbytes
+
+    @property
     def texts(self) -> list[str]:
         return [self.caption]
 
