@@ -80,3 +80,11 @@ def test_only_captions_of_the_world_are_taken_for_it() -> None:
     assert all(is_shapes_data([caption]) for caption, _ in captioned_scenes(1000, 8))
     assert not is_shapes_data(["a photo of a cat", "a red circle", "a dog on white"])
     assert not is_shapes_data([])
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [["红色的圆", "蓝色的方块"], ["🍕", "🐱"], ["12, 13", "7."], [""], ["a red красный circle"] * 9, ["red"]],
+)
+def test_captions_without_the_words_of_the_drawn_world_are_not_of_it(captions: list[str]) -> None:
+    assert not is_shapes_data(captions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -29,6 +30,20 @@ def run(request: TrainRequest) -> str:
     out = io.StringIO()
     train(request, Console(file=out, width=400))
     return out.getvalue()
+
+
+def test_names_that_are_not_utf8_are_trained_on_and_recorded(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for index in range(6):
+        name = os.fsencode(data) + f"/gem\xe4lde{index}".encode("cp1252")
+        Image.new("RGB", (32, 32), (40 * index, 0, 0)).save(os.fsdecode(name + b".png"))
+        Path(os.fsdecode(name + b".txt")).write_text(f"shade {index}")
+    request = TrainRequest(data=data, out=tmp_path / "run", images=4, batch_size=2, device="cpu")
+    assert "unexpected" not in run(request)
+    assert "complete" in run(request)
+    keys = [sample["key"] for sample in json.loads((request.out / "data.json").read_text())["samples"]]
+    assert keys == [f"gem\udce4lde{index}.png" for index in range(6)]
 
 
 @pytest.mark.parametrize(

@@ -54,10 +54,14 @@ def caption_tasks(split: str, num: int, known: Collection[str]) -> list[CaptionT
 
 
 def is_shapes_data(captions: Sequence[str]) -> bool:
-    """Whether captions are those of the shapes world, so that a program can judge images."""
+    """Whether captions are those of the shapes world, so that a program can judge images.
+
+    A caption of that world has its words and no others, in whatever script.
+    """
     known = _vocabulary()
     sample = captions[:: max(1, len(captions) // 500)]
-    num_known = sum(set(_WORD.findall(caption.lower())) <= known for caption in sample)
+    words = (re.findall(r"[a-z]+|\d+|[^\x00-\x7f]", caption.lower()) for caption in sample)
+    num_known = sum(len(caption) > 1 and set(caption) <= known for caption in words)
     return bool(sample) and num_known >= _MIN_KNOWN * len(sample)
 
 

@@ -5,9 +5,11 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tintype.config import DataConfig
 from tintype.data.sources.find import Problem, find_pairs
+from tintype.data.sources.walk import RUN
 from tintype.errors import DataError
 from tintype.printable import printable
 
@@ -326,3 +328,16 @@ def test_names_in_two_unicode_forms_have_their_own_captions(draw, data: Path, by
         (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert captions(data) == {f"{name}.png": (name.encode().hex(),) for name in names}
     assert all("only in case or accents" in reason for reason in reasons(data).values())
+
+
+def test_a_run_or_model_in_a_data_folder_is_not_read_as_data(tmp_path: Path) -> None:
+    for name in ("cat", "model/samples/000010", "out/other"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40)).save(path)
+    for run, part in (("model", "start.json"), ("out", "model.safetensors")):
+        (tmp_path / run / "config.json").write_text("{}")
+        (tmp_path / run / part).write_text("{}")
+    pairs, problems = find_pairs(tmp_path, DataConfig(no_caption="name"))[:2]
+    assert [pair.key for pair in pairs] == ["cat.png"]
+    assert {problem.path: problem.reason for problem in problems} == {"model": RUN, "out": RUN}

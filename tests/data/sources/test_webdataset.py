@@ -156,3 +156,27 @@ def test_a_tar_that_changes_after_it_was_listed_is_noticed(tmp_path: Path) -> No
     with pytest.raises(DataError, match="changed"):
         pair.source.read()
     assert find_pairs(path)[0][0].source.fingerprint != before
+
+
+def test_dots_in_names_are_part_of_a_name_unless_the_sample_has_further_members(tmp_path: Path) -> None:
+    path = tar(
+        tmp_path / "a.tar",
+        {
+            "shot at 10.3.12.jpg": picture(format="JPEG"),
+            "shot at 10.3.12.txt": b"three",
+            "shot at 10.4.12.jpg": picture(format="JPEG"),
+            "shot at 10.4.12.json": b'{"caption": "four"}',
+            "b.v2.png": picture(),  # no caption: listed, not passed over
+            "0.png": picture(),
+            "0.txt": b"a red square",
+            "0.mask.png": picture("white"),
+        },
+    )
+    assert captions(path) == {
+        "a.tar/shot at 10.3.12.jpg": ("three",),
+        "a.tar/shot at 10.4.12.jpg": ("four",),
+        "a.tar/0.png": ("a red square",),
+    }
+    named = reasons(path)
+    assert "no caption" in named["a.tar/b.v2.png"]
+    assert named["a.tar/0.mask.png"] == "a further member of its sample, which is not used"

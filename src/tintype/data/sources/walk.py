@@ -12,6 +12,9 @@ from tintype.data.sources.files import MAX_BYTES, ImageSource, LocalFile, explai
 from tintype.data.sources.remote import Archive, local_archive
 
 OUTSIDE = "a link to a file outside the data folder: copy the file there"  # of captions and metadata
+RUN = "a run or model of Tintype, which is not read as data"
+_RUN_CONFIG = "config.json"
+_RUN_PARTS = frozenset({"model.safetensors", "start.json", "checkpoints"})  # beside it, one of these
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "$recycle.bin"})
 
 
@@ -117,6 +120,9 @@ def walk(root: Path) -> Iterator[LocalFolder]:
                 continue  # a link back to a folder that was already walked
             seen.add((info.st_dev, info.st_ino))
             files, folders, links, linked_files = _scan(folder)
+            if prefix and _RUN_CONFIG in files and not _RUN_PARTS.isdisjoint(files + folders):
+                yield LocalFolder(base, prefix, [], RUN)
+                continue
         except OSError as error:
             yield LocalFolder(base, prefix, [], f"the folder cannot be read: {explain(error)}")
             continue

@@ -1,4 +1,4 @@
-"""WebDataset: tar files in which the members of one sample share a name up to its first dot.
+"""WebDataset: tar files in which the members of one sample share a name up to its first dot, or up to its last.
 
 `00017.jpg` is captioned by `00017.txt`, `00017.caption`, or by text, caption or prompt in `00017.json`. Listing reads
 only headers and captions; each picture is then read by its offset, on this machine or at a URL.
@@ -10,7 +10,7 @@ import json
 import posixpath
 import struct
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple, cast
 
@@ -96,8 +96,12 @@ def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
     samples = _samples(archive, report)
     pairs = []
     num_pictures = 0
-    for sample in samples.values():
+    for path, sample in samples.items():
         picture = sample.first(PICTURE_SUFFIXES)
+        has_caption = any(_is_known(suffix) and suffix not in PICTURE_SUFFIXES for suffix in sample.parts)
+        if not (picture and has_caption) and _further_of(path, samples):
+            report(next(iter(sample.parts.values())).name, "a further member of its sample, which is not used", False)
+            continue
         if picture is None:
             part = next(iter(sample.parts.values()))
             other = next((suffix for suffix in sample.parts if unsupported(suffix)), "")
@@ -162,10 +166,24 @@ def _samples(archive: Archive, report: Callable[..., None]) -> dict[str, _Sample
         stem, dot, suffix = base.partition(".")
         if not stem or not dot or "__MACOSX" in folder or "/." in f"/{folder}":
             continue  # hidden, or without a suffix: no part of a sample
+        if not _is_known(f".{suffix.lower()}"):  # a stem with dots in it, or a further member such as 00017.seg.png
+            stem, suffix = posixpath.splitext(base)[0], posixpath.splitext(base)[1].removeprefix(".")
         sample = samples.setdefault(posixpath.join(folder, stem), _Sample())
         if sample.parts.setdefault(f".{suffix.lower()}", part) is not part:
             report(part.name, "a second member of the same name: the first is used")
     return samples
+
+
+def _is_known(suffix: str) -> bool:
+    """Whether a member of this suffix is a picture, a caption or a table of one sample."""
+    return suffix in PICTURE_SUFFIXES or suffix in CAPTION_SUFFIXES or suffix in _JSON_SUFFIXES
+
+
+def _further_of(path: str, samples: Mapping[str, _Sample]) -> bool:
+    """Whether the sample at `path`, whose name has dots, is a further member of one that has a picture."""
+    folder, base = posixpath.split(path)
+    sample = samples.get(posixpath.join(folder, base.partition(".")[0]))
+    return "." in base and sample is not None and sample.first(PICTURE_SUFFIXES) is not None
 
 
 def _parts(archive: Archive, report: Callable[..., None]) -> Iterator[_Part]:

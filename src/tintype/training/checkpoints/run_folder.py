@@ -165,7 +165,9 @@ def write_start(
     numerics: Mapping[str, Any],
 ) -> None:
     """Write the files of a new run; config.json comes last, since it makes the folder a run."""
-    checkpoint.write_text(run / DATA, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    # Bytes of a file name that are not UTF-8 are lone surrogates here; as \udc.. they are JSON, and are read as such.
+    checkpoint.write_text(run / DATA, text.encode("utf-8", "backslashreplace").decode())
     if tokenizer is not None:
         checkpoint.write_text(run / TOKENIZER, tokenizer)
     if components:
