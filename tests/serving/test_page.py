@@ -213,6 +213,7 @@ def test_a_picture_is_led_back_and_developed_under_another_caption(tab: Tab) -> 
     body = sent.value.post_data_json
     assert (body["prompt"], body["source_caption"]) == ("a green star", "a red circle")
     assert "strength" not in body
+    tab.wait("document.querySelector('#where').textContent.startsWith('step 48 of 48')", 120)
     tab.page.wait_for_selector("#download:visible", timeout=120_000)
     assert "step 48 of 48" in tab.page.inner_text("#where")
     tab.page.locator("#scrub").fill("9")
@@ -245,7 +246,8 @@ def test_how_it_works_follows_the_slider(tab: Tab) -> None:
     assert "100.0 % of it is noise" in tab.page.inner_text("#how-level")
     assert clear != tab.page.inner_text("#how-level")
     assert picture != tab.pixels("#how-bench canvas")
-    assert re.search(r"\d % of it was predicted", tab.page.inner_text("#how-error"))
+    assert re.search(r"\d % of it was named", tab.page.inner_text("#how-error"))
+    assert re.search(r"off by [\d.]+ of 255 levels", tab.page.inner_text("#how-off"))
 
 
 def test_markup_in_a_caption_is_only_text(tab: Tab) -> None:
@@ -254,6 +256,42 @@ def test_markup_in_a_caption_is_only_text(tab: Tab) -> None:
     tab.page.wait_for_selector("#download:visible")
     assert tab.page.inner_text("#gallery p") == evil
     assert tab.page.title() == "Tintype"
+
+
+def test_a_refused_request_leaves_the_picture_on_display(tab: Tab) -> None:
+    tab.develop("a red circle")
+    tab.page.wait_for_selector("#download:visible")
+    picture = tab.pixels("#guess")
+    tab.page.evaluate("document.querySelector('#steps').value = 0")
+    tab.page.click("#go")
+    tab.status("Steps")
+    assert tab.pixels("#guess") == picture
+    assert tab.page.locator("#download").is_visible()
+    tab.page.wait_for_timeout(300)
+    tab.complaints.clear()  # the browser itself notes the answer
+
+
+def test_the_picture_on_display_is_the_one_that_is_saved(tab: Tab) -> None:
+    tab.develop("a red circle")
+    tab.page.wait_for_selector("#download:visible")
+    tab.page.click("#recaption")
+    tab.wait("document.querySelector('#shows').value === 'a red circle'")
+    tab.page.fill("#caption", "a green star")
+    tab.page.click("#go")
+    tab.wait("document.querySelector('#where').textContent.startsWith('step 48 of 48')", 120)
+    tab.wait("document.querySelectorAll('#gallery li').length === 2", 120)
+    with tab.page.expect_download() as download:
+        tab.page.click("#download")
+    saved = np.asarray(Image.open(download.value.path()).convert("RGB"))
+    assert np.array_equal(tab.picture("#guess")[..., :3], saved)
+
+
+def test_a_seed_that_is_no_number_is_not_taken_for_zero(tab: Tab) -> None:
+    tab.page.fill("#seed", "abc")
+    tab.develop("a red circle")
+    assert re.fullmatch(r"\d+", tab.page.input_value("#seed"))
+    assert "whole number" in tab.page.inner_text("#toast")
+    tab.page.wait_for_selector("#download:visible")
 
 
 def test_what_goes_wrong_is_said(tab: Tab) -> None:

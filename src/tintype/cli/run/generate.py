@@ -28,7 +28,7 @@ from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
 from tintype.pipeline.request import NEED_INIT_IMAGE, Options, Request
 from tintype.printable import print_line, print_path
-from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, num_shown, strip
+from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, num_shown, strip, visible
 from tintype.view.terminal import Preview
 
 FRAMES = 8  # default number of variations, or of images from one caption or seed to another
@@ -166,6 +166,9 @@ def _make(
                             pipeline.codec.decode, step.index, step.total, step.sigma, step.x[rows], step.denoised[rows]
                         )
                     )
+        if frames and index == 0:  # after an inversion the pictures are not the last guess: lost detail was added
+            shown = results[0][: len(frames[-1].guess)]
+            frames[-1] = frames[-1]._replace(guess=visible(pipeline.codec.decode, shown))
         yield from zip(pipeline.pictures(results[0], part.enlarge), pipeline.receipts(part), strict=True)
 
 

@@ -49,6 +49,8 @@ class Engine:
         self._throughput = Throughput()
         self._thread: threading.Thread | None = None
         self._draining = self._stopping = False
+        metrics.running.set_function(lambda: len(self._running))  # read when asked, so they are never out of date
+        metrics.waiting.set_function(lambda: len(self._waiting))
         self.ready = False
         self.failure = ""  # the error that ended the thread
 
@@ -63,7 +65,6 @@ class Engine:
             self._require_service()
             running = self._running_jobs()
             self._waiting.put(job, running, min(60.0, self._throughput.seconds_to_free_place(running)))
-            self._metrics.waiting.set(len(self._waiting))
             self._lock.notify()
 
     def cancel(self, job: Job) -> None:
@@ -71,7 +72,6 @@ class Engine:
         job.cancelled.set()
         with self._lock:
             was_waiting = self._waiting.remove(job)
-            self._metrics.waiting.set(len(self._waiting))
             self._lock.notify()
         if was_waiting:
             self._end(job, "cancelled")
@@ -81,7 +81,6 @@ class Engine:
         with self._lock:
             self._draining = True
             waiting = self._waiting.pop_all()
-            self._metrics.waiting.set(0)
             self._lock.notify()
         for job in waiting:
             self._fail(job, "shutdown", "the server is shutting down")
@@ -178,7 +177,6 @@ class Engine:
                 self._lock.wait()
         self._drop()
         self._admit()
-        self._metrics.running.set(len(self._running))
         groups: dict[Group, list[RunningJob]] = {}
         for running in self._running:
             groups.setdefault((running.job.task.pipeline, running.job.task.size), []).append(running)
@@ -194,7 +192,6 @@ class Engine:
         now = time.monotonic()
         with self._lock:
             expired = self._waiting.pop_expired(now)
-            self._metrics.waiting.set(len(self._waiting))
         for job in expired:
             self._fail(job, "deadline", "timed out while waiting in the queue")
         for running in list(self._running):
@@ -222,7 +219,6 @@ class Engine:
                 return
             with self._lock:
                 still_waits = self._waiting.remove(job)
-                self._metrics.waiting.set(len(self._waiting))
             if still_waits and fault is not None:
                 self._fail_with(job, fault)
             elif still_waits:
@@ -300,7 +296,7 @@ class Engine:
                 self._metrics.first_preview.observe(job.first_preview - job.created)
             result = running.send(step.denoised)
             if result is not None:
-                job.result = result.cpu()
+                job.finish(result)
                 self._close(running)
                 self._end(job, "done")
         except FATAL:
@@ -328,8 +324,6 @@ class Engine:
         with self._lock:
             jobs = [*self._running_jobs(), *self._waiting.pop_all()]
             self._running = []
-        self._metrics.running.set(0)
-        self._metrics.waiting.set(0)
         reason: Reason = "shutdown" if self._stopping else "dead"
         for job in jobs:
             self._fail(job, reason, "the server is shutting down" if self._stopping else "the engine has stopped")

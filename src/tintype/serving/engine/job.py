@@ -23,7 +23,7 @@ from tintype.pipeline.request import Request
 from tintype.pipeline.sampling_task import SamplingTask
 from tintype.pipeline.start import request_sampler, request_sigmas
 from tintype.serving.settings import cost_of
-from tintype.view.contact_sheet import Frame, frame
+from tintype.view.contact_sheet import Frame, frame, visible
 
 Status = Literal["waiting", "running", "done", "failed", "cancelled"]
 Reason = Literal["error", "not_finite", "memory", "deadline", "shutdown", "dead"]
@@ -184,6 +184,20 @@ class Job:
             self.frames = {**frames, step.index: frame(decode, step.index, step.total, step.sigma, x, denoised)}
             self.first_preview = self.first_preview or time.monotonic()
         self._notify()
+
+    def finish(self, result: Tensor) -> None:
+        """Keep the pictures, and show them as the guess of the last step. Engine thread only.
+
+        They differ from it after an inversion, which adds the detail that the model lost.
+        """
+        self.result = result.cpu()
+        last = self.frames.get(self.total - 1)
+        if last is None or result.ndim != 4:
+            return
+        stride = -(-max(self.task.size) // MAX_PREVIEW_SIDE)
+        pictures = visible(self.task.pipeline.codec.decode, result[..., ::stride, ::stride])
+        if pictures.shape == last.guess.shape:
+            self.frames = {**self.frames, self.total - 1: last._replace(guess=pictures)}
 
     def end(self, status: Status, reason: Reason | None = None, message: str = "") -> None:
         """Close the job. Called by the engine thread, or by the thread that took the job out of the queue."""

@@ -2,6 +2,15 @@
 
 export const $ = (id) => document.getElementById(id);
 
+const LABELS = { num_inference_steps: "Steps", guidance_scale: "Guidance", n: "Pictures", negative_prompt: "Negative prompt", prompt: "Caption", width: "Width", height: "Height", seed: "Seed", size: "Size", strength: "Strength" };
+const STARTING_SECONDS = 60; // to wait for a server that starts
+
+// The message of an error, with the labels of the page in place of the names of fields.
+function messageOf(error) {
+  const label = LABELS[error.param];
+  return label ? error.message.replaceAll(new RegExp(`\\b${error.param}\\b`, "g"), label) : error.message;
+}
+
 export async function api(path, body, method) {
   const options = { method: method ?? (body === undefined ? "GET" : "POST") };
   if (body !== undefined) {
@@ -9,13 +18,16 @@ export async function api(path, body, method) {
     options.body = JSON.stringify(body);
   }
   let response;
-  try {
-    response = await fetch(path, options);
-  } catch {
-    throw new Error("cannot reach the server");
+  const start = Date.now();
+  for (;;) {
+    response = await fetch(path, options).catch(() => { throw new Error("cannot reach the server"); });
+    const wait = Number(response.headers.get("Retry-After"));
+    if (response.status !== 503 || !(wait > 0) || Date.now() + 1000 * wait > start + 1000 * STARTING_SECONDS) break;
+    toast("The server is starting: waiting for it");
+    await new Promise((resolve) => { setTimeout(resolve, 1000 * wait); });
   }
   const content = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(content.error?.message ?? `the server responded with status ${response.status}`);
+  if (!response.ok) throw new Error(content.error?.message ? messageOf(content.error) : `the server responded with status ${response.status}`);
   return content;
 }
 

@@ -1,5 +1,5 @@
 // Generating: settings of the form, jobs, and their steps as they arrive.
-import { $, Frame, api, file, follow, loadImage } from "./api.js";
+import { $, Frame, api, file, follow, loadImage, toast } from "./api.js";
 import * as gallery from "./gallery.js";
 import { describe, others, painting, show, stopPlaying } from "./stage.js";
 import { isOpen, state } from "./state.js";
@@ -16,12 +16,21 @@ export function randomSeed() {
 
 // Draw a new seed, unless the seed is locked or has just been typed.
 export function freshSeed() {
+  checkSeed();
   if (!seedLocked() && $("seed").value === usedSeed) randomSeed();
   usedSeed = $("seed").value;
 }
 
+// A seed that is no whole number is replaced by one, which the field shows.
+export function checkSeed() {
+  if (/^\d{1,19}$/.test($("seed").value.trim())) return;
+  randomSeed();
+  toast("A seed is a whole number: this is a new one");
+}
+
 export function settings(overrides = {}) {
-  const text = /^\d{1,19}$/.test($("seed").value.trim()) ? $("seed").value.trim() : "0";
+  checkSeed();
+  const text = $("seed").value.trim();
   const fields = {
     model: $("model").value,
     prompt: $("caption").value,
@@ -55,11 +64,25 @@ export function compare() {
   send(SCALES.map((scale) => ({ body: settings({ n: 1, guidance_scale: scale }), label: `guidance ${scale}` })));
 }
 
+let numSends = 0;
+
+// Show new jobs once the server has taken the first; if it refuses, what was on display stays.
 export async function send(requests) {
   cancel();
+  const number = numSends;
   stopPlaying();
   painting(false);
   const jobs = requests.map((request) => ({ ...request, frames: new Map(), rows: request.body.n ?? 1, status: "sending", total: 0, stop() {} }));
+  state.sending = true;
+  describe();
+  try {
+    jobs[0].id = (await api("api/jobs", jobs[0].body)).id;
+  } catch (error) {
+    if (number === numSends) Object.assign(state, { sending: false, refusal: error.message });
+    return describe();
+  }
+  if (number !== numSends) return void api(`api/jobs/${jobs[0].id}`, undefined, "DELETE").catch(() => {});
+  state.sending = false;
   state.jobs = jobs;
   state.at = { job: 0, row: 0, step: null };
   show();
@@ -67,7 +90,7 @@ export async function send(requests) {
   others();
   for (const job of jobs) {
     try {
-      job.id = (await api("api/jobs", job.body)).id;
+      job.id ??= (await api("api/jobs", job.body)).id;
       if (job.status === "cancelled") { api(`api/jobs/${job.id}`, undefined, "DELETE").catch(() => {}); continue; }
       job.stop = follow(job.id, (now) => update(job, now));
     } catch (error) {
@@ -78,6 +101,8 @@ export async function send(requests) {
 }
 
 export function cancel() {
+  numSends++; // what is still being sent is cancelled when the server answers
+  Object.assign(state, { sending: false, refusal: "" });
   for (const job of state.jobs.filter(isOpen)) {
     job.stop();
     job.status = "cancelled";

@@ -87,9 +87,9 @@ export function others() {
 export function describe() {
   const { jobs } = state;
   const open = jobs.filter(isOpen);
-  const bad = jobs.find((job) => job.status === "failed");
-  document.body.classList.toggle("busy", open.length > 0);
-  $("cancel").hidden = !open.length;
+  const bad = state.refusal ? { message: state.refusal } : jobs.find((job) => job.status === "failed");
+  document.body.classList.toggle("busy", open.length > 0 || state.sending);
+  $("cancel").hidden = !open.length && !state.sending;
   $("status").classList.toggle("bad", Boolean(bad));
   const warning = jobs.find((job) => job.warning)?.warning;
   const text = [progress(jobs, open, bad), warning].filter(Boolean).join(" · ");
@@ -99,6 +99,8 @@ export function describe() {
 }
 
 function progress(jobs, open, bad) {
+  if (state.sending) return "sending";
+  if (state.refusal) return state.refusal;
   const first = open.find((job) => job.status === "running") ?? open[0];
   if (first?.status === "running") return `developing${first.left > 1.5 ? `, about ${duration(first.left)} left` : ""}`;
   if (first?.status === "waiting") return first.position > 0 ? `waiting, number ${first.position} in the queue` : "waiting";

@@ -5,6 +5,8 @@ export const state = {
   models: {},
   jobs: [], // of the newest request: { id, label, body, frames, rows, status, total, stop }
   at: { job: 0, row: 0, step: null }, // on display; step null: the newest
+  sending: false, // whether the server is asked to take the newest request
+  refusal: "", // why it did not
   from: null, // { url } of the starting picture
 };
 
