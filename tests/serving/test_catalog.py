@@ -100,6 +100,49 @@ def test_what_cannot_be_served_is_said_before_anything_listens(tiny_model: Path,
         Catalog([run], "cpu")
 
 
+def test_a_model_is_called_as_the_user_wrote_it(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stars").symlink_to(tiny_model)
+    monkeypatch.chdir(tiny_model)
+    for source, name in ((tmp_path / "stars", "stars"), (f"{tmp_path}/stars/", "stars"), (".", tiny_model.name)):
+        catalog = Catalog([source], "cpu")
+        assert list(catalog.pipelines) == [name]
+        assert catalog.pipelines[name].name == name
+
+
+def test_a_model_whose_files_change_is_loaded_again(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, link = tmp_path / "v1", tmp_path / "v2", tmp_path / "stars"
+    for version, folder in enumerate((first, second)):
+        shutil.copytree(tiny_model, folder)
+        weights = {name: tensor + version for name, tensor in load_file(tiny_model / "model.safetensors").items()}
+        save_file(weights, folder / "model.safetensors")
+    link.symlink_to(first)
+    catalog = Catalog([link, "shapes"], "cpu")
+    before = catalog.pipelines["stars"].model_hash
+    assert catalog.refresh() == []
+    (first / "README.md").write_text("a note")  # no part of the model
+    assert catalog.refresh() == []
+    link.unlink()
+    link.symlink_to(second)
+    assert catalog.refresh() == ["stars"]
+    after = catalog.pipelines["stars"].model_hash
+    assert after != before
+    whole = (second / "model.safetensors").read_bytes()
+    (second / "model.safetensors").write_bytes(whole[: len(whole) // 2])  # being copied
+    assert catalog.refresh() == catalog.refresh() == []
+    assert catalog.pipelines["stars"].model_hash == after
+    assert [line.message for line in caplog.records] == ["cannot load a changed model"]
+    shutil.copy(first / "model.safetensors", second)
+    assert catalog.refresh() == ["stars"]
+    assert catalog.pipelines["stars"].model_hash == before
+    shutil.rmtree(second)
+    assert catalog.refresh() == []
+    assert "stars" in catalog.pipelines
+
+
 class Panic(BaseException):
     """As libraries in Rust raise it."""
 

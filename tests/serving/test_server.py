@@ -16,7 +16,8 @@ from tests.serving.conftest import until
 
 from tintype.cli.main import main
 from tintype.errors import ConfigError
-from tintype.serving.server import read_keys, warnings_of
+from tintype.serving.api.keys import read_keys
+from tintype.serving.server import warnings_of
 from tintype.serving.settings import Settings
 
 
@@ -55,6 +56,7 @@ def test_it_answers_and_finishes_what_runs_when_it_is_terminated(
     process: Process, tiny_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     until(process.healthy, 60)
+    process.process.send_signal(signal.SIGHUP)  # looks for changes, and goes on
     assert main(["serve", str(tiny_model), "--port", process.url.rpartition(":")[2]]) == 1  # the port is taken
     message = capsys.readouterr().err
     assert "cannot listen" in message

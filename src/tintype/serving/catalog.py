@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,10 +26,11 @@ MAX_EXAMPLE_LENGTH = 60  # characters
 class ServedModel:
     """A model of the server."""
 
-    name: str
+    name: str  # as the user wrote it: of a link the link's own
     source: str | Path  # as on the command line
     run: Path | None  # its run folder, if it has one
     folder: Path | None = None  # the folder it is loaded from
+    stamp: tuple[tuple[object, ...], ...] = ()  # of the files it is loaded from
     pipeline: Pipeline | None = None  # None: a run without a checkpoint yet
     examples: tuple[str, ...] = ()  # captions to try
     error: str = ""  # of the last try to load a newer checkpoint
@@ -81,20 +84,27 @@ class Catalog:
         return next(iter(pipelines.values()), None) if name is None else pipelines.get(name)
 
     def refresh(self) -> list[str]:
-        """Load newer checkpoints of runs, which takes a moment for each. Returns the names of the changed models."""
+        """Load newer checkpoints of runs, and models whose files have changed, which takes a moment for each.
+
+        Returns the names of the changed models. One that cannot be loaded is served as it was.
+        """
         changed = []
         for model in self._models.values():
-            if model.run is None:
+            if model.source in store.shipped():
                 continue
             try:
                 files = store.find(model.source)
                 _log_damage(model, files)
-                if files.folder != model.folder:
+                if files.folder != model.folder or _stamp(files.folder) != model.stamp:
                     self._load(model, files)
                     changed.append(model.name)
-            except CheckpointError as error:  # perhaps just replaced by a newer one: try again next time
-                if _has_checkpoints(model.run):
-                    _log_once(model, "cannot load a checkpoint", str(error))
+            except CheckpointError as error:  # perhaps just being replaced: try again next time
+                if model.run is None or _has_checkpoints(model.run):
+                    _log_once(
+                        model,
+                        "cannot load a changed model" if model.run is None else "cannot load a checkpoint",
+                        str(error),
+                    )
             except BaseException as error:  # a bug, or a panic of a library in Rust, which is no Exception
                 message = f"{type(error).__name__}: {error}"
                 _log_once(model, "cannot load a newer checkpoint", message, error)
@@ -102,15 +112,26 @@ class Catalog:
 
     def _load(self, model: ServedModel, files: store.Model) -> None:
         folder = files.folder
+        stamp = _stamp(folder)  # before loading: of files that change meanwhile, the next look finds another
         # A thread that ends takes its OpenMP threads with it. If they stayed, there would be more threads than cores
         # together with the engine's, OpenMP would stop busy-waiting, and pictures would take half as long again.
         with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
             pipeline = thread.submit(Pipeline.from_files, files, self._device).result()
         pipeline.name = model.name
-        model.pipeline, model.folder, model.error = pipeline, folder, ""
+        model.pipeline, model.folder, model.stamp, model.error = pipeline, folder, stamp, ""
         model.examples = _examples(model)
         # The error of a distilled model is that of few steps: nothing on the page compares with it.
         model.noise_error = {} if pipeline.config.distill.steps else _noise_error(folder, model.run)
+
+
+def _stamp(folder: Path) -> tuple[tuple[object, ...], ...]:
+    """Which files of a model are there, and whether they are still the same ones."""
+    stamp: list[tuple[object, ...]] = []
+    for name in (file_names.CONFIG, file_names.WEIGHTS, file_names.TOKENIZER, file_names.COMPONENTS):
+        with contextlib.suppress(OSError):
+            status = (folder / name).stat()
+            stamp.append((name, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(stamp)
 
 
 def _log_damage(model: ServedModel, files: store.Model) -> None:
@@ -135,7 +156,9 @@ def _model(source: str | Path) -> ServedModel:
     if not folder.is_dir():
         store.find(source)  # raises with the names of the shipped models
     is_run = (folder / file_names.LOG).is_file() or (folder / file_names.DATA).is_file()
-    return ServedModel(folder.resolve().name, source, folder if is_run or _has_checkpoints(folder) else None)
+    return ServedModel(
+        Path(os.path.abspath(folder)).name, source, folder if is_run or _has_checkpoints(folder) else None
+    )
 
 
 def _examples(model: ServedModel) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -28,11 +29,11 @@ from tintype.printable import print_line
 from tintype.serving import logs
 from tintype.serving.api.app import create_app
 from tintype.serving.api.connection import connection_class
+from tintype.serving.api.keys import read_keys
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.settings import Settings
 
-MIN_KEY_LENGTH = 8  # characters
 SPARE_FILES = 256  # that the process opens beside its connections
 SWITCH_SECONDS = 0.001  # after which a computing thread yields to the event loop; Python's default is 5 ms
 POLL_SECONDS = 0.05  # between checks for a signal
@@ -46,7 +47,8 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
             print_line(f"tintype: warning: {warning}", sys.stderr)
         catalog = Catalog(models, device)
         logs.set_up()
-        app, engine = create_app(catalog, settings)
+        refresh_now = asyncio.Event()
+        app, engine = create_app(catalog, settings, refresh_now)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -64,7 +66,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
         sys.setswitchinterval(SWITCH_SECONDS)
         _imaging.set_block_size(IMAGE_BLOCK)  # so that large images leave no holes in the memory of their threads
         _raise_file_limit(settings.max_connections + SPARE_FILES)
-        asyncio.run(_run(uvicorn.Server(config), listener, engine, settings))
+        asyncio.run(_run(uvicorn.Server(config), listener, engine, settings, refresh_now))
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -93,8 +95,15 @@ def _raise_file_limit(num: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _run(server: uvicorn.Server, listener: socket.socket, engine: Engine, settings: Settings) -> None:
-    """Serve; on a signal reject new jobs, let running ones finish within the limit, and fail the rest."""
+async def _run(
+    server: uvicorn.Server, listener: socket.socket, engine: Engine, settings: Settings, refresh_now: asyncio.Event
+) -> None:
+    """Serve; on a signal reject new jobs, let running ones finish within the limit, and fail the rest.
+
+    SIGHUP reads keys and models again at once.
+    """
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, refresh_now.set)
     stopping = asyncio.create_task(_stop_on_signal(server, engine, settings))
     try:
         await server.serve(sockets=[listener])
@@ -112,23 +121,9 @@ async def _stop_on_signal(server: uvicorn.Server, engine: Engine, settings: Sett
         logs.log.exception("the engine did not stop")
 
 
-def read_keys(path: Path) -> tuple[str, ...]:
-    """The keys in a file, one per line; empty lines and lines that start with # are skipped. Raises ConfigError."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None
-    keys = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
-    if not keys:
-        raise ConfigError(f"{path} contains no key; write one per line")
-    if any(len(key) < MIN_KEY_LENGTH or not key.isascii() or " " in key for key in keys):
-        raise ConfigError(f"each key in {path} must be at least {MIN_KEY_LENGTH} letters and digits without spaces")
-    return keys
-
-
 def with_keys(settings: Settings, path: Path | None) -> Settings:
     """The settings with the keys of a file; unchanged without a file. Raises ConfigError."""
-    return settings if path is None else replace(settings, api_keys=read_keys(path))
+    return settings if path is None else replace(settings, api_keys=read_keys(path), api_key_file=path)
 
 
 def warnings_of(settings: Settings) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from tintype.config import Config
 from tintype.errors import ConfigError
@@ -22,6 +23,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()  # names of the server beside this machine's own and IP addresses
     root_path: str = ""  # of the server in its public addresses, such as /tintype, for a proxy that serves more
     api_keys: tuple[str, ...] = ()  # empty: no key is needed
+    api_key_file: Path | None = None  # of these keys; read again while the server runs
     log_prompts: bool = False
 
     max_waiting: int = 64  # requests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -23,12 +24,13 @@ from tintype.serving.api import inspection, jobs, openai, runs
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError, from_validation
 from tintype.serving.api.guard import RequestGuard
+from tintype.serving.api.keys import Keys
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
 
-REFRESH_SECONDS = 10.0  # between searches for newer checkpoints
+REFRESH_SECONDS = 10.0  # between searches for newer checkpoints, other models and keys
 PAGE = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
@@ -47,20 +49,27 @@ RESTART_SECONDS = 1.0  # after an error of a background task
 QUEUE_COST = 8  # of the waiting requests, in requests of the highest cost
 
 
-def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
-    """An ASGI application and its engine, which starts and stops with it."""
+def create_app(
+    catalog: Catalog, settings: Settings, refresh_now: asyncio.Event | None = None
+) -> tuple[ASGIApp, Engine]:
+    """An ASGI application and its engine, which starts and stops with it.
+
+    refresh_now: when it is set, keys and models are looked at again at once, and not only every REFRESH_SECONDS.
+    """
     metrics = Metrics()
     pipelines = catalog.pipelines.values()
     largest = max((settings.cost_limit(pipeline.config) for pipeline in pipelines), default=1e12)
     engine = Engine(settings, metrics, settings.max_waiting_cost or QUEUE_COST * largest)
     dispatcher = Dispatcher(catalog, engine, settings, metrics)
+    keys = Keys(settings.api_keys, settings.api_key_file)
+    wake = refresh_now or asyncio.Event()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await anyio.lowlevel.checkpoint()  # imports a module now that would block the event loop at the first stream
         engine.start(list(catalog.pipelines.values()))
         background = [
-            asyncio.create_task(_supervise("refresh", lambda: _refresh(catalog))),
+            asyncio.create_task(_supervise("refresh", lambda: _refresh(catalog, keys, wake))),
             asyncio.create_task(_supervise("heartbeat", lambda: _heartbeat(metrics))),
             asyncio.create_task(_supervise("prune", lambda: _prune(dispatcher))),
         ]
@@ -88,7 +97,7 @@ def create_app(catalog: Catalog, settings: Settings) -> tuple[ASGIApp, Engine]:
     _add_page(app)
     _add_error_handlers(app)
     app.openapi()  # computed once, here, because it takes a while
-    return RequestGuard(app, settings, metrics), engine
+    return RequestGuard(app, settings, metrics, keys), engine
 
 
 async def _supervise(name: str, task: Callable[[], Awaitable[None]]) -> None:
@@ -103,11 +112,15 @@ async def _supervise(name: str, task: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(RESTART_SECONDS)
 
 
-async def _refresh(catalog: Catalog) -> None:
+async def _refresh(catalog: Catalog, keys: Keys, wake: asyncio.Event) -> None:
+    """Look for changed keys and models, now and then and whenever `wake` is set."""
     while True:
-        await asyncio.sleep(REFRESH_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(wake.wait(), REFRESH_SECONDS)
+        wake.clear()
+        await asyncio.to_thread(keys.refresh)
         for name in await asyncio.to_thread(catalog.refresh):
-            logs.event("newer checkpoint", model=name)
+            logs.event("newer checkpoint" if name in catalog.runs else "model changed", model=name)
 
 
 async def _prune(dispatcher: Dispatcher) -> None:
