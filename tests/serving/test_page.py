@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tests.conftest import SIZES
 from tests.serving.conftest import Held, Live, held_pipeline, live, until
+from torch import Tensor
 
 pytestmark = pytest.mark.slow
 
@@ -114,8 +115,7 @@ def test_another_caption_from_a_step_in_the_middle(tab: Tab) -> None:
     assert body["prompt"] == "a blue square"
     assert body["init_image"].startswith("data:image/png")
     assert 0.3 < body["strength"] < 0.9
-    tab.page.wait_for_selector("#download:visible")
-    assert tab.page.locator("#gallery li").count() == 2
+    tab.wait("document.querySelectorAll('#gallery li').length === 2")
 
 
 def test_escape_cancels(tab: Tab, served: tuple[Live, Held]) -> None:
@@ -163,7 +163,7 @@ def test_painting_with_the_keyboard(tab: Tab) -> None:
     with tab.page.expect_request(lambda request: request.url.endswith("/api/jobs")) as sent:
         tab.page.click("#paint-go")
     assert sent.value.post_data_json["mask"].startswith("data:image/png")
-    tab.page.wait_for_selector("#download:visible")
+    tab.wait("document.querySelectorAll('#gallery li').length === 2")
 
 
 def test_a_picture_tells_its_settings_and_is_made_again(tab: Tab, tmp_path: Path) -> None:
@@ -269,6 +269,63 @@ def test_a_refused_request_leaves_the_picture_on_display(tab: Tab) -> None:
     assert tab.page.locator("#download").is_visible()
     tab.page.wait_for_timeout(300)
     tab.complaints.clear()  # the browser itself notes the answer
+
+
+def test_a_request_that_ends_before_its_first_step_leaves_the_picture_on_display(
+    tab: Tab, served: tuple[Live, Held]
+) -> None:
+    _, denoiser = served
+    tab.develop("a red circle")
+    tab.page.wait_for_selector("#download:visible")
+    picture = tab.pixels("#guess")
+
+    def fail(x: Tensor, sigma: Tensor) -> Tensor:
+        raise RuntimeError
+
+    denoiser.fault = fail
+    tab.develop("a blue square")
+    tab.status("unexpected RuntimeError")
+    denoiser.fault = None
+    assert tab.pixels("#guess") == picture
+    assert tab.page.locator("#download").is_visible()
+    denoiser.hold()
+    tab.develop("a blue square")
+    tab.status("developing")
+    assert tab.pixels("#guess") != picture
+    tab.page.keyboard.press("Escape")
+    tab.status("cancelled")
+    assert tab.pixels("#guess") == picture
+    assert tab.page.locator("#download").is_visible()
+    denoiser.release()
+
+
+def test_a_field_without_a_number_is_named_and_nothing_is_sent(tab: Tab) -> None:
+    tab.page.focus("#steps")
+    tab.page.keyboard.press("Control+a")
+    tab.page.keyboard.type("--")
+    tab.page.click("#go")
+    tab.status("Steps must be a number")
+    assert tab.page.evaluate("document.activeElement.id") == "steps"
+    assert tab.page.locator("#examples").is_hidden() == (tab.page.locator("#examples button").count() == 0)
+
+
+def test_a_server_that_starts_is_waited_for(tab: Tab) -> None:
+    answers = []
+
+    def refuse_once(route: Any) -> None:
+        answers.append(route)
+        if len(answers) > 1:
+            return route.continue_()
+        message = {"message": "the server is still warming up", "code": "server_is_overloaded", "param": None}
+        return route.fulfill(status=503, headers={"Retry-After": "1"}, json={"error": message})
+
+    tab.page.route("**/api/jobs", refuse_once)
+    tab.develop("a red circle")
+    tab.wait("document.querySelector('#toast').textContent.startsWith('The server is still warming up')")
+    tab.page.wait_for_selector("#download:visible")
+    assert len(answers) == 2
+    assert [text for text in tab.complaints if "503" not in text] == []
+    tab.complaints.clear()
 
 
 def test_the_picture_on_display_is_the_one_that_is_saved(tab: Tab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from tintype.serving.api import app
@@ -38,3 +39,10 @@ def test_a_background_task_restarts_after_an_error(
 
     assert asyncio.run(run()) == 3
     assert [line.message for line in caplog.records] == ["background task failed"] * 2
+
+
+def test_no_request_is_counted_as_running_once_it_has_its_answer(http: httpx.Client) -> None:
+    assert http.post("/v1/images/generations", json={"prompt": "a", "steps": 2}).status_code == 200
+    lines = http.get("/metrics").text.splitlines()
+    assert "tintype_num_requests_running 0.0" in lines
+    assert "tintype_num_requests_waiting 0.0" in lines

@@ -2,8 +2,9 @@
 
 export const $ = (id) => document.getElementById(id);
 
-const LABELS = { num_inference_steps: "Steps", guidance_scale: "Guidance", n: "Pictures", negative_prompt: "Negative prompt", prompt: "Caption", width: "Width", height: "Height", seed: "Seed", size: "Size", strength: "Strength" };
+const LABELS = { num_inference_steps: "Steps", guidance_scale: "Guidance", n: "Pictures", negative_prompt: "Negative prompt", prompt: "Caption", width: "Width", height: "Height", seed: "Seed", size: "Size", strength: "Strength", sampler: "Sampler", source_caption: "Its caption", init_image: "The starting picture", mask: "The painted part" };
 const STARTING_SECONDS = 60; // to wait for a server that starts
+const STARTING = ["server_is_overloaded", "not_ready"]; // codes of errors that pass by themselves
 
 // The message of an error, with the labels of the page in place of the names of fields.
 function messageOf(error) {
@@ -17,18 +18,17 @@ export async function api(path, body, method) {
     options.headers = { "Content-Type": "application/json" };
     options.body = JSON.stringify(body);
   }
-  let response;
-  const start = Date.now();
+  const until = Date.now() + 1000 * STARTING_SECONDS;
   for (;;) {
-    response = await fetch(path, options).catch(() => { throw new Error("cannot reach the server"); });
-    const wait = Number(response.headers.get("Retry-After"));
-    if (response.status !== 503 || !(wait > 0) || Date.now() + 1000 * wait > start + 1000 * STARTING_SECONDS) break;
-    toast("The server is starting: waiting for it");
-    await new Promise((resolve) => { setTimeout(resolve, 1000 * wait); });
+    const response = await fetch(path, options).catch(() => { throw new Error("cannot reach the server"); });
+    const content = await response.json().catch(() => ({}));
+    if (response.ok) return content;
+    const wait = 1000 * Number(response.headers.get("Retry-After"));
+    const message = content.error?.message ? messageOf(content.error) : `the server responded with status ${response.status}`;
+    if (response.status !== 503 || !STARTING.includes(content.error?.code) || !(wait > 0) || Date.now() + wait > until) throw new Error(message);
+    toast(`${message[0].toUpperCase()}${message.slice(1)}: the page tries again`);
+    await new Promise((resolve) => { setTimeout(resolve, wait); });
   }
-  const content = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(content.error?.message ? messageOf(content.error) : `the server responded with status ${response.status}`);
-  return content;
 }
 
 export async function file(path) {

@@ -65,10 +65,22 @@ export function compare() {
 }
 
 let numSends = 0;
+let before = null; // what was on display before the newest request: { jobs, at }
+
+// A number field that holds no number has an empty value, which would mean the model's own.
+function wrongField() {
+  return ["num", "steps", "guidance", "width", "height"].map($).find((field) => field.validity.badInput);
+}
 
 // Show new jobs once the server has taken the first; if it refuses, what was on display stays.
 export async function send(requests) {
   cancel();
+  const wrong = wrongField();
+  if (wrong) {
+    state.refusal = `${wrong.labels[0].textContent.trim()} must be a number`;
+    wrong.focus();
+    return describe();
+  }
   const number = numSends;
   stopPlaying();
   painting(false);
@@ -82,12 +94,9 @@ export async function send(requests) {
     return describe();
   }
   if (number !== numSends) return void api(`api/jobs/${jobs[0].id}`, undefined, "DELETE").catch(() => {});
+  before = { jobs: state.jobs, at: state.at };
   state.sending = false;
-  state.jobs = jobs;
-  state.at = { job: 0, row: 0, step: null };
-  show();
-  describe();
-  others();
+  display(jobs, { job: 0, row: 0, step: null });
   for (const job of jobs) {
     try {
       job.id ??= (await api("api/jobs", job.body)).id;
@@ -98,6 +107,22 @@ export async function send(requests) {
       describe();
     }
   }
+  restore();
+}
+
+function display(jobs, at) {
+  Object.assign(state, { jobs, at });
+  show();
+  describe();
+  others();
+}
+
+// Bring back what was on display, if the newest request ended before its first step.
+function restore() {
+  if (!before || state.jobs.some((job) => isOpen(job) || job.frames.size || job.status === "done")) return;
+  state.refusal = state.jobs.find((job) => job.status === "failed")?.message ?? "cancelled";
+  display(before.jobs, before.at);
+  before = null;
 }
 
 export function cancel() {
@@ -108,18 +133,28 @@ export function cancel() {
     job.status = "cancelled";
     if (job.id) api(`api/jobs/${job.id}`, undefined, "DELETE").catch(() => {});
   }
+  restore();
   describe();
 }
 
 async function update(job, now) {
   if (job.status === "cancelled") return;
   Object.assign(job, { status: now.status, total: now.total ?? job.total, position: now.position, left: now.seconds_left, warning: now.warning, message: now.error?.message, seconds: now.seconds });
-  if (now.step && job.newest !== now.step.strip) {
-    job.newest = now.step.strip; // a later state may improve the same step
-    job.frames.set(now.step.index, new Frame(await loadImage(now.step.strip), now.step.rows, now.step.sigma));
+  const { index, strip, rows, sigma } = now.step ?? {};
+  if (strip && job.newest !== strip) {
+    job.newest = strip;
+    const loaded = new Frame(await loadImage(strip), rows, sigma);
+    // A later state may improve the same step, and may have been loaded faster.
+    if (job.newest === strip || !job.frames.has(index)) job.frames.set(index, loaded);
   }
-  if (state.jobs.includes(job)) { show(); describe(); }
-  if (now.status === "done") await complete(job, now);
+  if (state.jobs.includes(job)) { show(); describe(); restore(); }
+  if (now.status !== "done") return;
+  try {
+    await complete(job, now);
+  } catch (error) {
+    Object.assign(job, { status: "failed", message: error.message });
+    describe();
+  }
 }
 
 async function complete(job, now) {

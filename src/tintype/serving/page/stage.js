@@ -27,7 +27,10 @@ export function show() {
     plate("guess").setAttribute("aria-label", `The model's guess at step ${index + 1}: ${current().body.prompt}`);
     const direction = isInverting(current(), index) ? "inversion, " : "";
     $("where").textContent = `${direction}step ${index + 1} of ${current().total} · noise level ${shown.sigma.toPrecision(3)}`;
-  } else $("where").textContent = "\u00a0";
+  } else {
+    for (const name of Object.keys(plates)) drawNoise(plate(name)); // not the picture before, as motion may be reduced
+    $("where").textContent = "\u00a0";
+  }
   film(index);
   others();
 }
@@ -90,7 +93,7 @@ export function describe() {
   const bad = state.refusal ? { message: state.refusal } : jobs.find((job) => job.status === "failed");
   document.body.classList.toggle("busy", open.length > 0 || state.sending);
   $("cancel").hidden = !open.length && !state.sending;
-  $("status").classList.toggle("bad", Boolean(bad));
+  $("status").classList.toggle("bad", Boolean(bad) && bad.message !== "cancelled");
   const warning = jobs.find((job) => job.warning)?.warning;
   const text = [progress(jobs, open, bad), warning].filter(Boolean).join(" · ");
   if ($("status").textContent !== text) $("status").textContent = text;
