@@ -262,9 +262,12 @@ def test_a_refused_request_leaves_the_picture_on_display(tab: Tab) -> None:
     tab.develop("a red circle")
     tab.page.wait_for_selector("#download:visible")
     picture = tab.pixels("#guess")
+    tab.page.evaluate("document.querySelector('#steps').value = 500")
+    tab.page.click("#go")
+    tab.status("Steps must be from 1 to 200 here")
     tab.page.evaluate("document.querySelector('#steps').value = 0")
     tab.page.click("#go")
-    tab.status("Steps")
+    tab.status("Steps should be greater than or equal to 1")
     assert tab.pixels("#guess") == picture
     assert tab.page.locator("#download").is_visible()
     tab.page.wait_for_timeout(300)
