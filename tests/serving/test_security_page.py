@@ -20,9 +20,9 @@ from tintype.model.nets.text import MAX_UNSAVED
 from tintype.model.nets.tokens import MAX_VOCABULARY
 from tintype.pipeline.receipt import MAX_GRID, MAX_NAME
 from tintype.serving.api import app, connection, decoding, guard, job_store, jobs, transport, turns
+from tintype.serving.api.keys import MIN_KEY_LENGTH
 from tintype.serving.engine.job import MAX_FRAME_BYTES
 from tintype.serving.engine.queue import KEY_SHARE
-from tintype.serving.server import MIN_KEY_LENGTH
 from tintype.serving.settings import MAX_PICTURES, Settings
 from tintype.training.monitor.log_rows import MAX_ROW_BYTES, MAX_ROWS
 
