@@ -24,7 +24,7 @@ class FirstLetter:
 
 def test_captions_that_become_equal_are_counted_once_whatever_their_case_and_spaces() -> None:
     captions = ["cat", "Cat", "c at", "cow", "dog", "zoo", "zebra", "zebra zoo", "dog"] * 3
-    assert measure_legibility(captions, FirstLetter()) == Legibility(6, 3, 4, ("zoo", "zebra"))
+    assert measure_legibility(captions, FirstLetter()) == Legibility(6, 3, 4, 0, ("zoo", "zebra"))
 
 
 def test_many_captions_are_counted_in_chunks() -> None:
@@ -37,7 +37,10 @@ def test_many_captions_are_counted_in_chunks() -> None:
     ("captions", "encoder"),
     [
         (["a red circle", "a blue square", "A red  circle"], "minilm"),
-        (["ein grüner Stern", "красный круг", "an apple"], "minilm"),
+        (["ein grüner Stern", "un círculo rojo", "hình tròn màu đỏ", "0", "1"], "minilm"),
+        (["красный круг", "синий квадрат"], "learned"),  # known letters, but no word
+        (["دائرة حمراء", "مربع أزرق"], "learned"),
+        ([f"picture {number}" for number in range(20)] + ["красный круг"], "minilm"),  # few
         (["🍎", "🐱", "🐶"], "learned"),
         (["红色的圆", "蓝色的星"], "learned"),
         (["دائرة ٢", "دائرة ٣"], "learned"),
@@ -57,8 +60,8 @@ def test_check_says_what_cannot_be_read_and_which_encoder_reads_it(draw, data: P
     for number, caption in enumerate(["🍎", "🐱", "a cat", "a dog"]):
         draw(f"{number}.png", caption, color=(number * 60, 9, 9))
     loss = (
-        "the text encoder minilm does not know signs or words in 2 of 4 different captions ('🍎', '🐱') and cannot "
-        "tell 2 of them from another one: "
+        "of 4 different captions, the text encoder minilm does not know signs or words in 2 ('🍎', '🐱'), "
+        "cannot tell 2 from another one: "
     )
     assert f"{loss}text learned reads them instead" in check_data(data, text=TextConfig(encoder="auto")).notes
     assert f"{loss}--text learned reads every sign" in check_data(data, text=TextConfig()).notes
@@ -75,6 +78,7 @@ def test_check_says_nothing_of_captions_that_can_be_read(draw, data: Path) -> No
 def test_the_note_names_only_what_is_lost() -> None:
     assert Legibility(9, 0, 0).note("minilm", "minilm") == ""
     note = Legibility(9, 0, 2).note("hf:x", "hf:x")
-    assert note.startswith(
-        "the text encoder hf:x cannot tell 2 of 9 different captions from another one: --text learned"
+    assert note == (
+        "of 9 different captions, the text encoder hf:x cannot tell 2 from another one: --text learned reads every sign"
     )
+    assert "minilm knows only the letters of 3: text learned" in Legibility(9, 0, 0, 3).note("minilm", "learned")
