@@ -246,7 +246,7 @@ def test_how_it_works_follows_the_slider(tab: Tab) -> None:
     assert "100.0 % of it is noise" in tab.page.inner_text("#how-level")
     assert clear != tab.page.inner_text("#how-level")
     assert picture != tab.pixels("#how-bench canvas")
-    assert re.search(r"\d % of it was named", tab.page.inner_text("#how-error"))
+    assert re.search(r"\d % of it was identified", tab.page.inner_text("#how-error"))
     assert re.search(r"off by [\d.]+ of 255 levels", tab.page.inner_text("#how-off"))
 
 

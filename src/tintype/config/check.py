@@ -24,26 +24,6 @@ TEXT_ENCODERS = ("auto", "minilm", "learned")  # besides hf:NAME-OR-FOLDER; trai
 MAX_ENCODER_NAME = 4096  # characters
 
 
-def check(
-    net: NetConfig,
-    text: TextConfig,
-    noise: NoiseConfig,
-    train: TrainConfig,
-    data: DataConfig,
-    sample: SampleConfig,
-    distill: DistillConfig,
-) -> None:
-    """Raise ConfigError, naming the setting and its range, if any setting cannot work."""
-    check_ranges(net, text, noise, train, data, sample, distill)
-    if noise.sigma_min >= noise.sigma_max:
-        raise ConfigError(f"sigma_min {noise.sigma_min:g} must be below sigma_max {noise.sigma_max:g}")
-    check_data(data)
-    check_net(net)
-    check_names(noise, sample)
-    check_sizes(net, sample)
-    check_text_encoder(text.encoder)
-
-
 def check_ranges(
     net: NetConfig,
     text: TextConfig,
@@ -53,7 +33,7 @@ def check_ranges(
     sample: SampleConfig,
     distill: DistillConfig,
 ) -> None:
-    """Raise ConfigError, naming the setting and its range, for a number out of range."""
+    """Raise ConfigError, naming the setting and its range, for a number out of range or two in the wrong order."""
     ranges: list[tuple[str, float, float, float]] = [
         ("resolution", net.resolution, 8, 2048),
         ("patch", net.patch, 1, 64),
@@ -111,6 +91,8 @@ def check_ranges(
     for name, value, low, high in ranges:
         if not low <= value <= high:  # NaN is neither
             raise ConfigError(f"{name} must be between {low:g} and {high:g}, not {_number(value)}")
+    if noise.sigma_min >= noise.sigma_max:
+        raise ConfigError(f"sigma_min {noise.sigma_min:g} must be below sigma_max {noise.sigma_max:g}")
 
 
 def check_net(net: NetConfig) -> None:

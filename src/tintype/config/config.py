@@ -9,7 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
-from tintype.config.check import check, short
+from tintype.config.check import (
+    check_data,
+    check_names,
+    check_net,
+    check_ranges,
+    check_sizes,
+    check_text_encoder,
+    short,
+)
 from tintype.config.sections import (
     DataConfig,
     DistillConfig,
@@ -56,7 +64,12 @@ class Config:
     distill: DistillConfig = field(default_factory=DistillConfig)
 
     def __post_init__(self) -> None:
-        check(self.net, self.text, self.noise, self.train, self.data, self.sample, self.distill)
+        check_ranges(self.net, self.text, self.noise, self.train, self.data, self.sample, self.distill)
+        check_data(self.data)
+        check_net(self.net)
+        check_names(self.noise, self.sample)
+        check_sizes(self.net, self.sample)
+        check_text_encoder(self.text.encoder)
 
     @classmethod
     def from_preset(cls, name: str, resolution: int | None = None) -> Config:

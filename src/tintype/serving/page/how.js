@@ -94,7 +94,7 @@ function show() {
   $("how-level").textContent = `noise level ${level.sigma.toPrecision(2)}: ${(100 * noiseShare).toFixed(noiseShare > 0.99 ? 1 : 0)} % of it is noise`;
   $("how-slider").setAttribute("aria-valuetext", $("how-level").textContent);
   const predicted = 100 * Math.max(0, 1 - level.noise_error);
-  $("how-error").textContent = `${predicted.toFixed(predicted > 99 ? 2 : 0)} % of it was named`;
+  $("how-error").textContent = `${predicted.toFixed(predicted > 99 ? 2 : 0)} % of it was identified`;
   const off = 127.5 * level.sigma * Math.sqrt(level.noise_error); // root mean square; the guess is x - sigma * noise
   $("how-off").textContent = `off by ${off.toFixed(off < 10 ? 1 : 0)} of 255 levels`;
   const curves = [{ name: "this picture", points: levels.map((point) => [point.sigma, point.noise_error]) }];
