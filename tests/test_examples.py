@@ -60,6 +60,7 @@ def test_the_notebook_is_stored_without_outputs() -> None:
             assert cell["execution_count"] is None
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_cell_by_cell() -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for number, cell in enumerate(notebook("noise_by_hand.ipynb")):

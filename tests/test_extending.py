@@ -44,6 +44,7 @@ def test_every_seam_has_a_section_with_a_snippet() -> None:
         assert len(snippet.strip().splitlines()) <= MAX_LINES, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("heading", "snippet"), SNIPPETS, ids=[heading for heading, _ in SNIPPETS])
 def test_a_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heading: str, snippet: str) -> None:
     if heading == "Text encoder":

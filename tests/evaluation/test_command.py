@@ -57,6 +57,7 @@ def test_a_report_is_left_in_the_model_and_its_card_is_filled(
     assert (model / "README.md").read_text(encoding="utf-8").count(BEGIN) == 1
 
 
+@pytest.mark.slow
 def test_a_shipped_model_leaves_a_folder_of_its_name_alone(
     model: Path, drawings: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

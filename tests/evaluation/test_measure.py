@@ -36,6 +36,7 @@ def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tupl
         assert ideal.value <= blind.value + 1e-9
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_figures_and_another_others(
     evaluated: tuple[EvalResult, ReportData], cautious: Path, drawings: Path, cache: Path
 ) -> None:

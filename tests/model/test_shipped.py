@@ -111,6 +111,7 @@ def test_emoji_have_the_skin_they_are_told_to(emoji: Pipeline, who: str) -> None
     assert light > medium > dark
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wording", ["{}", "a picture of a {}", "a cute little sticker showing a {}"])
 def test_emoji_understand_a_thing_in_other_words(emoji: Pipeline, wording: str) -> None:
     names = ["red apple", "blue heart", "Christmas tree"]

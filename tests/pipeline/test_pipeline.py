@@ -465,6 +465,7 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
     return 20 * math.log10(255) - 10 * math.log10(max(1e-12, float((first - second).square().mean())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [1, 3])
 def test_a_picture_led_back_to_its_noise_comes_back(guidance: float, pipeline: Pipeline) -> None:
     (init_image,) = pipeline.generate("a red circle", seeds=3)

@@ -56,6 +56,7 @@ FULL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", list(FULL))
 @pytest.mark.parametrize("path", [MAKE, "/api/jobs"])
 def test_19_no_room(path: str, limit: str, tiny_model: Path) -> None:
@@ -217,6 +218,7 @@ def test_27_no_memory_a_bug_and_no_numbers(
 # --- 32 and 33: habits of clients -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_32_a_client_that_asks_again_and_again(tiny_model: Path) -> None:
     """Without a key every disconnect cancels; with one all requests share a job (see api/test_idempotency)."""
     pipeline, denoiser = held_pipeline(tiny_model)

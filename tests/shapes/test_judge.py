@@ -35,6 +35,7 @@ def soften(picture: Image.Image, rng: np.random.Generator, blur: float, noise: f
     return Image.fromarray(noised.round().clip(0, 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize(("blur", "noise", "least"), [(0.0, 0.0, 0.99), (0.5, 8.0, 0.97), (0.8, 8.0, 0.97)])
 def test_drawn_pictures_are_found_right(size: int, blur: float, noise: float, least: float) -> None:
@@ -112,6 +113,7 @@ def contradictions(scene: Scene, rng: np.random.Generator) -> Iterator[tuple[str
         yield "count", replace(scene, count=1 + scene.count % 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
 def test_a_picture_that_differs_in_one_thing_said_is_never_right(size: int) -> None:
     rng = rng_of(size)

@@ -111,7 +111,9 @@ COMPONENT_SETS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", COMPONENT_SETS)
+@pytest.mark.parametrize(
+    "name", [name if name == "all" else pytest.param(name, marks=pytest.mark.slow) for name in COMPONENT_SETS]
+)
 def test_a_run_that_is_left_and_called_again_is_bit_for_bit_the_run_without_a_stop(
     tmp_path: Path, config: Config, name: str
 ) -> None:

@@ -192,6 +192,7 @@ def test_the_student_starts_as_its_teacher(request_: TrainRequest, teacher: Path
     assert max(float((taught[name] - own[name]).abs().max()) for name in own) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_teacher_only(request_: TrainRequest, teacher: Path, pictures: Path) -> None:
     run(request_)
     longer = replace(request_, images=48)
@@ -231,6 +232,7 @@ def test_zero_steps_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--steps" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_on_from_a_student_is_ordinary_training(request_: TrainRequest, tmp_path: Path) -> None:
     run(request_)
     made = read_config(find(str(request_.out)))

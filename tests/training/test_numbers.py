@@ -107,6 +107,7 @@ def test_weights_that_broke_are_replaced_by_those_of_the_last_checkpoint(
             assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
 
 
+@pytest.mark.slow
 def test_when_going_back_does_not_help_the_run_ends_with_an_error(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -450,7 +450,7 @@ def test_a_time_budget_becomes_a_plan_that_is_kept(
     assert_same_end(request_.out, straight.out)  # measuring left no trace
 
 
-@pytest.mark.parametrize("images", [24, 64])
+@pytest.mark.parametrize("images", [pytest.param(24, marks=pytest.mark.slow), 64])
 def test_a_run_whose_end_moves_is_bit_for_bit_the_run_of_its_final_length(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int
 ) -> None:

@@ -167,6 +167,7 @@ def test_gradients_are_clipped(make_trainer: Make, tiny: Config, monkeypatch: py
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_held_out_error_and_the_loss(make_trainer: Make, tiny: Config) -> None:
     train = replace(tiny.train, images=800, lr=1e-3, batch_size=8, held_out=0.1, caption_dropout=0.0)
     trainer = make_trainer(replace(tiny, train=train))

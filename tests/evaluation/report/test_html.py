@@ -34,6 +34,7 @@ class Tags(HTMLParser):
             assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True])
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere(
     evaluated: tuple[EvalResult, ReportData], several: bool

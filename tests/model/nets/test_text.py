@@ -83,6 +83,7 @@ def test_word_order_matters() -> None:
     assert not torch.allclose(one.tokens.mean(1), other.tokens.mean(1), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_minilm_states_know_that_words_are_alike() -> None:
     encoder = make_encoder(TextConfig(encoder="minilm", max_tokens=16))
     states = encoder.text_embeddings(["a small dog", "a little puppy", "the stock market", ""])
