@@ -78,3 +78,19 @@ def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
     assert found.num_alarmed == 20
     assert found.calibrated_on.startswith("training pictures")
     assert any("too few pictures are held out" in note for note in notes)
+
+
+def test_equal_pictures_are_counted_among_those_that_the_alarm_is_calibrated_on(
+    cautious: Path, drawings: Path, cache: Path
+) -> None:
+    _, data = opened(cautious, drawings, cache)
+    seen = torch.cat([data.seen[:30], data.seen[:7]])  # 14 of these 37 pictures have a copy among the others
+    few = EvalData("few", data.dataset, seen, data.unseen[:7])
+    said = [note for note in judged(few, data.squares(seen[:8], 16))[1] if "equal" in note]
+    assert said == [
+        "14 of 37 training pictures equal another training picture at this size; "
+        "the alarm for copies is calibrated without them"
+    ]
+    leaked = EvalData("leaked", data.dataset, data.seen, torch.cat([data.unseen[:30], data.seen[:2]]))
+    said = [note for note in judged(leaked, data.squares(data.seen[:8], 16))[1] if "equal" in note]
+    assert said[0].startswith("2 of 32 held-out pictures equal a training picture at this size;")

@@ -19,6 +19,7 @@ from tintype.evaluation.samples import images_to_tensor
 from tintype.metrics.intervals import proportion
 
 NUM_NEIGHBORS = 16  # samples that the report shows beside their nearest training pictures
+HELD_OUT_PICTURES, TRAINING_PICTURES = "held-out pictures", "training pictures, each without itself"
 MIN_CALIBRATION = round(1 / FALSE_ALARM_RATE) - 1  # fewer pictures cannot calibrate the alarm to its rate
 
 
@@ -57,12 +58,12 @@ def find_copies(
         return None, [], None
     samples, side = images_to_tensor(images), images[0].width
     excluded_calibration = None
-    calibrated_on = "held-out pictures"
+    calibrated_on = HELD_OUT_PICTURES
     calibration = choose_subset(unseen, settings.calibrated, settings.seed, EvalSubset.CALIBRATION)
     if len(unseen) < MIN_PICTURES:
         rows = choose_subset(torch.arange(len(seen)), settings.calibrated, settings.seed, EvalSubset.CALIBRATION)
         calibration, excluded_calibration = seen[rows], rows
-        calibrated_on = "training pictures, each without itself"
+        calibrated_on = TRAINING_PICTURES
         notes.append("the alarm for copies was calibrated on training pictures: too few pictures are held out")
     feature_sets = FeatureSets(features(samples), *(yield from _features(data, features, side, calibration)))
     control_samples, control_pictures = samples[:0], samples[:0]  # the pictures are those with the samples' captions
@@ -120,7 +121,9 @@ def _check(
     is_distinct = by_pixels.distance[end:] > 0
     num_leaked = int((~is_distinct).sum())
     if num_leaked:
-        notes.append(f"{num_leaked} held-out pictures equal a training picture; the alarm ignores them")
+        kind, other = ("held-out", "a") if calibrated_on == HELD_OUT_PICTURES else ("training", "another")
+        pictures = f"{num_leaked} of {len(is_distinct)} {kind} pictures equal {other} training picture at this size"
+        notes.append(f"{pictures}; the alarm for copies is calibrated without them")
     alarm = calibrate_alarm(by_pixels.relative[end:][is_distinct], by_features.relative[end:][is_distinct])
     if alarm.num < MIN_CALIBRATION:
         notes.append(f"calibrated on {alarm.num} pictures, the alarm only fires for samples nearer than all of them")

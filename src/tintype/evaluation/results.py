@@ -112,7 +112,7 @@ class CopyCheck:
     rate: float  # share of calibration pictures that raise it
     num_calibrated: int
     calibrated_on: str
-    num_leaked: int  # unseen pictures that equal a training picture
+    num_leaked: int  # calibration pictures that equal a training picture, other than themselves
     distance: float  # median RMS distance of samples to the nearest training picture, in levels of 255
     distance_unseen: float  # the same for unseen pictures
 
