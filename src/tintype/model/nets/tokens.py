@@ -158,6 +158,12 @@ def read_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def require_packages() -> None:
+    """Raise MissingExtraError if the package that computes frozen text encoders is not installed."""
+    if find_spec("transformers") is None:
+        raise MissingExtraError("transformers", "transformers")
+
+
 def encoder_folder(encoder: str) -> Path:
     """The folder of the encoder "minilm" or "hf:NAME-OR-FOLDER". Raises CheckpointError or MissingExtraError."""
     if encoder == "minilm":

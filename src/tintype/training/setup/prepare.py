@@ -22,12 +22,12 @@ from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.exclude import Exclusions, read_exclusions
 from tintype.data.sources.find import data_label, find_pairs
 from tintype.data.sources.pairs import Pair, Problem
-from tintype.errors import CheckpointError, ConfigError
+from tintype.errors import CheckpointError, ConfigError, MissingExtraError
 from tintype.model import store
 from tintype.model.custom import OF_MODEL, require_components
 from tintype.model.denoiser import Denoiser
 from tintype.model.file_names import CACHE_FOLDER
-from tintype.model.nets.text import TextEncoder, make_encoder
+from tintype.model.nets.text import TextEncoder, import_transformers, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
 from tintype.printable import one_line
 from tintype.training.checkpoints.checkpointer import read_parts
@@ -229,6 +229,11 @@ def _with_encoder(config: Config, captions: Sequence[str]) -> tuple[Config, Legi
     if config.text.encoder != "auto":
         return config, None
     encoder, legibility = choose_encoder(captions)
+    if encoder == "minilm":
+        try:
+            import_transformers()
+        except MissingExtraError as error:
+            encoder, legibility = "learned", replace(legibility, missing=str(error))
     return replace(config, text=replace(config.text, encoder=encoder)), legibility
 
 
