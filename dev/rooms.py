@@ -18,8 +18,9 @@ from pathlib import Path
 # Where the drawing has each room: (column, row) from the top left, and its contents in a few words.
 DRAWING: dict[str, tuple[float, int, str]] = {
     "cli": (1, 0, "commands, options"),
-    "serving": (0.4, 1, "engine, HTTP API, page"),
-    "evaluation": (1.6, 1, "measures, report"),
+    "serving": (0, 1, "engine, HTTP API, page"),
+    "evaluation": (1, 1, "measures, report"),
+    "export": (2, 1, "models in other forms"),
     "view": (0, 2, "sheets, terminal"),
     "training": (1, 2, "loop, run, checkpoints"),
     "shapes": (2, 2, "a drawn world"),

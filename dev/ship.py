@@ -23,8 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tintype.config import Config
-from tintype.model import checkpoint, file_names, store
-from tintype.serving.catalog import CAPTIONS
+from tintype.export.folder import half, images_seen, write_model
+from tintype.model import checkpoint, file_names, manifest, store
 
 ROWS = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
 
@@ -121,19 +121,17 @@ def main() -> None:
     card = card_of(options, section or composing(scores, options.steps, options.guidance))
 
     folder.mkdir(exist_ok=True)
-    weights = {name: weight.half() for name, weight in store.read_weights(found).items()}
-    checkpoint.write_tensors(folder / file_names.WEIGHTS, weights)
-    checkpoint.write_text(folder / file_names.CONFIG, config.to_json())
-    checkpoint.write_text(folder / "README.md", card)
+    manifest.remove(folder)
+    write_model(found, folder, config.to_json(), half(store.read_weights(found)))
+    manifest.write(folder, images_seen(found))
+    checkpoint.write_text(folder / file_names.CARD, card)
     checkpoint.write_text(
         folder / file_names.EVALUATION, (options.run / file_names.EVALUATION).read_text(encoding="utf-8")
     )
     if options.captions is not None:
-        (folder / CAPTIONS).parent.mkdir(exist_ok=True)
-        checkpoint.write_text(folder / CAPTIONS, options.captions.read_text(encoding="utf-8"))
-    tokenizer = store.read_tokenizer(found)
-    if tokenizer is not None:
-        checkpoint.write_text(folder / file_names.TOKENIZER, tokenizer)
+        captions = folder / file_names.SAMPLE_CAPTIONS
+        captions.parent.mkdir(exist_ok=True)
+        checkpoint.write_text(captions, options.captions.read_text(encoding="utf-8"))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 

@@ -26,6 +26,7 @@ ROOMS = (
     "data",
     "metrics",
     "training",
+    "export",
     "evaluation",
     "serving",
     "cli",
@@ -37,7 +38,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "config": ("sizes", "sections", "check", ("data_options", "config")),
     "model": (
         ("aspect_buckets", "atomic_write", "file_names", "meta_device", "read_file"),
-        ("custom", "manifest"),
+        ("custom", "manifest", "sample_captions"),
         "nets",
         ("network", "codec"),
         ("denoiser", "checkpoint"),
@@ -56,6 +57,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "run",
         "api",
     ),
+    "export": (("options", "record"), ("card", "target"), "folder", "forms"),
     "serving": (("settings", "logs", "catalog"), "engine", "api", "server"),
     "cli": (("options", "progress"), "run", "commands", "main"),
 }

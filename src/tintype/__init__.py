@@ -8,7 +8,7 @@
         print(report.images_seen, report.loss)
 
 Pictures: `Pipeline` with `Options`, `Receipt`, `Step`; `sample` with a sampler of `SAMPLERS` and noise levels of
-`SCHEDULES`; `Query`, what a sampler yields.
+`SCHEDULES`; `Query`, what a sampler yields. `export_model` writes a model in other forms.
 Training: `train`, `StepReport`, `Config`, `load_dataset`; `Trainer` and `Denoiser` below them.
 To pass in: `CaptionedImages`, `Network`, `Prediction` with `Scalings`, `NoiseLevelSampler`, `LossWeight`,
 `OptimizerFactory`. `help(tintype.NAME)` has an example of each.
@@ -30,6 +30,7 @@ if _TYPE_CHECKING:
     from tintype.diffusion.samplers import SAMPLERS, Query, Step, sample
     from tintype.diffusion.sigmas import SCHEDULES
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
+    from tintype.export.forms import export_model
     from tintype.model.denoiser import Denoiser
     from tintype.model.nets.conditioning import CaptionKV, Conditioning
     from tintype.model.network import Network
@@ -70,6 +71,7 @@ _MODULES = {
     "TintypeError": "tintype.errors",
     "Trainer": "tintype.training.core.trainer",
     "TrainingError": "tintype.errors",
+    "export_model": "tintype.export.forms",
     "load_dataset": "tintype.data.dataset",
     "sample": "tintype.diffusion.samplers",
     "train": "tintype.training.api",
@@ -103,6 +105,7 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "__version__",
+    "export_model",
     "load_dataset",
     "sample",
     "train",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -111,6 +112,32 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def temporary_path(path: Path) -> Path:
+    """The name beside `path` under which this process fills a folder or file that then becomes `path`."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def rename_into_place(temporary: Path, path: Path) -> None:
+    """Make a finished folder or file `path`, in place of what is there. Raises OSError."""
+    if path.exists():
+        old = path.with_name(f".{path.name}.old-{os.getpid()}")
+        os.rename(path, old)
+        os.rename(temporary, path)
+        delete(old)
+    else:
+        os.rename(temporary, path)
+    sync_folder(path.parent)
+
+
+def delete(path: Path) -> None:
+    """Delete a folder with all that is in it, or a file. Ignores errors."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def reason_of(error: OSError) -> str:

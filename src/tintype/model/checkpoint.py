@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tintype.errors import CheckpointError, NotFiniteError
-from tintype.model.atomic_write import reason_of, sync_folder, write_synced
+from tintype.model.atomic_write import reason_of, rename_into_place, sync_folder, temporary_path, write_synced
 from tintype.model.atomic_write import write_bytes as write_bytes
 from tintype.model.atomic_write import write_text as write_text
 from tintype.model.file_names import CHECKPOINTS, LATEST
@@ -67,7 +67,7 @@ def atomic_folder(folder: Path, size: int, *, manifest_format: int = FORMAT) -> 
     size: bytes that must be free. Replaces an older folder of that name. Raises CheckpointError if the disk cannot be
     written; the older folder then stays as it was.
     """
-    writer = FolderWriter(temporary_folder(folder))
+    writer = FolderWriter(temporary_path(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _require_space(folder.parent, size)
@@ -78,18 +78,13 @@ def atomic_folder(folder: Path, size: int, *, manifest_format: int = FORMAT) -> 
             MANIFEST, (json.dumps({"format": manifest_format, "files": writer.files}, indent=2) + "\n").encode()
         )
         sync_folder(writer.folder)
-        _rename_into_place(writer.folder, folder)
+        rename_into_place(writer.folder, folder)
     except OSError as error:
         raise CheckpointError(
             f"cannot write {folder}: {reason_of(error)}; free some space or choose another folder"
         ) from error
     finally:
         shutil.rmtree(writer.folder, ignore_errors=True)
-
-
-def temporary_folder(folder: Path) -> Path:
-    """The temporary folder that `atomic_folder` fills."""
-    return folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
 
 
 def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]) -> None:
@@ -259,17 +254,6 @@ def _unpack(content: bytes, path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load(content)
     except Exception as error:  # safetensors raises several kinds for one cause: these bytes are not a safetensors file
         raise CheckpointError(f"{path} is damaged ({error}); use another checkpoint or copy it again") from None
-
-
-def _rename_into_place(temporary: Path, folder: Path) -> None:
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-        os.rename(folder, old)
-        os.rename(temporary, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(temporary, folder)
-    sync_folder(folder.parent)
 
 
 def _has_sizes(folder: Path) -> bool:

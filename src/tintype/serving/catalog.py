@@ -12,14 +12,11 @@ from pathlib import Path
 
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import file_names, store
-from tintype.model.read_file import MAX_CAPTIONS_BYTES, MAX_CONFIG_BYTES, read_text
+from tintype.model.read_file import MAX_CONFIG_BYTES, read_text
+from tintype.model.sample_captions import sample_captions
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving import logs
 from tintype.training.monitor.log_rows import read_log
-
-CAPTIONS = Path("samples", "captions.txt")
-MAX_EXAMPLES = 4
-MAX_EXAMPLE_LENGTH = 60  # characters
 
 
 @dataclass(slots=True)
@@ -164,13 +161,7 @@ def _model(source: str | Path) -> ServedModel:
 def _examples(model: ServedModel) -> tuple[str, ...]:
     """The captions chosen for a shipped model, in their order; of a run's sample captions the shortest."""
     shipped = store.shipped().get(str(model.source)) if model.run is None else None
-    try:
-        folder = shipped or Path(model.source)
-        text = read_text(folder / CAPTIONS, MAX_CAPTIONS_BYTES, folder)
-    except (OSError, UnicodeDecodeError):
-        return ()
-    lines = [line for line in dict.fromkeys(map(str.strip, text.splitlines())) if 0 < len(line) <= MAX_EXAMPLE_LENGTH]
-    return tuple((lines if shipped else sorted(lines, key=len))[:MAX_EXAMPLES])
+    return sample_captions(shipped or Path(model.source), chosen=shipped is not None)
 
 
 def _noise_error(folder: Path, run: Path | None) -> dict[str, float]:

@@ -38,15 +38,15 @@ def model_card(
     command = f"{word} --model {shell_word(name)}"
     if word.lstrip("'").startswith("-") or name.startswith("-"):  # neither may be taken for an option
         command = f"{shell_word('--model=' + name)} -- {word}"
-    return f"""# {_text(name)}
+    return f"""# {markdown_text(name)}
 
 A text-to-image diffusion model made with Tintype. It takes a caption and makes a picture of
 {net.resolution} x {net.resolution} pixels out of noise.
 
 ## Data
 
-{num_training:,} captioned pictures from `{_text(data)}`; {num_held_out:,} more were held out, and {num_left_out:,}
-files were left out.
+{num_training:,} captioned pictures from `{markdown_text(data)}`; {num_held_out:,} more were held out, and
+{num_left_out:,} files were left out.
 [data.json](data.json) lists every picture and caption with its sha256, and what was left out with the reason; the
 sha256 of it all is `{fingerprint}`. The model shows what was in these pictures and little else,
 and may repeat some of them.
@@ -58,10 +58,10 @@ and may repeat some of them.
 | setting | value |
 | --- | --- |
 | weights | {num_weights:,} |
-| preset | {_text(config.preset)}: width {net.width}, depth {net.depth}, patch {net.patch} |
-| text | {_text(config.text.encoder)} |
+| preset | {markdown_text(config.preset)}: width {net.width}, depth {net.depth}, patch {net.patch} |
+| text | {markdown_text(config.text.encoder)} |
 | prediction, weight | {config.noise.prediction}, {config.noise.weighting} |
-{_distilled(distill)}| average of the weights | power function, width {ema_width:g} |
+{distilled_rows(distill)}| average of the weights | power function, width {ema_width:g} |
 | batch size, learning rate | {train.batch_size}, {train.lr:g} |
 | seed | {train.seed} |
 
@@ -69,7 +69,7 @@ config.json holds every setting.
 
 ## Quality
 
-{_quality(metrics, distill)}
+{quality_section(metrics, distill)}
 
 ## Use
 
@@ -83,23 +83,23 @@ pictures = Pipeline.load({name!r}).generate([{literal}], steps={sample.steps}, g
 """
 
 
-def _text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """A name in Markdown: on one line, without what could end a code span or a cell, or begin a tag or a link."""
     return one_line(text).translate(str.maketrans("`|<[]", "'/(()"))
 
 
-def _distilled(distill: DistillConfig) -> str:
+def distilled_rows(distill: DistillConfig) -> str:
     """Rows of the table about the teacher of a distilled model; none for other models."""
     if not distill.steps:
         return ""
     guided = f"{distill.guidance:g} at sigma {distill.guidance_min:g} to {distill.guidance_max:g}"
     return (
-        f"| distilled from | {_text(distill.teacher)}, sha256 `{_text(distill.teacher_hash)}` |\n"
+        f"| distilled from | {markdown_text(distill.teacher)}, sha256 `{markdown_text(distill.teacher_hash)}` |\n"
         f"| steps of the teacher, its guidance | {distill.teacher_steps} for each of {distill.steps}, {guided} |\n"
     )
 
 
-def _quality(metrics: ValidationMetrics, distill: DistillConfig) -> str:
+def quality_section(metrics: ValidationMetrics, distill: DistillConfig) -> str:
     """The errors by noise level and the memorization gauge."""
     errors, training = metrics.noise_error, metrics.errors.get("training", {})
     if not errors:

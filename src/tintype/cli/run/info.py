@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tintype.errors import CheckpointError, DataError
+from tintype.export.record import read_record
 from tintype.model import file_names
 from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.pipeline.image_file import read_receipt, read_texts
@@ -110,6 +111,7 @@ def model_lines(name: str) -> list[str]:
     rows = read_log(folder / file_names.LOG)
     errors: dict[str, float | None] = next((row["noise_error"] for row in reversed(rows) if row.get("noise_error")), {})
     num_samples = _count_in(folder / file_names.DATA, "num_samples")
+    record = read_record(model.folder)
     size = (model.folder / file_names.WEIGHTS).stat().st_size
     lines = [
         ("pictures", f"{net.resolution}x{net.resolution}"),
@@ -126,6 +128,8 @@ def model_lines(name: str) -> list[str]:
             ", ".join(f"{error:.2g} at sigma {float(level):.3g}" for level, error in errors.items() if error),
         ),
         ("distilled", _distilled(config)),
+        ("license", (record.license or "none") if record else ""),
+        ("exported", f"by Tintype {record.version}, as {record.name!r}" if record else ""),
         ("sampling", f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}"),
         ("folder", str(model.folder)),
         ("warning", model.warning),

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from tintype.errors import CheckpointError
 from tintype.model import checkpoint
+from tintype.model.atomic_write import temporary_path
 from tintype.training.parallel.world import World
 
 MODEL = "model"  # the part that rank 0 writes in full; names in all other parts start with PART/
@@ -62,7 +63,7 @@ def save_shards(
 
 def _temporary_folder(folder: Path, process: int) -> Path:
     """The temporary folder in which rank 0, with this process id, builds `folder`."""
-    return folder.with_name(checkpoint.temporary_folder(folder).name.rpartition("-")[0] + f"-{process}")
+    return folder.with_name(temporary_path(folder).name.rpartition("-")[0] + f"-{process}")
 
 
 def _write(folder: Path, flat: dict[str, Any], world: World) -> None:

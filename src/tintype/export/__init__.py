@@ -1,0 +1,1 @@
+"""A finished model in other forms, for other people and programs."""
