@@ -322,11 +322,11 @@ def test_26_unreadable_vanished_and_flickering_files(
     tries = []
     read = files._read
 
-    def flickering(path: Path, max_bytes: int, state: bytes) -> bytes:
+    def flickering(path: Path, max_bytes: int, state: bytes, size: int) -> bytes:
         tries.append(path)
         if len(tries) == 1:
             raise OSError(errno.EIO, "Input/output error")
-        return read(path, max_bytes, state)
+        return read(path, max_bytes, state, size)
 
     monkeypatch.setattr(files, "_read", flickering)
     (data / "gone.txt").unlink()

@@ -152,7 +152,7 @@ def test_names_match_across_unicode_forms(draw, data: Path) -> None:
 
 def test_junk_is_ignored_without_a_word(draw, data: Path) -> None:
     draw("a.png")
-    for name in ("Thumbs.db", ".DS_Store", "._a.png", ".ipynb_checkpoints/a.png", "__MACOSX/._a.png", "notes.md"):
+    for name in ("Thumbs.db", ".DS_Store", "._a.png", ".ipynb_checkpoints/a.png", "__MACOSX/._a.png", ".hidden.jpe"):
         path = data / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"junk")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
-from tintype.data.check.report import Report, counted, pictures_to_review
+from tintype.data.check.report import Report, counted, num_files, pictures_to_review
 from tintype.data.images.decode import decode_image
 from tintype.data.sources.files import FileError, ImageSource
 from tintype.printable import html_text
@@ -31,7 +31,7 @@ def to_html(report: Report) -> str:
         parts.append("<ul>" + "".join(f"<li>{html_text(note)}</li>" for note in report.notes) + "</ul>")
     if report.problems:
         rows = (
-            f'<tr><td class="number">{len(problems):,}</td><td>{"left out" if left_out else "used (warning)"}</td>'
+            f'<tr><td class="number">{num_files(problems):,}</td><td>{"left out" if left_out else "remark"}</td>'
             f"<td>{html_text(reason)}</td></tr>"
             for left_out, reason, problems in report.groups()
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,10 +12,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tintype.data.sources.pairs import Pair, Problem
+from tintype.data.sources.pairs import EXAMPLES, Pair, Problem
 from tintype.printable import one_line, printable
 
-EXAMPLES = 3  # of files, per reason
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _BAR = 24  # characters
 
@@ -55,7 +54,7 @@ class Report:
         groups: dict[tuple[bool, str], list[Problem]] = defaultdict(list)
         for problem in self.problems:
             groups[problem.left_out, problem.reason].append(problem)
-        ordered = sorted(groups.items(), key=lambda item: (not item[0][0], -len(item[1]), item[0][1]))
+        ordered = sorted(groups.items(), key=lambda item: (not item[0][0], -num_files(item[1]), item[0][1]))
         return [(left_out, reason, problems) for (left_out, reason), problems in ordered]
 
     def by_reason(self) -> list[tuple[str, list[str]]]:
@@ -71,7 +70,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """The verdict, the problems by reason with examples, and the notes, as plain lines."""
-        reasons = [f"  {len(paths)} x {reason} ({examples(paths)})" for reason, paths in self.by_reason()]
+        reasons = [f"  {num_files(found)} x {reason} ({examples(found)})" for _, reason, found in self.groups()]
         return [one_line(line) for line in (self.verdict(), *reasons, *(f"  note: {note}" for note in self.notes))]
 
 
@@ -80,24 +79,26 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
-def examples(paths: Sequence[str]) -> str:
+def num_files(problems: Iterable[Problem]) -> int:
+    """The number of files that problems stand for."""
+    return sum(problem.number for problem in problems)
+
+
+def examples(problems: Sequence[Problem]) -> str:
     """The first few paths, printable."""
-    return ", ".join(printable(path) for path in paths[:EXAMPLES]) + (", ..." if len(paths) > EXAMPLES else "")
+    shown = ", ".join(printable(problem.path) for problem in problems[:EXAMPLES])
+    return shown + (", ..." if num_files(problems) > EXAMPLES else "")
 
 
 def show(report: Report, console: Console) -> None:
     """Print a report with tables and small histograms."""
     _print(console, report.verdict())
-    for title, is_left_out in (("left out", True), ("used, with a warning", False)):
-        rows = [
-            (reason, [problem.path for problem in problems])
-            for left_out, reason, problems in report.groups()
-            if left_out is is_left_out
-        ]
+    for title, is_left_out in (("left out", True), ("remarks", False)):
+        rows = [(reason, problems) for left_out, reason, problems in report.groups() if left_out is is_left_out]
         if rows:
             table = _table(2)
-            for reason, paths in rows:
-                table.add_row(Text(f"{len(paths):,}"), Text(printable(reason)), Text(examples(paths)))
+            for reason, problems in rows:
+                table.add_row(Text(f"{num_files(problems):,}"), Text(printable(reason)), Text(examples(problems)))
             _print(console, f"{title}:")
             _print(console, table)
     for histogram in report.histograms:
@@ -149,7 +150,9 @@ def to_json(report: Report) -> str:
         "usable": len(report.pairs),
         "captions": sum(len(pair.captions) for pair in report.pairs),
         "left_out": report.num_left_out,
-        "problems": [{"path": p.path, "reason": p.reason, "left_out": p.left_out} for p in report.problems],
+        "problems": [
+            {"path": p.path, "reason": p.reason, "left_out": p.left_out, "files": p.number} for p in report.problems
+        ],
         "duplicates": [list(keys) for keys in report.duplicates],
         "near_duplicates": [list(keys) for keys in report.near_duplicates],
         "leaks": [list(keys) for keys in report.leaks],

@@ -7,10 +7,12 @@ import hashlib
 import os
 import stat
 import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from tintype.data.sources.file_types import HEAD_BYTES
 from tintype.errors import DataError
 
 MAX_BYTES = 512 * 2**20  # of one file
@@ -69,6 +71,10 @@ class LocalFile:
     def fork_safe(self) -> bool:
         return True  # opened for each read
 
+    def head(self) -> bytes:
+        """The first HEAD_BYTES bytes. Raises FileError."""
+        return read_file(os.path.join(self.root, self.key), sys.maxsize, self.fingerprint, HEAD_BYTES)
+
     def read(self, max_bytes: int = MAX_BYTES) -> bytes:
         # Not `self.path`: a Path would intern each of its parts.
         return read_file(os.path.join(self.root, self.key), max_bytes, self.fingerprint)
@@ -126,22 +132,23 @@ def stat_fingerprint(info: os.stat_result) -> bytes:
     return struct.pack("<3q", info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
-def read_file(path: Path | str, max_bytes: int = MAX_BYTES, fingerprint: bytes = b"") -> bytes:
+def read_file(path: Path | str, max_bytes: int = MAX_BYTES, fingerprint: bytes = b"", size: int = -1) -> bytes:
     """Read one regular file whole. Raises FileError; pipes and devices are never opened.
 
     Args:
+        size: bytes to read from its start; -1: all.
         fingerprint: of the file when it was listed; a file that has changed since is refused. b"": no comparison.
     """
     for attempt in (1, 2):
         try:
-            return _read(path, max_bytes, fingerprint)
+            return _read(path, max_bytes, fingerprint, size)
         except OSError as error:
             if error.errno != errno.EIO or attempt == 2:  # network folders sometimes fail once
                 raise FileError(f"cannot be read: {explain(error)}") from None
     raise AssertionError("unreachable")
 
 
-def _read(path: Path | str, max_bytes: int, fingerprint: bytes) -> bytes:
+def _read(path: Path | str, max_bytes: int, fingerprint: bytes, size: int) -> bytes:
     if not fingerprint and not stat.S_ISREG(os.stat(path).st_mode):
         raise FileError("not a regular file")
     # Should the file have been swapped for a pipe, O_NONBLOCK keeps open() from waiting.
@@ -154,7 +161,7 @@ def _read(path: Path | str, max_bytes: int, fingerprint: bytes) -> bytes:
             raise FileError(too_large(max_bytes))
         if fingerprint and fingerprint != stat_fingerprint(info):
             raise FileError("it has changed since it was listed")
-        return file.read()
+        return file.read(size)
 
 
 def too_large(max_bytes: int) -> str:

@@ -23,8 +23,8 @@ from pathlib import Path, PurePosixPath
 from tintype.config import DataConfig
 from tintype.data.sources.archives import LISTERS, lister_of
 from tintype.data.sources.captions import decode_text
-from tintype.data.sources.file_types import COMPRESSED_SUFFIXES, PICTURE_SUFFIXES
-from tintype.data.sources.files import FileError, read_file
+from tintype.data.sources.file_types import COMPRESSED_SUFFIXES, PICTURE_SUFFIXES, is_picture
+from tintype.data.sources.files import FileError, LocalFile, read_file
 from tintype.data.sources.folder import list_folder
 from tintype.data.sources.hub import is_saved, list_hub
 from tintype.data.sources.metadata import METADATA_NAMES
@@ -106,13 +106,20 @@ def _list_file(path: Path, options: DataConfig, in_list: bool) -> Listing:
         return lister(local_archive(path), path.name, options)
     if lower.endswith(COMPRESSED_SUFFIXES):
         raise DataError(f"{name} is compressed: unpack it and give the .tar file or the folder")
-    if path.suffix.lower() in PICTURE_SUFFIXES:
+    if path.suffix.lower() in PICTURE_SUFFIXES or _is_picture(path):
         raise DataError(f"{name} is not a folder: give the folder that holds the pictures")
     if path.suffix.lower() in (".txt", ".list", "") and in_list:
         raise DataError(f"{name} is a text file in a list: list only folders and {_SUFFIXES} files")
     if path.suffix.lower() in (".txt", ".list", ""):
         return _list_mixture(path, options)
     raise DataError(f"{name} is not a folder, a {_SUFFIXES} file, or a .txt file that lists them")
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        return is_picture(LocalFile("", str(path), b"").head())
+    except FileError:
+        return False
 
 
 def _matching(pattern: str) -> list[tuple[str, Archive]]:

@@ -15,12 +15,13 @@ from tintype.data.sources.file_types import (
     COMPRESSED_SUFFIXES,
     PICTURE_SUFFIXES,
     TABLE_SUFFIXES,
+    is_picture,
     unsupported,
 )
 from tintype.data.sources.files import FileError, ImageSource, Verified
 from tintype.data.sources.metadata import METADATA_NAMES, Metadata, nfc
 from tintype.data.sources.pair_list import PairList
-from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
+from tintype.data.sources.pairs import NEITHER, Listing, Pair, Problem, Remarks, sorted_problems
 from tintype.data.sources.walk import OUTSIDE, Entry, Folder, walk
 from tintype.errors import DataError, MissingExtraError
 from tintype.printable import printable
@@ -56,6 +57,7 @@ class _Scan:
         self.options = options
         self.pairs = PairList()
         self.problems: list[Problem] = []
+        self.remarks = Remarks()
         self.num_pictures = 0  # with or without a caption
         self.metadata = Metadata(options, self.problems.append)
         self.counts: Counter[str] = Counter()  # files by category: "picture", "captions", "metadata", "archive", ...
@@ -71,7 +73,7 @@ class _Scan:
         if self.counts["outside"]:
             note = f"{self.counts['outside']} pictures are links to files outside the data folder, and are used"
             self.add_problem(self.first_keys["outside"], note, False)
-        self.problems += self.metadata.missing()
+        self.problems += [*self.remarks.problems(), *self.metadata.missing()]
         self.pairs.sort()
 
     def listing(self) -> Listing:
@@ -132,8 +134,7 @@ class _FolderScan:
             scan.count("unsupported", entry.key)
             scan.add_problem(entry.key, reason)
         elif entry.reason:
-            if suffix in PICTURE_SUFFIXES or lister is not None:
-                scan.add_problem(entry.key, entry.reason)
+            scan.add_problem(entry.key, entry.reason, suffix in PICTURE_SUFFIXES or lister is not None)
         elif suffix in PICTURE_SUFFIXES or scan.metadata.has_row(entry.key, self._names):
             self._add_picture(entry)
         elif lister is not None:
@@ -141,8 +142,19 @@ class _FolderScan:
         elif name.lower().endswith(COMPRESSED_SUFFIXES):
             scan.count("file", entry.key)
             scan.add_problem(entry.key, UNPACK, source=entry.source)
+        elif suffix not in TABLE_SUFFIXES and self._is_picture(entry):
+            self._add_picture(entry)
         else:
             scan.count("table" if suffix in TABLE_SUFFIXES else "file", entry.key)
+            scan.remarks.add(NEITHER, entry.key)
+
+    def _is_picture(self, entry: Entry) -> bool:
+        """Whether a file without a known suffix begins like a picture; one that cannot be read is reported."""
+        try:
+            return is_picture(entry.source.head())
+        except FileError as error:
+            self._scan.add_problem(entry.key, str(error), False)
+            return False
 
     def _add_archive(self, name: str, entry: Entry, lister: Lister) -> None:
         self._scan.count("archive", entry.key)
@@ -222,7 +234,7 @@ class _FolderScan:
 def _nothing_found(path: Path, scan: _Scan) -> str:
     """Say why a folder gives no pairs, and what to put there."""
     name, counts, first_keys = printable(str(path)), scan.counts, scan.first_keys
-    broken = next((p for p in sorted_problems(scan.problems) if p.reason != NO_CAPTION), None)
+    broken = next((p for p in sorted_problems(scan.problems) if p.reason not in (NO_CAPTION, NEITHER)), None)
     first = f"; first problem: {printable(broken.path)}: {broken.reason}" if broken is not None else ""
     if counts["picture"]:
         picture = PurePosixPath(first_keys["picture"])

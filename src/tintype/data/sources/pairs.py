@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tintype.data.sources.files import ImageSource
 
+NEITHER = "neither a picture nor a caption"
+EXAMPLES = 3  # of the paths with one reason
 # FILE:LINE, perhaps with the file name that the line has. A longer number is part of a name.
 _LINE = re.compile(r"(.+?):([0-9]{1,18})(?:: .*)?", re.DOTALL)
 
@@ -24,12 +27,34 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file or row that is left out, or used with a warning."""
+    """A file or row that is left out, or that the user should know of."""
 
     path: str  # relative to the data; FILE:LINE for a line of a metadata file
     reason: str
-    left_out: bool = True  # False: it is used, but the user should know
+    left_out: bool = True  # whether it was meant to be trained on; False: a remark
     source: ImageSource | None = field(default=None, compare=False, repr=False)  # of the picture, if it is one
+    number: int = 1  # of files that this stands for, of which `path` is one
+
+
+class Remarks:
+    """Remarks on any number of files, of which only the first few paths for each reason are kept."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, list[str]] = {}
+        self._numbers: Counter[str] = Counter()
+
+    def add(self, reason: str, path: str) -> None:
+        self._numbers[reason] += 1
+        paths = self._paths.setdefault(reason, [])
+        if len(paths) < EXAMPLES:
+            paths.append(path)
+
+    def problems(self) -> Iterator[Problem]:
+        """A problem for each path that was kept; the last of a reason stands for all further ones."""
+        for reason, paths in self._paths.items():
+            rest = self._numbers[reason] - len(paths) + 1
+            for path in paths:
+                yield Problem(path, reason, False, number=rest if path is paths[-1] else 1)
 
 
 @dataclass(frozen=True, slots=True)

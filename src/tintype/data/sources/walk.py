@@ -21,6 +21,9 @@ _JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "$recy
 class File(ImageSource, Protocol):
     """A file that may be a picture or a text."""
 
+    def head(self) -> bytes:
+        """Its first HEAD_BYTES bytes, or all of a shorter file. Raises FileError."""
+
     def read(self, max_bytes: int = MAX_BYTES) -> bytes:
         """Read the whole file. Raises FileError, also if it is larger than `max_bytes`."""
 

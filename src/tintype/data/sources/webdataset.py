@@ -11,7 +11,7 @@ import posixpath
 import struct
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, NamedTuple, cast
 
 from tintype.config import DataConfig
@@ -23,14 +23,15 @@ from tintype.data.sources.captions import (
     row_captions,
     substitute,
 )
-from tintype.data.sources.file_types import CAPTION_SUFFIXES, PICTURE_SUFFIXES, unsupported
+from tintype.data.sources.file_types import CAPTION_SUFFIXES, HEAD_BYTES, PICTURE_SUFFIXES, is_picture, unsupported
 from tintype.data.sources.files import MAX_BYTES, FileError, ImageSource, SourceRoot, one_line, too_large
-from tintype.data.sources.pairs import Listing, Pair, Problem
+from tintype.data.sources.pairs import NEITHER, Listing, Pair, Problem, Remarks
 from tintype.data.sources.remote import Archive
+from tintype.data.sources.walk import is_junk
 from tintype.printable import printable
 
 _BLOCK = 512  # bytes; headers and contents begin at multiples of it
-_JSON_SUFFIXES = frozenset({".json"})
+_TEXTS = frozenset({*CAPTION_SUFFIXES, ".json"})  # suffixes of captions
 MAX_HEADER_BYTES = 2**20  # of one header, long names and pax records included
 
 
@@ -76,14 +77,16 @@ class _Part(NamedTuple):
     size: int
     content: bytes
     reason: str  # why it cannot be read; "" if it can
+    is_picture: bool
 
 
 @dataclass(slots=True)
 class _Sample:
     parts: dict[str, _Part] = field(default_factory=dict)  # by suffix, with its dot
 
-    def first(self, suffixes: tuple[str, ...] | frozenset[str]) -> _Part | None:
-        return next((part for suffix, part in self.parts.items() if suffix in suffixes), None)
+    @property
+    def pictures(self) -> list[_Part]:
+        return [part for part in self.parts.values() if part.is_picture]
 
 
 def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
@@ -93,12 +96,14 @@ def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
     def report(member: str, reason: str, left_out: bool = True) -> None:
         problems.append(Problem(f"{name}/{member}" if member else name, reason, left_out))
 
-    samples = _samples(archive, report)
+    remarks = Remarks()
+    samples = _samples(archive, report, remarks)
+    problems += (replace(problem, path=f"{name}/{problem.path}") for problem in remarks.problems())
     pairs = []
     num_pictures = 0
     for path, sample in samples.items():
-        picture = sample.first(PICTURE_SUFFIXES)
-        has_caption = any(_is_known(suffix) and suffix not in PICTURE_SUFFIXES for suffix in sample.parts)
+        picture = next(iter(sample.pictures), None)
+        has_caption = not _TEXTS.isdisjoint(sample.parts)
         if not (picture and has_caption) and _further_of(path, samples):
             report(next(iter(sample.parts.values())).name, "a further member of its sample, which is not used", False)
             continue
@@ -114,7 +119,7 @@ def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
         if picture.reason:
             report(picture.name, picture.reason)
             continue
-        if sum(suffix in PICTURE_SUFFIXES for suffix in sample.parts) > 1:
+        if len(sample.pictures) > 1:
             report(picture.name, "its sample has several pictures: this one is used", False)
         captions, where, reason = _captions(sample, picture.name, options)
         if reason:
@@ -159,13 +164,11 @@ def _json_captions(part: _Part, encoding: str) -> tuple[tuple[str, ...], str]:
     return row_captions(values)
 
 
-def _samples(archive: Archive, report: Callable[..., None]) -> dict[str, _Sample]:
+def _samples(archive: Archive, report: Callable[..., None], remarks: Remarks) -> dict[str, _Sample]:
     samples: dict[str, _Sample] = {}
-    for part in _parts(archive, report):
+    for part in _parts(archive, report, remarks):
         folder, base = posixpath.split(part.name)
-        stem, dot, suffix = base.partition(".")
-        if not stem or not dot or "__MACOSX" in folder or "/." in f"/{folder}":
-            continue  # hidden, or without a suffix: no part of a sample
+        stem, _, suffix = base.partition(".")
         if not _is_known(f".{suffix.lower()}"):  # a stem with dots in it, or a further member such as 00017.seg.png
             stem, suffix = posixpath.splitext(base)[0], posixpath.splitext(base)[1].removeprefix(".")
         sample = samples.setdefault(posixpath.join(folder, stem), _Sample())
@@ -176,17 +179,17 @@ def _samples(archive: Archive, report: Callable[..., None]) -> dict[str, _Sample
 
 def _is_known(suffix: str) -> bool:
     """Whether a member of this suffix is a picture, a caption or a table of one sample."""
-    return suffix in PICTURE_SUFFIXES or suffix in CAPTION_SUFFIXES or suffix in _JSON_SUFFIXES
+    return suffix in PICTURE_SUFFIXES or suffix in _TEXTS
 
 
 def _further_of(path: str, samples: Mapping[str, _Sample]) -> bool:
     """Whether the sample at `path`, whose name has dots, is a further member of one that has a picture."""
     folder, base = posixpath.split(path)
     sample = samples.get(posixpath.join(folder, base.partition(".")[0]))
-    return "." in base and sample is not None and sample.first(PICTURE_SUFFIXES) is not None
+    return "." in base and sample is not None and bool(sample.pictures)
 
 
-def _parts(archive: Archive, report: Callable[..., None]) -> Iterator[_Part]:
+def _parts(archive: Archive, report: Callable[..., None], remarks: Remarks) -> Iterator[_Part]:
     """Yield the members of a tar file that may belong to samples, in order; report what cannot be read."""
     try:
         with archive.open() as file:
@@ -197,7 +200,7 @@ def _parts(archive: Archive, report: Callable[..., None]) -> Iterator[_Part]:
                 report("", _wrong_format(file))
                 return
             with tar:
-                yield from _members(tar, file, end, report)
+                yield from _members(tar, file, end, report, remarks)
                 _require_end(tar, file, end, report)
     except (tarfile.TarError, OSError, ValueError, OverflowError, EOFError) as error:
         report("", f"damaged: the rest cannot be read ({one_line(error)})")
@@ -218,17 +221,25 @@ class _HeaderReader:
         return self._file.read(size)
 
 
-def _members(tar: tarfile.TarFile, file: IO[bytes], end: int, report: Callable[..., None]) -> Iterator[_Part]:
+def _members(
+    tar: tarfile.TarFile, file: IO[bytes], end: int, report: Callable[..., None], remarks: Remarks
+) -> Iterator[_Part]:
     before = -1
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # they would be kept for ever
         if member.size < 0 or tar.offset <= before:  # some Pythons would read the same headers again and again
             raise tarfile.ReadError(f"the member {printable(member.name)} has no possible size")
         before = tar.offset
-        suffix = posixpath.splitext(member.name)[1].lower()
-        is_text = suffix in CAPTION_SUFFIXES or suffix in _JSON_SUFFIXES
-        if not is_text and suffix not in PICTURE_SUFFIXES and not unsupported(suffix):
+        name = member.name.removeprefix("./")
+        if member.isdir() or any(map(is_junk, name.split("/"))):
             continue
+        suffix = posixpath.splitext(name)[1].lower()
+        is_text, has_picture = suffix in _TEXTS, suffix in PICTURE_SUFFIXES
+        if not (is_text or has_picture or unsupported(suffix)):
+            has_picture = member.isreg() and is_picture(_head(file, member))
+            if not has_picture:
+                remarks.add(NEITHER, name)
+                continue
         reason, content = "", b""
         limit = MAX_CAPTION_BYTES if is_text else MAX_BYTES
         if not member.isreg() or member.issparse():
@@ -240,7 +251,12 @@ def _members(tar: tarfile.TarFile, file: IO[bytes], end: int, report: Callable[.
         elif is_text:
             file.seek(member.offset_data)
             content = file.read(member.size)
-        yield _Part(member.name.removeprefix("./"), member.offset_data, member.size, content, reason)
+        yield _Part(name, member.offset_data, member.size, content, reason, has_picture)
+
+
+def _head(file: IO[bytes], member: tarfile.TarInfo) -> bytes:
+    file.seek(member.offset_data)
+    return file.read(min(HEAD_BYTES, member.size))
 
 
 def _require_end(tar: tarfile.TarFile, file: IO[bytes], end: int, report: Callable[..., None]) -> None:

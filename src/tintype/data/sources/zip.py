@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from tintype.config import DataConfig
+from tintype.data.sources.file_types import HEAD_BYTES
 from tintype.data.sources.files import MAX_BYTES, FileError, ImageSource, SourceRoot, one_line, too_large
 from tintype.data.sources.folder import list_tree
 from tintype.data.sources.pair_list import PairList
@@ -20,6 +21,7 @@ from tintype.data.sources.remote import Archive
 from tintype.data.sources.walk import Entry, is_junk
 
 _HEADER = struct.Struct("<4s22xHH")  # local file header: signature, lengths of name and extra field
+_MOST_OF_HEAD = 4096  # bytes that are unpacked for it: the tables of a block come before its first byte
 _ENCRYPTED = 0x1  # flag bit
 
 
@@ -46,14 +48,27 @@ class ZipMember:
     def fork_safe(self) -> bool:
         return self.archive.file_system is None  # a local file, opened for each read
 
-    def read(self, max_bytes: int = MAX_BYTES) -> bytes:
-        if max(self.size, self.compressed_size) > max_bytes:
-            raise FileError(too_large(max_bytes))
+    def head(self) -> bytes:
+        """The first HEAD_BYTES bytes. Raises FileError."""
+        content = self.archive.read(self._start(), min(self.compressed_size, _MOST_OF_HEAD))
+        if self.deflated:
+            try:
+                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, HEAD_BYTES)
+            except zlib.error as error:
+                raise FileError(f"damaged: {one_line(error)}") from None
+        return content[:HEAD_BYTES]
+
+    def _start(self) -> int:
+        """The offset of its content."""
         signature, name_length, extra_length = _HEADER.unpack(self.archive.read(self.offset, _HEADER.size))
         if signature != b"PK\3\4":
             raise FileError("damaged: the zip file has no such file at its place")
-        start = self.offset + _HEADER.size + name_length + extra_length
-        content = self.archive.read(start, self.compressed_size)
+        return int(self.offset + _HEADER.size + name_length + extra_length)
+
+    def read(self, max_bytes: int = MAX_BYTES) -> bytes:
+        if max(self.size, self.compressed_size) > max_bytes:
+            raise FileError(too_large(max_bytes))
+        content = self.archive.read(self._start(), self.compressed_size)
         if self.deflated:
             try:
                 # One byte more than it should have, so that a larger content is noticed and never unpacked whole.
