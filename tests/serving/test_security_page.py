@@ -13,7 +13,7 @@ from tintype.data.sources.captions import MAX_CAPTION_BYTES
 from tintype.data.sources.files import MAX_BYTES
 from tintype.data.sources.find import MAX_LIST_BYTES
 from tintype.data.sources.remote import MAX_EXPANDED
-from tintype.data.sources.webdataset import MAX_HEADER_BYTES
+from tintype.data.sources.tar_members import MAX_HEADER_BYTES
 from tintype.model import read_file
 from tintype.model.nets.encoder_files import MAX_GROWTH, MAX_JSON_BYTES, MAX_LAYERS
 from tintype.model.nets.text import MAX_UNSAVED

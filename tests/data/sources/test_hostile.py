@@ -16,7 +16,7 @@ from PIL import Image
 from tests.data.conftest import Draw
 
 from tintype.config import DataConfig
-from tintype.data.sources import remote, webdataset
+from tintype.data.sources import remote, tar_members
 from tintype.data.sources.captions import MAX_CAPTION_BYTES, row_captions
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.hub import Column, Row
@@ -88,7 +88,7 @@ def test_a_tar_header_of_negative_size_is_not_read(data: Path, kind: bytes) -> N
 
 @pytest.mark.parametrize("kind", [b"L", b"x", b"K"])
 def test_a_tar_header_of_absurd_size_is_not_read(data: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes) -> None:
-    monkeypatch.setattr(webdataset, "MAX_HEADER_BYTES", 2**16)
+    monkeypatch.setattr(tar_members, "MAX_HEADER_BYTES", 2**16)
     size = 2**20
     tar(data / "a.tar", header(b"long", b"%011o\0" % size, kind), b"n" * size)
     assert captions(data) == {"a.tar/ok.png": ("fine",)}

@@ -14,11 +14,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from tintype.config import DataConfig
 from tintype.data.check.report import show, to_json
 from tintype.data.check.run import check_data
 from tintype.data.images.decode import FORMATS
 from tintype.data.sources.file_types import HEAD_BYTES, is_picture
 from tintype.data.sources.find import find_pairs
+from tintype.data.sources.pairs import NEITHER
+from tintype.data.sources.walk import RUN
 from tintype.errors import DataError
 
 PICTURES = ("a.jpe", "b.jfif", "c.jpg_large", "d.jpg-large", "e.jpeg_large", "f", "IMG.2023", "g.mp4")
@@ -70,11 +73,9 @@ def test_pictures_are_recognized_and_all_other_files_listed(
     pairs, problems = find_pairs(store(members, tmp_path / (prefix.rstrip("/") or "data")))
     assert {pair.key: pair.captions for pair in pairs} == {prefix + name: (f"a picture {name}",) for name in PICTURES}
     assert all(len(pair.source.read()) > HEAD_BYTES for pair in pairs)
-    if prefix == "x.tar/":  # there, scene.json could be a caption
-        problems = [problem for problem in problems if problem.path != "x.tar/scene.json"]
     assert {problem.reason for problem in problems} == {"neither a picture nor a caption"}
     assert not any(problem.left_out for problem in problems)
-    assert sum(problem.number for problem in problems) == len(OTHERS) - (prefix == "x.tar/")
+    assert sum(problem.number for problem in problems) == len(OTHERS)
     assert len(problems) == 3  # the first few stand for all
 
 
@@ -125,3 +126,35 @@ def test_pipes_and_broken_links_without_a_suffix_are_listed_and_not_opened(draw,
     assert stat.S_ISFIFO((data / "pipe").stat().st_mode)
     reasons = {problem.path: problem.reason for problem in find_pairs(data)[1]}
     assert reasons == {"pipe": "not a regular file", "link": "a broken link"}
+
+
+@pytest.mark.parametrize("store", [zip_of, tar_of])
+def test_runs_and_models_in_an_archive_are_no_data(store, tmp_path: Path) -> None:
+    members = {
+        "cat.png": encoded("PNG"),
+        "config.json": b"{}",  # alone, it tells no run
+        "nets/model/config.json": b"{}",
+        "nets/model/model.safetensors": b"weights",
+        "nets/model/samples/000010.png": encoded("PNG"),
+        "nets/model/samples/000010.txt": b"a sample",
+        "out/checkpoints/step-00000100/model.safetensors": b"weights",
+        "out/config.json": b"{}",
+        "out/broken.png": b"",
+        "out/broken.caption": b"",
+        "outlook.png": encoded("PNG", "blue"),
+    }
+    pairs, problems = find_pairs(store(members, tmp_path / f"x.{store.__name__[:3]}"), DataConfig(no_caption="name"))
+    name = f"x.{store.__name__[:3]}"
+    assert [pair.key for pair in pairs] == [f"{name}/cat.png", f"{name}/outlook.png"]
+    assert {problem.path: problem.reason for problem in problems} == {
+        f"{name}/config.json": NEITHER,
+        f"{name}/nets/model": RUN,
+        f"{name}/out": RUN,
+    }
+
+
+@pytest.mark.parametrize("store", [zip_of, tar_of])
+def test_an_archive_that_is_a_run_itself_is_no_data(store, tmp_path: Path) -> None:
+    members = {"config.json": b"{}", "start.json": b"{}", "a.png": encoded("PNG"), "a.txt": b"a"}
+    with pytest.raises(DataError, match=f"x.{store.__name__[:3]}: {RUN}"):
+        find_pairs(store(members, tmp_path / f"x.{store.__name__[:3]}"))

@@ -56,7 +56,10 @@ def test_members_of_one_name_are_one_sample(tmp_path: Path) -> None:
         "a.tar/deep/1.JPG": ("ein blaues Quadrat",),
         "a.tar/1.jpg": ("one", "two"),
     }
-    assert reasons(path) == {"a.tar/1.cls": "neither a picture nor a caption"}
+    assert reasons(path) == {
+        "a.tar/0.json": "a further member of its sample, which is not used",
+        "a.tar/1.cls": "neither a picture nor a caption",
+    }
     report = check_data(path)
     assert len(report.pairs) == 3
     assert report.num_left_out == 0

@@ -49,6 +49,12 @@ class Remarks:
         if len(paths) < EXAMPLES:
             paths.append(path)
 
+    def update(self, other: Remarks) -> None:
+        """Add all remarks of another."""
+        for reason, paths in other._paths.items():
+            self._numbers[reason] += other._numbers[reason]
+            self._paths[reason] = [*self._paths.get(reason, []), *paths][:EXAMPLES]
+
     def problems(self) -> Iterator[Problem]:
         """A problem for each path that was kept; the last of a reason stands for all further ones."""
         for reason, paths in self._paths.items():

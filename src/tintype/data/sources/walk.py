@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -123,7 +123,7 @@ def walk(root: Path) -> Iterator[LocalFolder]:
                 continue  # a link back to a folder that was already walked
             seen.add((info.st_dev, info.st_ino))
             files, folders, links, linked_files = _scan(folder)
-            if prefix and _RUN_CONFIG in files and not _RUN_PARTS.isdisjoint(files + folders):
+            if prefix and is_run(files + folders):
                 yield LocalFolder(base, prefix, [], RUN)
                 continue
         except OSError as error:
@@ -140,6 +140,34 @@ def _is_outside(root: str, path: str) -> bool:
     """Whether a path leads out of a folder once all links are followed."""
     real, base = os.path.realpath(path), os.path.realpath(root)
     return os.path.commonpath([real, base]) != base
+
+
+def is_run(names: Collection[str]) -> bool:
+    """Whether a folder with these files and folders is a run or a model."""
+    return _RUN_CONFIG in names and not _RUN_PARTS.isdisjoint(names)
+
+
+class RunsInArchive:
+    """Finds the runs and models in an archive by the paths of its members."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}  # that tell a run, by folder
+
+    def add(self, path: str) -> None:
+        """Note a member; folders above it need no members of their own."""
+        start = 0
+        for name in path.split("/"):
+            if name == _RUN_CONFIG or name in _RUN_PARTS:
+                self._names.setdefault(path[:start], set()).add(name)
+            start += len(name) + 1
+
+    def outermost(self) -> tuple[str, ...]:
+        """The runs that lie in no other: "" for the archive itself, or paths that end in a slash."""
+        runs: list[str] = []
+        for folder in sorted(self._names):
+            if is_run(self._names[folder]) and not folder.startswith(tuple(runs)):
+                runs.append(folder)
+        return tuple(runs)
 
 
 def is_junk(name: str) -> bool:

@@ -18,7 +18,7 @@ from tintype.data.sources.folder import list_tree
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Problem
 from tintype.data.sources.remote import Archive
-from tintype.data.sources.walk import Entry, is_junk
+from tintype.data.sources.walk import RUN, Entry, RunsInArchive, is_junk
 
 _HEADER = struct.Struct("<4s22xHH")  # local file header: signature, lengths of name and extra field
 _MOST_OF_HEAD = 4096  # bytes that are unpacked for it: the tables of a block come before its first byte
@@ -93,11 +93,11 @@ class _ZipRoot(NamedTuple):
 class _ZipFolder:
     """A folder inside a zip file."""
 
-    reason = ""
     outside = False
 
-    def __init__(self, prefix: str, entries: dict[str, Entry]) -> None:
+    def __init__(self, prefix: str, entries: dict[str, Entry], reason: str = "") -> None:
         self.prefix = prefix
+        self.reason = reason
         self.names = sorted(entries)
         self._entries = entries
 
@@ -128,7 +128,10 @@ def list_zip(archive: Archive, name: str, options: DataConfig) -> Listing:
     listing = list_tree(folders, options)
     return Listing(
         PairList(replace(pair, key=f"{name}/{pair.key}") for pair in listing.pairs),
-        tuple(replace(problem, path=f"{name}/{problem.path}") for problem in (*problems, *listing.problems)),
+        tuple(
+            replace(problem, path=name if problem.path == "." else f"{name}/{problem.path}")
+            for problem in (*problems, *listing.problems)
+        ),
         listing.num_pictures,
     )
 
@@ -136,11 +139,13 @@ def list_zip(archive: Archive, name: str, options: DataConfig) -> Listing:
 def _folders(archive: Archive, infos: list[zipfile.ZipInfo], problems: list[Problem]) -> Iterator[_ZipFolder]:
     """Yield the folders that hold files, parents before children."""
     folders: dict[str, dict[str, Entry]] = {}
+    runs = RunsInArchive()
     for info in infos:
         path = PurePosixPath(info.filename)
         if info.is_dir() or any(map(is_junk, path.parts)):
             continue
         key = str(path)
+        runs.add(key)
         prefix = key[: -len(path.name)]
         entries = folders.setdefault(prefix, {})
         if path.name in entries:
@@ -149,8 +154,10 @@ def _folders(archive: Archive, infos: list[zipfile.ZipInfo], problems: list[Prob
         deflated = info.compress_type == zipfile.ZIP_DEFLATED
         source = ZipMember(archive, info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
         entries[path.name] = Entry(key, source, _reason(info))
+    yield from (_ZipFolder(prefix, {}, RUN) for prefix in runs.outermost())
     for prefix in sorted(folders):
-        yield _ZipFolder(prefix, folders[prefix])
+        if not prefix.startswith(runs.outermost()):
+            yield _ZipFolder(prefix, folders[prefix])
 
 
 def _reason(info: zipfile.ZipInfo) -> str:
