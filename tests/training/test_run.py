@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -479,30 +478,6 @@ def test_samples_and_checkpoints_come_when_they_are_due(
     run(request_)
     assert [place.name[-2:] for place in checkpoint.checkpoints(request_.out)] == ["10", "09", "08"]
     assert len(list((request_.out / "samples").glob("*.png"))) == 10
-
-
-def test_a_full_disk_is_a_warning_until_the_end(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = PRESETS["nano"](8)
-    often = replace(base, train=replace(base.train, save_minutes=1e-9))
-    monkeypatch.setitem(PRESETS, "nano", lambda resolution=8: often)
-    usage = shutil.disk_usage(request_.data)
-    free = iter([usage.free, usage.free, 0, 0])
-
-    def scarce(path: object) -> object:
-        return usage._replace(free=next(free, usage.free))
-
-    monkeypatch.setattr(shutil, "disk_usage", scarce)
-    said = run(request_)
-    assert said.count("warning: cannot write") == 2
-    assert (request_.out / "model.safetensors").exists()
-
-
-def test_if_the_last_save_fails_so_does_the_run(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(request_.data)
-    free = iter([usage.free])  # enough for the cache, and no more
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=next(free, 0)))
-    with pytest.raises(CheckpointError, match="free space"):
-        run(request_)
 
 
 def test_samples_that_cannot_be_written_do_not_stop_the_run(

@@ -33,6 +33,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1  # of the manifest; raised when an older Tintype could no longer read it
 SHARDED_FORMAT = 2  # likewise, where several processes wrote shards
 SHARD = "shard-"  # prefix of the names of shard files
+SPACE = 1.1  # bytes that must be free for each that a checkpoint takes
 ANOTHER = "; use another checkpoint"  # end of the message about a damaged one
 _STEP = re.compile(r"step-(\d{8,})")
 _LEFTOVER = re.compile(r"\..+\.(tmp|old)-\d+")
@@ -234,7 +235,7 @@ def clean(run: Path) -> None:
 
 
 def _require_space(folder: Path, size: int) -> None:
-    if shutil.disk_usage(folder).free < 1.1 * size:
+    if shutil.disk_usage(folder).free < SPACE * size:
         raise OSError(f"not enough free space for {size / 1e6:.0f} MB")
 
 

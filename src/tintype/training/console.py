@@ -1,4 +1,4 @@
-"""Plain lines on the terminal, and durations in words."""
+"""Plain lines on the terminal, and durations and sizes in words."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / _MINUTE)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(num: float) -> str:
+    """A number of bytes in words: 12 MiB, 3.4 GiB."""
+    return f"{num / 2**20:,.0f} MiB" if num < 2**30 else f"{num / 2**30:,.1f} GiB"

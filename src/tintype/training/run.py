@@ -15,8 +15,9 @@ from rich.console import Console
 
 from tintype.config import Config
 from tintype.data.sources.find import dataset_name
-from tintype.model import manifest
-from tintype.model.file_names import CONFIG, LOG, WEIGHTS
+from tintype.errors import TrainingError
+from tintype.model import checkpoint, manifest
+from tintype.model.file_names import CACHE_FOLDER, CONFIG, LOG, WEIGHTS
 from tintype.training.checkpoints.run_folder import (
     RunLock,
     Stored,
@@ -28,7 +29,7 @@ from tintype.training.checkpoints.run_folder import (
 from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
 from tintype.training.core.threads import ThreadTuner, is_fixed
-from tintype.training.core.trainer import StepReport
+from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.monitor.log import Log
 from tintype.training.monitor.log_rows import trim_log
 from tintype.training.monitor.tensorboard import TensorBoardWriter
@@ -37,6 +38,7 @@ from tintype.training.session import Session
 from tintype.training.setup import plan
 from tintype.training.setup.auto_preset import SIZES, auto_preset
 from tintype.training.setup.budget import Budget
+from tintype.training.setup.disk import DiskNeeds, most_checkpoints, require_disk
 from tintype.training.setup.prepare import Prepared, numerics, prepare
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import preset_for, with_images
@@ -145,10 +147,10 @@ def _train(
     lock: RunLock | None,
 ) -> Iterator[StepReport]:
     trainer = prepared.resumed_trainer(config, world)
-    is_exported = (run / WEIGHTS).is_file() and manifest.images_seen(run) in (None, trainer.images_seen)
-    if trainer.images_seen >= config.train.images and is_exported:
-        say(console, f"the run in {run} is complete: {trainer.images_seen:,} images; nothing to do")
+    if (images_seen := _images_of_model(run, trainer.images_seen)) >= config.train.images:
+        say(console, f"the run in {run} is complete: {images_seen:,} images; nothing to do")
         return
+    _require_disk(run, config, _disk_needs(run, config, prepared, trainer, budget), world, console)
     if trainer.images_seen:
         say(console, f"resuming at {trainer.images_seen:,} of {config.train.images:,} images")
         if trainer.reset_moments:
@@ -214,7 +216,60 @@ def _plan(
         if timed and speed is not None and request.minutes is not None:
             planned = time.monotonic() - started + plan.expected_seconds(config.train.images, speed, config.train)
             budget = Budget(60 * request.minutes, started, speed, planned)
+    if request.dry_run and speed is not None:
+        _require_disk(request.out, config, _planned_disk_needs(request, config, prepared, speed), world, console)
     return Config.from_json(world.broadcast(config.to_json())), budget
+
+
+def _images_of_model(run: Path, images_seen: int) -> int:
+    """How many images the finished model in `run` has seen; 0 if there is none.
+
+    images_seen: of the newest checkpoint, which a model without a record is as old as. A model may be newer than all
+    checkpoints, where the last one could not be saved.
+    """
+    if not (run / WEIGHTS).is_file():
+        return 0
+    recorded = manifest.images_seen(run)
+    return images_seen if recorded is None else recorded
+
+
+def _require_disk(folder: Path, config: Config, needs: DiskNeeds, world: World, console: Console) -> None:
+    """Raise TrainingError, in all processes, if the disk of rank 0 has no room for what the run must save."""
+    refusal = ""
+    if world.is_main:
+        try:
+            if warning := require_disk(folder, config.train, needs):
+                say(console, f"warning: {warning}")
+        except TrainingError as error:
+            refusal = str(error)
+    if refusal := world.broadcast(refusal):
+        raise TrainingError(refusal)
+
+
+def _disk_needs(run: Path, config: Config, prepared: Prepared, trainer: Trainer, budget: Budget | None) -> DiskNeeds:
+    """What a run whose cache is complete will still write."""
+    seconds = None if budget is None else budget.planned_seconds
+    return DiskNeeds(
+        trainer.checkpoint_bytes,
+        trainer.model_bytes,
+        most=most_checkpoints(config.train, seconds),
+        present=len(checkpoint.checkpoints(run)),
+        is_saved=trainer.images_seen >= config.train.images and prepared.is_saved(run, trainer.images_seen),
+    )
+
+
+def _planned_disk_needs(request: TrainRequest, config: Config, prepared: Prepared, speed: plan.Speed) -> DiskNeeds:
+    """What the run of a plan would write."""
+    seen = prepared.state.get("images_seen", 0)
+    has_cache = request.cache is not None or (request.out / CACHE_FOLDER).is_dir()
+    return DiskNeeds(
+        speed.checkpoint_bytes,
+        speed.model_bytes,
+        most=most_checkpoints(config.train, plan.expected_seconds(config.train.images, speed, config.train)),
+        present=len(checkpoint.checkpoints(request.out)),
+        data_bytes=0 if has_cache else sum(prepared.dataset.sizes.values()),
+        is_saved=seen >= config.train.images and prepared.is_saved(request.out, seen),
+    )
 
 
 def _speed(request: TrainRequest, run: Path, prepared: Prepared, world: World, console: Console) -> plan.Speed:

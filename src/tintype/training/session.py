@@ -300,7 +300,7 @@ class Session:
     def _finish(self, interruption: Interruption) -> None:
         self._check_lock()
         self._try_to_validate(interruption)
-        self._save_and_wait()
+        unsaved = self._save_last()
         with self._trainer.averaged(long=True):
             longer = self._validator.measure(self._seconds, ["true"]) if self._world.is_main else ValidationMetrics()
         self._world.barrier()
@@ -316,6 +316,21 @@ class Session:
             self._world,
         )
         self._world.barrier()
+        if unsaved is not None:
+            self._say(f"warning: {unsaved}; the finished model is saved, but the run goes on from an older checkpoint")
+
+    def _save_last(self) -> CheckpointError | None:
+        """Save the last checkpoint, unless the run resumed from it. Returns the error if the disk refuses."""
+        failure = None
+        if not self._prepared.is_saved(self._run, self._trainer.images_seen):
+            self._wait_for_save()
+            try:
+                self.save()
+                self._checkpointer.wait()
+            except CheckpointError as error:
+                failure = error
+        self._world.barrier()
+        return failure
 
     def _measured_at(self, images_seen: int) -> ValidationMetrics | None:
         """The metrics of the validation at `images_seen`, if there was one."""

@@ -15,6 +15,7 @@ from tintype.training.core.muon import Muon
 from tintype.training.parallel.world import World, shard_like
 
 _MOMENTS = ({"step", "exp_avg", "exp_avg_sq"}, {"momentum_buffer"})  # of AdamW, of Muon
+_STEP_BYTES = 4  # AdamW counts the steps of each weight, in float32
 _MUON_LR_SCALE = 2.5  # learning rate of Muon, relative to that of AdamW
 
 
@@ -110,6 +111,22 @@ def optimizer_state(optimizers: Optimizers | CustomOptimizer, model: nn.Module) 
             for moment, value in optimizer.state.get(weight, {}).items():
                 state[f"{moment}/{name}"] = value
     return state
+
+
+def state_bytes(optimizers: Optimizers | CustomOptimizer, model: nn.Module) -> int:
+    """The size of `optimizer_state` once every weight was stepped, in bytes: known before the first step.
+
+    That of an optimizer passed in is known after its first step, and 0 before it.
+    """
+    made = sum(value.nbytes for value in optimizer_state(optimizers, model).values())
+    if made or isinstance(optimizers, CustomOptimizer):
+        return made
+    return sum(
+        weight.nbytes if isinstance(optimizer, Muon) else 2 * weight.nbytes + _STEP_BYTES
+        for optimizer in optimizers.optimizers
+        for group in optimizer.param_groups
+        for weight in group["params"]
+    )
 
 
 def load_optimizer_state(

@@ -23,7 +23,7 @@ from tintype.training.core.batches import Reader, Samples
 from tintype.training.core.components import Components
 from tintype.training.core.ema import PowerEma
 from tintype.training.core.objective import Objective, ShapeBatch, micro_batches
-from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state
+from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state, state_bytes
 from tintype.training.core.target import CleanPicture, Target
 from tintype.training.core.validation_error import (
     CAPTIONS,
@@ -196,6 +196,17 @@ class Trainer:
             "weights": self.weights(),
             "optimizer": optimizer_state(self._optimizers, self._trained),
         }
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The size of `tensors()` after the first step, of all processes together; see `optim.state_bytes`."""
+        weights = sum(weight.nbytes for weight in self._trained.parameters())
+        return 3 * weights + state_bytes(self._optimizers, self._trained)  # the weights and their two averages
+
+    @property
+    def model_bytes(self) -> int:
+        """The size of the finished model."""
+        return sum(weight.nbytes for weight in self.denoiser.parameters())
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights by name."""

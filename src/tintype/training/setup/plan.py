@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from tintype.config import Config, TrainConfig
-from tintype.training.console import duration
+from tintype.training.console import duration, size
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.weights import snapshot
 from tintype.training.parallel.world import World
+from tintype.training.setup.disk import most_checkpoints
 
 MEASURE_SECONDS = 30.0  # at most
 MEASURE_SHARE = 0.05  # of the budget, at most
@@ -33,6 +34,7 @@ class Speed:
     save_seconds: float  # how long a checkpoint pauses training
     last_save_seconds: float = 0.0  # to write the last checkpoint to the disk
     checkpoint_bytes: int = 0
+    model_bytes: int = 0  # of the finished model
     memory_bytes: int = 0  # peak of this process or its GPU; 0: unknown
     num_weights: int = 0
     micro_batch: int = 0  # that fitted into memory; 0: the whole batch
@@ -57,16 +59,15 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], object], wo
     validate()
     world.barrier()
     validated = time.perf_counter()
-    parts = trainer.tensors()
-    copy = snapshot(parts)
+    snapshot(trainer.tensors())
     copied = time.perf_counter()
-    size = sum(tensor.nbytes for part in copy.values() for tensor in part.values())
     return Speed(
         images_per_second=(trainer.images_seen - before) / (stepped - start),
         validation_seconds=validated - stepped,
         save_seconds=copied - validated,
-        last_save_seconds=size / SAVE_BYTES_PER_SECOND,
-        checkpoint_bytes=size,
+        last_save_seconds=trainer.checkpoint_bytes / SAVE_BYTES_PER_SECOND,
+        checkpoint_bytes=trainer.checkpoint_bytes,
+        model_bytes=trainer.model_bytes,
         memory_bytes=peak_memory(),
         num_weights=sum(weight.numel() for weight in trainer.denoiser.parameters()),
         micro_batch=trainer.micro_batch,
@@ -122,9 +123,7 @@ def plan_lines(config: Config, num_images: int, speed: Speed | None, data_bytes:
         f"; at {speed.images_per_second:.1f} images/s that takes {duration(seconds)}, "
         f"until {clock_after(seconds)} if the machine stays as fast"
     )
-    saves = 1 + int(seconds // (train.save_minutes * _MINUTE))
-    kept = min(saves, train.keep_last + train.keep_best) + (train.images // train.keep_every if train.keep_every else 0)
-    disk = (kept + 1) * speed.checkpoint_bytes + data_bytes  # one more while it is being written
+    disk = most_checkpoints(train, seconds) * speed.checkpoint_bytes + speed.model_bytes + data_bytes
     needs = f"needs: {size(disk)} of disk ({size(speed.checkpoint_bytes)} a checkpoint, {size(data_bytes)} of data)"
     if speed.memory_bytes:  # a copy of all that is saved exists while it is written
         needs += f", {size(speed.memory_bytes)} of memory"
@@ -136,11 +135,6 @@ def plan_lines(config: Config, num_images: int, speed: Speed | None, data_bytes:
             "model is likely to memorize them; use more pictures, a smaller --preset or fewer --images"
         )
     return lines
-
-
-def size(num: float) -> str:
-    """A number of bytes in words: 12 MiB, 3.4 GiB."""
-    return f"{num / 2**20:,.0f} MiB" if num < 2**30 else f"{num / 2**30:,.1f} GiB"
 
 
 def clock_after(seconds: float) -> str:

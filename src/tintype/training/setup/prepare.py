@@ -95,6 +95,12 @@ class Prepared:
             trainer.load(read_parts(self.checkpoint, trainer.weights(), world), self.state)
         return trainer
 
+    def is_saved(self, run: Path, images_seen: int) -> bool:
+        """Whether the checkpoint to resume from is that of `run` itself after `images_seen`."""
+        folder = self.checkpoint
+        is_own = folder is not None and folder.resolve().parent.parent == run.resolve()
+        return is_own and self.state.get("images_seen") == images_seen
+
 
 def prepare(
     request: TrainRequest, run: Path, stored: Stored | None, device: torch.device, console: Console
