@@ -47,6 +47,18 @@ def test_looking_at_a_picture_shows_its_noise_and_the_models_error(http: httpx.C
     assert np.abs(clear - np.array([255, 165, 0])).max() < 16  # the least noise leaves the picture as it is
 
 
+def test_looking_at_a_picture_keeps_its_shape(http: httpx.Client) -> None:
+    picture = Image.new("RGB", (100, 60), "orange")
+    picture.paste("blue", (0, 0, 5, 60))
+    picture.paste("blue", (95, 0, 100, 60))
+    body = {"image": data_url(picture), "prompt": "a", "levels": 2}
+    levels = http.post("/api/look", json=body).json()["levels"]
+    strip = Image.open(io.BytesIO(base64.b64decode(levels[0]["strip"].partition(",")[2])))
+    assert strip.size == (4 * 20, 12)  # at most as many pixels as 16 x 16
+    clear = np.asarray(strip.crop((0, 0, 20, 12)), dtype=int)
+    assert (clear[:, [0, 19], 2] > clear[:, [0, 19], 0]).all()  # the edges are not cut off
+
+
 def test_a_receipt_is_read_back(http: httpx.Client) -> None:
     last = finished(http, submit(http, seed=11, steps=2)["id"])
     content = http.get(last["pictures"][0]["url"]).content

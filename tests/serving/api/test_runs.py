@@ -26,6 +26,7 @@ def test_a_run_is_shown_while_it_trains(run: Path, tiny_model: Path) -> None:
         assert http.get("/api/runs/my-run/samples/seen-000090000.png").content == b"\x89PNG late"
         assert http.get("/api/runs/my-run/samples/captions.txt").status_code == 404
         assert http.get("/api/runs/tiny").status_code == 404
+        assert progress["plan"]["sizes"] == [[16, 16]]
         assert progress["can_generate"] is False
         assert http.post("/api/jobs", json={"prompt": "a", "model": "my-run"}).status_code == 404
 

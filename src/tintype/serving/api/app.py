@@ -38,7 +38,7 @@ PAGE = {
     **dict.fromkeys(
         (
             *("theme.js", "app.js", "api.js", "plot.js", "how.js", "training.js"),
-            *("develop.js", "state.js", "stage.js", "generate.js", "edit.js", "gallery.js", "paint.js"),
+            *("develop.js", "state.js", "stage.js", "generate.js", "edit.js", "gallery.js", "paint.js", "size.js"),
         ),
         "text/javascript; charset=utf-8",
     ),

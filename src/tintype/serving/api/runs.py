@@ -107,6 +107,7 @@ def _plan(config: Config) -> dict[str, Any]:
     return {
         "preset": config.preset,
         "resolution": net.resolution,
+        "sizes": config.sizes,  # usual widths and heights of the pictures
         "text": config.text.encoder,
         "batch_size": train.batch_size,
         "lr": train.lr,

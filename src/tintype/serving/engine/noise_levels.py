@@ -19,6 +19,7 @@ from tintype.model.codec import pixels_of
 from tintype.pipeline.init_image import resize_and_crop
 from tintype.pipeline.pipeline import ConditionalDenoiser, Pipeline
 from tintype.pipeline.sampling_task import SamplingTask
+from tintype.pipeline.sizes import model_size
 from tintype.serving.settings import cost_of
 from tintype.view.contact_sheet import frame
 
@@ -38,8 +39,8 @@ class NoiseSweepTask:
 
     @property
     def size(self) -> tuple[int, int]:
-        side = self.pipeline.config.net.resolution
-        return side, side
+        height, width = (side * self.pipeline.codec.factor for side in self.x0.shape[2:])
+        return width, height
 
     @property
     def num(self) -> int:
@@ -47,7 +48,7 @@ class NoiseSweepTask:
 
     @property
     def cost(self) -> float:
-        return cost_of(self.num_levels, self.size[0] ** 2, 1, False)
+        return cost_of(self.num_levels, self.size[0] * self.size[1], 1, False)
 
     @property
     def num_bytes(self) -> int:
@@ -77,9 +78,12 @@ class NoiseSweepTask:
 
 
 def encode_picture(pipeline: Pipeline, picture: Image.Image) -> Tensor:
-    """A picture in model space at the model's resolution, [1, C, h, w] on the CPU. A large picture takes seconds."""
-    side = pipeline.config.net.resolution
-    return pipeline.codec.encode(pixels_of(resize_and_crop(picture, "RGB", side, side))).cpu()
+    """An upright picture in model space, at the model's size for its shape, [1, C, h, w] on the CPU.
+
+    A large picture takes seconds.
+    """
+    size = model_size(pipeline.config, picture.size)
+    return pipeline.codec.encode(pixels_of(resize_and_crop(picture, "RGB", *size))).cpu()
 
 
 def _sweep(x: Tensor, sigma: Tensor) -> Coroutine:

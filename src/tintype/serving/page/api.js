@@ -2,7 +2,7 @@
 
 export const $ = (id) => document.getElementById(id);
 
-const LABELS = { num_inference_steps: "Steps", steps: "Steps", guidance_scale: "Guidance", n: "Pictures", negative_prompt: "Negative prompt", prompt: "Caption", width: "Width", height: "Height", seed: "Seed", size: "Size", strength: "Strength", sampler: "Sampler", source_caption: "Its caption", init_image: "The starting picture", mask: "The painted part" };
+const LABELS = { num_inference_steps: "Steps", steps: "Steps", guidance_scale: "Guidance", n: "Pictures", negative_prompt: "Negative prompt", prompt: "Caption", width: "Width", height: "Height", seed: "Seed", size: "Size", enlarge: "Enlarge", strength: "Strength", sampler: "Sampler", source_caption: "Its caption", init_image: "The starting picture", mask: "The painted part" };
 const STARTING_SECONDS = 60; // to wait for a server that starts
 const STARTING = ["server_is_overloaded", "not_ready"]; // codes of errors that pass by themselves
 
@@ -123,12 +123,13 @@ export function readDataUrl(file) {
   });
 }
 
-// Noise in a canvas, before there is a picture.
-export function drawNoise(canvas, side = 32) {
-  if (canvas.width !== side || canvas.height !== side) Object.assign(canvas, { width: side, height: side });
+// Noise in a canvas, before there is a picture. aspect: width divided by height; side: pixels, the longer one.
+export function drawNoise(canvas, aspect, side = 32) {
+  const [width, height] = [Math.min(1, aspect), Math.min(1, 1 / aspect)].map((share) => Math.max(1, Math.round(side * share)));
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   canvas.classList.add("small");
   const context = canvas.getContext("2d");
-  const pixels = context.createImageData(side, side);
+  const pixels = context.createImageData(width, height);
   for (let i = 0; i < pixels.data.length; i++) {
     pixels.data[i] = i % 4 === 3 ? 255 : 128 + 85 * (Math.random() + Math.random() + Math.random() - 1.5);
   }

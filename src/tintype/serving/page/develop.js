@@ -4,6 +4,7 @@ import * as edit from "./edit.js";
 import * as gallery from "./gallery.js";
 import * as generate from "./generate.js";
 import * as stage from "./stage.js";
+import * as size from "./size.js";
 import { model, state } from "./state.js";
 
 const SEEDS = 9;
@@ -14,6 +15,7 @@ export function start(models, samplers) {
   listen();
   edit.start();
   stage.start();
+  size.start();
   useModel();
   generate.randomSeed();
   gallery.start({ redo: edit.redo, settings: edit.useReceipt, from: edit.startFrom });
@@ -26,13 +28,15 @@ export function useModel() {
   Object.assign($("steps"), { value: selected.steps, max: selected.max_steps });
   $("guidance").value = selected.guidance;
   $("sampler").value = selected.sampler;
-  for (const name of ["width", "height"]) Object.assign($(name), { value: selected.resolution, step: selected.patch, min: selected.patch });
+  for (const name of ["width", "height"]) Object.assign($(name), { step: selected.patch, min: selected.patch });
+  size.reset();
   $("examples").replaceChildren(...selected.examples.map((text) => {
     const button = element("button", { type: "button", textContent: text });
     button.addEventListener("click", () => { setCaption(text); generate.develop(); });
     return button;
   }));
   $("examples").hidden = !selected.examples.length || state.jobs.length > 0;
+  stage.show();
 }
 
 function listen() {

@@ -2,10 +2,12 @@
 import { $, api, element, readDataUrl, readPicture, toast } from "./api.js";
 import { freshSeed, send, settings } from "./generate.js";
 import { Painter } from "./paint.js";
+import * as size from "./size.js";
 import { painting, stopPlaying } from "./stage.js";
 import { current, frame, model, row, state, step } from "./state.js";
 
 const RECEIPT_BYTES = 2 ** 19; // from the start of a file, where the receipt is
+const THUMBNAIL = 128; // pixels, the longer side
 let painter;
 
 export function start() {
@@ -29,17 +31,22 @@ export function startFrom(image, caption = "") {
   if (image) {
     const canvas = element("canvas", { width: image.naturalWidth ?? image.width, height: image.naturalHeight ?? image.height });
     canvas.getContext("2d").drawImage(image, 0, 0);
-    state.from = { url: canvas.toDataURL("image/png") };
-    const small = $("start-picture");
-    Object.assign(small, { width: 48, height: 48 });
-    const side = Math.min(canvas.width, canvas.height);
-    small.getContext("2d").imageSmoothingEnabled = false;
-    small.getContext("2d").drawImage(canvas, (canvas.width - side) / 2, (canvas.height - side) / 2, side, side, 0, 0, 48, 48);
+    state.from = { url: canvas.toDataURL("image/png"), width: canvas.width, height: canvas.height };
+    thumbnail($("start-picture"), canvas);
     $("shows").value = caption;
     $("way-noise").checked = true;
     $("caption").focus();
   }
   $("start").hidden = !state.from;
+  size.reset();
+}
+
+function thumbnail(small, picture) {
+  const scale = Math.min(1, THUMBNAIL / Math.max(picture.width, picture.height));
+  Object.assign(small, { width: Math.max(1, Math.round(picture.width * scale)), height: Math.max(1, Math.round(picture.height * scale)) });
+  small.classList.toggle("small", scale === 1);
+  small.getContext("2d").imageSmoothingQuality = "high";
+  small.getContext("2d").drawImage(picture, 0, 0, small.width, small.height);
 }
 
 // The strength, from 0 to 1, that brings a picture to a noise level.
@@ -54,18 +61,25 @@ function guess() {
   return canvas;
 }
 
+// The size of a request that goes on from the guess: its own, and what it is to be enlarged to.
+function sizeOf(canvas) {
+  const { width, height, enlarge } = current().body;
+  return enlarge ? { width, height, enlarge } : { width: canvas.width, height: canvas.height, enlarge: null };
+}
+
 // Add noise to the guess of this step, at the step's own level, and develop it again.
 function restart() {
   const canvas = guess();
-  const size = { width: canvas.width, height: canvas.height, n: 1, source_caption: undefined };
-  if (step() === 0 && !current().body.init_image) return send([{ body: settings({ ...size, init_image: undefined, strength: undefined }), label: "" }]);
-  send([{ body: settings({ ...size, init_image: canvas.toDataURL("image/png"), strength: strengthAt(frame().sigma) }), label: "" }]);
+  const overrides = { ...sizeOf(canvas), n: 1, source_caption: undefined };
+  if (step() === 0 && !current().body.init_image) return send([{ body: settings({ ...overrides, init_image: undefined, strength: undefined }), label: "" }]);
+  send([{ body: settings({ ...overrides, init_image: canvas.toDataURL("image/png"), strength: strengthAt(frame().sigma) }), label: "" }]);
 }
 
 // Invert the picture to its noise, to develop it from there under another caption.
 async function recaption() {
   const { blob, receipt } = current().pictures[row()];
   startFrom(await readPicture(blob), receipt.caption);
+  size.useReceipt(receipt);
   $("way-back").checked = true;
   $("caption").select();
   toast("Change the caption, then develop: details that the caption leaves open stay");
@@ -84,18 +98,19 @@ function repaint() {
   if (!painter.touched) return toast("Paint the part to redo first");
   freshSeed();
   const canvas = guess();
-  const [width, height] = [canvas.width, canvas.height];
-  const overrides = { width, height, n: 1, source_caption: undefined, init_image: canvas.toDataURL("image/png"), mask: painter.mask(width, height), strength: Number($("paint-strength").value) };
+  const images = { init_image: canvas.toDataURL("image/png"), mask: painter.mask(canvas.width, canvas.height) };
+  const overrides = { ...sizeOf(canvas), ...images, n: 1, source_caption: undefined, strength: Number($("paint-strength").value) };
   send([{ body: settings(overrides), label: "" }]);
 }
 
 export function useReceipt(receipt) {
   if (Object.hasOwn(state.models, receipt.model)) $("model").value = receipt.model;
   else toast(`This server does not have the model ${receipt.model}`);
-  const fields = { caption: receipt.caption, seed: receipt.seed, steps: receipt.steps, guidance: receipt.guidance, sampler: receipt.sampler, negative: receipt.negative, width: receipt.width, height: receipt.height, num: 1 };
-  for (const [id, value] of Object.entries(fields)) $(id).value = value;
-  $("lock").setAttribute("aria-pressed", "true");
   startFrom(null);
+  const fields = { caption: receipt.caption, seed: receipt.seed, steps: receipt.steps, guidance: receipt.guidance, sampler: receipt.sampler, negative: receipt.negative, num: 1 };
+  for (const [id, value] of Object.entries(fields)) $(id).value = value;
+  size.useReceipt(receipt);
+  $("lock").setAttribute("aria-pressed", "true");
   $("caption").dispatchEvent(new Event("input"));
   scrollTo({ top: 0 });
 }

@@ -2,6 +2,7 @@
 import { $, Frame, api, file, follow, loadImage, toast } from "./api.js";
 import * as gallery from "./gallery.js";
 import { describe, others, painting, show, stopPlaying } from "./stage.js";
+import * as size from "./size.js";
 import { isOpen, state } from "./state.js";
 
 const SCALES = [1, 2, 4, 8];
@@ -40,8 +41,7 @@ export function settings(overrides = {}) {
     guidance_scale: numberIn($("guidance"), null),
     negative_prompt: $("negative").value || null,
     sampler: $("sampler").value,
-    width: numberIn($("width"), null),
-    height: numberIn($("height"), null),
+    ...size.fields(),
   };
   return { ...fields, ...startFields(), ...overrides };
 }

@@ -86,10 +86,11 @@ async function sweep() {
 function show() {
   const level = levels[Number($("how-slider").value)];
   if (!level) return;
-  const side = level.image.naturalWidth / 4;
+  const width = level.image.naturalWidth / 4;
   document.querySelectorAll("#how-bench canvas").forEach((canvas, column) => {
-    blit(canvas, level.image, column * side, 0, side, level.image.naturalHeight);
+    blit(canvas, level.image, column * width, 0, width, level.image.naturalHeight);
   });
+  $("how-bench").style.setProperty("--aspect", width / level.image.naturalHeight);
   const noiseShare = level.sigma ** 2 / (1 + level.sigma ** 2);
   $("how-level").textContent = `noise level ${level.sigma.toPrecision(2)}: ${(100 * noiseShare).toFixed(noiseShare > 0.99 ? 1 : 0)} % of it is noise`;
   $("how-slider").setAttribute("aria-valuetext", $("how-level").textContent);

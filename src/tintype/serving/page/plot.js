@@ -41,7 +41,7 @@ export function plot(box, { title, xName, yName, curves, logX = false, logY = fa
   const label = `${title}. ` + shown.map((curve) => `${curve.name}: from ${short(curve.points[0][1])} to ${short(curve.points.at(-1)[1])}`).join("; ");
   const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
   svg.append(draw("text", { x: LEFT - 40, y: 17, class: "title" }, title));
-  for (const tick of x.ticks) {
+  for (const tick of x.ticks.filter((tick, i) => !i || short(tick) !== short(x.ticks[i - 1]))) {
     svg.append(draw("text", { x: x.position(tick), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, short(tick)));
   }
   for (const tick of y.ticks) {
@@ -54,6 +54,7 @@ export function plot(box, { title, xName, yName, curves, logX = false, logY = fa
   shown.forEach((curve, index) => {
     const path = curve.points.map(([a, b], i) => `${i ? "L" : "M"}${x.position(a).toFixed(1)} ${y.position(b).toFixed(1)}`).join("");
     svg.append(draw("path", { d: path, class: `line c${index % 6}` }));
+    if (curve.points.length === 1) svg.append(draw("circle", { cx: x.position(curve.points[0][0]), cy: y.position(curve.points[0][1]), r: 2, class: `line c${index % 6}` }));
     if (shown.length > 1) {
       svg.append(draw("line", { x1: legend, x2: legend + 16, y1: HEIGHT - 10, y2: HEIGHT - 10, class: `line c${index % 6}` }));
       svg.append(draw("text", { x: legend + 20, y: HEIGHT - 6 }, curve.name));

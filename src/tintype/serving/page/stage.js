@@ -1,6 +1,7 @@
 // The display: plates, strip of steps, pictures of a request side by side, and status.
 import { $, drawNoise, duration, element } from "./api.js";
 import * as gallery from "./gallery.js";
+import { aspect, enlargedSize } from "./size.js";
 import { current, frame, isInverting, isOpen, row, state, step, steps } from "./state.js";
 
 const PLAY_MS = 90;
@@ -28,11 +29,22 @@ export function show() {
     const direction = isInverting(current(), index) ? "inversion, " : "";
     $("where").textContent = `${direction}step ${index + 1} of ${current().total} · noise level ${shown.sigma.toPrecision(3)}`;
   } else {
-    for (const name of Object.keys(plates)) drawNoise(plate(name)); // not the picture before, as motion may be reduced
+    noise(); // not the picture before, as motion may be reduced
     $("where").textContent = "\u00a0";
   }
+  shape();
   film(index);
   others();
+}
+
+function noise() {
+  for (const name of Object.keys(plates)) drawNoise(plate(name), aspect());
+}
+
+// The shape of the plates, for style.css.
+function shape() {
+  const { width, height } = plate("guess");
+  for (const id of ["bench", "time"]) $(id).style.setProperty("--aspect", width / height);
 }
 
 export function goTo(index) {
@@ -82,7 +94,7 @@ export function others() {
     button.setAttribute("aria-pressed", String(j === at.job && picture === at.row));
     button.lastChild.textContent = job.label || `${picture + 1}`;
     const newest = at.step !== null && job.frames.has(at.step) ? at.step : steps(job).at(-1);
-    if (newest === undefined) drawNoise(button.firstChild, 16);
+    if (newest === undefined) drawNoise(button.firstChild, aspect(), 16);
     else job.frames.get(newest).draw(button.firstChild, "guess", picture);
   });
 }
@@ -111,7 +123,9 @@ function progress(jobs, open, bad) {
   if (bad) return bad.message ?? "failed";
   if (!jobs.length) return "";
   if (!jobs.every((job) => job.status === "done")) return "cancelled";
-  return `done in ${duration(Math.max(...jobs.map((job) => job.seconds ?? 0)))}`;
+  const enlarged = enlargedSize(jobs[0].pictures?.[0].receipt.enlarge);
+  const seconds = duration(Math.max(...jobs.map((job) => job.seconds ?? 0)));
+  return `done in ${seconds}${enlarged ? `, enlarged to ${enlarged.width} × ${enlarged.height}` : ""}`;
 }
 
 // The links that save the finished picture and its film.
@@ -138,7 +152,8 @@ export function painting(on) {
 function shimmer() {
   const draw = () => {
     if ($("bench").dataset.idle !== "true" || $("develop").hidden) return;
-    for (const name of Object.keys(plates)) drawNoise(plate(name));
+    noise();
+    shape();
   };
   draw();
   setInterval(() => { if (!calm.matches && !document.hidden) draw(); }, NOISE_MS);

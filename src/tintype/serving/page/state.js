@@ -7,7 +7,7 @@ export const state = {
   at: { job: 0, row: 0, step: null }, // on display; step null: the newest
   sending: false, // whether the server is asked to take the newest request
   refusal: "", // why it did not
-  from: null, // { url } of the starting picture
+  from: null, // { url, width, height } of the starting picture
 };
 
 export const model = () => state.models[$("model").value];

@@ -59,7 +59,7 @@ function show(run) {
   if (atNewest) $("run-when").value = Math.max(0, last);
   grid();
   if ($("run-captions").children.length !== run.captions.length) $("run-captions").replaceChildren(...run.captions.map((text) => element("li", { textContent: text })));
-  const plan = { Model: run.plan.preset, Pictures: `${run.plan.resolution} × ${run.plan.resolution}`, Text: run.plan.text, "Batch size": run.plan.batch_size, "Learning rate": run.plan.lr, Prediction: run.plan.predicts, Seed: run.plan.seed };
+  const plan = { Model: run.plan.preset, Pictures: run.plan.sizes.map(([width, height]) => `${width} × ${height}`).join(", "), Text: run.plan.text, "Batch size": run.plan.batch_size, "Learning rate": run.plan.lr, Prediction: run.plan.predicts, Seed: run.plan.seed };
   $("run-plan").replaceChildren(...Object.entries(plan).map(([name, value]) => element("div", {}, element("dt", { textContent: name }), element("dd", { textContent: String(value) }))));
 }
 
