@@ -42,6 +42,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "nets",
         ("network", "codec"),
         ("denoiser", "checkpoint"),
+        "hub",
         "store",
     ),
     "data": (("order", "split", "process_pool", "thread_pool"), "sources", "images", "check", "cache", "dataset"),
@@ -57,7 +58,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "run",
         "api",
     ),
-    "export": (("options", "record"), ("card", "target"), "folder", "forms"),
+    "export": (("options", "record"), ("card", "target"), "folder", ("forms", "push")),
     "serving": (("settings", "logs", "catalog"), "engine", "api", "server"),
     "cli": (("options", "progress"), "run", "commands", "main"),
 }

@@ -20,7 +20,20 @@ from typing import TextIO
 
 from tintype._version import __version__
 from tintype.cli import options
-from tintype.cli.commands import average, check, distill, doctor, evaluate, export, generate, info, serve, shapes, train
+from tintype.cli.commands import (
+    average,
+    check,
+    distill,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    info,
+    push,
+    serve,
+    shapes,
+    train,
+)
 from tintype.cli.options import Parser
 from tintype.errors import ConfigError, TintypeError, TintypeWarning, is_out_of_memory
 from tintype.printable import print_line
@@ -133,6 +146,7 @@ def parser() -> Parser:
         ("evaluate", "measure a model and write a report", evaluate.add_options),
         ("serve", "serve models as a web page and an API", serve.add_options),
         ("export", "write a model in another form, for other people and programs", export.add_options),
+        ("push", "publish an exported folder on the Hugging Face Hub", push.add_options),
         ("shapes", "write drawn pictures with captions, as data to try things on", shapes.add_options),
         ("info", "describe a picture, a model or a run", info.add_options),
         ("redo", "reproduce a picture from its receipt", generate.add_redo_options),

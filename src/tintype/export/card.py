@@ -113,7 +113,7 @@ config.json holds every setting.
 def read_metrics(folder: Path) -> ValidationMetrics:
     """The errors in the evaluation.json of a finished model; none where it is missing or of another kind."""
     try:
-        content = json.loads(read_text(folder / EVALUATION, MAX_CONFIG_BYTES, folder))
+        content = json.loads(read_text(folder / EVALUATION, MAX_CONFIG_BYTES))
         errors = {
             captions: {float(level): _number(error) for level, error in content[name].items()}
             for captions, name in (("true", "noise_error"), ("training", "noise_error_training"))

@@ -43,7 +43,7 @@ def write_record(folder: Path, form: str, options: ExportOptions, more: Mapping[
 def read_record(folder: Path) -> Record | None:
     """The record of an export; None where there is none, or another file of that name."""
     try:
-        content = json.loads(read_text(folder / RECORD, MAX_CONFIG_BYTES, folder))
+        content = json.loads(read_text(folder / RECORD, MAX_CONFIG_BYTES))
         texts = [content[name] for name in ("form", "name", "tintype", "license")]
         files = content["files"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

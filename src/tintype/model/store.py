@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tintype.config import Config
 from tintype.diffusion.parameterization import Prediction
 from tintype.errors import CheckpointError, ConfigError
-from tintype.model import checkpoint, custom, manifest
+from tintype.model import checkpoint, custom, hub, manifest
 from tintype.model.denoiser import Denoiser
 from tintype.model.file_names import CHECKPOINTS, CONFIG, LOG, STATE, TOKENIZER, WEIGHTS
 from tintype.model.meta_device import meta_device
@@ -48,16 +48,21 @@ def shipped() -> dict[str, Path]:
 def find(model: str | Path) -> Model:
     """Find a shipped model by name, or a model in a folder; in an unfinished run, the newest whole checkpoint.
 
-    A shipped name wins over a folder of that name; write ./NAME for the folder. `warning` of the model names damaged
-    checkpoints that are passed over. Raises CheckpointError.
+    `hf:OWNER/NAME` is fetched from the Hugging Face Hub (`model.hub`); nothing else is fetched. A shipped name wins
+    over a folder of that name; write ./NAME for the folder. `warning` of the model names damaged checkpoints that are
+    passed over. Raises CheckpointError.
     """
     packaged = shipped()
     if isinstance(model, str) and model in packaged:
         return Model(model, packaged[model], None)
+    if isinstance(model, str) and model.startswith(hub.PREFIX):
+        return Model(model, hub.fetched(model), None)
     folder = Path(model)
     names = ", ".join(packaged) or "none"
     if not folder.is_dir():
-        raise CheckpointError(f"no model {str(model)!r}: give a model folder, a run folder or a shipped name ({names})")
+        raise CheckpointError(
+            f"no model {str(model)!r}: give a model folder, a run folder, hf:OWNER/NAME or a shipped name ({names})"
+        )
     name = folder.resolve().name
     run = folder if (folder / CHECKPOINTS).is_dir() else None
     newest, damaged = checkpoint.newest_whole(folder) if run else (None, {})

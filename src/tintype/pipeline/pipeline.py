@@ -125,7 +125,7 @@ class Pipeline:
         prediction: Prediction | None = None,
     ) -> Pipeline:
         """Load a model and its guide: a shipped name, a model folder or a run folder (while it trains: its newest
-        checkpoint).
+        checkpoint); or `hf:OWNER/NAME`, which is fetched from the Hugging Face Hub.
 
         `device` None chooses a GPU if there is one. Loading runs no stored code: safetensors and JSON only. `net` and
         `prediction` are the objects that the model was trained with, if any. Warns of a newer checkpoint that is

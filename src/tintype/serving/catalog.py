@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tintype.errors import CheckpointError, ConfigError
-from tintype.model import file_names, store
+from tintype.model import file_names, hub, store
 from tintype.model.read_file import MAX_CONFIG_BYTES, read_text
 from tintype.model.sample_captions import sample_captions
 from tintype.pipeline.pipeline import Pipeline
@@ -149,6 +149,8 @@ def _log_once(model: ServedModel, event: str, message: str, error: BaseException
 def _model(source: str | Path) -> ServedModel:
     if isinstance(source, str) and source in store.shipped():
         return ServedModel(source, source, None)
+    if isinstance(source, str) and source.startswith(hub.PREFIX):  # fetched once; a server never looks for a newer one
+        return ServedModel(source.partition("@")[0].rpartition("/")[2], store.find(source).folder, None)
     folder = Path(source)
     if not folder.is_dir():
         store.find(source)  # raises with the names of the shipped models

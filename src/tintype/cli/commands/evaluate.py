@@ -12,7 +12,10 @@ from tintype.pipeline.limits import MAX_SEED
 def add_options(command: argparse.ArgumentParser) -> None:
     command.epilog = "Two models are compared in one report. Without --data, a run is evaluated on its own cache."
     command.add_argument(
-        "models", nargs="+", metavar="MODEL", help="one or two of: shipped name, model folder, run folder"
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="one or two of: shipped name, model folder, run folder, hf:OWNER/NAME",
     )
     command.add_argument("--data", metavar="DATA", help="the captioned pictures that the model was trained on")
     command.add_argument(

@@ -17,7 +17,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "An export holds nothing of the training but its settings: no pictures, captions, paths, logs or states of the "
         "optimizer. A learned vocabulary has pieces of words from the captions."
     )
-    command.add_argument("model", metavar="MODEL", help="a shipped name, a model folder or a run folder")
+    command.add_argument("model", metavar="MODEL", help="a shipped name, a model folder, a run folder or hf:OWNER/NAME")
     command.add_argument(
         "--to",
         choices=FORMS,

@@ -27,7 +27,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("captions", nargs="*", metavar="CAPTION", help="the picture to make")
     command.add_argument("--prompts-file", type=Path, metavar="FILE", help="more captions, one per line, UTF-8")
     command.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME|FOLDER", help="shipped name, model or run folder (shapes)"
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME|FOLDER",
+        help="shipped name, model or run folder, or hf:OWNER/NAME, fetched from the Hugging Face Hub (shapes)",
     )
     command.add_argument(
         "-n",

@@ -6,7 +6,9 @@ import argparse
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("what", metavar="FILE|FOLDER", help="a picture, a model folder, a run folder, a shipped name")
+    command.add_argument(
+        "what", metavar="FILE|FOLDER", help="a picture, a model folder, a run folder, a shipped name, hf:OWNER/NAME"
+    )
     command.add_argument(
         "--verify",
         action="store_true",

@@ -150,7 +150,7 @@ def _report_folder(models: list[str], names: list[str]) -> Path:
     folder = _model_folder(models[0])
     if len(models) == 1 and folder is not None and folder.is_dir():
         return folder / FOLDER
-    return Path("-".join([FOLDER, *names]))
+    return Path("-".join([FOLDER, *(name.rpartition("/")[2] for name in names)]))  # of hf:OWNER/NAME the last
 
 
 def _history_name(images_seen: int) -> str:

@@ -19,7 +19,7 @@ from tintype.cli.run.prompts_file import Prompt, read_prompts
 from tintype.data.images.decode import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
-from tintype.model import store
+from tintype.model import hub, store
 from tintype.model.nets.legibility import ILLEGIBLE, named
 from tintype.pipeline.guided_denoiser import request_texts
 from tintype.pipeline.image_file import encode, has_receipt, read_receipt
@@ -27,7 +27,7 @@ from tintype.pipeline.limits import OLDER_NAMES
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
 from tintype.pipeline.request import NEED_INIT_IMAGE, Options, Request
-from tintype.printable import print_line, print_path
+from tintype.printable import print_line, print_path, shell_word
 from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, num_shown, strip, visible
 from tintype.view.terminal import Preview
 
@@ -205,6 +205,11 @@ def _load_model(receipt: Receipt, model: str | None, guide: str | None, device: 
         raise CheckpointError("this picture names no model: give --model NAME or FOLDER")
     for override, name, role in ((model, receipt.model, "model"), (guide, receipt.guide, "guide")):
         if override is None and name:
+            if name.startswith(hub.PREFIX):
+                raise CheckpointError(
+                    f"the {role} of this picture is {name} on the Hugging Face Hub: add --{role} {shell_word(name)} to "
+                    "use it; what this machine does not have yet is then fetched"
+                )
             if not _is_plain_name(name):  # a picture may come from anybody, and must not choose what is read here
                 raise CheckpointError(
                     f"this picture names a path as its {role}, {name!r}: give --{role} FOLDER if you trust that folder"

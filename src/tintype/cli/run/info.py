@@ -40,7 +40,9 @@ def verified(target: str) -> list[str]:
     from tintype.model import store
 
     if Path(target).is_file():
-        raise CheckpointError(f"{target} is a file; --verify takes a model folder, a run folder or a shipped name")
+        raise CheckpointError(
+            f"{target} is a file; --verify takes a model folder, a run folder, hf:OWNER/NAME or a shipped name"
+        )
     model = store.find(target)
     names = store.verify(model)
     warning = [f"warning: {printable(model.warning)}"] if model.warning else []
