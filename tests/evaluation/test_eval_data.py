@@ -61,6 +61,51 @@ def test_without_data_there_is_advice(cautious: Path, tmp_path: Path) -> None:
         opened(model, None, tmp_path)
 
 
+def test_drawn_shapes_are_known_by_their_mark_and_not_by_words(
+    cautious: Path, drawings: Path, cache: Path, tmp_path: Path
+) -> None:
+    assert opened(cautious, drawings, cache)[1].is_drawn
+    zipped = shutil.make_archive(str(tmp_path / "drawings"), "zip", drawings)
+    assert opened(cautious, Path(zipped), cache)[1].is_drawn
+    older = tmp_path / "older"  # of a version that left no mark: known by its names
+    shutil.copytree(drawings, older)
+    (older / "shapes.json").unlink()
+    assert opened(cautious, older, cache)[1].is_drawn
+    own = tmp_path / "own"  # photos of toys, say, captioned in the same words
+    shutil.copytree(older / "images", own)
+    for path in own.iterdir():
+        path.with_suffix(".txt").write_text("a red circle left of a blue square", encoding="utf-8")
+    assert not opened(cautious, own, cache)[1].is_drawn
+    (own / "shapes.json").write_text('{"shapes": ["circle"]}', encoding="utf-8")
+    assert not opened(cautious, own, cache)[1].is_drawn
+    both = tmp_path / "both.txt"  # a marked source does not make all of a list drawn
+    (own / "000000.txt").write_text("my cat on a sofa", encoding="utf-8")
+    for path in sorted(own.glob("*.txt"))[:40]:
+        path.write_text(f"my cat {path.stem}", encoding="utf-8")
+    both.write_text(f"{drawings}\n{own}\n", encoding="utf-8")
+    assert not opened(cautious, both, cache)[1].is_drawn
+
+
+def test_a_run_keeps_the_mark_of_its_data(cautious: Path, drawings: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cautious, run)
+    pipeline = Pipeline.load(run, "cpu")
+    preprocess = preprocess_for(16, pipeline.config.data, pipeline.config.net.patch)
+    renamed = tmp_path / "renamed"
+    shutil.copytree(drawings / "images", renamed)
+    rows = [json.loads(line) for line in (drawings / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps(row | {"file_name": Path(row["file_name"]).name}) for row in rows]
+    (renamed / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    shutil.copy(drawings / "shapes.json", renamed)
+    pairs, problems = find_pairs(renamed, pipeline.config.data)
+    made = finished(build_cache(pairs, preprocess, run / "pack", pipeline.denoiser.encoder, problems))
+    assert made.data_json()["drawn_shapes"]
+    (run / "data.json").write_text(json.dumps(made.data_json()), encoding="utf-8")
+    assert opened(run, None, tmp_path / "unused")[1].is_drawn
+    (run / "data.json").write_text(json.dumps(made.data_json() | {"drawn_shapes": False}), encoding="utf-8")
+    assert not opened(run, None, tmp_path / "unused")[1].is_drawn
+
+
 def test_a_run_is_evaluated_on_the_training_copy_it_keeps(cautious: Path, drawings: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(cautious, run)

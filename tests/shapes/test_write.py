@@ -63,7 +63,7 @@ def test_a_world_is_written_as_an_ordinary_data_folder(tmp_path: Path) -> None:
     write_shapes(folder, 5, seed=2, size=32)
     rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["file_name"] for row in rows] == [f"images/{k:06d}.png" for k in range(5)]
-    assert sorted(path.name for path in folder.iterdir()) == ["images", "metadata.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "metadata.jsonl", "shapes.json"]
     for index, row in enumerate(rows):
         wanted = example(2, index, "train", 32)
         assert row["text"] == wanted.caption
@@ -76,7 +76,7 @@ def test_the_folder_is_read_as_captioned_pictures(tmp_path: Path) -> None:
     write_shapes(tmp_path, 3, size=16)
     pairs, problems = sources.find_pairs(tmp_path)
     assert [pair.key for pair in pairs] == [f"images/{k:06d}.png" for k in range(3)]
-    assert not problems
+    assert [(problem.path, problem.left_out) for problem in problems] == [("shapes.json", False)]
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

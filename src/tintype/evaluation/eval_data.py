@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,11 +24,13 @@ from tintype.data.sources.find import dataset_name, find_pairs
 from tintype.data.sources.pairs import Pair
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.errors import ConfigError, DataError
+from tintype.evaluation.shapes_accuracy import is_shapes_data
 from tintype.metrics.memorization import BLOCK_VALUES
 from tintype.model.file_names import CACHE_FOLDER, DATA
 from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.model.store import Model
 
+_DRAWN_KEY = re.compile(r"(?:^|/)images/[0-9]{6,}\.png$")
 MIN_PICTURES = 20  # fewer pictures are too few for a conclusion
 
 
@@ -39,6 +42,7 @@ class EvalData:
     dataset: DatasetCache  # all pictures
     seen: Tensor  # indices of the training pictures in `pack`
     unseen: Tensor  # indices of all others
+    is_drawn: bool = False  # whether they are pictures that `tintype shapes` drew, which a program can judge
     has_record: bool = True  # whether the model's data.json lists its training pictures
     notes: tuple[str, ...] = field(default=())
 
@@ -91,13 +95,24 @@ def open_eval_data(
         if dataset is None:
             raise ConfigError(f"{model.name} has no readable cache; give --data with the pictures it was trained on")
         name = folder.resolve().name
+        is_marked = record is not None and record.is_drawn
     else:
         pairs, problems = find_pairs(data, config.data)
         preprocess = preprocess_for(config.net.resolution, config.data, config.net.multiple)
         cache, reader = _cache_folder(folder / CACHE_FOLDER, pairs, preprocess, encoder, scratch)
         dataset = yield from build_cache(pairs, preprocess, cache, reader, problems)
         name = dataset_name(data)
-    return _split_by_record(name, dataset, config.train.held_out, record)
+        is_marked = dataset.is_drawn
+    split = _split_by_record(name, dataset, config.train.held_out, record)
+    return replace(split, is_drawn=_is_drawn(dataset, is_marked))
+
+
+def _is_drawn(dataset: DatasetCache, is_marked: bool) -> bool:
+    """Whether data are pictures that `tintype shapes` drew, perhaps several sources of them, and nothing else.
+
+    Older versions left no mark: their folders are known by the names of pictures.
+    """
+    return (is_marked or all(map(_DRAWN_KEY.search, dataset.keys))) and is_shapes_data(dataset.unique)
 
 
 def _split_by_record(name: str, dataset: DatasetCache, held_out_fraction: float, record: _Record | None) -> EvalData:
@@ -121,6 +136,7 @@ class _Record(NamedTuple):
 
     sha256: frozenset[str]  # of the pictures
     fingerprint: str | None  # of it all
+    is_drawn: bool  # whether the data had the mark of drawn pictures
 
 
 def _record(path: Path) -> _Record | None:
@@ -131,9 +147,10 @@ def _record(path: Path) -> _Record | None:
         record = json.loads(read_text(path, MAX_RECORD_BYTES))
         sha256 = frozenset(str(row["sha256"]) for row in record["samples"])
         fingerprint = record.get("fingerprint")
+        is_drawn = record.get("drawn_shapes") is True
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{path} is damaged; restore it from a backup") from None
-    return _Record(sha256, fingerprint if isinstance(fingerprint, str) else None) if sha256 else None
+    return _Record(sha256, fingerprint if isinstance(fingerprint, str) else None, is_drawn) if sha256 else None
 
 
 def _run_cache(folder: Path, record: _Record | None) -> DatasetCache | None:

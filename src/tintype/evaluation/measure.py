@@ -34,7 +34,6 @@ from tintype.evaluation.results import (
     WordEffect,
 )
 from tintype.evaluation.samples import denoising_sheet, sample_images
-from tintype.evaluation.shapes_accuracy import is_shapes_data
 from tintype.evaluation.tuning import compare_settings, make_criterion
 from tintype.metrics.intervals import UNKNOWN, column_means
 from tintype.metrics.memorization import level_weights, memorization_ratio
@@ -204,11 +203,10 @@ def _accuracy_and_tuning(
 ) -> Generator[StageProgress, None, tuple[CaptionAccuracy | None, TuningResult | None]]:
     """Caption accuracy where a program can judge it, and guidance and steps tuned on other captions."""
     accuracy = tuning = None
-    is_shapes = is_shapes_data(data.dataset.unique)
-    if is_shapes:
+    if data.is_drawn:
         tasks, _ = choose_tasks(set(data.dataset.unique), settings.captions, 0)
         accuracy = yield from measure_caption_accuracy(pipeline, tasks, settings)
-    if is_shapes or settings.tune:
+    if data.is_drawn or settings.tune:
         criterion = make_criterion(pipeline, data, settings, settings.tuning_captions, notes)
         if criterion is not None:
             tuning = yield from compare_settings(pipeline, criterion, settings.seed)

@@ -54,9 +54,9 @@ def caption_tasks(split: str, num: int, known: Collection[str]) -> list[CaptionT
 
 
 def is_shapes_data(captions: Sequence[str]) -> bool:
-    """Whether captions are those of the shapes world, so that a program can judge images.
+    """Whether captions have the words of the shapes world and no others, in whatever script.
 
-    A caption of that world has its words and no others, in whatever script.
+    People's own captions may, too: it takes more to know that a program can judge images (`EvalData.is_drawn`).
     """
     known = _vocabulary()
     sample = captions[:: max(1, len(captions) // 500)]

@@ -20,7 +20,7 @@ from tintype.evaluation.progress import StageProgress, with_progress
 from tintype.evaluation.quality import MAX_REFERENCE, MIN_SAMPLES, Projection, corrected_frechet, frechet_difference
 from tintype.evaluation.results import EvalSettings, SamplingSetting, TuningResult
 from tintype.evaluation.samples import images_to_tensor, sample_images
-from tintype.evaluation.shapes_accuracy import CaptionTask, fraction_correct, is_shapes_data, judge_pictures
+from tintype.evaluation.shapes_accuracy import CaptionTask, fraction_correct, judge_pictures
 from tintype.metrics.intervals import Estimate, mean, proportion
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.start import request_sampler, request_sigmas
@@ -119,7 +119,7 @@ def make_criterion(
     if pipeline.config.distill.steps:
         notes.append("guidance and steps were not compared: they are built into a distilled model")
         return None
-    if is_shapes_data(data.dataset.unique):
+    if data.is_drawn:
         return CaptionCriterion(choose_tasks(set(data.dataset.unique), settings.captions, num_captions)[1])
     if len(data.seen) < MIN_SAMPLES or settings.samples < MIN_SAMPLES:
         notes.append(f"guidance and steps were not compared: that takes {MIN_SAMPLES} training pictures and samples")

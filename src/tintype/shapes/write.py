@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from tintype.data.sources.shapes_mark import SHAPES_MARK, make_mark
 from tintype.errors import DataError
 from tintype.shapes.captions import sample_caption
 from tintype.shapes.draw import draw
@@ -34,7 +35,7 @@ def example(seed: int, index: int, split: str = "train", size: int = 64) -> Exam
 
 
 def write_shapes(folder: str | Path, num: int, seed: int = 0, size: int = 64) -> None:
-    """Write `num` captioned training pictures as a data folder: images/NNNNNN.png, then metadata.jsonl.
+    """Write `num` captioned training pictures as a data folder: images/NNNNNN.png, its mark, then metadata.jsonl.
 
     Raises DataError if the folder is not empty or cannot be written, or if num or size is below 1.
     """
@@ -54,6 +55,7 @@ def write_shapes(folder: str | Path, num: int, seed: int = 0, size: int = 64) ->
                 file.write(json.dumps({"file_name": name, "text": caption}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        (folder / SHAPES_MARK).write_text(make_mark(num, seed, size), encoding="utf-8")
         partial.replace(folder / "metadata.jsonl")  # now the folder is a complete data folder
     except OSError as error:
         raise DataError(f"cannot write {folder} ({error.strerror or error}); choose another folder") from error

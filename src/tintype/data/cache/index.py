@@ -18,6 +18,7 @@ from tintype.data.check.summary import Tokens, summarize
 from tintype.data.images.facts import FACTS, hex_digests
 from tintype.data.order import Order
 from tintype.data.sources.pairs import Pair, Problem
+from tintype.data.sources.shapes_mark import DRAWN
 from tintype.data.split import is_held_out, name_hash
 from tintype.errors import DataError
 from tintype.printable import printable
@@ -68,6 +69,11 @@ class DatasetIndex:
         """The sha256 of each picture file."""
         return hex_digests(self.facts["sha256"])
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the data have the mark of pictures that `tintype shapes` drew."""
+        return any(problem.reason == DRAWN for problem in self.problems)
+
     def order(self, seed: int, indices: Tensor) -> Order:
         """The order in which a run of `seed` shows the samples `indices`; it counts them from 0."""
         return Order(seed, len(indices), None if self.weights is None else self.weights[indices])
@@ -112,6 +118,7 @@ class DatasetIndex:
                     zip(self.keys, self.sha256, self.captions, strict=True)
                 )
             ],
+            **({"drawn_shapes": True} if self.is_drawn else {}),
             "left_out": [{"path": p.path, "reason": p.reason} for p in self.problems if p.left_out],
             "warnings": [{"path": p.path, "reason": p.reason} for p in self.problems if not p.left_out],
         }

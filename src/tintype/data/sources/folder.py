@@ -22,6 +22,7 @@ from tintype.data.sources.files import FileError, ImageSource, Verified
 from tintype.data.sources.metadata import METADATA_NAMES, Metadata, nfc
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import NEITHER, Listing, Pair, Problem, Remarks, sorted_problems
+from tintype.data.sources.shapes_mark import DRAWN, SHAPES_MARK, is_mark
 from tintype.data.sources.walk import OUTSIDE, Entry, Folder, walk
 from tintype.errors import DataError, MissingExtraError
 from tintype.printable import printable
@@ -146,7 +147,10 @@ class _FolderScan:
             self._add_picture(entry)
         else:
             scan.count("table" if suffix in TABLE_SUFFIXES else "file", entry.key)
-            scan.remarks.add(NEITHER, entry.key)
+            if name == SHAPES_MARK and is_mark(entry.source):
+                scan.add_problem(entry.key, DRAWN, False)
+            else:
+                scan.remarks.add(NEITHER, entry.key)
 
     def _is_picture(self, entry: Entry) -> bool:
         """Whether a file without a known suffix begins like a picture; one that cannot be read is reported."""
@@ -234,7 +238,7 @@ class _FolderScan:
 def _nothing_found(path: Path, scan: _Scan) -> str:
     """Say why a folder gives no pairs, and what to put there."""
     name, counts, first_keys = printable(str(path)), scan.counts, scan.first_keys
-    broken = next((p for p in sorted_problems(scan.problems) if p.reason not in (NO_CAPTION, NEITHER)), None)
+    broken = next((p for p in sorted_problems(scan.problems) if p.reason not in (NO_CAPTION, NEITHER, DRAWN)), None)
     first = f"; first problem: {printable(broken.path)}: {broken.reason}" if broken is not None else ""
     if counts["picture"]:
         picture = PurePosixPath(first_keys["picture"])
