@@ -1,6 +1,6 @@
 """Settings of a model and of the run that trains it."""
 
-from tintype.config.check import ANIMATIONS, CROPS, NO_CAPTION, check_text_encoder
+from tintype.config.check import ANIMATIONS, CROPS, NO_CAPTION, REPEATS, check_text_encoder
 from tintype.config.config import PRESETS, Config, nano, small
 from tintype.config.data_options import DataOptions, given_settings
 from tintype.config.sections import (
@@ -21,6 +21,7 @@ __all__ = [
     "DataOptions",
     "DistillConfig",
     "NO_CAPTION",
+    "REPEATS",
     "NetConfig",
     "NoiseConfig",
     "PRESETS",

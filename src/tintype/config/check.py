@@ -20,6 +20,7 @@ from tintype.errors import ConfigError
 CROPS = ("square", "none")
 ANIMATIONS = ("first", "skip")
 NO_CAPTION = ("skip", "empty", "name")
+REPEATS = ("folder", "ignore")
 TEXT_ENCODERS = ("auto", "minilm", "learned")  # besides hf:NAME-OR-FOLDER; training chooses for "auto"
 MAX_ENCODER_NAME = 4096  # characters
 
@@ -146,6 +147,7 @@ def check_data(data: DataConfig) -> None:
         ("crop", data.crop, CROPS),
         ("animations", data.animations, ANIMATIONS),
         ("no_caption", data.no_caption, NO_CAPTION),
+        ("repeats", data.repeats, REPEATS),
     ):
         if value not in choices:
             raise ConfigError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {short(value)}")

@@ -158,7 +158,7 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
         text=TextConfig(encoder="auto"),
         noise=noise,
         train=train,
-        data=DataConfig(crop="none"),
+        data=DataConfig.of_new_runs(),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tintype.diffusion import names
 
@@ -103,6 +103,13 @@ class DataConfig:
     caption_encoding: str = "utf-8"  # of text without a byte-order mark
     no_caption: str = "skip"  # without a caption: "skip" the picture, train on the "empty" one, or on the file's "name"
     dedupe: bool = False  # leave out exact copies but the first
+    # These are not in the fingerprints of caches, which have captions and weights themselves.
+    repeats: str = field(default="ignore", repr=False)  # "folder": N times the weight for pictures in a folder N_name
+
+    @classmethod
+    def of_new_runs(cls) -> DataConfig:
+        """The settings of a new run, unless others are given."""
+        return cls(crop="none", repeats="folder")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ class Dataset(Sequence[tuple[Image.Image, tuple[str, ...]]]):
 
     def __init__(self, data: Data, resolution: int = RESOLUTION, options: DataConfig | None = None) -> None:
         self._data = data
-        self._options = options or DataConfig(crop="none")
+        self._options = options or DataConfig.of_new_runs()
         self._resolution = resolution
         self._preprocess = preprocess_for(resolution, self._options)
         self._pairs, problems = find_pairs(data, self._options)

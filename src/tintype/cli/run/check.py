@@ -40,7 +40,7 @@ def _page(report: Report) -> str:
 
 
 def _checked(args: Namespace) -> Report:
-    data = options.given_data_options(args).applied_to(DataConfig(crop="none"))
+    data = options.given_data_options(args).applied_to(DataConfig.of_new_runs())
     steps = check_data_steps(args.data, args.resolution, data, TextConfig(encoder=args.text))
     with ProgressDisplay("reading") as display:
         while True:

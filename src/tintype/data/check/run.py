@@ -47,7 +47,7 @@ def check_data_steps(
     With `text`, captions are compared with what that encoder can read, and with its limit. Raises DataError without
     captioned pictures.
     """
-    options = options or DataConfig(crop="none")
+    options = options or DataConfig.of_new_runs()
     preprocess = preprocess_for(resolution, options)
     pairs, problems = find_pairs(data, options)
     usable = RowFile("<i8")  # indices into `pairs`

@@ -32,6 +32,7 @@ from tintype.data.sources.objects import Data, list_objects
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
 from tintype.data.sources.remote import MAX_EXPANDED, Archive, expand, is_url, local_archive, remote_archives
+from tintype.data.sources.repeats import with_repeats
 from tintype.data.sources.webdataset import list_tar
 from tintype.data.sources.zip import list_zip
 from tintype.errors import DataError
@@ -53,6 +54,7 @@ def find_pairs(data: Data, options: DataConfig | None = None) -> tuple[Sequence[
     """
     options = options or DataConfig()
     listing = _list_source(str(data), options) if isinstance(data, (str, Path)) else list_objects(data, options)
+    listing = with_repeats(listing, options.repeats)
     if not listing.pairs:
         first = next((p for p in listing.problems if p.left_out), None)
         why = f": {printable(first.path)}: {first.reason}" if first is not None else ""
@@ -168,7 +170,8 @@ def _list_line(where: str, name: str, source: str, weight: float, options: DataC
         return Listing((), (Problem(where, str(error)),))
     pairs = (replace(pair, key=f"{name}/{pair.key}", weight=weight * pair.weight) for pair in listing.pairs)
     problems = tuple(replace(problem, path=f"{name}/{problem.path}") for problem in listing.problems)
-    return Listing(PairList(pairs), problems, listing.num_pictures)
+    repeating = frozenset(f"{name}/{folder}" for folder in listing.repeating)
+    return Listing(PairList(pairs), problems, listing.num_pictures, repeating)
 
 
 def _parse_line(path: Path, number: int, line: str) -> tuple[str, float]:
@@ -204,8 +207,10 @@ def _join(listings: Iterable[Listing]) -> Listing:
     pairs = PairList()
     problems: list[Problem] = []
     num_pictures = 0
+    repeating: set[str] = set()
     for listing in listings:
         pairs.extend(listing.pairs)
         problems += listing.problems
         num_pictures += listing.num_pictures
-    return Listing(pairs, sorted_problems(problems), num_pictures)
+        repeating |= listing.repeating
+    return Listing(pairs, sorted_problems(problems), num_pictures, frozenset(repeating))

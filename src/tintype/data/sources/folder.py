@@ -22,6 +22,7 @@ from tintype.data.sources.files import FileError, ImageSource, Verified
 from tintype.data.sources.metadata import METADATA_NAMES, Metadata, nfc
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import NEITHER, Listing, Pair, Problem, Remarks, sorted_problems
+from tintype.data.sources.repeats import repeating_folders
 from tintype.data.sources.shapes_mark import DRAWN, SHAPES_MARK, is_mark
 from tintype.data.sources.walk import OUTSIDE, Entry, Folder, walk
 from tintype.errors import DataError, MissingExtraError
@@ -60,6 +61,7 @@ class _Scan:
         self.problems: list[Problem] = []
         self.remarks = Remarks()
         self.num_pictures = 0  # with or without a caption
+        self.repeating: set[str] = set()  # folders of pictures whose names have the form `10_name`
         self.metadata = Metadata(options, self.problems.append)
         self.counts: Counter[str] = Counter()  # files by category: "picture", "captions", "metadata", "archive", ...
         self.first_keys: dict[str, str] = {}  # the first key of each category
@@ -78,7 +80,7 @@ class _Scan:
         self.pairs.sort()
 
     def listing(self) -> Listing:
-        return Listing(self.pairs, sorted_problems(self.problems), self.num_pictures)
+        return Listing(self.pairs, sorted_problems(self.problems), self.num_pictures, frozenset(self.repeating))
 
     def add_problem(self, path: str, reason: str, left_out: bool = True, source: ImageSource | None = None) -> None:
         self.problems.append(Problem(path, reason, left_out, source))
@@ -87,6 +89,7 @@ class _Scan:
         self.pairs.extend(listing.pairs)
         self.problems += listing.problems
         self.num_pictures += listing.num_pictures
+        self.repeating |= listing.repeating
 
     def count(self, category: str, key: str) -> None:
         self.counts[category] += 1
@@ -100,6 +103,7 @@ class _FolderScan:
         self._scan = scan
         self._folder = folder
         self._names = frozenset(folder.names)
+        self._repeating = repeating_folders(folder.prefix)
         # Caption files by their names, the suffix in lower case; in `_forms`, these names are in NFC.
         self._sidecars: dict[str, str] = {}
         self._forms: dict[str, str] = {}
@@ -167,6 +171,8 @@ class _FolderScan:
             if archive is None:
                 raise FileError("an archive inside another is not read: unpack it")
             listing = lister(archive, entry.key, self._scan.options)
+            if listing.pairs:
+                self._scan.repeating.update(self._repeating)
         except (DataError, MissingExtraError) as error:
             listing = Listing((), (Problem(entry.key, str(error)),))
         self._scan.add_listing(listing)
@@ -176,6 +182,7 @@ class _FolderScan:
         scan, key, prefix = self._scan, entry.key, self._folder.prefix
         scan.count("picture", key)
         scan.num_pictures += 1
+        scan.repeating.update(self._repeating)
         if entry.outside:
             scan.count("outside", key)
         sidecars = self._caption_files(posixpath.basename(key))
@@ -209,7 +216,7 @@ class _FolderScan:
                 captions = self._read_captions(sidecar)
             except FileError as error:
                 reason = str(error)
-        captions = captions or substitute(scan.options.no_caption, entry.key, reason)
+        captions = captions or substitute(scan.options, entry.key, reason)
         if captions:
             scan.pairs.append(Pair(entry.key, entry.source, captions))
         elif sidecar:

@@ -142,7 +142,7 @@ def _listing(data: Any, name: str, roots: tuple[Path, ...], options: DataConfig)
     for index, values in enumerate(data.select_columns(caption_columns)):
         key = f"{index:08d}"
         captions, reason = row_captions(values)
-        captions = captions or substitute(options.no_caption, key, reason)
+        captions = captions or substitute(options, key, reason)
         if captions:
             pairs.append(Pair(key, Row(pictures, index), captions))
         else:

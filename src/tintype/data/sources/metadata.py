@@ -104,7 +104,7 @@ class Metadata:
     def _add(self, folder: Folder, where: str, row: Row) -> None:
         captions = row.captions
         if row.reason and row.file_name:
-            captions = substitute(self._options.no_caption, row.file_name, row.reason)
+            captions = substitute(self._options, folder.prefix + row.file_name, row.reason)
         key = _key(folder, row.file_name) if row.file_name else ""
         if not captions:
             self._report(Problem(where, row.reason))

@@ -115,7 +115,7 @@ def list_objects(data: CaptionedImages, options: DataConfig) -> Listing:
         image, texts = root.item(index)
         key = f"item-{index:09d}"
         captions, reason = row_captions({"text": list(texts)})
-        captions = captions or substitute(options.no_caption, key, reason)
+        captions = captions or substitute(options, key, reason)
         source = ObjectItem(root, index, _fingerprint(image))
         if captions:
             pairs.append(Pair(key, source, captions))

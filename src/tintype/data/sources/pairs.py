@@ -70,6 +70,7 @@ class Listing:
     pairs: Sequence[Pair]
     problems: tuple[Problem, ...]
     num_pictures: int = 0  # with or without a caption
+    repeating: frozenset[str] = frozenset()  # folders of pictures whose names have the form `10_name`
 
 
 def sorted_problems(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -107,7 +107,7 @@ def list_parquet(archive: Archive, name: str, options: DataConfig) -> Listing:
         for number, (group, row, values) in enumerate(table.captions()):
             key = f"{name}/{number:08d}"
             captions, reason = ((), TOO_LONG) if TOO_LONG in values else row_captions(values)
-            captions = captions or substitute(options.no_caption, key, reason)
+            captions = captions or substitute(options, key, reason)
             if captions:
                 pairs.append(Pair(key, Cell(table, group, row), captions))
             else:

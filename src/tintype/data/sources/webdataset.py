@@ -19,6 +19,7 @@ from tintype.data.sources.file_types import CAPTION_SUFFIXES, PICTURE_SUFFIXES, 
 from tintype.data.sources.files import FileError, ImageSource, SourceRoot
 from tintype.data.sources.pairs import NEITHER, Listing, Pair
 from tintype.data.sources.remote import Archive
+from tintype.data.sources.repeats import repeating_folders
 from tintype.data.sources.tar_members import JSON, TEXTS, Part, TarMembers
 
 _FURTHER = "a further member of its sample, which is not used"
@@ -114,10 +115,12 @@ def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
             source = Member(archive, picture.offset, picture.size)
             pairs.append(Pair(f"{name}/{picture.name}", source, captions))
     problems = [*members.problems, *remarks.problems()]
+    folders = {f"{name}/{posixpath.dirname(part.name)}/" for part in members.parts if part.is_picture}
     return Listing(
         tuple(pairs),
         tuple(replace(problem, path=f"{name}/{problem.path}".rstrip("/")) for problem in problems),
         num_pictures,
+        frozenset(folder for key in folders for folder in repeating_folders(key)),
     )
 
 
@@ -137,7 +140,7 @@ def _captions(sample: _Sample, picture: str, options: DataConfig) -> tuple[tuple
                 return captions, "", ""
     except FileError as error:
         reason = str(error)
-    substitutes = substitute(options.no_caption, picture, reason)
+    substitutes = substitute(options, picture, reason)
     return (substitutes, "", "") if substitutes else ((), where, reason)
 
 

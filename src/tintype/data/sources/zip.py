@@ -133,6 +133,7 @@ def list_zip(archive: Archive, name: str, options: DataConfig) -> Listing:
             for problem in (*problems, *listing.problems)
         ),
         listing.num_pictures,
+        frozenset(f"{name}/{folder}" for folder in listing.repeating),
     )
 
 
