@@ -141,7 +141,7 @@ def gauge(options: argparse.Namespace) -> None:
         gauge = MemorizationGauge(copy, config)
         seconds = {
             "look": lambda: trainer.noise_errors(gauge.indices, ["true"]),
-            "best_by_heart": lambda: gauge.ideal_errors(1e9),
+            "best_by_heart": lambda: finished(gauge.ideal_errors(1e9)),
         }
         found = {name: _cpu_seconds(work) for name, work in seconds.items()}
     every = 60 * config.train.sample_minutes

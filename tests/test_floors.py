@@ -54,6 +54,8 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "setup",
         "monitor",
         ("model_card", "export"),
+        "saving",
+        "finish",
         "session",
         "run",
         "api",

@@ -79,7 +79,7 @@ def test_a_validation_that_takes_as_long_as_training_is_left_out_before_the_end(
     now = 100.0
     budget = Budget(600.0, 0.0, SPEED, 600.0, lambda: now)
     assert budget.allows_validation()
-    budget.validation(60.0)
+    budget.validation(60.0, 30.0)
     assert not budget.allows_validation()
     now = 590.0
     assert not budget.allows_validation()

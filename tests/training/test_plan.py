@@ -47,12 +47,14 @@ def test_measuring_takes_its_share_of_the_budget_and_at_least_two_steps(
 ) -> None:
     trainer = make_trainer()
     sampled = []
-    speed = plan.measure(trainer, 1e-9, lambda: sampled.append(1))
+    speed = plan.measure(trainer, 1e-9, lambda: sampled.append(1) or 2.5)
     assert trainer.images_seen == 12
     assert sampled == [1]
     assert speed.images_per_second > 0
     assert speed.save_seconds > 0
+    assert speed.longer_seconds == 2.5
     assert speed.num_weights == sum(weight.numel() for weight in trainer.denoiser.parameters())
+    assert speed.last_save_seconds == (speed.checkpoint_bytes + speed.model_bytes) / plan.SAVE_BYTES_PER_SECOND
     assert speed.checkpoint_bytes > 4 * 4 * speed.num_weights  # weights, two averages and the optimizer
     assert speed.memory_bytes > speed.checkpoint_bytes
 
@@ -60,6 +62,13 @@ def test_measuring_takes_its_share_of_the_budget_and_at_least_two_steps(
 def test_the_last_save_is_waited_for() -> None:
     speed = Speed(10.0, 0.0, 0.0, last_save_seconds=100.0)
     assert plan.images_within(1800, speed, TRAIN) == (1800 * 0.97 - 100) * 10 // 32 * 32
+
+
+def test_both_measurements_and_both_files_at_the_end_are_part_of_the_plan() -> None:
+    speed = Speed(10.0, 20.0, 10.0, last_save_seconds=3.0, longer_seconds=8.0)
+    assert plan.finish_seconds(speed) == 41.0
+    assert plan.expected_seconds(320, speed, TRAIN) == 32 + 41
+    assert plan.images_within(100, speed, TRAIN) == (97 - 41) * 10 // 32 * 32
 
 
 def test_the_plan_says_what_a_run_will_need() -> None:

@@ -25,9 +25,19 @@ def test_a_run_at_work_says_how_fast_and_how_long(tmp_path: Path) -> None:
     assert status["problems"] == status["captions"] == status["checkpoints"] == ""
 
 
+def test_after_the_last_step_no_time_is_promised(tmp_path: Path) -> None:
+    write(tmp_path, STEP)
+    with locked(tmp_path):
+        assert (
+            dict(run_status(tmp_path, 400))["running"] == "yes, finishing: after the last step it is measured and saved"
+        )
+
+
 def test_a_run_that_stopped_says_since_when(tmp_path: Path) -> None:
     write(tmp_path, STEP)
     assert "no, stopped" in dict(run_status(tmp_path, 1000))["running"]
+    assert "no, stopped" in dict(run_status(tmp_path, 400))["running"]  # after the last step, before the model
+    (tmp_path / "model.safetensors").touch()
     assert dict(run_status(tmp_path, 400))["running"] == "no, finished"
     write(tmp_path, {**STEP, "time": "yesterday"})
     assert "an unknown time ago" in dict(run_status(tmp_path, 1000))["running"]

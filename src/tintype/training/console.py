@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 
 from tintype.printable import one_line
@@ -17,6 +20,17 @@ def say(console: Console, text: str) -> None:
         console.file.flush()
     except (OSError, ValueError, SystemExit):  # rich ends the program when a pipe breaks
         console.quiet = True
+
+
+@contextmanager
+def doing(console: Console, text: str) -> Iterator[None]:
+    """A `with` block that shows what is done in it: all the time on a terminal, else in a line at its start."""
+    if console.is_terminal:
+        with console.status(text):
+            yield
+    else:
+        say(console, text)
+        yield
 
 
 def duration(seconds: float) -> str:

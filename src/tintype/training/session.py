@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 
 from tintype.config import Config
-from tintype.errors import CheckpointError, NotFiniteError, TintypeError, TrainingError, is_out_of_memory
+from tintype.data.thread_pool import finished
+from tintype.errors import NotFiniteError, TrainingError
 from tintype.model import checkpoint
-from tintype.model.custom import to_json
-from tintype.model.file_names import COMPONENTS, CONFIG, LOG, STATE, TOKENIZER
-from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer, read_parts
+from tintype.model.file_names import CONFIG, LOG
+from tintype.training.checkpoints.checkpointer import read_parts
 from tintype.training.checkpoints.run_folder import RunLock, load_state
 from tintype.training.console import duration, say
 from tintype.training.core.threads import ThreadTuner
 from tintype.training.core.trainer import StepReport, Trainer
-from tintype.training.core.validation_error import ValidationMetrics
-from tintype.training.export import export_model
+from tintype.training.finish import Finish
 from tintype.training.monitor.events import Events
 from tintype.training.monitor.log import Display, Log
 from tintype.training.monitor.tensorboard import TensorBoardWriter
-from tintype.training.monitor.validate import Validator
+from tintype.training.monitor.validate import Validations, Validator
 from tintype.training.parallel.world import World
+from tintype.training.saving import Saving
 from tintype.training.setup.budget import Budget
-from tintype.training.setup.prepare import Prepared, numerics
+from tintype.training.setup.prepare import Prepared
 from tintype.training.signals import Interruption
 
 MAX_RETURNS = 3  # returns to a checkpoint after NaN or infinity, before the run fails
 _MINUTE = 60.0
-_LOCK_SECONDS = 1.0  # between looks at whether the run folder is still at its path
 _SAVE_EARLY = 0.9  # share of the save interval after which a validation also saves, so that the state has its error
 
 
@@ -67,24 +64,21 @@ class Session:
         lock: RunLock | None = None,
     ) -> None:
         self._run = run
-        self._lock = lock
-        self._lock_checked_at = time.monotonic()
         self._config = config
-        self._prepared = prepared
         self._trainer = trainer
         self._console = console
-        self._data = data
         self._world = world or World()
         self._seconds = float(prepared.state.get("seconds", 0.0))
         self._log = Log(run / LOG, tensorboard)
         self._validator = Validator(run, config, prepared, trainer)
-        self._checkpointer = Checkpointer(run, config.train, self._world)
-        self._metrics = ValidationMetrics()
         self._events = Events(prepared, trainer, self._log, self._world, self._say)
         self._threads = threads
         self._budget = budget
         self._num_returns = 0
-        self._saved_at = self._validated_at = time.monotonic()
+        self._validated_at = time.monotonic()
+        self._validations = Validations(self._validator, trainer, self._world, self._log, budget, self._say)
+        self._saving = Saving(run, prepared, trainer, self._world, lock, self._say)
+        self._finish = Finish(run, prepared, trainer, self._world, console, data, self._validations, self._saving)
 
     def steps(self, interruption: Interruption) -> Iterator[StepReport]:
         """Train to the end and leave a model folder: a report after each step, the last once that folder is complete.
@@ -100,33 +94,26 @@ class Session:
                         last = yield from self._steps(display, interruption)
                     except NotFiniteError as error:
                         self._roll_back(error)
-            self._finish(interruption)
+            self._finish(interruption, self._seconds)
             if last is not None:
-                yield replace(last, validation=self._metrics)
+                yield replace(last, validation=self._validations.metrics)
         finally:
-            self._checkpointer.close()
+            self._saving.close()
 
-    def validate(self) -> ValidationMetrics:
-        """Write a grid of samples and measure the held-out errors. All processes must call it; rank 0 does the work."""
+    def validate(self) -> float:
+        """Write a grid of samples and measure the held-out errors. All processes must call it; rank 0 does the work.
+
+        Returns how long the errors of the longer average would take, in seconds.
+        """
         with self._trainer.averaged():
-            return self._validator() if self._world.is_main else ValidationMetrics()
+            if self._world.is_main:
+                finished(self._validator.measure(0.0))
+                finished(self._validator.write_samples())
+        return self._validator.longer_seconds
 
     def save(self) -> None:
         """Start to save a checkpoint. Raises the error of the previous save: CheckpointError or NotFiniteError."""
-        self._saved_at = time.monotonic()
-        self._check_lock()
-        if self._world.is_sharded:
-            self._wait_for_save()  # all processes save, or none does
-            self._world.barrier()
-        elif not self._world.is_main:
-            return
-        folder = checkpoint.step_folder(self._run, self._trainer.images_seen // self._config.train.batch_size)
-        texts = {CONFIG: self._config.to_json(), STATE: json.dumps(self._state(), indent=2) + "\n"}
-        if names := self._prepared.components.names():
-            texts[COMPONENTS] = to_json(names)
-        if self._prepared.tokenizer is not None:
-            texts[TOKENIZER] = self._prepared.tokenizer
-        self._checkpointer.save(folder, self._trainer.tensors(), texts)
+        self._saving.save(self._validations.at(self._trainer.images_seen), self._seconds)
 
     def _steps(self, display: Display, interruption: Interruption) -> Generator[StepReport, None, StepReport | None]:
         """Train to the end, and report all steps but the last, which is returned."""
@@ -151,28 +138,27 @@ class Session:
                 return report
             try:
                 with interruption.released():
-                    yield replace(report, validation=self._measured_at(report.images_seen))
+                    yield replace(report, validation=self._validations.at(report.images_seen))
             except GeneratorExit:
-                self._save_and_wait()
+                self._save_now()
                 raise
             start = time.perf_counter()
         return None
 
     def _after_step(self, report: StepReport, interruption: Interruption) -> None:
         self._events.after_step(report)
-        if time.monotonic() - self._lock_checked_at >= _LOCK_SECONDS:
-            self._check_lock()
+        self._saving.look_at_folder()
         train, now = self._config.train, time.monotonic()
         ended = report.images_seen >= train.images  # the end validates and saves anyway
         validate = not ended and now - self._validated_at >= train.sample_minutes * _MINUTE
         if validate and self._budget is not None and not self._budget.allows_validation():
             validate = False
             self._validated_at = now  # left out: the next one is due as long after this
-        since = (now - self._saved_at) / (train.save_minutes * _MINUTE)
+        since = (now - self._saving.saved_at) / (train.save_minutes * _MINUTE)
         save = not ended and not report.skipped and since >= (_SAVE_EARLY if validate else 1.0)
         main = self._world.is_main
         images = self._budgeted_images(report.images_seen)
-        flags = [interruption.received is not None, main and validate, main and save, self._save_found_nan()]
+        flags = [interruption.received is not None, main and validate, main and save, self._saving.found_nan()]
         stop, validate, save, is_broken, moves = self._world.any([*flags, images is not None])
         if stop:
             self._stop(interruption)
@@ -181,9 +167,10 @@ class Session:
         if moves:
             self._set_images(int(self._world.broadcast(str(images))))
         if validate:
-            self._try_to_validate(interruption)
+            self._validations.run(interruption, self._seconds)
+            self._validated_at = time.monotonic()
         if save:
-            self._try_to_save()
+            self._saving.try_to_save(self._validations.at(report.images_seen), self._seconds)
 
     def _choose_threads(self, seconds: float) -> None:
         """Use fewer threads while other programs take their cores, and all of them afterwards."""
@@ -213,45 +200,21 @@ class Session:
         speed = "faster" if images > planned else "slower"
         self._say(f"{speed} than planned: the run now ends at {images:,} images instead of {planned:,}")
 
-    def _check_lock(self) -> None:
-        """Raise TrainingError if the run folder was moved or deleted, before anything is written to its old path."""
-        self._lock_checked_at = time.monotonic()
-        if self._lock is not None:
-            self._lock.check()
-
     def _stop(self, interruption: Interruption) -> None:
-        self._save_and_wait()
+        self._save_now()
         seen = self._trainer.images_seen
         self._say(f"stopped at {seen:,} images and saved; run the same command again to resume")
         raise interruption.error()
 
-    def _save_found_nan(self) -> bool:
-        """Whether a save found NaN or infinity. Other failures are a warning: a full disk may have space later."""
-        try:
-            self._checkpointer.check()
-        except NotFiniteError:
-            return True
-        except CheckpointError as error:
-            self._say(f"warning: {error}; training continues")
-        return False
-
-    def _wait_for_save(self) -> None:
-        """Wait for the save under way; a failure is only a warning."""
-        try:
-            self._checkpointer.wait()
-        except TintypeError as error:
-            self._say(f"warning: {error}")
-
-    def _save_and_wait(self) -> None:
-        """Save a checkpoint and wait until it is on the disk."""
-        self._wait_for_save()
-        self.save()
-        self._checkpointer.wait()
-        self._world.barrier()
+    def _save_now(self) -> None:
+        """Save a checkpoint and wait until it is on the disk. Raises CheckpointError, NotFiniteError."""
+        error = self._saving.save_now(self._validations.at(self._trainer.images_seen), self._seconds)
+        if error is not None:
+            raise error
 
     def _roll_back(self, error: NotFiniteError) -> None:
         """Return to the newest good checkpoint and skip the samples since. Raises TrainingError after MAX_RETURNS."""
-        self._wait_for_save()
+        self._saving.wait()
         newest = checkpoint.latest(self._run) if self._world.is_main else None
         path = self._world.broadcast(str(newest or ""))
         self._num_returns += 1
@@ -272,79 +235,6 @@ class Session:
         self._say(
             f"{error}; restored the weights of {folder.name}, skipping images {state['images_seen']:,} to {seen:,}"
         )
-
-    def _try_to_save(self) -> None:
-        try:
-            self.save()
-        except CheckpointError as error:  # a full disk may have space later; the previous checkpoint remains
-            self._say(f"warning: {error}; training continues")
-
-    def _try_to_validate(self, interruption: Interruption) -> None:
-        self._metrics = ValidationMetrics()
-        with self._trainer.averaged():
-            if self._world.is_main:
-                start = time.perf_counter()
-                try:
-                    self._metrics = self._validator(interruption, self._seconds)
-                except (TintypeError, OSError, RuntimeError, MemoryError) as error:
-                    if not isinstance(error, TintypeError | OSError) and not is_out_of_memory(error):
-                        raise
-                    reason = "memory ran out" if is_out_of_memory(error) else error
-                    self._say(f"warning: no samples: {reason}")
-                self._log.write(self._metrics)
-                if self._budget is not None:
-                    self._budget.validation(time.perf_counter() - start)
-        self._world.barrier()
-        self._validated_at = time.monotonic()
-
-    def _finish(self, interruption: Interruption) -> None:
-        self._check_lock()
-        self._try_to_validate(interruption)
-        unsaved = self._save_last()
-        with self._trainer.averaged(long=True):
-            longer = self._validator.measure(self._seconds, ["true"]) if self._world.is_main else ValidationMetrics()
-        self._world.barrier()
-        self._check_lock()
-        export_model(
-            self._run,
-            self._config,
-            self._prepared,
-            self._trainer,
-            (self._metrics, longer),
-            self._seconds,
-            self._data,
-            self._world,
-        )
-        self._world.barrier()
-        if unsaved is not None:
-            self._say(f"warning: {unsaved}; the finished model is saved, but the run goes on from an older checkpoint")
-
-    def _save_last(self) -> CheckpointError | None:
-        """Save the last checkpoint, unless the run resumed from it. Returns the error if the disk refuses."""
-        failure = None
-        if not self._prepared.is_saved(self._run, self._trainer.images_seen):
-            self._wait_for_save()
-            try:
-                self.save()
-                self._checkpointer.wait()
-            except CheckpointError as error:
-                failure = error
-        self._world.barrier()
-        return failure
-
-    def _measured_at(self, images_seen: int) -> ValidationMetrics | None:
-        """The metrics of the validation at `images_seen`, if there was one."""
-        return self._metrics if self._metrics.images_seen == images_seen else None
-
-    def _state(self) -> dict[str, Any]:
-        measured = self._measured_at(self._trainer.images_seen)
-        return {
-            **self._trainer.counts(),
-            HELD_OUT_ERROR: None if measured is None else measured.score,
-            "fingerprint": self._prepared.dataset.fingerprint,
-            **numerics(self._prepared.device, self._prepared.bf16),
-            "seconds": round(self._seconds, 3),
-        }
 
     def _say(self, text: str) -> None:
         say(self._console, text)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from types import FrameType, TracebackType
+from typing import TypeVar
 
+T = TypeVar("T")
 PREEMPTED = 75  # exit code that asks for a restart: EX_TEMPFAIL in sysexits.h
 _SIGNALS = [
     *(signal.SIGINT, signal.SIGTERM),
@@ -70,6 +72,17 @@ class Interruption:
             yield
         finally:
             self.__enter__()
+
+    def finished(self, progress: Generator[object, None, T]) -> T | None:
+        """Run a generator to its end. Returns its result; None if a signal came before, and the rest was left out."""
+        with closing(progress):
+            while self.received is None:
+                try:
+                    next(progress)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+        return None
 
     def error(self) -> BaseException:
         """The exception to raise once everything is saved."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tintype.config import Config
 from tintype.data.order import shard_positions
+from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError, NotFiniteError, is_out_of_memory
 from tintype.model.denoiser import Denoiser
 from tintype.training.core.batches import Reader, Samples
@@ -176,10 +177,16 @@ class Trainer:
         indices: [N] of the samples; None: held-out ones. The noise is the same every time, the weights are the current
         ones of `denoiser`: call it inside `averaged`. Empty where another process has the weights.
         """
+        return finished(self.measure_noise_errors(indices, captions))
+
+    def measure_noise_errors(
+        self, indices: Tensor | None = None, captions: Sequence[Captions] = CAPTIONS
+    ) -> Generator[int, None, dict[Captions, Tensor]]:
+        """`noise_errors` in parts: yields after each of them, so that a caller may end it."""
         indices = self._held_out[:MAX_MEASURED] if indices is None else indices
         if self._world.is_sharded and not self._world.is_main:
             indices = indices[:0]
-        return noise_errors(self._eval_objective, self._samples, indices, captions)
+        return (yield from noise_errors(self._eval_objective, self._samples, indices, captions))
 
     def samples_at(self, positions: Tensor) -> Tensor:
         """The indices int64 [B] of the samples at `positions` [B] in the run."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import Purpose
 from tintype.diffusion.parameterization import Denoise
 from tintype.metrics.intervals import Estimate
@@ -54,18 +53,20 @@ def score(errors: dict[float, float]) -> float | None:
 @torch.no_grad()
 def noise_errors(
     objective: Objective, samples: Samples, indices: Tensor, captions: Sequence[Captions]
-) -> dict[Captions, Tensor]:
+) -> Generator[int, None, dict[Captions, Tensor]]:
     """Mean squared error of the predicted noise of each picture at each level, with the current weights.
 
     A picture has the same noise every time. In distillation the error is measured to the noise that leads to the end of
     the teacher's flow, at the noise levels of the student's steps. A model that uses captions does worse with those of
-    other pictures ("shuffled") and with "empty" ones. indices: [N]. Returns [N, K] float64 on the CPU by captions.
+    other pictures ("shuffled") and with "empty" ones. indices: [N]. Yields the number of pictures after each level of
+    one shape. Returns [N, K] float64 on the CPU by captions.
     """
     others = shuffled(indices)
     errors = {name: torch.empty(len(indices), len(objective.target.levels), dtype=torch.float64) for name in captions}
     with objective.precision():
         for rows in samples.by_shape(indices) if len(indices) else []:
-            for name, values in _errors_of(objective, samples, indices[rows], others[rows], captions).items():
+            found = yield from _errors_of(objective, samples, indices[rows], others[rows], captions)
+            for name, values in found.items():
                 errors[name][rows] = values
     return errors
 
@@ -77,7 +78,7 @@ def by_level(errors: Tensor, levels: Sequence[float]) -> dict[float, float]:
 
 def _errors_of(
     objective: Objective, samples: Samples, indices: Tensor, others: Tensor, captions: Sequence[Captions]
-) -> dict[Captions, Tensor]:
+) -> Generator[int, None, dict[Captions, Tensor]]:
     """Errors [B, K] by captions, for pictures of one shape."""
     x0 = objective.x0(samples.pictures(indices))
     noise = objective.normal(Purpose.EVALUATE, indices, tuple(x0.shape[1:]))
@@ -92,11 +93,11 @@ def _errors_of(
         cond = objective.denoiser.condition(embeddings[captions])
         return lambda x, sigma: objective.denoiser(x, sigma, cond)
 
-    progress = errors_by_level(
+    errors = yield from errors_by_level(
         [denoiser(name) for name in captions],
         x0,
         noise,
         objective.target.levels,
         lambda x, sigma: objective.target(x0, x, sigma, true),
     )
-    return dict(zip(captions, finished(progress), strict=True))
+    return dict(zip(captions, errors, strict=True))

@@ -55,17 +55,20 @@ class Log:
 
     def write(self, metrics: ValidationMetrics | None = None) -> None:
         """Write a row now, with the results of a validation if given."""
-        if self._report is None:
+        row: dict[str, Any] = {}
+        if (report := self._report) is not None:
+            row = {
+                "images_seen": report.images_seen,
+                "loss": _finite(sum(self._losses) / len(self._losses)) if self._losses else None,
+                "lr": report.lr,
+                "grad_norm": _finite(report.grad_norm),
+                "images_per_second": round(self._images / self._seconds, 3) if self._seconds else None,
+            }
+        elif metrics is not None and metrics.errors:  # of a run that resumed after its last step
+            row = {"images_seen": metrics.images_seen}
+        else:
             return
-        report = self._report
-        row: dict[str, Any] = {
-            "images_seen": report.images_seen,
-            "loss": _finite(sum(self._losses) / len(self._losses)) if self._losses else None,
-            "lr": report.lr,
-            "grad_norm": _finite(report.grad_norm),
-            "images_per_second": round(self._images / self._seconds, 3) if self._seconds else None,
-            "time": _now(),
-        }
+        row["time"] = _now()
         if metrics is not None:
             row.update(metrics_json(metrics))
         self._append(row)
@@ -160,8 +163,10 @@ class Display:
             self.say(self.status())
 
     def status(self) -> str:
-        """The progress of the run, in one line."""
-        seconds = max(0, self._images - self._images_seen) / self._speed
+        """The progress of the run, in one line: what is left until the last step, and nothing after it."""
+        if self._images_seen >= self._images:
+            return self._numbers()
+        seconds = (self._images - self._images_seen) / self._speed
         return f"{self._numbers()}  {duration(seconds)} left"
 
     def say(self, text: str) -> None:

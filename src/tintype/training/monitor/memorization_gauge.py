@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
 
 from tintype.config import Config
 from tintype.data.cache.dataset_cache import DatasetCache
-from tintype.data.thread_pool import finished
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.metrics.intervals import Estimate
 from tintype.metrics.memorization import ideal_errors, level_weights, memorization_ratio
@@ -39,8 +39,11 @@ class MemorizationGauge:
         self._samples, self._training, self._config = samples, training, config
         self._ideal: Tensor | None = None
 
-    def ideal_errors(self, seconds: float) -> Tensor | None:
-        """Errors [N, K] of the ideal denoiser of the training set; None until `seconds` of training are enough."""
+    def ideal_errors(self, seconds: float) -> Generator[int, None, Tensor | None]:
+        """Errors [N, K] of the ideal denoiser of the training set; None until `seconds` of training are enough.
+
+        Yields the number of training pictures just compared, while the errors are computed.
+        """
         samples = self._samples
         if self._ideal is None and isinstance(samples, DatasetCache) and len(self.indices) >= MIN_PICTURES:
             largest = max(3 * height * width for height, width in samples.shapes)
@@ -48,7 +51,7 @@ class MemorizationGauge:
                 levels, seed = torch.tensor(LEVELS), self._config.train.seed
                 codec = make_codec(self._config.net)
                 progress = ideal_errors(samples, codec, self._training, self.indices, levels, seed, captions=[True])
-                self._ideal = finished(progress)[0]
+                self._ideal = (yield from progress)[0]
         return self._ideal
 
     def ratios(self, held_out: Tensor, training: Tensor, ideal: Tensor | None) -> dict[str, Estimate]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tintype.metrics.intervals import Estimate, format_proportion
 from tintype.model import checkpoint
-from tintype.model.file_names import LOG
+from tintype.model.file_names import LOG, WEIGHTS
 from tintype.training.checkpoints.run_folder import is_at_work
 from tintype.training.console import duration
 from tintype.training.monitor.log_rows import read_log
@@ -45,11 +45,15 @@ def run_status(run: Path, images: int) -> list[tuple[str, str]]:
 def _training(run: Path, steps: Sequence[Mapping[str, Any]], images: int) -> str:
     remaining = images - steps[-1]["images_seen"]
     if not is_at_work(run):
-        return "no, finished" if remaining <= 0 else f"no, stopped {_ago(steps[-1])} ago; the same command resumes it"
+        if remaining <= 0 and (run / WEIGHTS).is_file():
+            return "no, finished"
+        return f"no, stopped {_ago(steps[-1])} ago; the same command resumes it"
+    if remaining <= 0:
+        return "yes, finishing: after the last step it is measured and saved"
     speeds = [row["images_per_second"] for row in steps[-_RECENT:] if row.get("images_per_second")]
     if not speeds:
         return "yes"
-    return f"yes, {median(speeds):.1f} images/s, {duration(max(0, remaining) / median(speeds))} left"
+    return f"yes, {median(speeds):.1f} images/s, {duration(remaining / median(speeds))} left"
 
 
 def _ago(row: Mapping[str, Any]) -> str:

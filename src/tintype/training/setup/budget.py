@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tintype.config import TrainConfig
-from tintype.training.setup.plan import Speed, images_within
+from tintype.training.setup.plan import Speed, finish_seconds, images_within
 
 CHECKS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6)  # of the time, and when the decay is about to begin
 SMALL_CHANGE = 0.05  # of the images: not worth a new plan
@@ -58,10 +58,10 @@ class Budget:
         self._images += images
         self._step_seconds += seconds
 
-    def validation(self, seconds: float) -> None:
-        """Take in how long a validation took."""
+    def validation(self, seconds: float, longer_seconds: float = 0.0) -> None:
+        """Take in how long a validation took, and how long the errors of the longer average will take."""
         self._validation_seconds += seconds
-        self._speed = replace(self._speed, validation_seconds=seconds)
+        self._speed = replace(self._speed, validation_seconds=seconds, longer_seconds=longer_seconds)
 
     def allows_validation(self) -> bool:
         """Whether another validation before the end leaves most of the time to training."""
@@ -92,6 +92,6 @@ class Budget:
         if self._warned or self._images < 10 * train.batch_size:
             return None
         rate = self._images / self._step_seconds
-        end = self.elapsed() + (train.images - images_seen) / rate + self._speed.validation_seconds
+        end = self.elapsed() + (train.images - images_seen) / rate + finish_seconds(self._speed)
         self._warned = end > LATE * self.seconds
         return end - self.seconds if self._warned else None

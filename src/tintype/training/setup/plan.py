@@ -32,7 +32,8 @@ class Speed:
     images_per_second: float
     validation_seconds: float  # a grid of samples and the held-out errors
     save_seconds: float  # how long a checkpoint pauses training
-    last_save_seconds: float = 0.0  # to write the last checkpoint to the disk
+    last_save_seconds: float = 0.0  # to write the last checkpoint and the model to the disk
+    longer_seconds: float = 0.0  # to measure the errors of the longer average, at the end
     checkpoint_bytes: int = 0
     model_bytes: int = 0  # of the finished model
     memory_bytes: int = 0  # peak of this process or its GPU; 0: unknown
@@ -40,10 +41,11 @@ class Speed:
     micro_batch: int = 0  # that fitted into memory; 0: the whole batch
 
 
-def measure(trainer: Trainer, minutes: float, validate: Callable[[], object], world: World | None = None) -> Speed:
+def measure(trainer: Trainer, minutes: float, validate: Callable[[], float], world: World | None = None) -> Speed:
     """Train for some seconds, at least two steps, and call `validate` once, in all processes.
 
-    Do not use the trainer afterwards.
+    validate: returns how long the errors of the longer average would take, in seconds. Do not use the trainer
+    afterwards.
     """
     world = world or World()
     limit = min(MEASURE_SECONDS, MEASURE_SHARE * minutes * _MINUTE)
@@ -56,7 +58,7 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], object], wo
         next(steps)
         num_steps += 1
     stepped = time.perf_counter()
-    validate()
+    longer_seconds = validate()
     world.barrier()
     validated = time.perf_counter()
     snapshot(trainer.tensors())
@@ -65,7 +67,8 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], object], wo
         images_per_second=(trainer.images_seen - before) / (stepped - start),
         validation_seconds=validated - stepped,
         save_seconds=copied - validated,
-        last_save_seconds=trainer.checkpoint_bytes / SAVE_BYTES_PER_SECOND,
+        last_save_seconds=(trainer.checkpoint_bytes + trainer.model_bytes) / SAVE_BYTES_PER_SECOND,
+        longer_seconds=longer_seconds,
         checkpoint_bytes=trainer.checkpoint_bytes,
         model_bytes=trainer.model_bytes,
         memory_bytes=peak_memory(),
@@ -98,10 +101,15 @@ def expected_seconds(images: int, speed: Speed, train: TrainConfig) -> float:
     return seconds + _pauses(seconds, speed, train)
 
 
+def finish_seconds(speed: Speed) -> float:
+    """The time from the last step to the finished model: both averages are measured, the state and model written."""
+    return speed.validation_seconds + speed.longer_seconds + speed.save_seconds + speed.last_save_seconds
+
+
 def _pauses(seconds: float, speed: Speed, train: TrainConfig) -> float:
-    validations = 1 + seconds // (train.sample_minutes * _MINUTE)
-    saves = 1 + seconds // (train.save_minutes * _MINUTE)
-    return validations * speed.validation_seconds + saves * speed.save_seconds + speed.last_save_seconds
+    validations = seconds // (train.sample_minutes * _MINUTE)
+    saves = seconds // (train.save_minutes * _MINUTE)
+    return validations * speed.validation_seconds + saves * speed.save_seconds + finish_seconds(speed)
 
 
 def plan_lines(config: Config, num_images: int, speed: Speed | None, data_bytes: int, num_processes: int) -> list[str]:
