@@ -71,6 +71,25 @@ def test_piped_output_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def test_the_first_loss_counts_no_more_than_the_others() -> None:
+    display = Display(Console(file=io.StringIO()), 1600, 0)
+    for step, loss in enumerate((10.0, 1.0, 1.0, 1.0)):
+        display.step(report(8 * step + 8, loss), 8, 1.0 if step else 5.0)
+    decay = module.SMOOTHING
+    weights = [decay**3, decay**2, decay, 1.0]
+    mean = 1 + 9 * weights[0] / sum(weights)  # 3.2, where weights that do not sum to 1 from the start gave 9.2
+    speed = 8 * sum(weights) / (sum(weights) + 4 * weights[0])
+    assert display.status().startswith(f"loss {mean:.4f}  {speed:.1f} images/s  32 of 1,600 images  ")
+    display.step(report(40, math.nan, skipped=True), 8, 1.0)
+    assert f"loss {mean:.4f}" in display.status()
+
+
+def test_before_the_first_finite_loss_there_is_none_to_show() -> None:
+    display = Display(Console(file=io.StringIO()), 1600, 0)
+    display.step(report(8, math.nan, skipped=True), 8, 1.0)
+    assert display.status().startswith("loss nan  8.0 images/s  8 of 1,600 images  ")
+
+
 def test_a_terminal_shows_a_bar() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=120)

@@ -20,7 +20,7 @@ from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.monitor.tensorboard import TensorBoardWriter
 
 ROW_SECONDS = 10.0  # between rows of the log
-SMOOTHING = 0.97  # decay of the displayed loss per step
+SMOOTHING = 0.97  # decay of the displayed loss and speed per step
 
 
 class Log:
@@ -116,8 +116,8 @@ class Display:
         self._console = console
         self._images = images
         self._images_seen = images_seen
-        self._loss = math.nan
-        self._speed = math.nan
+        self._loss = _Smoothed()
+        self._images_a_step, self._seconds_a_step = _Smoothed(), _Smoothed()
         self._last_line = time.monotonic()
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -154,8 +154,9 @@ class Display:
         """Take in a step that took `seconds`."""
         self._images_seen = report.images_seen
         if not report.skipped:
-            self._loss = _smoothed(self._loss, report.loss)
-        self._speed = _smoothed(self._speed, num_images / max(seconds, 1e-9))
+            self._loss.add(report.loss)
+        self._images_a_step.add(num_images)
+        self._seconds_a_step.add(max(seconds, 1e-9))
         if self._bar is not None:
             self._bar.update(self._task, completed=min(report.images_seen, self._images), numbers=self._numbers())
         elif time.monotonic() - self._last_line >= LINE_SECONDS or report.images_seen >= self._images:
@@ -166,7 +167,7 @@ class Display:
         """The progress of the run, in one line: what is left until the last step, and nothing after it."""
         if self._images_seen >= self._images:
             return self._numbers()
-        seconds = (self._images - self._images_seen) / self._speed
+        seconds = (self._images - self._images_seen) / self._speed()
         return f"{self._numbers()}  {duration(seconds)} left"
 
     def say(self, text: str) -> None:
@@ -174,8 +175,24 @@ class Display:
         say(self._console, text)
 
     def _numbers(self) -> str:
-        return f"loss {self._loss:.4f}  {self._speed:.1f} images/s  {self._images_seen:,} of {self._images:,} images"
+        loss, speed = self._loss.mean(), self._speed()
+        return f"loss {loss:.4f}  {speed:.1f} images/s  {self._images_seen:,} of {self._images:,} images"
+
+    def _speed(self) -> float:
+        """Images per second: a mean over time, in which a slow step counts for all that it took."""
+        return self._images_a_step.mean() / self._seconds_a_step.mean()
 
 
-def _smoothed(average: float, new: float) -> float:
-    return new if math.isnan(average) else SMOOTHING * average + (1 - SMOOTHING) * new
+class _Smoothed:
+    """A moving mean whose weights decay by SMOOTHING per value, and sum to 1 from the first value on."""
+
+    def __init__(self) -> None:
+        self._total = self._weight = 0.0
+
+    def add(self, value: float) -> None:
+        self._total = SMOOTHING * self._total + value
+        self._weight = SMOOTHING * self._weight + 1
+
+    def mean(self) -> float:
+        """The mean; NaN before the first value."""
+        return self._total / self._weight if self._weight else math.nan
