@@ -38,6 +38,27 @@ def test_a_wrong_option_names_the_nearest_and_the_help_of_its_command(
     assert error.endswith(f"see tintype {arguments[0]} --help\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wrong", "nearest"),
+    [
+        (["train", "data", "--otu", "run"], "--otu", "--out"),
+        (["train", "data", "--output=run", "--images", "8"], "--output", "--out"),
+        (["train", "--ouput", "run"], "--ouput", "--out"),
+        (["distill", "shapes", "--out", "run", "--dta", "x"], "--dta", "--data"),
+    ],
+)
+def test_a_misspelt_option_is_reported_before_the_one_that_is_missing(
+    arguments: list[str], wrong: str, nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(capsys, *arguments)
+    assert f"no option {wrong}; the nearest is {nearest};" in error
+
+
+@pytest.mark.parametrize("arguments", [["train", "data"], ["train", "data", "--images", "8"], ["train", "--", "--otu"]])
+def test_an_option_that_is_missing_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "required: --out" in error_of(capsys, *arguments)
+
+
 def test_nothing_is_suggested_for_an_option_unlike_any(capsys: pytest.CaptureFixture[str]) -> None:
     assert error_of(capsys, "check", "data", "--frobnicate") == (
         "tintype: there is no option --frobnicate; see tintype check --help\n"

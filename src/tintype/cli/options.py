@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tintype.config import ANIMATIONS, CROPS, NO_CAPTION, REPEATS, DataOptions, check_text_encoder
 from tintype.errors import ConfigError
@@ -19,6 +19,7 @@ from tintype.model.atomic_write import write_bytes, write_free
 from tintype.pipeline.limits import PICTURE_SUFFIXES
 
 _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
+_OPTION = re.compile(r"--?[a-zA-Z][^ ]*")
 DATA = "a folder, .tar, .zip or .parquet file, URL, hf:NAME, or a .txt file that lists several of these"
 DEFAULT_MODEL = "shapes"
 MAX_SLUG = 60  # characters
@@ -51,7 +52,16 @@ OTHER_NAMES = {  # of options in other programs -> names here; the first that th
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line."""
 
+    _arguments: Sequence[str] = ()  # that are being parsed
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        self._arguments = list(args or ())
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        if "required" in message and (unknown := self._unknown_options()):  # one of them may be what is missing
+            self._arguments = ()
+            self.unrecognized(unknown)
         self.exit(2, f"tintype: {' '.join(message.split())}; see {self.prog} --help\n")
 
     def unrecognized(self, arguments: Sequence[str]) -> NoReturn:
@@ -61,6 +71,16 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected argument {arguments[0]!r}; put quotes around a text that has spaces")
         nearest = self.nearest_option(option)
         self.error(f"there is no option {option}{f'; the nearest is {nearest}' if nearest else ''}")
+
+    def _unknown_options(self) -> list[str]:
+        """The options among the arguments that this command does not have."""
+        known = self._option_string_actions
+        options = takewhile(lambda argument: argument != "--", self._arguments)
+        return [
+            option
+            for option in options
+            if _OPTION.fullmatch(option) and option.partition("=")[0] not in known and option[:2] not in known
+        ]
 
     def nearest_option(self, option: str) -> str | None:
         """The option of this command that another program calls `option`, or that is spelled nearly the same."""
@@ -80,6 +100,7 @@ class Parser(argparse.ArgumentParser):
 
 def parse(top: Parser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse a command line; its command (`command_parser`) reports an option that it does not have."""
+    args: argparse.Namespace
     args, unrecognized = top.parse_known_args(arguments)
     if unrecognized:
         reporter: Parser = getattr(args, "command_parser", top)
