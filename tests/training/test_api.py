@@ -25,7 +25,8 @@ from tintype.model.file_names import COMPONENTS
 from tintype.training.core.trainer import StepReport
 from tintype.training.run import TrainRequest
 from tintype.training.run import train as run_command
-from tintype.training.setup import prepare
+from tintype.training.setup import plan, prepare
+from tintype.training.setup.budget import Budget
 
 BATCH, IMAGES = 4, 40
 DATA = [(Image.new("RGB", (12, 10), (40 * index, 90, 255 - 40 * index)), f"shade number {index}") for index in range(6)]
@@ -348,8 +349,12 @@ def test_a_config_continues_from_the_weights_of_another_run(tmp_path: Path, conf
     assert weights(tmp_path / "second") != weights(tmp_path / "first")
 
 
-def test_a_run_with_a_time_keeps_the_length_it_was_started_with(tmp_path: Path, config: Config) -> None:
+def test_a_run_with_a_time_keeps_the_length_it_was_started_with(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
+    monkeypatch.setattr(plan, "images_within", lambda seconds, speed, train: 5 * train.batch_size)  # however busy it is
+    monkeypatch.setattr(Budget, "images", lambda self, images_seen, train: None)
     leave(tintype.train(DATA, run, config, device="cpu", minutes=0.05), 2)
     planned = Config.from_json((run / "config.json").read_text()).train.images
     last = list(tintype.train(DATA, run, config, device="cpu", minutes=0.05))[-1]
