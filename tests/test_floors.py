@@ -54,7 +54,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "setup",
         "monitor",
         ("model_card", "export"),
-        "saving",
+        ("saving", "summary"),
         "finish",
         "session",
         "run",

@@ -6,12 +6,15 @@ import errno
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +38,7 @@ from tintype.training.run import Terminated, TrainRequest, train
 from tintype.training.session import Session
 from tintype.training.setup import plan
 from tintype.training.setup.budget import Budget
+from tintype.training.summary import say_done
 
 pytestmark = pytest.mark.usefixtures("tiny_nano")
 
@@ -202,10 +206,54 @@ def test_a_signal_that_is_ignored_stays_ignored(request_: TrainRequest, monkeypa
     assert (request_.out / "model.safetensors").exists()
 
 
+def read_state(folder: Path) -> dict[str, Any]:
+    newest = checkpoint.latest(folder)
+    assert newest is not None
+    return dict(json.loads((newest / "state.json").read_text()))
+
+
+def test_a_finished_run_names_a_command_that_makes_a_picture(request_: TrainRequest) -> None:
+    lines = run(request_).splitlines()
+    place = next(index for index, line in enumerate(lines) if line.startswith("done: "))
+    words = shlex.split(lines[place + 1])
+    assert words[:2] == ["tintype", "generate"]
+    assert words[2] in [f"shade number {index}" for index in range(6)]
+    assert words[3:] == ["--model", str(request_.out)]
+
+
+@pytest.mark.parametrize(
+    ("captions", "run_name", "says"),
+    [
+        (["it's; rm -rf *", "long " * 90], "my run", """tintype generate 'it'"'"'s; rm -rf *' --model 'my run'"""),
+        (["", "-n", "long " * 90], "run", "tintype generate --model=run -- -n"),
+        (["x"], "shapes", "tintype generate x --model ./shapes"),  # a shipped model has that name
+        (["x"], "two  spaces", ""),
+        (["x"], "own net", ""),
+    ],
+)
+def test_that_command_can_be_copied(captions: list[str], run_name: str, says: str) -> None:
+    names = {"net": "my.net"} if run_name == "own net" else {}
+    prepared = SimpleNamespace(
+        dataset=SimpleNamespace(captions=[[caption] for caption in captions]),
+        components=SimpleNamespace(names=lambda: names),
+    )
+    out = io.StringIO()
+    say_done(Path(run_name), prepared, Console(file=out))  # type: ignore[arg-type]
+    assert [line.strip() for line in out.getvalue().splitlines()[1:]] == ([says] if says else [])
+
+
 def test_a_complete_run_is_left_alone(request_: TrainRequest) -> None:
     run(request_)
     before = {path: path.stat().st_mtime_ns for path in request_.out.rglob("*") if path.is_file()}
-    assert "complete" in run(request_)
+    said = run(request_)
+    assert re.search(r"complete: 40 images in \d+ s; nothing to do", said)
+    assert "--images, such as 80" in said
+    longer = run(replace(request_, images=None, minutes=10.0))
+    found = re.search(r"to train this one for 10 min in all, give --images (\d+)", longer)
+    assert found is not None
+    images, seconds = int(found[1]), read_state(request_.out)["seconds"]
+    assert images % 4 == 0
+    assert images == pytest.approx(40 * 600 / seconds, abs=4)
     assert {path: path.stat().st_mtime_ns for path in request_.out.rglob("*") if path.is_file()} == before
 
 

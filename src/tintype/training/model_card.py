@@ -34,10 +34,6 @@ def model_card(
     Names and captions may come from strangers: none of them runs anything when the lines to use are copied.
     """
     net, train, sample, distill = config.net, config.train, config.sample, config.distill
-    literal, word = repr(caption), shell_word(caption)
-    command = f"{word} --model {shell_word(name)}"
-    if word.lstrip("'").startswith("-") or name.startswith("-"):  # neither may be taken for an option
-        command = f"{shell_word('--model=' + name)} -- {word}"
     return f"""# {markdown_text(name)}
 
 A text-to-image diffusion model made with Tintype. It takes a caption and makes a picture of
@@ -73,14 +69,22 @@ config.json holds every setting.
 
 ## Use
 
-    tintype generate {command}
+    {generate_command(caption, name)}
 
 ```python
 from tintype import Pipeline
 
-pictures = Pipeline.load({name!r}).generate([{literal}], steps={sample.steps}, guidance={sample.guidance:g})
+pictures = Pipeline.load({name!r}).generate([{caption!r}], steps={sample.steps}, guidance={sample.guidance:g})
 ```
 """
+
+
+def generate_command(caption: str, model: str) -> str:
+    """A command line to copy that makes a picture: `model` is a folder, and neither text can run anything."""
+    word = shell_word(caption)
+    if word.lstrip("'").startswith("-") or model.startswith("-"):  # neither may be taken for an option
+        return f"tintype generate {shell_word('--model=' + model)} -- {word}"
+    return f"tintype generate {word} --model {shell_word(model)}"
 
 
 def markdown_text(text: str) -> str:

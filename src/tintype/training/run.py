@@ -43,6 +43,7 @@ from tintype.training.setup.prepare import Prepared, numerics, prepare
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import preset_for, with_images
 from tintype.training.signals import Interruption, Terminated
+from tintype.training.summary import say_complete, say_cut, say_done, say_plan
 
 __all__ = ["Terminated", "TrainRequest", "train"]
 
@@ -148,7 +149,8 @@ def _train(
 ) -> Iterator[StepReport]:
     trainer = prepared.resumed_trainer(config, world)
     if (images_seen := _images_of_model(run, trainer.images_seen)) >= config.train.images:
-        say(console, f"the run in {run} is complete: {images_seen:,} images; nothing to do")
+        seconds = prepared.state.get("seconds")
+        say_complete(run, images_seen, seconds, request.minutes, config.train.batch_size, console)
         return
     _require_disk(run, config, _disk_needs(run, config, prepared, trainer, budget), world, console)
     if trainer.images_seen:
@@ -157,7 +159,7 @@ def _train(
             num = len(trainer.reset_moments)
             say(console, f"note: {num} weights have another optimizer now; their moments start from zero")
     else:
-        _say_cut(config, prepared, console)
+        say_cut(config, prepared, console)
     if world.is_main:
         choices = numerics(prepared.device, prepared.bf16)
         write_start(run, config, prepared.tokenizer, prepared.dataset.data_json(), prepared.components.names(), choices)
@@ -184,7 +186,7 @@ def _train(
         yield from session.steps(interruption)
     if budget is not None:
         log.event(trainer.images_seen, "ended", {"seconds": round(budget.elapsed(), 3)})
-    say(console, f"done: {run / WEIGHTS}; samples are in {run / 'samples'}")
+    say_done(run, prepared, console)
 
 
 def _plan(
@@ -212,7 +214,7 @@ def _plan(
     if speed is not None:
         config = replace(config, train=replace(config.train, micro_batch=speed.micro_batch))
     if world.is_main:
-        _say_plan(config, prepared, speed, world, console)
+        say_plan(config, prepared, speed, world, console)
         if timed and speed is not None and request.minutes is not None:
             planned = time.monotonic() - started + plan.expected_seconds(config.train.images, speed, config.train)
             budget = Budget(60 * request.minutes, started, speed, planned)
@@ -277,22 +279,3 @@ def _speed(request: TrainRequest, run: Path, prepared: Prepared, world: World, c
         trainer = prepared.new_trainer(prepared.config, world)
         session = Session(Path(scratch), prepared.config, prepared, trainer, console, data="", world=world)
         return plan.measure(trainer, request.minutes or 10.0, session.validate, world)
-
-
-def _say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:
-    net, train = config.net, config.train
-    training, held_out = prepared.dataset.split(train.held_out)
-    say(console, f"data: {len(training):,} pictures to train on, {len(held_out):,} held out for validation")
-    say(
-        console,
-        f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
-        f"text {config.text.encoder}; on {prepared.device}, {'bfloat16' if prepared.bf16 else 'float32'}",
-    )
-    for line in plan.plan_lines(config, len(training), speed, sum(prepared.dataset.sizes.values()), world.size):
-        say(console, line)
-
-
-def _say_cut(config: Config, prepared: Prepared, console: Console) -> None:
-    num_cut = prepared.encoder.num_cut([caption for captions in prepared.dataset.captions for caption in captions])
-    if num_cut:
-        say(console, f"note: {num_cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")

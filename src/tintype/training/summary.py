@@ -1,0 +1,76 @@
+"""What a run says to people about itself: its plan at the start, and what can be done with it at the end."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.console import Console
+
+from tintype.config import Config
+from tintype.model import store
+from tintype.model.custom import OF_MODEL
+from tintype.model.file_names import WEIGHTS
+from tintype.training.checkpoints.run_folder import SAMPLES
+from tintype.training.console import duration, say
+from tintype.training.model_card import generate_command
+from tintype.training.monitor.sample_grid import choose_captions
+from tintype.training.parallel.world import World
+from tintype.training.setup import plan
+from tintype.training.setup.prepare import Prepared
+
+_MINUTE = 60.0
+_MUCH_LONGER = 1.5  # times what a run took: whoever asks for that much may want it to go on
+
+
+def say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:
+    """Print what the run is made of and, where its speed was measured, how long it will take and what it needs."""
+    net, train = config.net, config.train
+    training, held_out = prepared.dataset.split(train.held_out)
+    say(console, f"data: {len(training):,} pictures to train on, {len(held_out):,} held out for validation")
+    say(
+        console,
+        f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
+        f"text {config.text.encoder}; on {prepared.device}, {'bfloat16' if prepared.bf16 else 'float32'}",
+    )
+    for line in plan.plan_lines(config, len(training), speed, sum(prepared.dataset.sizes.values()), world.size):
+        say(console, line)
+
+
+def say_cut(config: Config, prepared: Prepared, console: Console) -> None:
+    """Print how many captions the text encoder cuts, if any."""
+    num_cut = prepared.encoder.num_cut([caption for captions in prepared.dataset.captions for caption in captions])
+    if num_cut:
+        say(console, f"note: {num_cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")
+
+
+def say_done(run: Path, prepared: Prepared, console: Console) -> None:
+    """Print where the model is, and a command line to copy that makes a picture with it."""
+    say(console, f"done: {run / WEIGHTS}; samples are in {run / SAMPLES}")
+    model = str(run) if str(run) not in store.shipped() else f"./{run}"
+    can_copy = model.isprintable() and " ".join(model.split()) == model
+    if not can_copy or set(prepared.components.names()) & set(OF_MODEL):  # those need Python
+        return
+    captions = choose_captions(prepared.dataset.captions)
+    caption = min(captions, key=lambda caption: (not caption.strip(), len(caption)))
+    say(console, f"  {generate_command(caption, model)}")
+
+
+def say_complete(
+    run: Path, images_seen: int, seconds: float | None, minutes: float | None, batch_size: int, console: Console
+) -> None:
+    """Print that a run has nothing left to do, and how it goes on.
+
+    seconds: that its training took, if that is known. minutes: of --time, if that was given.
+    """
+    took = f" in {duration(seconds)}" if seconds else ""
+    say(console, f"the run in {run} is complete: {images_seen:,} images{took}; nothing to do")
+    if seconds and minutes is not None and _MINUTE * minutes > _MUCH_LONGER * seconds:
+        images = math.ceil(images_seen / seconds * _MINUTE * minutes / batch_size) * batch_size
+        total = duration(_MINUTE * minutes)
+        say(
+            console,
+            f"--time sets the length of a new run: to train this one for {total} in all, give --images {images}",
+        )
+    else:
+        say(console, f"to train it further, give a larger number of --images, such as {2 * images_seen}")
