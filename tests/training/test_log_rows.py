@@ -92,3 +92,74 @@ def test_a_pipe_a_folder_and_a_link_out_have_no_rows(tmp_path: Path) -> None:
     (run / "log.jsonl").mkdir()
     assert read_log(run / "log.jsonl") == []
     trim_log(run / "log.jsonl", 5)
+
+
+def lines_of(*numbers: int) -> bytes:
+    return b"".join(json.dumps({**GOOD, "images_seen": number}).encode() + b"\n" for number in numbers)
+
+
+def seen(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["images_seen"] for row in rows]
+
+
+def test_a_growing_log_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    original = log_rows._row
+    monkeypatch.setattr(log_rows, "_row", lambda line: parsed.append(line) or original(line))
+    path = tmp_path / "log.jsonl"
+    reader = log_rows.LogReader(path)
+    assert reader.new_rows() == ([], True)  # no file yet
+    path.write_bytes(lines_of(*range(1000)))
+    rows, is_new = reader.new_rows()
+    assert (seen(rows), is_new) == (list(range(1000)), True)
+    parsed.clear()
+    assert reader.new_rows() == ([], False)
+    half = lines_of(1001)[:30]
+    with path.open("ab") as file:
+        file.write(lines_of(1000) + half)
+    assert seen(reader.new_rows()[0]) == [1000]
+    with path.open("ab") as file:
+        file.write(lines_of(1001)[30:] + b"\xff no row\n" + lines_of(1002).removesuffix(b"\n"))
+    assert seen(reader.new_rows()[0]) == [1001, 1002]  # the last has no end of line, and is whole all the same
+    with path.open("ab") as file:
+        file.write(b"\n" + lines_of(1003))
+    assert seen(reader.new_rows()[0]) == [1003]
+    assert len(parsed) < 12
+    assert seen(read_log(path)) == list(range(1004))
+
+
+@pytest.mark.parametrize("change", ["shorter", "replaced", "other bytes", "gone"])
+def test_a_log_that_is_another_one_is_read_again(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(lines_of(1, 2, 3))
+    reader = log_rows.LogReader(path)
+    reader.new_rows()
+    expected = [1, 2]
+    if change == "shorter":
+        trim_log(path, 2)
+    elif change == "replaced":
+        (tmp_path / "new").write_bytes(lines_of(1, 2, 3, 4))
+        os.replace(tmp_path / "new", path)
+        expected = [1, 2, 3, 4]
+    elif change == "other bytes":
+        with path.open("r+b") as file:
+            file.write(lines_of(5, 6, 7, 8))
+        expected = [5, 6, 7, 8]
+    else:
+        path.unlink()
+        expected = []
+    rows, is_new = reader.new_rows()
+    assert (seen(rows), is_new) == (expected, True)
+
+
+def test_of_a_log_that_is_too_long_the_newest_rows_are_read_and_then_what_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(lines_of(*range(100, 200)))
+    monkeypatch.setattr(log_rows, "MAX_LOG_BYTES", 10 * len(lines_of(100)) + 5)
+    reader = log_rows.LogReader(path)
+    assert seen(reader.new_rows()[0]) == list(range(190, 200))
+    with path.open("ab") as file:
+        file.write(lines_of(200))
+    assert reader.new_rows()[0][0]["images_seen"] == 200

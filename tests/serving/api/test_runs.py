@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from tests.serving.conftest import live
 
 from tintype.serving.catalog import Catalog
+from tintype.training.monitor import log_rows
+from tintype.training.monitor.log_rows import trim_log
 
 
 def test_a_run_is_shown_while_it_trains(run: Path, tiny_model: Path) -> None:
@@ -60,3 +64,37 @@ def test_a_run_without_a_checkpoint_says_so(run: Path) -> None:
         answer = httpx.post(f"{server.url}/v1/images/generations", json={"prompt": "a"}, trust_env=False)
         assert answer.status_code == 503
         assert "checkpoint" in answer.json()["error"]["message"]
+
+
+def test_each_poll_reads_what_was_added_and_answers_as_if_it_had_read_all(
+    run: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    original = log_rows._row
+    monkeypatch.setattr(log_rows, "_row", lambda line: parsed.append(line) or original(line))
+
+    def answer(http: httpx.Client) -> dict[str, object]:
+        content = http.get("/api/runs/my-run").json()
+        assert content.pop("seconds_since") is not None
+        return dict(content)
+
+    with live_of(run, tiny_model) as http:
+        answer(http)
+        parsed.clear()
+        assert answer(http)["images_seen"] == 90_000
+        assert parsed == []
+        now = datetime.datetime.now(datetime.UTC).isoformat()
+        rows = [
+            {"images_seen": 90_100 + i, "loss": 0.5 + i, "images_per_second": 9 + i, "time": now} for i in range(40)
+        ]
+        rows[7]["noise_error"] = {"3": 0.25}
+        with (run / "log.jsonl").open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        polled = answer(http)
+        assert len(parsed) == 40
+        with live_of(run, tiny_model) as other:
+            assert polled == answer(other)
+        assert polled["loss"][-1] == [90_139, 39.5]  # type: ignore[index]
+        assert polled["seconds_left"] == pytest.approx((500_000 - 90_139) / (9 + 25))
+        trim_log(run / "log.jsonl", 50_000)  # the run resumed from an earlier checkpoint
+        assert answer(http)["images_seen"] == 50_000

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +17,26 @@ from tintype.model.read_file import MAX_CAPTIONS_BYTES, MAX_SAMPLE_BYTES, read_b
 from tintype.serving import logs
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError
-from tintype.training.monitor.log_rows import read_log
+from tintype.serving.api.run_log import RunLog
 
-MAX_POINTS = 400  # of a curve
 SAMPLE = re.compile(r"seen-[0-9]{9}\.png", re.ASCII)
 
 
 def router(dispatcher: Dispatcher) -> APIRouter:
     """The routes under /api/runs."""
     routes = APIRouter(prefix="/api/runs", tags=["runs"])
+    run_logs: dict[Path, RunLog] = {}
 
     def folder_of(name: str) -> Path:
         folder = dispatcher.catalog.runs.get(name)
         if folder is None:
             raise ApiError(404, "unknown run; GET /api/runs lists them", "run_not_found")
         return folder
+
+    def log_of(folder: Path) -> RunLog:
+        for gone in set(run_logs) - set(dispatcher.catalog.runs.values()):
+            del run_logs[gone]
+        return run_logs.setdefault(folder, RunLog(folder))
 
     @routes.get("")
     async def runs() -> dict[str, Any]:
@@ -44,7 +47,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     async def run(name: str) -> dict[str, Any]:
         """A run's progress: curves, plan, time left, sample grids."""
         folder, pipeline = folder_of(name), dispatcher.catalog.pipelines.get(name)
-        progress = await asyncio.to_thread(_progress, name, folder)
+        progress = await asyncio.to_thread(_progress, name, folder, log_of(folder))
         return {**progress, "can_generate": pipeline is not None}
 
     @routes.get("/{name}/samples/{file}", response_class=Response)
@@ -62,7 +65,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     return routes
 
 
-def _progress(name: str, folder: Path) -> dict[str, Any]:
+def _progress(name: str, folder: Path, log: RunLog) -> dict[str, Any]:
     try:
         config = store.read_config(store.Model(name, folder, folder))
     except CheckpointError as error:  # its message names places on this machine's disk
@@ -71,23 +74,18 @@ def _progress(name: str, folder: Path) -> dict[str, Any]:
         logs.log.error("run damaged", extra={"fields": {"run": name, "error": str(error)}})
         message = "this run's configuration cannot be read; the server's log has the details"
         raise ApiError(500, message, "run_damaged", final=True) from None
-    rows = read_log(folder / file_names.LOG, folder)
+    summary = log.summary(config.train.images)
     samples = folder / "samples"
     names = sorted(path.name for path in samples.iterdir() if SAMPLE.fullmatch(path.name)) if samples.is_dir() else []
-    images_seen = max((row["images_seen"] for row in rows), default=0)
     return {
         "name": name,
-        "images_seen": images_seen,
+        "images_seen": summary.images_seen,
         "images": config.train.images,
-        "finished": (folder / file_names.WEIGHTS).is_file() and images_seen >= config.train.images,
-        "seconds_since": _seconds_since(rows),
-        "seconds_left": _seconds_left(rows, config.train.images - images_seen),
-        "loss": [
-            [row["images_seen"], row["loss"]] for row in _thin([row for row in rows if row.get("loss") is not None])
-        ],
-        "noise_error": [
-            {"images_seen": row["images_seen"], "levels": row["noise_error"]} for row in rows if row.get("noise_error")
-        ],
+        "finished": (folder / file_names.WEIGHTS).is_file() and summary.images_seen >= config.train.images,
+        "seconds_since": summary.seconds_since,
+        "seconds_left": summary.seconds_left,
+        "loss": summary.loss,
+        "noise_error": summary.noise_error,
         "samples": [{"images_seen": int(file[5:14]), "file": file} for file in names],
         "captions": _text(folder, "samples/captions.txt", MAX_CAPTIONS_BYTES).splitlines(),
         "plan": _plan(config),
@@ -114,26 +112,3 @@ def _plan(config: Config) -> dict[str, Any]:
         "predicts": config.noise.prediction,
         "seed": train.seed,
     }
-
-
-def _thin(rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """At most MAX_POINTS rows, evenly spread, and the last."""
-    every = -(-len(rows) // MAX_POINTS) or 1
-    return rows if every == 1 else [*rows[::every], rows[-1]]
-
-
-def _seconds_since(rows: Sequence[dict[str, Any]]) -> float | None:
-    """Age of the newest row; an active run writes one every ten seconds."""
-    if not rows or not isinstance(rows[-1].get("time"), str):
-        return None
-    try:
-        written = datetime.datetime.fromisoformat(rows[-1]["time"])
-    except ValueError:
-        return None
-    return max(0.0, (datetime.datetime.now(datetime.UTC) - written).total_seconds())
-
-
-def _seconds_left(rows: Sequence[dict[str, Any]], images_left: int) -> float | None:
-    """Time left at the median speed of the last rows."""
-    speeds = sorted(row["images_per_second"] for row in rows[-30:] if row.get("images_per_second"))
-    return max(0, images_left) / speeds[len(speeds) // 2] if speeds else None

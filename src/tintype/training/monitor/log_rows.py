@@ -9,10 +9,11 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from tintype.errors import CheckpointError
 from tintype.model.atomic_write import reason_of, replace_chunks
@@ -21,6 +22,7 @@ from tintype.training.monitor.memorization_gauge import OVERALL
 
 MAX_ROW_BYTES = 2**20  # of a line; longer ones are skipped
 MAX_ROWS = 2**20  # the newest; at one every ten seconds these are four months
+_TAIL_BYTES = 256  # that a log must still have where they were, to be read on from there
 MAX_LEVELS = 64  # noise levels in a row
 MAX_COUNT = 2**63  # images seen
 EVENTS = ("skipped", "spike", "went_back", "unreadable", "planned", "replanned", "threads", "ended")
@@ -34,16 +36,65 @@ def read_log(path: Path, inside: Path | None = None) -> list[Row]:
 
     inside: the log may be a link, but not out of this folder.
     """
-    try:
-        with open_file(path, inside) as file:
-            skipped = file.seek(max(0, file.seek(0, 2) - MAX_LOG_BYTES))
-            lines = _lines(file)
-            if skipped:  # the rest of a line
-                next(lines, None)
-            rows = (row for line in lines if (row := _row(line)) is not None)
-            return list(deque(rows, MAX_ROWS))
-    except OSError:
-        return []
+    return LogReader(path, inside).new_rows()[0]
+
+
+class LogReader:
+    """Reads a log that grows: what was read once is not read again.
+
+    inside: the log may be a link, but not out of this folder.
+    """
+
+    def __init__(self, path: Path, inside: Path | None = None) -> None:
+        self._path = path
+        self._inside = inside
+        self._file: tuple[int, int] | None = None  # device and number of the file that was read
+        self._end = 0  # of what was read, in bytes
+        self._tail = b""  # the last bytes before that end
+
+    def new_rows(self) -> tuple[list[Row], bool]:
+        """The rows since the last call, and whether they take the place of all earlier ones.
+
+        They do where the file is another one, is shorter or was changed before that end, and at the first call. Without
+        a readable file there are none.
+        """
+        try:
+            with open_file(self._path, self._inside) as file:
+                is_new = not self._continues(file)
+                if is_new:
+                    self._end = max(0, file.seek(0, os.SEEK_END) - MAX_LOG_BYTES)
+                return self._read(file, is_rest=is_new and self._end > 0), is_new
+        except OSError:
+            self._file = None
+            return [], True
+
+    def _continues(self, file: BinaryIO) -> bool:
+        """Whether a file is the one that was read before, with the same bytes at the end of what was read."""
+        status = os.fstat(file.fileno())
+        before, self._file = self._file, (status.st_dev, status.st_ino)
+        if self._file != before or status.st_size < self._end:
+            return False
+        file.seek(self._end - len(self._tail))
+        return file.read(len(self._tail)) == self._tail
+
+    def _read(self, file: BinaryIO, *, is_rest: bool) -> list[Row]:
+        """The rows from `_end` on, of many the newest; an unfinished line is left for later. is_rest: of a line."""
+        file.seek(self._end)
+        lines = _lines(file)
+        if is_rest:
+            next(lines, None)
+        rows: deque[Row] = deque(maxlen=MAX_ROWS)
+        unfinished = b""
+        for line in lines:
+            if (row := _row(line)) is not None:
+                rows.append(row)
+            elif not line.endswith(b"\n"):
+                unfinished = line
+        self._end = file.tell() - len(unfinished)
+        start = max(0, self._end - _TAIL_BYTES)
+        file.seek(start)
+        self._tail = file.read(self._end - start)
+        return list(rows)
 
 
 def trim_log(path: Path, images_seen: int) -> None:
