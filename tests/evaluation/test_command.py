@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tintype.cli.main import main
 from tintype.config import Config
 from tintype.evaluation.save import BEGIN
+from tintype.printable import printable
 
 QUICK = ["--num", "8", "--samples", "4", "--captions", "8", "--device", "cpu"]
 
@@ -26,11 +29,22 @@ def model(cautious: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def odd_name(folder: Path, above: Path) -> Path:
+    """A copy of a folder with a name that is not UTF-8, where the system has such names."""
+    copy = above / os.fsdecode(b"dessins \xe9t\xe9")
+    try:
+        shutil.copytree(folder, copy)
+    except OSError:
+        return folder
+    return copy
+
+
 def test_a_report_is_left_in_the_model_and_its_card_is_filled(
-    model: Path, drawings: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, drawings: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two times: the second report also shows the first evaluation, of the run when it was younger."""
-    command = ["evaluate", str(model), "--data", str(drawings), "--cache", str(cache), *QUICK]
+    data = odd_name(drawings, tmp_path)
+    command = ["evaluate", str(model), "--data", str(data), "--cache", str(cache), *QUICK]
     (model / "state.json").write_text('{"images_seen": 100}', encoding="utf-8")
     assert main([*command, "--save"]) == 0
     out = capsys.readouterr().out
@@ -43,6 +57,7 @@ def test_a_report_is_left_in_the_model_and_its_card_is_filled(
     config = Config.from_json((model / "config.json").read_text(encoding="utf-8"))
     assert (config.sample.steps, config.sample.guidance) == (chosen["steps"], chosen["guidance"])
     card = (model / "README.md").read_text(encoding="utf-8")
+    assert f"unseen pictures of {printable(data.name)};" in card
     assert card.index("A table.") < card.index(BEGIN) < card.index("## Use")
     (model / "state.json").write_text('{"images_seen": 200}', encoding="utf-8")
     (model / "evaluation" / "seen-000000150.json").write_text("[7]")
@@ -53,6 +68,7 @@ def test_a_report_is_left_in_the_model_and_its_card_is_filled(
     captured = capsys.readouterr()
     assert "seen-000000150.json is damaged, so nothing is compared with it" in captured.err
     assert json.loads(captured.out)["models"][0]["about"]["name"] == "mine"
+    assert json.loads((model / "evaluation" / "seen-000000200.json").read_bytes())["about"]["data"] == data.name
     assert "unseen, at 100 images" in report.read_text(encoding="utf-8")
     assert (model / "README.md").read_text(encoding="utf-8").count(BEGIN) == 1
 

@@ -11,6 +11,7 @@ from tintype.evaluation.tuning import apply_setting
 from tintype.evaluation.verdict import verdict
 from tintype.model import file_names, manifest, store
 from tintype.model.checkpoint import write_text
+from tintype.printable import printable
 
 CARD = "README.md"
 BEGIN, END = "<!-- evaluation -->", "<!-- /evaluation -->"
@@ -38,7 +39,7 @@ def with_evaluation(card: str, result: EvalResult) -> str:
     about = result.about
     block = (
         f"{BEGIN}\nMeasured by `tintype evaluate` after {about.images_seen:,} images, on {about.num_measured_unseen} "
-        f"unseen pictures of {about.data}; intervals are 95 %.\n\n{lines}\n{END}"
+        f"unseen pictures of {printable(about.data)}; intervals are 95 %.\n\n{lines}\n{END}"
     )
     start, end = card.find(BEGIN), card.find(END)
     if 0 <= start < end:

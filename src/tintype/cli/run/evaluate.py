@@ -55,12 +55,10 @@ def run(args: Namespace) -> int:
     previous = _previous(folder, result) if is_single else None
     comparison = None if is_single else compare_results(*models)
     content = {"models": [json.loads(to_json(result)) for result, _ in models], "difference": comparison}
-    results = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    options.write_over(folder / RESULTS, results.encode("utf-8", "backslashreplace"))
+    _write(folder / RESULTS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     if is_single:
-        options.write_over(folder / _history_name(result.about.images_seen), to_json(result).encode())
-    page = to_html(models, previous, comparison)
-    report = options.write_over(folder / REPORT, page.encode("utf-8", "backslashreplace"))
+        _write(folder / _history_name(result.about.images_seen), to_json(result))
+    report = _write(folder / REPORT, to_html(models, previous, comparison))
     notes = _save(args.models[0], result, args.save) if is_single else []
     if args.json:
         print(json.dumps(content, indent=1))
@@ -73,6 +71,11 @@ def run(args: Namespace) -> int:
         print_line(f"note: {note}")
     print_line(f"report: {report}")
     return 0
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write a text in which names of files may have bytes that are not UTF-8: as \\udc.., as they are in JSON."""
+    return options.write_over(path, text.encode("utf-8", "backslashreplace"))
 
 
 class _Opened(NamedTuple):
