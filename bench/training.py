@@ -41,6 +41,7 @@ from tintype.training.checkpoints.checkpointer import Checkpointer
 from tintype.training.core.batches import Reader
 from tintype.training.core.device import keep_memory
 from tintype.training.core.ema import PowerEma
+from tintype.training.core.gradient import Gradient
 from tintype.training.core.optim import Optimizers
 from tintype.training.core.trainer import Trainer
 from tintype.training.monitor.log import Display, Log
@@ -72,7 +73,7 @@ def overhead(images: int) -> dict[str, float]:
     """Shares of the time between the first and the last step, without looks and saves."""
     spent: dict[str, float] = defaultdict(float)
     for name, owner, method in (
-        ("forward and backward", Trainer, "_backward"),
+        ("forward and backward", Gradient, "_backward"),
         ("optimizer", Optimizers, "step"),
         ("averages", PowerEma, "update"),
         ("data", Reader, "__call__"),
@@ -156,7 +157,7 @@ def worker(batch_size: int | None, bf16: bool) -> None:
             spent.clear()
             world.barrier()
             used = time.process_time()
-            with no_sync_unless_last(trainer._module, line.strip() != "apart"):
+            with no_sync_unless_last(trainer._gradient.module, line.strip() != "apart"):
                 seconds = seconds_of(TURN, steps)
             row = {"seconds": seconds, "cpu": time.process_time() - used, "optimizer": spent["optimizer"]}
             print(json.dumps(row), flush=True)

@@ -5,7 +5,6 @@ positions k .. k + B - 1 -> samples, captions, flips, noise levels, noise -> los
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,14 +15,14 @@ import torch
 from torch import Tensor
 
 from tintype.config import Config
-from tintype.data.order import shard_positions
 from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError, NotFiniteError, is_out_of_memory
 from tintype.model.denoiser import Denoiser
 from tintype.training.core.batches import Reader, Samples
 from tintype.training.core.components import Components
 from tintype.training.core.ema import PowerEma
-from tintype.training.core.objective import Objective, ShapeBatch, micro_batches
+from tintype.training.core.gradient import Gradient
+from tintype.training.core.objective import Objective
 from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state, state_bytes
 from tintype.training.core.target import CleanPicture, Target
 from tintype.training.core.validation_error import (
@@ -35,7 +34,7 @@ from tintype.training.core.validation_error import (
     noise_errors,
 )
 from tintype.training.core.weights import load_weights
-from tintype.training.parallel.world import World, full_tensor, no_sync_unless_last
+from tintype.training.parallel.world import World, full_tensor
 
 MAX_SKIPPED = 8  # consecutive steps without a finite gradient, before training fails
 
@@ -103,7 +102,6 @@ class Trainer:
             raise ConfigError(f"a batch of {config.train.batch_size} is too small for {self._world.size} processes")
         self.denoiser = denoiser.train()  # evaluated inside `averaged`
         self.config = config
-        self.micro_batch = config.train.micro_batch  # halved when memory runs out
         self.images_seen = 0
         self.num_skipped = 0
         self._skipped_in_a_row = 0
@@ -119,16 +117,22 @@ class Trainer:
             Objective, config=config, device=device, bf16=bf16, target=target, weight=components.loss_weight
         )
         self._objective = make_objective(self._trained)
-        self._module = self._world.wrap(self._objective, device)
+        module = self._world.wrap(self._objective, device)
         self._eval_objective = make_objective(self.denoiser)
         self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
         self._optimizers = make_optimizers(
             self._trained, config.train, world=self._world, bf16=bf16, factory=components.optimizer
         )
+        self._gradient = Gradient(
+            self._read, self._objective, module, self._optimizers, self._world, config.train.micro_batch
+        )
         self._ema = PowerEma(self._trained, config.train.ema_width)
         self._long_ema = PowerEma(self._trained, config.train.ema_width_long)
-        # One process repeats a step that does not fit; with a sharded model no process can try a step alone.
-        self._fits = self._world.size == 1 or self._world.is_sharded
+
+    @property
+    def micro_batch(self) -> int:
+        """Pictures computed at once, halved when memory runs out; 0: the whole batch."""
+        return self._gradient.micro_batch
 
     def steps(self, until: int) -> Iterator[StepReport]:
         """Train until at least `until` images were seen, and yield a report after each step.
@@ -278,58 +282,6 @@ class Trainer:
                 "same command resumes from the last checkpoint"
             ) from None
 
-    def _gradient(self, positions: Tensor) -> Tensor:
-        """Compute the gradient of the mean loss at `positions` [B]; returns the losses [B] on the CPU.
-
-        All processes get the same values, so that they take the same decisions.
-        """
-        batches = self._read(shard_positions(positions, self._world.rank, self._world.size), len(positions))
-        if not self._fits:  # processes cannot repeat part of a step together: find the size before the first
-            while self._backward(batches, len(positions), dry_run=True) is None:
-                self._halve(batches)
-            smallest = self._world.min(self.micro_batch or len(positions))
-            self.micro_batch = 0 if smallest == len(positions) else smallest
-            self._fits = True
-        while (computed := self._backward(batches, len(positions))) is None:
-            self._halve(batches)
-        losses = torch.zeros(len(positions))
-        losses[torch.cat([batch.positions for batch in batches]) - positions[0]] = computed.float().cpu()
-        return self._world.sum_(losses)
-
-    def _backward(self, batches: Sequence[ShapeBatch], num: int, *, dry_run: bool = False) -> Tensor | None:
-        """Accumulate the gradient of the sum of losses / `num`. Returns the losses, or None if memory ran out.
-
-        dry_run: without the other processes, only to find out whether memory suffices.
-        """
-        self._optimizers.zero_grad()
-        parts = self._micro_batches(batches)
-        num_padding_batches = self._world.max(len(parts)) - len(parts) if self._world.is_sharded else 0
-        module = self._objective if dry_run else self._module
-        computed = []
-        try:
-            for index, micro_batch in enumerate(parts):
-                with no_sync_unless_last(module, index == len(parts) - 1):
-                    losses = module(micro_batch)
-                    # The wrapped module averages gradients over processes.
-                    torch.autograd.backward(losses.sum() / (num / self._world.size))
-                computed.append(losses.detach())
-            for _ in range(num_padding_batches):  # other processes compute more, and need these shards
-                torch.autograd.backward(0.0 * module([parts[0][0].slice(0, 1)]).sum())
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if self._world.is_sharded:  # the others are in the same step
-                raise ConfigError("memory ran out; train with a smaller --micro-batch, or more processes") from None
-            if self._world.size > 1 and not dry_run:
-                raise
-            return None
-        return torch.cat(computed)
-
-    def _micro_batches(self, batches: Sequence[ShapeBatch]) -> list[list[ShapeBatch]]:
-        """The micro-batches of a step. A sharded model computes one shape at a time."""
-        largest = max(len(batch.positions) for batch in batches) if self._world.is_sharded else 0
-        return micro_batches(batches, self.micro_batch or largest)
-
     def _sharded_copy(self) -> Denoiser:
         """The denoiser to shard; `self.denoiser` stays complete, in the memory of rank 0 alone."""
         from tintype.training.parallel.sharding import meta_copy
@@ -354,14 +306,3 @@ class Trainer:
         finally:
             if self._world.is_main:
                 self.denoiser.to("cpu")
-
-    def _halve(self, batches: Sequence[ShapeBatch]) -> None:
-        """Halve the micro-batch. Raises ConfigError if it is already a single picture."""
-        size = self.micro_batch or sum(len(batch.positions) for batch in batches)
-        self.micro_batch = size // 2
-        self._optimizers.zero_grad()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if self.micro_batch < 1:
-            raise ConfigError("not enough memory for one picture at a time; train a smaller --preset")
