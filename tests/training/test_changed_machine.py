@@ -16,7 +16,7 @@ from tests.training.conftest import after_step
 
 from tintype.errors import TrainingError
 from tintype.model.store import find
-from tintype.training import session
+from tintype.training import saving
 from tintype.training.checkpoints.run_folder import locked
 from tintype.training.run import TrainRequest, train
 
@@ -49,7 +49,7 @@ def run(request: TrainRequest) -> str:
 def test_a_run_whose_folder_goes_away_fails_and_makes_no_other(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch, away: Callable[[Path], object], images: int
 ) -> None:
-    monkeypatch.setattr(session, "_LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "_LOCK_SECONDS", 0.0)
     after_step(monkeypatch, images, lambda: away(request_.out))
     with pytest.raises(TrainingError, match="was moved or deleted while it trained"):
         run(request_)
@@ -60,7 +60,7 @@ def test_a_run_whose_folder_goes_away_fails_and_makes_no_other(
 def test_a_run_that_is_moved_back_resumes(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "_LOCK_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         after_step(patch, 16, lambda: request_.out.rename(tmp_path / "moved"))
         with pytest.raises(TrainingError):
