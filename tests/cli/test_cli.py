@@ -330,6 +330,18 @@ def test_info_tells_of_a_run_before_its_first_checkpoint(run: Run) -> None:
     Path("begun/data.json").write_text("{}")
     Path("begun/log.jsonl").write_text('{"images_seen": 64}\n')
     assert "64 of 500,000 images seen" in run("info", "begun")[1]
+    assert "data.json: captions and pictures of your data" in run("info", "begun")[1]
+
+
+def test_info_tells_which_files_of_a_run_are_private(run: Run) -> None:
+    shutil.copytree("tiny", "my run")
+    assert "private" not in run("info", "my run")[1]
+    Path("my run/pack").mkdir()
+    Path("my run/data.json").write_text("{}")
+    says = run("info", "my run")[1]
+    files = "config.json, model.safetensors, tokenizer.json"
+    assert f"tintype export --out FOLDER 'my run' (writes the model alone: {files})" in says
+    assert "data.json, pack: captions and pictures of your data; do not upload this folder" in says
 
 
 def test_info_shows_no_control_characters(run: Run) -> None:

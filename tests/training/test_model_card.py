@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tintype.config import Config
+from tintype.model import file_names
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.model_card import model_card
 
@@ -46,9 +47,9 @@ def card(caption: str, name: str = "mine", data: str = "pictures") -> str:
     )
 
 
-def arguments(text: str, folder: Path) -> list[str]:
+def arguments(text: str, folder: Path, command: str = "generate") -> list[str]:
     """What a shell hands to `tintype` when the line of the card is copied."""
-    (line,) = [line for line in text.splitlines() if line.startswith("    tintype generate")]
+    (line,) = [line for line in text.splitlines() if line.startswith(f"    tintype {command}")]
     program = folder / "bin" / "tintype"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
@@ -72,6 +73,18 @@ def test_the_command_to_copy_runs_nothing_of_a_caption(caption: str, tmp_path: P
 
 def test_a_name_is_not_taken_for_an_option(tmp_path: Path) -> None:
     assert arguments(card("a star", name="-x"), tmp_path) == ["generate", "--model=-x", "--", "a star"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_card_says_what_is_private_and_how_to_share_the_rest(name: str, tmp_path: Path) -> None:
+    from tintype.cli.main import parser
+    from tintype.cli.options import normalized
+
+    text = card("a star", name=name)
+    assert {name for name in file_names.PRIVATE if name not in text.partition("## Share")[2]} == {file_names.CARD}
+    args = parser().parse_args(normalized(arguments(text, tmp_path, "export")))
+    visible = "".join(c for c in " ".join(name.split()) if c.isprintable())
+    assert (args.model, str(args.out)) == (visible, "FOLDER")
 
 
 @pytest.mark.parametrize("caption", HOSTILE)

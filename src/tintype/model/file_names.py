@@ -15,3 +15,5 @@ CHECKPOINTS = "checkpoints"  # folder of the checkpoints of a run
 LATEST = "latest"  # holds the path of the newest checkpoint of a run
 STATE = "state.json"  # state of training in a checkpoint
 CACHE_FOLDER = "pack"  # folder of the dataset cache of a run
+SAMPLES = "samples"  # folder of the sample pictures of a run and their captions
+PRIVATE = (DATA, CACHE_FOLDER, SAMPLES, CARD)  # of a run: they have captions or pictures of the data in them

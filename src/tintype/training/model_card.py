@@ -34,10 +34,11 @@ def model_card(
     Names and captions may come from strangers: none of them runs anything when the lines to use are copied.
     """
     net, train, sample, distill = config.net, config.train, config.sample, config.distill
+    share = f"-- {shell_word(name)}" if name.startswith("-") else shell_word(name)
     return f"""# {markdown_text(name)}
 
 A text-to-image diffusion model made with Tintype. It takes a caption and makes a picture of
-{net.resolution} x {net.resolution} pixels out of noise.
+{config.default_size[0]} x {config.default_size[1]} pixels out of noise.
 
 ## Data
 
@@ -76,6 +77,13 @@ from tintype import Pipeline
 
 pictures = Pipeline.load({name!r}).generate([{caption!r}], steps={sample.steps}, guidance={sample.guidance:g})
 ```
+
+## Share
+
+    tintype export --out FOLDER {share}
+
+writes a folder with the model and nothing private. Do not upload the folder of the run: data.json lists every caption,
+pack holds the pictures, samples holds captions and pictures, and this card names the data and quotes a caption.
 """
 
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tintype.config.sizes import size_text
 from tintype.errors import CheckpointError, DataError
 from tintype.export.record import read_record
-from tintype.model import file_names
+from tintype.model import file_names, manifest
 from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.pipeline.image_file import read_receipt, read_texts
 from tintype.pipeline.receipt import Receipt
-from tintype.printable import printable
+from tintype.printable import printable, shell_word
 
 if TYPE_CHECKING:
     from tintype.config import Config
@@ -62,7 +63,7 @@ def run_lines(run: Path, error: str) -> list[str]:
     seen = max([0, *(row["images_seen"] for row in read_log(run / file_names.LOG))])
     heading = f"{run}: a run without a complete checkpoint; {seen:,} of {images:,} images seen"
     warning = error if any((run / file_names.CHECKPOINTS).glob("step-*")) else ""
-    return [heading, *_aligned([*run_status(run, images), ("warning", warning)])]
+    return [heading, *_aligned([*run_status(run, images), *_sharing(str(run), run), ("warning", warning)])]
 
 
 def picture_lines(path: Path) -> list[str]:
@@ -116,7 +117,7 @@ def model_lines(name: str) -> list[str]:
     record = read_record(model.folder)
     size = (model.folder / file_names.WEIGHTS).stat().st_size
     lines = [
-        ("pictures", f"{net.resolution}x{net.resolution}"),
+        ("pictures", ", ".join(map(size_text, config.sizes))),
         ("weights", f"{_num_weights(model.folder / file_names.WEIGHTS):,} ({size / 2**20:.1f} MiB)"),
         ("preset", f"{config.preset}: width {net.width}, depth {net.depth}, patch {net.patch}"),
         ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
@@ -134,10 +135,28 @@ def model_lines(name: str) -> list[str]:
         ("exported", f"by Tintype {record.version}, as {record.name!r}" if record else ""),
         ("sampling", f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}"),
         ("folder", str(model.folder)),
+        *_sharing(name, folder),
         ("warning", model.warning),
         ("sha256", store.weights_hash(model)),
     ]
     return [f"{model.name}: a text-to-image model", *_aligned(lines)]
+
+
+def _sharing(name: str, run: Path) -> list[tuple[str, str]]:
+    """What of a run folder is the model, which others may have, and what shows the data; nothing for a model folder.
+
+    name: of the run on the command line.
+    """
+    private = [name for name in file_names.PRIVATE if (run / name).exists()]
+    if not {file_names.DATA, file_names.CACHE_FOLDER} & set(private):
+        return []
+    word = shell_word(name)
+    command = f"tintype export --out FOLDER {'-- ' if word.startswith('-') else ''}{word}"
+    files = [name for name in manifest.FILES if (run / name).is_file()] if (run / file_names.WEIGHTS).is_file() else []
+    return [
+        ("to share", f"{command} (writes the model alone{': ' if files else ''}{', '.join(files)})"),
+        ("private", f"{', '.join(private)}: captions and pictures of your data; do not upload this folder"),
+    ]
 
 
 def _distilled(config: Config) -> str:
