@@ -174,7 +174,7 @@ def test_looking_keeps_no_large_image_while_it_waits(tiny_model: Path) -> None:
         try:
             until(lambda: bool([job for job in list(server.engine._waiting) if isinstance(job.task, NoiseSweepTask)]))
             task = next(job.task for job in server.engine._waiting if isinstance(job.task, NoiseSweepTask))
-            assert tuple(task.x0.shape) == (1, 3, *task.size)
+            assert tuple(task.x0.shape) == (1, 3, *reversed(task.size))
         finally:
             denoiser.release()
         assert look.result().status_code == 200
