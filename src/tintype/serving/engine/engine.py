@@ -17,8 +17,9 @@ from torch import Tensor
 
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving import logs
-from tintype.serving.engine.batcher import Batcher, Size
+from tintype.serving.engine.batcher import Batcher
 from tintype.serving.engine.failures import failure_of
+from tintype.serving.engine.groups import Group, Groups
 from tintype.serving.engine.job import Job, Reason
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.engine.network_batch import DenoiseCall
@@ -28,7 +29,6 @@ from tintype.serving.engine.throughput import Throughput
 from tintype.serving.settings import Settings
 
 FATAL = (SystemExit, KeyboardInterrupt)  # these end the engine; every other error, its request alone
-Group = tuple[Pipeline, Size]  # jobs that fit into one network call
 
 
 class Engine:
@@ -43,8 +43,7 @@ class Engine:
         self._lock = threading.Condition()
         self._waiting = Queue(settings, max_waiting_cost)
         self._running: list[RunningJob] = []
-        self._last_turns: dict[Group, int] = {}  # turn in which each group was last advanced
-        self._num_turns = 0
+        self._groups = Groups()
         self._batcher = Batcher(settings.max_batch)
         self._throughput = Throughput()
         self._thread: threading.Thread | None = None
@@ -177,15 +176,9 @@ class Engine:
                 self._lock.wait()
         self._drop()
         self._admit()
-        groups: dict[Group, list[RunningJob]] = {}
-        for running in self._running:
-            groups.setdefault((running.job.task.pipeline, running.job.task.size), []).append(running)
-        if groups:
-            oldest = min(groups, key=lambda group: self._last_turns.get(group, -1))
-            self._num_turns += 1
-            self._last_turns = {group: turn for group, turn in self._last_turns.items() if group in groups}
-            self._last_turns[oldest] = self._num_turns
-            self._advance(oldest, groups[oldest])
+        following = self._groups.next(self._running)
+        if following is not None:
+            self._advance(*following)
 
     def _drop(self) -> None:
         """Remove cancelled and expired jobs."""
