@@ -43,6 +43,7 @@ function show(run) {
   let now = "";
   if (run.finished) now = "finished";
   else if (idle) now = `no progress for ${duration(run.seconds_since)}: stopped or paused`;
+  else if (run.images_seen >= run.images) now = "finishing: it is measured and saved";
   else if (run.seconds_left !== null) now = `about ${duration(run.seconds_left)} left`;
   $("run-status").textContent = now ? `${seen} · ${now}` : seen;
   $("run-progress").value = progress;
