@@ -426,6 +426,7 @@ def test_every_train_option_reaches_the_request(run: Run, monkeypatch: pytest.Mo
         *("train", "s3://bucket/a.tar", "--out", "run", "--crop", "square", "--min-size", "9", "--max-aspect", "2"),
         *("--alpha-color", "black", "--animations", "skip", "--caption-encoding", "latin-1", "--no-caption", "name"),
         *("--dedupe", "--exclude", "not.txt", "--stream", "--repeats", "ignore"),
+        *("--caption-from", "folder"),
     )
     assert (asked[2].data, asked[2].exclude, asked[2].cache) == ("s3://bucket/a.tar", Path("not.txt"), Path("kept"))
     assert asked[2].stream
@@ -438,6 +439,7 @@ def test_every_train_option_reaches_the_request(run: Run, monkeypatch: pytest.Mo
         caption_encoding="latin-1",
         no_caption="name",
         dedupe=True,
+        caption_from="folder",
         repeats="ignore",
     )
 

@@ -13,7 +13,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tintype.config import ANIMATIONS, CROPS, NO_CAPTION, REPEATS, DataOptions, check_text_encoder
+from tintype.config import ANIMATIONS, CAPTION_FROM, CROPS, NO_CAPTION, REPEATS, DataOptions, check_text_encoder
 from tintype.errors import ConfigError
 from tintype.model.atomic_write import write_bytes, write_free
 from tintype.pipeline.limits import PICTURE_SUFFIXES
@@ -225,6 +225,11 @@ def data_options(command: argparse.ArgumentParser) -> None:
         "--no-caption",
         choices=NO_CAPTION,
         help="for pictures without a caption: skip them, use an empty caption, or the file name (skip)",
+    )
+    group.add_argument(
+        "--caption-from",
+        choices=CAPTION_FROM,
+        help="take captions from the names of files, of their folders, or from their paths below DATA",
     )
     group.add_argument(
         "--repeats", choices=REPEATS, help="folder: show pictures in a folder 10_name ten times as often (folder)"

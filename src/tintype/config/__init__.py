@@ -1,6 +1,6 @@
 """Settings of a model and of the run that trains it."""
 
-from tintype.config.check import ANIMATIONS, CROPS, NO_CAPTION, REPEATS, check_text_encoder
+from tintype.config.check import ANIMATIONS, CAPTION_FROM, CROPS, NO_CAPTION, REPEATS, check_text_encoder
 from tintype.config.config import PRESETS, Config, nano, small
 from tintype.config.data_options import DataOptions, given_settings
 from tintype.config.sections import (
@@ -15,6 +15,7 @@ from tintype.config.sections import (
 
 __all__ = [
     "ANIMATIONS",
+    "CAPTION_FROM",
     "CROPS",
     "Config",
     "DataConfig",

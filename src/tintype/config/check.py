@@ -20,6 +20,7 @@ from tintype.errors import ConfigError
 CROPS = ("square", "none")
 ANIMATIONS = ("first", "skip")
 NO_CAPTION = ("skip", "empty", "name")
+CAPTION_FROM = ("file", "folder", "path")
 REPEATS = ("folder", "ignore")
 TEXT_ENCODERS = ("auto", "minilm", "learned")  # besides hf:NAME-OR-FOLDER; training chooses for "auto"
 MAX_ENCODER_NAME = 4096  # characters
@@ -147,6 +148,7 @@ def check_data(data: DataConfig) -> None:
         ("crop", data.crop, CROPS),
         ("animations", data.animations, ANIMATIONS),
         ("no_caption", data.no_caption, NO_CAPTION),
+        ("caption_from", data.caption_from, ("", *CAPTION_FROM)),
         ("repeats", data.repeats, REPEATS),
     ):
         if value not in choices:

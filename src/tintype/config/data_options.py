@@ -22,6 +22,7 @@ class DataOptions:
     caption_encoding: str | None = None
     no_caption: str | None = None
     dedupe: bool | None = None
+    caption_from: str | None = None
     repeats: str | None = None
 
     def applied_to(self, data: DataConfig) -> DataConfig:

@@ -104,6 +104,7 @@ class DataConfig:
     no_caption: str = "skip"  # without a caption: "skip" the picture, train on the "empty" one, or on the file's "name"
     dedupe: bool = False  # leave out exact copies but the first
     # These are not in the fingerprints of caches, which have captions and weights themselves.
+    caption_from: str = field(default="", repr=False)  # "file", "folder" or "path": captions are their names; "": none
     repeats: str = field(default="ignore", repr=False)  # "folder": N times the weight for pictures in a folder N_name
 
     @classmethod

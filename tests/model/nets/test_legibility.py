@@ -38,6 +38,17 @@ def test_minilm_does_not_know_these_signs(minilm: FrozenReader, caption: str, wo
     assert minilm.illegible(["a cat", caption]) == [[], words]
 
 
+def test_a_caption_as_it_is_read_is_cut_with_the_marks_of_the_encoder(minilm: FrozenReader) -> None:
+    assert minilm.num_marks == 2
+    assert minilm.as_read("A  Red Café", 8) == ("a red cafe", 0)
+    assert minilm.as_read("one two three four", 5) == ("one two three", 1)
+    assert minilm.as_read("a 🍎", 8) == ("a [UNK]", 0)
+    assert minilm.as_read("many " * 200, 64)[1] == 138
+    reader = learned("a red circle", "a blue star")
+    assert reader.as_read("A Red star", 64) == ("a red star", 0)
+    assert reader.as_read("a red circle", 2) == ("a red", 1)
+
+
 def test_a_learned_vocabulary_knows_the_signs_of_its_captions_and_no_others() -> None:
     reader = learned("红色的圆", "蓝色的星", "a red circle", "Über 🍎")
     known = ["红色的星", "the blue “cat”?", "ü Ü", "🍎🍎"]

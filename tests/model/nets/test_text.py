@@ -14,7 +14,7 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.model.nets import text as text_module
 from tintype.model.nets.conditioning import pad_embeddings
 from tintype.model.nets.text import FrozenEncoder, LearnedVocabulary, TextRefiner, make_encoder
-from tintype.model.nets.tokens import learn_tokenizer, token_lengths
+from tintype.model.nets.tokens import learn_tokenizer
 
 CAPTIONS = ["a red circle", "a blue square", "three green stars", "ein grüner Stern", "赤い丸", "красный круг"] * 3
 NET = NetConfig(width=32, heads=2, text_depth=1)
@@ -117,19 +117,6 @@ def test_a_learned_vocabulary_needs_its_file() -> None:
 def test_a_name_that_is_not_on_this_machine_says_what_to_do() -> None:
     with pytest.raises(CheckpointError, match="downloads nothing"):
         make_encoder(TextConfig(encoder="hf:nobody/no-such-encoder"))
-
-
-def test_lengths_are_those_of_the_encoder_before_it_cuts(tokenizer: str) -> None:
-    captions = ["a red square", "x", "many " * 200]
-    config = TextConfig(encoder="learned", max_tokens=8)
-    lengths = token_lengths(captions, config)
-    assert sum(length > 8 for length in lengths) == 1
-    assert lengths[1] <= 2
-    assert lengths[2] >= 200
-
-
-def test_lengths_for_the_frozen_encoder_count_its_own_marks() -> None:
-    assert token_lengths(["a cat", "", "many " * 200], TextConfig()) == [4, 2, 202]
 
 
 def test_many_captions_at_once_have_the_embeddings_of_few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,12 @@ def to_html(report: Report) -> str:
             for label, number in histogram.rows
         )
         parts.append(f"<h2>{html_text(histogram.title)}</h2><table>{''.join(rows)}</table>")
+    if report.read:
+        rows = (
+            f"<tr><td>{html_text(caption.key)}</td><td>{html_text(caption.line())}</td></tr>" for caption in report.read
+        )
+        title = report.read_title
+        parts.append(f"<h2>{html_text(title[:1].upper() + title[1:])}</h2><table>{''.join(rows)}</table>")
     sections = list(pictures_to_review(report, MAX_THUMBNAILS))
     wanted = {key for _, pictures in sections for key, _ in pictures}
     captions = {pair.key: pair.captions[0] for pair in report.pairs if pair.key in wanted}

@@ -26,6 +26,21 @@ class Histogram(NamedTuple):
     rows: tuple[tuple[str, int], ...]  # range, number
 
 
+class ReadCaption(NamedTuple):
+    """A caption as a text encoder reads it."""
+
+    key: str  # of its picture
+    text: str
+    num_cut: int  # tokens at its end that are not read
+    num_captions: int  # of the picture, of which this is the first
+
+    def line(self) -> str:
+        """The text, and what is missing of it."""
+        cut = f" [{counted(self.num_cut, 'more token')} cut off]" if self.num_cut else ""
+        several = f" (the first of {self.num_captions})" if self.num_captions > 1 else ""
+        return f"{printable(self.text) or '(nothing)'}{cut}{several}"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The results of a check."""
@@ -39,6 +54,8 @@ class Report:
     leaks: tuple[tuple[str, str], ...] = ()  # keys of near-duplicates: (trained on, held out)
     histograms: tuple[Histogram, ...] = ()
     extremes: tuple[tuple[str, tuple[int, ...]], ...] = ()  # pictures to look at: title, indices into `pairs`
+    read: tuple[ReadCaption, ...] = ()  # some captions as the text encoder reads them
+    encoder: str = ""  # the text encoder
 
     @property
     def ok(self) -> bool:
@@ -48,6 +65,10 @@ class Report:
     @property
     def num_left_out(self) -> int:
         return sum(problem.left_out for problem in self.problems)
+
+    @property
+    def read_title(self) -> str:
+        return f"captions as the text encoder {self.encoder} reads them"
 
     def groups(self) -> list[tuple[bool, str, list[Problem]]]:
         """The problems by reason, as (left out, reason, problems): those left out first, then the most frequent."""
@@ -104,6 +125,12 @@ def show(report: Report, console: Console) -> None:
     for histogram in report.histograms:
         _print(console, f"{histogram.title}:")
         _print(console, _histogram_table(histogram, console.encoding.lower().startswith("utf")))
+    if report.read:
+        table = _table(2)
+        for caption in report.read:
+            table.add_row("", Text(printable(caption.key)), Text(caption.line()))
+        _print(console, f"{report.read_title}:")
+        _print(console, table)
     for note in report.notes:
         _print(console, f"note: {note}")
 
@@ -139,7 +166,10 @@ def _bar(share: float, blocks: bool) -> str:
 
 def to_text(report: Report) -> str:
     """The lines for the terminal, followed by every problem."""
-    lines = [*report.lines(), "", *(f"{printable(p.path)}: {one_line(p.reason)}" for p in report.problems)]
+    read = [f"  {printable(caption.key)}: {caption.line()}" for caption in report.read]
+    if read:
+        read = [f"{report.read_title}:", *read]
+    lines = [*report.lines(), *read, "", *(f"{printable(p.path)}: {one_line(p.reason)}" for p in report.problems)]
     return "\n".join(lines) + "\n"
 
 
@@ -157,6 +187,9 @@ def to_json(report: Report) -> str:
         "near_duplicates": [list(keys) for keys in report.near_duplicates],
         "leaks": [list(keys) for keys in report.leaks],
         "histograms": {histogram.title: dict(histogram.rows) for histogram in report.histograms},
+        "captions_as_read": [
+            {"path": caption.key, "text": caption.text, "cut": caption.num_cut} for caption in report.read
+        ],
         "notes": list(report.notes),
     }
     return json.dumps(content, indent=1) + "\n"

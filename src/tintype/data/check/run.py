@@ -5,12 +5,11 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 
 from tintype.config import DataConfig, TextConfig
 from tintype.data.check.legibility import BATCH, choose_encoder, measure_legibility
-from tintype.data.check.report import Report
+from tintype.data.check.report import ReadCaption, Report
 from tintype.data.check.summary import Tokens, summarize
 from tintype.data.images.decode import examine_all, preprocess_for
 from tintype.data.images.facts import FACTS, facts_row
@@ -20,9 +19,11 @@ from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.row_file import RowFile, chunks
 from tintype.data.thread_pool import finished, map_batched
-from tintype.model.nets.legibility import FrozenReader
-from tintype.model.nets.tokens import encoder_folder, token_lengths
+from tintype.model.nets.legibility import FrozenReader, LearnedReader
+from tintype.model.nets.tokens import encoder_folder, learn_tokenizer
 
+NUM_READ = 5  # captions that are shown as the encoder reads them
+_GOLDEN = 0.618034  # multiples of it, less their whole parts, are spread evenly from 0 to 1
 RESOLUTION = 32  # pixels, the default training size
 
 
@@ -71,25 +72,39 @@ def check_data_steps(
 
 def _tokens(pairs: Sequence[Pair], text: TextConfig) -> Tokens:
     """Captions as the text encoder reads them; "auto" is chosen as training does."""
-    note = ""
-    if text.encoder == "auto":
+    note, encoder = "", text.encoder
+    if encoder == "auto":
         encoder, legibility = choose_encoder(_captions(pairs))
         note = legibility.note("minilm", encoder)
-        text = replace(text, encoder=encoder)
-    elif text.encoder != "learned":
-        reader = FrozenReader(encoder_folder(text.encoder))
-        note = measure_legibility(_captions(pairs), reader).note(text.encoder, text.encoder)
-    return Tokens(text.encoder, text.max_tokens, _lengths(pairs, text), note)
+    reader = _reader(encoder, pairs)
+    if text.encoder not in ("auto", "learned"):
+        note = measure_legibility(_captions(pairs), reader).note(encoder, encoder)
+    lengths: Counter[int] = Counter()
+    captions = _captions(pairs)
+    while batch := list(islice(captions, BATCH)):
+        lengths.update(len(ids) + reader.num_marks for ids in reader.token_ids(batch))
+    return Tokens(encoder, text.max_tokens, lengths, note, tuple(_read_captions(pairs, reader, text.max_tokens)))
+
+
+def _reader(encoder: str, pairs: Sequence[Pair]) -> FrozenReader | LearnedReader:
+    """The reader of an encoder; that of "learned" learns all captions at once."""
+    if encoder != "learned":
+        return FrozenReader(encoder_folder(encoder))
+    from tokenizers import Tokenizer
+
+    return LearnedReader(Tokenizer.from_str(learn_tokenizer(list(_captions(pairs)))[0]))
+
+
+def _read_captions(
+    pairs: Sequence[Pair], reader: FrozenReader | LearnedReader, max_tokens: int
+) -> Iterator[ReadCaption]:
+    """Captions of pictures from all over the data as the encoder reads them, the first of each; not one twice."""
+    spread = (pairs[int(number * _GOLDEN % 1 * len(pairs))] for number in range(8 * NUM_READ))
+    chosen = list(islice({pair.captions[0]: pair for pair in spread}.values(), NUM_READ))
+    for pair in sorted(chosen, key=lambda pair: pair.key):
+        text, num_cut = reader.as_read(pair.captions[0], max_tokens)
+        yield ReadCaption(pair.key, text, num_cut, len(pair.captions))
 
 
 def _captions(pairs: Sequence[Pair]) -> Iterator[str]:
     return (caption for pair in pairs for caption in pair.captions)
-
-
-def _lengths(pairs: Sequence[Pair], text: TextConfig) -> Counter[int]:
-    """The number of captions of each length in tokens, counted in batches; a learned encoder needs all at once."""
-    lengths: Counter[int] = Counter()
-    captions = _captions(pairs)
-    while batch := list(islice(captions, None if text.encoder == "learned" else BATCH)):
-        lengths.update(token_lengths(batch, text))
-    return lengths

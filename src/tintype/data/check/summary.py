@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tintype.data.check.report import Histogram, Report, counted
+from tintype.data.check.report import Histogram, ReadCaption, Report, counted
 from tintype.data.images.facts import exact_duplicates, hex_digests
 from tintype.data.images.perceptual_hash import near_duplicates
+from tintype.data.sources.captions import NO_CAPTION
+from tintype.data.sources.names import offers, says_nothing
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.row_file import RowFile, Rows, chunks, sorted_by_key
 from tintype.data.split import is_held_out
@@ -40,6 +42,7 @@ class Tokens(NamedTuple):
     limit: int  # tokens; the encoder cuts longer captions
     lengths: Mapping[int, int]  # number of captions for each number of tokens
     note: str = ""  # about what the encoder cannot read, if anything
+    read: tuple[ReadCaption, ...] = ()  # some captions as it reads them
 
 
 def summarize(
@@ -61,6 +64,7 @@ def summarize(
     leaks = _leaks(groups, facts, held_out)
     notes = [
         *_on_number(pairs, problems),
+        *_on_missing_captions(pairs, problems),
         *_on_captions(pairs, tokens),
         *_on_copies(pairs, duplicates, groups, leaks),
         *(f"{counted(number, 'picture')}: {note}" for note, number in sorted(tally.items())),
@@ -75,6 +79,8 @@ def summarize(
         tuple((pairs[trained].key, pairs[held].key) for trained, held in leaks),
         tuple(_histograms(facts, tokens)),
         tuple(_extremes(pairs, facts)),
+        () if tokens is None else tokens.read,
+        "" if tokens is None else tokens.encoder,
     )
 
 
@@ -99,23 +105,38 @@ def _on_number(pairs: Sequence[Pair], problems: Sequence[Problem]) -> Iterable[s
         yield f"{100 * left_out / (left_out + len(pairs)):.0f}% of the pictures are left out: see the reasons"
 
 
+def _on_missing_captions(pairs: Sequence[Pair], problems: Sequence[Problem]) -> Iterable[str]:
+    missing = [problem for problem in problems if problem.reason == NO_CAPTION]
+    if len(missing) > MANY_LEFT_OUT * (len(missing) + len(pairs)):
+        yield f"{counted(len(missing), 'picture')} without a caption: {offers(missing)}"
+
+
 def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
-    several = empty = directions = 0
+    several = empty = directions = nothing = 0
+    example = ""  # of captions that say nothing
     hashes = RowFile("<i8")  # of all captions
     for pair in pairs:
         several += len(pair.captions) > 1
         empty += "" in pair.captions
         directions += sum(_DIRECTIONS.search(caption) is not None for caption in pair.captions)
+        for caption in pair.captions:
+            if caption and says_nothing(caption):
+                nothing, example = nothing + 1, example or caption
         hashes.append(struct.pack(f"<{len(pair.captions)}q", *map(hash, pair.captions)))
     if several:
         yield f"{counted(several, 'picture')} with several captions: training picks one at random each time"
     if empty:
         yield f"{counted(empty, 'picture')} with an empty caption"
-    repeated, times, first = _repeated(hashes)
+    distinct, repeated, times, first = _repeated(hashes)
     if repeated > MANY_SHARED * len(hashes):
         shared = next(islice((caption for pair in pairs for caption in pair.captions), first, None))
-        example = f"{printable(shared)!r}: {times}"
-        yield f"{counted(repeated, 'caption')} of {len(hashes)} are shared by several pictures ({example})"
+        yield _on_repeated(distinct, len(hashes), printable(shared), times)
+    elif nothing > MANY_SHARED * len(hashes):
+        yield (
+            f"{counted(nothing, 'caption')} of {len(hashes)} are numbers, dates or names of files "
+            f"({printable(example)!r}), from which nothing can be learned: write what the pictures show, or see "
+            "--caption-from"
+        )
     if directions:
         yield f"{counted(directions, 'caption')} with the word left or right: train with flip = false"
     if tokens is not None:
@@ -130,21 +151,32 @@ def _on_captions(pairs: Sequence[Pair], tokens: Tokens | None) -> Iterable[str]:
             )
 
 
-def _repeated(hashes: RowFile) -> tuple[int, int, int]:
-    """The number of repeated captions; the count of the most frequent one, and the index of its first use."""
+def _on_repeated(distinct: int, num: int, shared: str, times: int) -> str:
+    """What it means that most captions stand at several pictures."""
+    if distinct == 1:
+        return f"all pictures have the caption {shared!r}: the model draws them whatever it is asked for"
+    return (
+        f"{distinct:,} different captions stand {num:,} times (most often {shared!r}, {times:,} times), as class names "
+        "do: that is fine, and the model learns what the pictures of each have in common"
+    )
+
+
+def _repeated(hashes: RowFile) -> tuple[int, int, int, int]:
+    """The numbers of different and of repeated captions; the count of the most frequent one; its first index."""
 
     def keyed(start: int, part: NDArray[Any]) -> NDArray[Any]:
         rows = np.empty(len(part), dtype=[("key", "<u8"), ("index", "<i8")])
         rows["key"], rows["index"] = part.view("<u8"), np.arange(start, start + len(part))
         return rows
 
-    repeated = most = first = 0
+    distinct = repeated = most = first = 0
     for rows in sorted_by_key(hashes, keyed):
         _, starts, times = np.unique(rows["key"], return_index=True, return_counts=True)
+        distinct += len(times)
         repeated += int(times[times > 1].sum())
         if len(times) and times.max() > most:
             most, first = int(times.max()), int(rows["index"][starts[times.argmax()]])
-    return repeated, most, first
+    return distinct, repeated, most, first
 
 
 def _on_copies(

@@ -5,12 +5,9 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
-from pathlib import PurePosixPath
 from typing import Any
 
-from tintype.config import DataConfig
 from tintype.data.sources.files import FileError
-from tintype.data.sources.repeats import repeating_folders, repeats_and_words
 
 CAPTION_FIELDS = ("text", "caption", "prompt")  # the first that a row has is used
 MAX_CAPTION_BYTES = 2**20  # of all captions of one picture together, wherever they stand
@@ -23,7 +20,6 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_SUFFIX = re.compile(r"(?<=.)\.[A-Za-z][\w-]*$")  # of a file; in "v1.2" there is none
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = re.compile("[\ufeff\ud800-\udfff]")
 
@@ -88,23 +84,6 @@ def row_captions(values: dict[str, object]) -> tuple[tuple[str, ...], str]:
         return (), TOO_LONG
     captions = _distinct(texts)
     return captions, "" if captions else EMPTY
-
-
-def substitute(options: DataConfig, key: str, reason: str) -> tuple[str, ...]:
-    """Captions for a picture without one, by `options.no_caption`; () leaves the picture out."""
-    if reason not in (NO_CAPTION, EMPTY) or options.no_caption == "skip":
-        return ()
-    if options.no_caption == "empty":
-        return ("",)
-    folders = repeating_folders(key) if options.repeats == "folder" else []
-    if folders:  # where `name` in `10_name` is the caption
-        return (name_text(repeats_and_words(PurePosixPath(folders[0]).name)[1]),)
-    return (name_text(_SUFFIX.sub("", PurePosixPath(key).name)),)
-
-
-def name_text(name: str) -> str:
-    """The name of a file or folder as a caption."""
-    return clean_caption(name.replace("_", " ").replace("-", " "))
 
 
 def _distinct(texts: list[Any]) -> tuple[str, ...]:

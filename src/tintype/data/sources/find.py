@@ -28,6 +28,7 @@ from tintype.data.sources.files import FileError, LocalFile, read_file
 from tintype.data.sources.folder import list_folder
 from tintype.data.sources.hub import is_saved, list_hub
 from tintype.data.sources.metadata import METADATA_NAMES
+from tintype.data.sources.names import offers
 from tintype.data.sources.objects import Data, list_objects
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem, sorted_problems
@@ -58,6 +59,8 @@ def find_pairs(data: Data, options: DataConfig | None = None) -> tuple[Sequence[
     if not listing.pairs:
         first = next((p for p in listing.problems if p.left_out), None)
         why = f": {printable(first.path)}: {first.reason}" if first is not None else ""
+        if offered := offers(listing.problems):
+            why += f"; {offered}"
         raise DataError(f"{printable(data_label(data))} holds no captioned pictures{why}")
     return listing.pairs, list(listing.problems)
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
 from tintype.data.sources.archives import Lister, lister_of
-from tintype.data.sources.captions import MAX_CAPTION_BYTES, NO_CAPTION, decode_text, parse_captions, substitute
+from tintype.data.sources.captions import MAX_CAPTION_BYTES, NO_CAPTION, decode_text, parse_captions
 from tintype.data.sources.file_types import (
     CAPTION_SUFFIXES,
     COMPRESSED_SUFFIXES,
@@ -20,6 +20,7 @@ from tintype.data.sources.file_types import (
 )
 from tintype.data.sources.files import FileError, ImageSource, Verified
 from tintype.data.sources.metadata import METADATA_NAMES, Metadata, nfc
+from tintype.data.sources.names import NO_WORDS, UNUSED, caption_by_name, offers, substitute
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import NEITHER, Listing, Pair, Problem, Remarks, sorted_problems
 from tintype.data.sources.repeats import repeating_folders
@@ -29,6 +30,7 @@ from tintype.errors import DataError, MissingExtraError
 from tintype.printable import printable
 
 UNPACK = "compressed: unpack it"
+_ASIDE = (NO_CAPTION, NEITHER, DRAWN, UNUSED)  # reasons that say nothing of why there are no pairs
 
 
 def list_folder(path: Path, options: DataConfig) -> Listing:
@@ -36,15 +38,15 @@ def list_folder(path: Path, options: DataConfig) -> Listing:
 
     Raises DataError, with the names that were looked for, if there is not one pair.
     """
-    scan = _Scan(walk(path), options)
+    scan = _Scan(walk(path), options, path.resolve().name)
     if not scan.pairs:
         raise DataError(_nothing_found(path, scan))
     return scan.listing()
 
 
-def list_tree(folders: Iterable[Folder], options: DataConfig) -> Listing:
-    """List the captioned pictures of folders that lie in an archive, sorted by key. No picture is opened."""
-    return _Scan(folders, options).listing()
+def list_tree(folders: Iterable[Folder], options: DataConfig, name: str) -> Listing:
+    """List the captioned pictures of folders in the archive `name`, sorted by key. No picture is opened."""
+    return _Scan(folders, options, name).listing()
 
 
 class _Scan:
@@ -55,8 +57,9 @@ class _Scan:
     after another, so that memory grows with the largest of them only.
     """
 
-    def __init__(self, folders: Iterable[Folder], options: DataConfig) -> None:
+    def __init__(self, folders: Iterable[Folder], options: DataConfig, name: str) -> None:
         self.options = options
+        self.name = name  # of the data
         self.pairs = PairList()
         self.problems: list[Problem] = []
         self.remarks = Remarks()
@@ -108,7 +111,7 @@ class _FolderScan:
         self._sidecars: dict[str, str] = {}
         self._forms: dict[str, str] = {}
         self._num_pictures: Counter[str] = Counter()  # that each caption file belongs to
-        for name in folder.names:
+        for name in folder.names if not scan.options.caption_from else ():
             stem, suffix = posixpath.splitext(name)
             if suffix.lower() in CAPTION_SUFFIXES:
                 self._sidecars[stem + suffix.lower()] = name
@@ -117,14 +120,16 @@ class _FolderScan:
     def run(self) -> None:
         """Add the pairs and problems of the folder to the scan."""
         scan, prefix = self._scan, self._folder.prefix
-        scan.metadata.read_folder(self._folder)
+        if not scan.options.caption_from:
+            scan.metadata.read_folder(self._folder)
         for name in self._folder.names:
-            if name in METADATA_NAMES:
-                scan.count("metadata", prefix + name)
-            elif posixpath.splitext(name)[1].lower() in CAPTION_SUFFIXES:
-                scan.count("captions", prefix + name)
-            else:
+            is_caption = posixpath.splitext(name)[1].lower() in CAPTION_SUFFIXES
+            if not is_caption and name not in METADATA_NAMES:
                 self._add(name, self._folder.entry(name))
+                continue
+            scan.count("captions" if is_caption else "metadata", prefix + name)
+            if scan.options.caption_from:
+                scan.remarks.add(UNUSED, prefix + name)
         self._warn_of_similar_names()
         for name in self._sidecars.values():
             if self._num_pictures[name] != 1:
@@ -211,7 +216,10 @@ class _FolderScan:
         """Add a picture with the captions of a file beside it, or with a substitute without one ("")."""
         scan, reason = self._scan, NO_CAPTION
         captions: tuple[str, ...] = ()
-        if sidecar:
+        if scan.options.caption_from:
+            caption = caption_by_name(scan.options.caption_from, entry.key, scan.name)
+            captions, reason = ((caption,), "") if caption else ((), NO_WORDS)
+        elif sidecar:
             try:
                 captions = self._read_captions(sidecar)
             except FileError as error:
@@ -245,8 +253,10 @@ class _FolderScan:
 def _nothing_found(path: Path, scan: _Scan) -> str:
     """Say why a folder gives no pairs, and what to put there."""
     name, counts, first_keys = printable(str(path)), scan.counts, scan.first_keys
-    broken = next((p for p in sorted_problems(scan.problems) if p.reason not in (NO_CAPTION, NEITHER, DRAWN)), None)
+    broken = next((p for p in sorted_problems(scan.problems) if p.reason not in _ASIDE), None)
     first = f"; first problem: {printable(broken.path)}: {broken.reason}" if broken is not None else ""
+    if scan.options.caption_from and scan.num_pictures:
+        return f"the names of pictures in {name} have no words for captions{first}"
     if counts["picture"]:
         picture = PurePosixPath(first_keys["picture"])
         file_name, stem = printable(picture.name), printable(picture.stem)
@@ -255,7 +265,7 @@ def _nothing_found(path: Path, scan: _Scan) -> str:
         table = f"; {printable(first_keys['table'])} is not read: give it one of these names" if counts["table"] else ""
         return (
             f"{which} in {name} {verb}: looked for {stem}.txt, {stem}.caption, and a row with file_name and text "
-            f"for {file_name} in metadata.jsonl or metadata.csv{table}{first}"
+            f"for {file_name} in metadata.jsonl or metadata.csv{table}{first}{_offers(scan)}"
         )
     advice = "put PNG, JPEG or WebP pictures there, each with its caption in a .txt file of the same name"
     if counts["unsupported"]:
@@ -263,7 +273,7 @@ def _nothing_found(path: Path, scan: _Scan) -> str:
     if counts["metadata"]:
         return f"{name} holds {PurePosixPath(first_keys['metadata']).name} but no pictures that it names{first}"
     if scan.num_pictures:
-        return f"none of the {scan.num_pictures} pictures in the files of {name} has a caption{first}"
+        return f"none of the {scan.num_pictures} pictures in the files of {name} has a caption{first}{_offers(scan)}"
     if counts["archive"] or (broken is not None and broken.reason == UNPACK):
         return f"{name} holds no captioned pictures{first}"
     if counts["captions"]:
@@ -271,3 +281,8 @@ def _nothing_found(path: Path, scan: _Scan) -> str:
     if counts["file"] or counts["table"]:
         return f"{name} holds {counts['file'] + counts['table']} files but no pictures: {advice}"
     return f"{name} is empty: {advice}" if not scan.problems else f"{name} holds nothing that can be read{first}"
+
+
+def _offers(scan: _Scan) -> str:
+    offered = offers(scan.problems)
+    return f"; {offered}" if offered else ""

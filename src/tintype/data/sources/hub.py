@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, row_captions, substitute
+from tintype.data.sources.captions import CAPTION_FIELDS, row_captions
 from tintype.data.sources.files import FileError, ImageSource, SourceRoot, one_line, read_file
+from tintype.data.sources.names import substitute
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.data.sources.parquet import PICTURE_COLUMNS

@@ -12,9 +12,10 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import MAX_CAPTION_BYTES, TOO_LONG, decode_text, row_captions, substitute
+from tintype.data.sources.captions import MAX_CAPTION_BYTES, TOO_LONG, decode_text, row_captions
 from tintype.data.sources.files import FileError
 from tintype.data.sources.metadata_csv import csv_rows
+from tintype.data.sources.names import substitute
 from tintype.data.sources.pairs import Problem
 from tintype.data.sources.parquet import metadata_rows
 from tintype.data.sources.walk import OUTSIDE, File, Folder

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import row_captions, substitute
+from tintype.data.sources.captions import row_captions
 from tintype.data.sources.files import FileError, ImageSource, SourceRoot
+from tintype.data.sources.names import substitute
 from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.errors import DataError
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import CAPTION_FIELDS, MAX_CAPTION_BYTES, TOO_LONG, row_captions, substitute
+from tintype.data.sources.captions import CAPTION_FIELDS, MAX_CAPTION_BYTES, TOO_LONG, row_captions
 from tintype.data.sources.files import MAX_BYTES, FileError, ImageSource, SourceRoot, one_line, too_large
+from tintype.data.sources.names import substitute
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Pair, Problem
 from tintype.data.sources.remote import Archive

@@ -18,13 +18,13 @@ FEW = 3  # folders that count up from 1, from which on their numbers are those o
 # Years and numbers with zeros before them mean other things; so do the folders of cameras, such as 101_PANA.
 _REPEATS = re.compile(r"([1-9][0-9]{0,2})_(?=.*[^\W\d_])(.+)", re.DOTALL)
 _CAMERA = re.compile(r"[1-9][0-9]{2}_[A-Z0-9]{4,5}")
-_ARCHIVES = (".tar", ".zip", ".parquet")  # stand in keys like folders
+ARCHIVES = (".tar", ".zip", ".parquet")  # stand in keys like folders
 
 
 def repeats_and_words(folder: str) -> tuple[int, str]:
     """The number and the rest of a folder name such as `10_name`; 0 and the name itself for all others."""
     match = _REPEATS.fullmatch(folder)
-    if match is None or _CAMERA.fullmatch(folder) or folder.lower().endswith(_ARCHIVES):
+    if match is None or _CAMERA.fullmatch(folder) or folder.lower().endswith(ARCHIVES):
         return 0, folder
     return int(match[1]), match[2]
 

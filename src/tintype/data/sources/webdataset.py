@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from tintype.config import DataConfig
-from tintype.data.sources.captions import NO_CAPTION, decode_text, parse_captions, row_captions, substitute
+from tintype.data.sources.captions import NO_CAPTION, decode_text, parse_captions, row_captions
 from tintype.data.sources.file_types import CAPTION_SUFFIXES, PICTURE_SUFFIXES, unsupported
 from tintype.data.sources.files import FileError, ImageSource, SourceRoot
+from tintype.data.sources.names import NO_WORDS, UNUSED, caption_by_name, substitute
 from tintype.data.sources.pairs import NEITHER, Listing, Pair
 from tintype.data.sources.remote import Archive
 from tintype.data.sources.repeats import repeating_folders
@@ -108,8 +109,13 @@ def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
             report(picture.name, "its sample has several pictures: this one is used", False)
         for part in sample.unused:
             remarks.add(_FURTHER, part.name)
-        captions, where, reason = _captions(sample, picture.name, options)
-        if reason:
+        if options.caption_from:
+            captions, where, reason = _named(f"{name}/{picture.name}", options), picture.name, NO_WORDS
+            for part in sample.captions[:1]:
+                remarks.add(UNUSED, part.name)
+        else:
+            captions, where, reason = _captions(sample, picture.name, name, options)
+        if not captions:
             report(where, reason)
         else:
             source = Member(archive, picture.offset, picture.size)
@@ -124,7 +130,13 @@ def list_tar(archive: Archive, name: str, options: DataConfig) -> Listing:
     )
 
 
-def _captions(sample: _Sample, picture: str, options: DataConfig) -> tuple[tuple[str, ...], str, str]:
+def _named(key: str, options: DataConfig) -> tuple[str, ...]:
+    """Captions of a picture by its name."""
+    caption = caption_by_name(options.caption_from, key)
+    return (caption,) if caption else substitute(options, key, NO_WORDS)
+
+
+def _captions(sample: _Sample, picture: str, archive: str, options: DataConfig) -> tuple[tuple[str, ...], str, str]:
     """Return the captions of a sample, "" and ""; or (), the member at fault and the reason."""
     where, reason = picture, NO_CAPTION
     try:
@@ -140,7 +152,7 @@ def _captions(sample: _Sample, picture: str, options: DataConfig) -> tuple[tuple
                 return captions, "", ""
     except FileError as error:
         reason = str(error)
-    substitutes = substitute(options, picture, reason)
+    substitutes = substitute(options, f"{archive}/{picture}", reason)
     return (substitutes, "", "") if substitutes else ((), where, reason)
 
 

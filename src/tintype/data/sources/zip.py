@@ -125,7 +125,7 @@ def list_zip(archive: Archive, name: str, options: DataConfig) -> Listing:
         return Listing((), (Problem(name, str(error)),))
     except Exception as error:  # damaged in whatever way, or a file system's own
         return Listing((), (Problem(name, f"not a readable zip file ({one_line(error)})"),))
-    listing = list_tree(folders, options)
+    listing = list_tree(folders, options, name)
     return Listing(
         PairList(replace(pair, key=f"{name}/{pair.key}") for pair in listing.pairs),
         tuple(

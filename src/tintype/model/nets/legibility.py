@@ -38,6 +38,17 @@ class FrozenReader:
         with panics_as_errors():
             return [entry.ids for entry in self._tokenizer.encode_batch_fast(list(captions), add_special_tokens=False)]
 
+    @property
+    def num_marks(self) -> int:
+        """The tokens that the encoder adds to each caption."""
+        return int(self._tokenizer.num_special_tokens_to_add(False))
+
+    def as_read(self, caption: str, max_tokens: int) -> tuple[str, int]:
+        """A caption as an encoder of so many tokens reads it, and the number of tokens that are cut off."""
+        (ids,) = self.token_ids([caption])
+        kept = ids[: max(0, max_tokens - self.num_marks)]
+        return self._tokenizer.decode(kept, skip_special_tokens=False), len(ids) - len(kept)
+
     def illegible(self, captions: Sequence[str]) -> list[list[str]]:
         unknown = self._unknown
         has_unknown = [unknown is not None and unknown in ids for ids in self.token_ids(captions)]
@@ -63,6 +74,13 @@ class LearnedReader:
         with panics_as_errors():
             encodings = self._tokenizer.encode_batch([caption.lower() for caption in captions])
         return [encoding.ids for encoding in encodings]
+
+    num_marks = 0
+
+    def as_read(self, caption: str, max_tokens: int) -> tuple[str, int]:
+        """As `FrozenReader.as_read`."""
+        (ids,) = self.token_ids([caption])
+        return self._tokenizer.decode(ids[:max_tokens]).strip(), max(0, len(ids) - max_tokens)
 
     def illegible(self, captions: Sequence[str]) -> list[list[str]]:
         return [list(dict.fromkeys(sign for sign in text if self._is_unknown(sign))) for text in captions]

@@ -1,4 +1,4 @@
-"""Tokens of captions, without a network or torch: the learned vocabulary, the files of an encoder, lengths."""
+"""Tokens of captions, without a network or torch: the learned vocabulary and the files of an encoder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tintype.config import TextConfig
 from tintype.errors import CheckpointError, MissingExtraError
 from tintype.model.nets.encoder_files import require_harmless
 
-_BATCH = 4096  # captions
 VOCABULARY = 2048  # tokens of a learned vocabulary, at most
 MAX_VOCABULARY = 2**20  # tokens that a model's file may have
 # Signs that mean something alone and stand side by side without spaces, each with its modifiers: Chinese and Japanese
@@ -112,27 +110,6 @@ def panics_as_errors() -> Iterator[None]:
         if type(error).__name__ != "PanicException":
             raise
         raise CheckpointError("the tokenizer of this model cannot split this caption; use another model") from None
-
-
-def token_lengths(captions: Sequence[str], config: TextConfig) -> list[int]:
-    """Number of tokens of each caption for the encoder `config.encoder`, before any is cut.
-
-    Raises ConfigError, MissingExtraError or CheckpointError.
-    """
-    tokenizer: Any
-    if config.encoder == "learned":
-        from tokenizers import Tokenizer
-
-        tokenizer = Tokenizer.from_str(learn_tokenizer(captions)[0])
-        captions = [caption.lower() for caption in captions]
-    else:
-        tokenizer = read_tokenizer(encoder_folder(config.encoder))
-    lengths: list[int] = []
-    for start in range(0, len(captions), _BATCH):
-        with panics_as_errors():
-            encodings = tokenizer.encode_batch_fast(list(captions[start : start + _BATCH]))
-        lengths += [len(encoding.ids) for encoding in encodings]
-    return lengths
 
 
 def read_tokenizer(folder: Path) -> Any:
