@@ -60,7 +60,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "run",
         "api",
     ),
-    "export": (("options", "record"), ("card", "target"), "folder", ("forms", "push")),
+    "export": (("options", "record"), ("card", "sampling", "target"), ("folder", "onnx"), ("forms", "push")),
     "serving": (("settings", "logs", "catalog"), "engine", "api", "server"),
     "cli": (("options", "progress"), "run", "commands", "main"),
 }

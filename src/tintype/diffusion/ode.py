@@ -33,12 +33,12 @@ Plan = tuple[Stage, ...]
 
 def euler(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """First order: DDIM (Song et al. 2020, arXiv 2010.02502, eq. 13), Euler in sigma and rectified-flow Euler."""
-    return (yield from _multistep(x, plan(levels_of(sigmas), 1, 0)))
+    return (yield from _multistep(x, PLANS["euler"](levels_of(sigmas))))
 
 
 def dpmpp_2m(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Second order, one evaluation per step: DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2)."""
-    return (yield from _multistep(x, plan(levels_of(sigmas), 2, 0, midpoint)))
+    return (yield from _multistep(x, PLANS["dpmpp_2m"](levels_of(sigmas))))
 
 
 def unipc(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
@@ -49,13 +49,13 @@ def unipc(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     halfway between second and third order: the first damps too much and the second overshoots where steps are long.
     The last prediction is the picture.
     """
-    return (yield from _multistep(x, plan(levels_of(sigmas), 3, 3, in_log_flow, blend=0.5)))
+    return (yield from _multistep(x, PLANS["unipc"](levels_of(sigmas))))
 
 
 def deis_2(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Second order, one evaluation per step: exponential Adams-Bashforth in lambda (DEIS, Zhang and Chen 2022,
     arXiv 2204.13902)."""
-    return (yield from _multistep(x, plan(levels_of(sigmas), 2, 0)))
+    return (yield from _multistep(x, PLANS["deis_2"](levels_of(sigmas))))
 
 
 def deis_3(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
@@ -64,13 +64,13 @@ def deis_3(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
 
     DPM-Solver++(3M) aims at the same, but its widely copied form halves the last term and has order 2.
     """
-    return (yield from _multistep(x, plan(levels_of(sigmas), 3, 0)))
+    return (yield from _multistep(x, PLANS["deis_3"](levels_of(sigmas))))
 
 
 def deis_4(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
     """Fourth order, one evaluation per step: exponential Adams-Bashforth in lambda (DEIS, Zhang and Chen 2022,
     arXiv 2204.13902)."""
-    return (yield from _multistep(x, plan(levels_of(sigmas), 4, 0)))
+    return (yield from _multistep(x, PLANS["deis_4"](levels_of(sigmas))))
 
 
 def heun(x: Tensor, sigmas: Tensor, randn: Randn | None = None) -> Coroutine:
@@ -211,6 +211,17 @@ def plan(
         stages.append(Stage(sigma, corrector_keep, tuple(corrections), sigma_next / sigma, tuple(predictions)))
     return tuple(stages)
 
+
+# The plan of each multistep sampler for the noise levels [K + 1].
+PLANS: dict[str, Callable[[tuple[float, ...]], Plan]] = {
+    "unipc": lambda levels: plan(levels, 3, 3, in_log_flow, blend=0.5),
+    "dpmpp_2m": lambda levels: plan(levels, 2, 0, midpoint),
+    "deis_2": lambda levels: plan(levels, 2, 0),
+    "deis_3": lambda levels: plan(levels, 3, 0),
+    "deis_4": lambda levels: plan(levels, 4, 0),
+    "euler": lambda levels: plan(levels, 1, 0),
+    "ddim": lambda levels: plan(levels, 1, 0),
+}
 
 # Names in diffusion/names.py. "ddim" is another name of euler, "etdrk4" the usual name of the reference.
 SAMPLERS: dict[str, Sampler] = {

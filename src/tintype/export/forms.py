@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tintype.errors import ConfigError
 from tintype.export.folder import write_folder
+from tintype.export.onnx.write import write_onnx
 from tintype.export.options import PRECISIONS, ExportOptions
 from tintype.export.record import read_record
 from tintype.export.target import filled, require_free
@@ -16,7 +17,7 @@ from tintype.model.sample_captions import sample_captions
 
 # A form gets the model, the path where its folder or file is to appear (nothing is there), and the options.
 WriteForm = Callable[[store.Model, Path, ExportOptions], None]
-FORMS: dict[str, WriteForm] = {"folder": write_folder}
+FORMS: dict[str, WriteForm] = {"folder": write_folder, "onnx": write_onnx}
 
 
 def export_model(
@@ -38,7 +39,8 @@ def export_model(
     Args:
         model: what `Pipeline.load` takes; of a run that still trains, its newest checkpoint.
         out: the folder or file to write.
-        to: "folder", a model folder with weights in half precision and a card, for other people.
+        to: "folder", a model folder with weights in half precision and a card, for other people; "onnx", ONNX graphs
+            for other languages and runtimes.
         name: of the model, in its card; "" takes the name of `out`.
         license: an SPDX identifier, such as "CC-BY-4.0"; "" keeps that of an earlier export.
         precision: of the stored weights.
@@ -56,7 +58,7 @@ def export_model(
     target = Path(out).resolve()
     earlier = read_record(found.folder)
     is_shipped = found.folder in store.shipped().values()
-    if card is None and (earlier is not None or is_shipped):
+    if card is None and to == "folder" and (earlier is not None or is_shipped):
         card = _published_card(found.folder)
     if not isinstance(examples, bool):
         captions = tuple(dict.fromkeys(caption.strip() for caption in examples))

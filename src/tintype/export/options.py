@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tintype.errors import ConfigError
 
-FORMS = ("folder",)  # the first is the default; export/forms.py has a function for each
+FORMS = ("folder", "onnx")  # the first is the default; export/forms.py has a function for each
 PRECISIONS = ("fp16", "fp32", "int8")  # in which weights are stored; the first is the default
 MAX_NAME = 96  # characters
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")

@@ -9,6 +9,7 @@ from tintype.export.options import FORMS, PRECISIONS
 
 HELP = {  # the same keys as FORMS
     "folder": "a model folder with half the size and a card, for other people",
+    "onnx": "a folder of ONNX graphs for other languages and runtimes, checked against the model",
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tintype.config.sizes import size_text
 from tintype.errors import CheckpointError, DataError
-from tintype.export.record import read_record
+from tintype.export.record import Record, read_record
 from tintype.model import file_names, manifest
 from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.pipeline.image_file import read_receipt, read_texts
@@ -27,6 +27,9 @@ def info(target: str) -> list[str]:
     path = Path(target)
     if path.is_file():
         return picture_lines(path)
+    record = read_record(path) if path.is_dir() else None
+    if record is not None and not (path / file_names.WEIGHTS).is_file():
+        return record_lines(path, record)
     try:
         return model_lines(target)
     except CheckpointError as error:
@@ -64,6 +67,18 @@ def run_lines(run: Path, error: str) -> list[str]:
     heading = f"{run}: a run without a complete checkpoint; {seen:,} of {images:,} images seen"
     warning = error if any((run / file_names.CHECKPOINTS).glob("step-*")) else ""
     return [heading, *_aligned([*run_status(run, images), *_sharing(str(run), run), ("warning", warning)])]
+
+
+def record_lines(folder: Path, record: Record) -> list[str]:
+    """An export that is no model folder."""
+    size = sum(file.stat().st_size for name in record.files if (file := folder / name).is_file())
+    lines = [
+        ("name", record.name),
+        ("license", record.license or "none"),
+        ("exported", f"by Tintype {record.version}"),
+        ("files", f"{', '.join(record.files)} ({size / 2**20:.1f} MiB)"),
+    ]
+    return [f"{folder}: a text-to-image model, exported as {printable(record.form)}", *_aligned(lines)]
 
 
 def picture_lines(path: Path) -> list[str]:

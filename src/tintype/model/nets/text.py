@@ -153,6 +153,17 @@ class FrozenEncoder:
     def embedding_dim(self) -> int:
         return int(self._load()[1].config.hidden_size)
 
+    @property
+    def module(self) -> nn.Module:
+        """The encoder as `transformers` has it: (input_ids, attention_mask) -> an object with last_hidden_state."""
+        module: nn.Module = self._load()[1]
+        return module
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its files."""
+        return self._folder
+
     @torch.no_grad()
     def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
         nonempty = [caption for caption in captions if caption]
@@ -275,10 +286,13 @@ class TextRefiner(nn.Module):
 
     def forward(self, embeddings: Sequence[Tensor]) -> Conditioning:
         """Embeddings [L_i, embedding_dim] or token ids [L_i], one tensor a caption -> Conditioning [B, 1 + L, D]."""
-        padded, mask = pad_embeddings(embeddings, self.start.device)
+        return self.refine(*pad_embeddings(embeddings, self.start.device))
+
+    def refine(self, padded: Tensor, mask: Tensor) -> Conditioning:
+        """`forward` for embeddings or token ids that are padded, [B, L, ...], with their mask [B, L]."""
         tokens = self.embed(padded if padded.dtype == torch.int64 else padded.to(self.start.dtype))
-        tokens = torch.cat([self.start.expand(len(tokens), 1, -1), rms_norm(tokens)], dim=1)
-        mask = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
+        tokens = torch.cat([self.start.expand(tokens.shape[0], 1, -1), rms_norm(tokens)], dim=1)
+        mask = torch.cat([mask.new_ones(mask.shape[0], 1), mask], dim=1)
         rope = rotary_embedding(torch.arange(tokens.shape[1], device=tokens.device)[:, None], self.head_width)
         for block in self.blocks:
             tokens = block(tokens, rope, mask[:, None, None])

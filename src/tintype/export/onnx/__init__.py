@@ -1,0 +1,1 @@
+"""The form `onnx`: a model as graphs that ONNX Runtime and others compute, in any language."""
