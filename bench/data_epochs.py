@@ -43,8 +43,8 @@ class Lengths:
 
     def text_embeddings(self, captions: Sequence[str]) -> list[Tensor]:
         words = [caption.split() for caption in captions]
-        states = torch.tensor([len(word) for caption in words for word in caption], dtype=torch.float16)
-        return list(states[:, None].split([len(caption) for caption in words]))
+        embeddings = torch.tensor([len(word) for caption in words for word in caption], dtype=torch.float16)
+        return list(embeddings[:, None].split([len(caption) for caption in words]))
 
 
 class DecodedEachTime(Dataset[Tensor]):
@@ -69,8 +69,8 @@ class DecodedEachTime(Dataset[Tensor]):
         scale = self.side / min(width, height)
         if scale != 1:
             picture = picture.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
-        left, top = (picture.width - self.side) // 2, (picture.height - self.side) // 2
-        picture = picture.crop((left, top, left + self.side, top + self.side))
+        crop_left, crop_top = (picture.width - self.side) // 2, (picture.height - self.side) // 2
+        picture = picture.crop((crop_left, crop_top, crop_left + self.side, crop_top + self.side))
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div(255)
 
     def _opened(self, content: io.BytesIO) -> Image.Image:

@@ -67,10 +67,10 @@ def ideal(options: argparse.Namespace) -> None:
     for _ in range(options.rounds):
         start = time.process_time()
         errors = finished(finite_errors(blocks, x0, noise, sigmas, [torch.zeros(num)]))
-        whole = time.process_time() - start
+        seconds = time.process_time() - start
         products = _products(blocks, x0, noise, len(sigmas))
-        ratios.append(whole / products)
-        _print(num=num, size=size, queries=queries, seconds=whole, products=products, ratio=ratios[-1])
+        ratios.append(seconds / products)
+        _print(num=num, size=size, queries=queries, seconds=seconds, products=products, ratio=ratios[-1])
     _print(median_ratio=sorted(ratios)[len(ratios) // 2], finite=bool(torch.isfinite(errors).all()), peak_mb=_peak())
 
 
@@ -90,10 +90,10 @@ def _products(blocks: Callable[[], Iterator[Tensor]], x0: Tensor, noise: Tensor,
 
 
 def _evaluated(options: argparse.Namespace, settings: EvalSettings) -> EvalResult:
-    place, pipeline = store.find(options.model), Pipeline.load(options.model, options.device)
+    model, pipeline = store.find(options.model), Pipeline.load(options.model, options.device)
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(options.cache or scratch)
-        work = open_eval_data(place, pipeline.config, pipeline.denoiser.encoder, options.data, cache)
+        work = open_eval_data(model, pipeline.config, pipeline.denoiser.encoder, options.data, cache)
         result, _ = finished(evaluate(pipeline, finished(work), 0, settings))
     return result
 
@@ -143,9 +143,13 @@ def gauge(options: argparse.Namespace) -> None:
             "look": lambda: trainer.noise_errors(gauge.indices, ["true"]),
             "best_by_heart": lambda: finished(gauge.ideal_errors(1e9)),
         }
-        found = {name: _cpu_seconds(work) for name, work in seconds.items()}
+        cpu_seconds = {name: _cpu_seconds(work) for name, work in seconds.items()}
     every = 60 * config.train.sample_minutes
-    _print(training_pictures=len(copy.split(config.train.held_out)[0]), **found, share_of_time=found["look"] / every)
+    _print(
+        training_pictures=len(copy.split(config.train.held_out)[0]),
+        **cpu_seconds,
+        share_of_time=cpu_seconds["look"] / every,
+    )
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
@@ -170,7 +174,7 @@ def alarm(options: argparse.Namespace) -> None:
     by_pixels, by_features = (_search(rows[len(seen) :], rows[: len(seen)]) for rows in (plain, features))
     copies = torch.arange(0, len(seen), max(1, len(seen) // 200))
     noisy_pixels = (pixels[copies].float() + 4 * normal(0, 0, copies, tuple(pixels.shape[1:]))).clamp(0, 255)
-    rates, found, noisy_rates = [], [], []
+    rates, copy_rates, noisy_rates = [], [], []
     exact = _search(plain[copies], plain[: len(seen)]), _search(features[copies], features[: len(seen)])
     noisy = scattering(noisy_pixels.round().to(torch.uint8)) / (scattering(pixels[: len(seen)]).std(0).clamp(min=1e-6))
     near_copies = _search(noisy_pixels.flatten(1), plain[: len(seen)]), _search(noisy, features[: len(seen)])
@@ -179,10 +183,10 @@ def alarm(options: argparse.Namespace) -> None:
         calibration, test = order[: len(held) // 2], order[len(held) // 2 :]
         calibrated = calibrate_alarm(by_pixels.relative[calibration], by_features.relative[calibration])
         rates.append(float(calibrated.raised(by_pixels.relative[test], by_features.relative[test]).double().mean()))
-        found.append(float(calibrated.raised(exact[0].relative, exact[1].relative).double().mean()))
+        copy_rates.append(float(calibrated.raised(exact[0].relative, exact[1].relative).double().mean()))
         noisy_rates.append(float(calibrated.raised(near_copies[0].relative, near_copies[1].relative).double().mean()))
     _print(
-        pictures=len(seen), held_out=len(held), alarm_rate=sum(rates) / len(rates), copies_found=min(found),
+        pictures=len(seen), held_out=len(held), alarm_rate=sum(rates) / len(rates), copies_found=min(copy_rates),
         copies_with_noise_of_4_levels_found=sum(noisy_rates) / len(noisy_rates),
     )  # fmt: skip
 

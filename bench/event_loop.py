@@ -153,15 +153,15 @@ def send_raw(url: str, content: bytes) -> None:
 
 def ask_for(url: str, name: str, side: int, seconds: float) -> None:
     """Run as a process of its own: asks for one thing again and again."""
-    path, told = beside(side)[name]
+    path, request = beside(side)[name]
     end = time.perf_counter() + seconds
     with httpx.Client(base_url=url, timeout=600, trust_env=False) as http:
         while time.perf_counter() < end:
-            if "raw" in told:
-                send_raw(url, told["raw"])
+            if "raw" in request:
+                send_raw(url, request["raw"])
                 continue
-            answer = http.request("POST" if told else "GET", path, **told)
-            if "content" not in told:  # what is hostile may be refused
+            answer = http.request("POST" if request else "GET", path, **request)
+            if "content" not in request:  # what is hostile may be refused
                 answer.raise_for_status()
             if name == "a job, steps and pictures":
                 job = http.post("/api/jobs", json=ASK).raise_for_status().json()["id"]
@@ -169,7 +169,7 @@ def ask_for(url: str, name: str, side: int, seconds: float) -> None:
                     lines = [line for line in answer.iter_lines() if line.startswith("data: ")]
                 for picture in json.loads(lines[-1][6:])["pictures"]:
                     http.get(picture["url"]).raise_for_status()
-            elif not told:
+            elif not request:
                 time.sleep(0.05)
 
 

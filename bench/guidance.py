@@ -55,75 +55,80 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return per_sample((a * b).flatten(1).sum(1), a)
 
 
-def cfg(x: Tensor, sigma: Tensor, told: Tensor, base: Tensor, scale: float) -> Tensor:
+def cfg(x: Tensor, sigma: Tensor, cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance (2207.12598)."""
-    return base + scale * (told - base)
+    return uncond + scale * (cond - uncond)
 
 
-def rescaled(x: Tensor, sigma: Tensor, told: Tensor, base: Tensor, scale: float) -> Tensor:
+def rescaled(x: Tensor, sigma: Tensor, cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     """Seven tenths of the way back to the contrast without guidance (2305.08891)."""
-    guided = cfg(x, sigma, told, base, scale)
-    return 0.7 * guided * spread(told) / spread(guided) + 0.3 * guided
+    guided = cfg(x, sigma, cond, uncond, scale)
+    return 0.7 * guided * spread(cond) / spread(guided) + 0.3 * guided
 
 
-def cfg_zero(x: Tensor, sigma: Tensor, told: Tensor, base: Tensor, scale: float) -> Tensor:
+def cfg_zero(x: Tensor, sigma: Tensor, cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     """The reference's noise at the length that fits best (CFG-Zero*, 2503.18886)."""
-    noise, other = x - told, x - base
-    fit = product(noise, other) / product(other, other).clamp_min(1e-12) * other
-    return x - (fit + scale * (noise - fit))
+    cond_noise, uncond_noise = x - cond, x - uncond
+    fit = product(cond_noise, uncond_noise) / product(uncond_noise, uncond_noise).clamp_min(1e-12) * uncond_noise
+    return x - (fit + scale * (cond_noise - fit))
 
 
-def projected(x: Tensor, sigma: Tensor, told: Tensor, base: Tensor, scale: float) -> Tensor:
+def projected(x: Tensor, sigma: Tensor, cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     """Without the part of the change that lies along the picture (APG, 2410.02416, without momentum)."""
-    change = told - base
-    along = product(change, told) / product(told, told).clamp_min(1e-12) * told
-    return told + (scale - 1) * (change - along)
+    change = cond - uncond
+    along = product(change, cond) / product(cond, cond).clamp_min(1e-12) * cond
+    return cond + (scale - 1) * (change - along)
 
 
 def energy(a: Tensor, b: Tensor) -> float:
     """Energy distance between two sets of pictures, without bias."""
     a, b = a.flatten(1).double(), b.flatten(1).double()
-    own = sum(torch.cdist(s, s).sum() / (len(s) * (len(s) - 1)) for s in (a, b))
-    return float(2 * torch.cdist(a, b).mean() - own)
+    within = sum(torch.cdist(s, s).sum() / (len(s) * (len(s) - 1)) for s in (a, b))
+    return float(2 * torch.cdist(a, b).mean() - within)
 
 
 def compare(world: World, out_of_place: float, num: int) -> None:
     shape = tuple(world.means.shape[1:])
     means = world.means + out_of_place * normal(3, Purpose.EVALUATE, torch.arange(len(world.means)), shape)
-    told = world.captions == 1
+    has_caption = world.captions == 1
 
     def network(blobs: Tensor, blur: float) -> Denoise:
         count = int(blobs.sum())
         variances = torch.full((count,), world.variance * blur)
         return mixture_denoiser(torch.full((count,), 1 / count), means[blobs], variances)
 
-    pick = torch.where(told)[0][torch.arange(4 * num) % int(told.sum())]
+    pick = torch.where(has_caption)[0][torch.arange(4 * num) % int(has_caption.sum())]
     true = world.means[pick] + math.sqrt(world.variance) * normal(9, Purpose.EVALUATE, torch.arange(4 * num), shape)
     start = 80 * normal(0, Purpose.START, torch.arange(num), shape)
-    plain, untold, weaker = network(told, BLUR), network(told | True, BLUR), network(told, BLUR**2)
+    conditional, unconditional, weaker = (
+        network(has_caption, BLUR),
+        network(has_caption | True, BLUR),
+        network(has_caption, BLUR**2),
+    )
 
     def distance(rule: Rule, reference: Denoise, scale: float, interval: tuple[float, float]) -> float:
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:
             if scale == 1 or not interval[0] <= float(sigma[0]) <= interval[1]:
-                return plain(x, sigma)
-            return rule(x, sigma, plain(x, sigma), reference(x, sigma), scale)
+                return conditional(x, sigma)
+            return rule(x, sigma, conditional(x, sigma), reference(x, sigma), scale)
 
         return energy(sample(denoise, start, logistic_sigmas(16, 0.02, 80.0), "unipc"), true)
 
-    print(f"\n{world.name}, blobs {out_of_place:g} out of place; no guidance {distance(cfg, untold, 1, (0, 0)):.4f}")
+    unguided = distance(cfg, unconditional, 1, (0, 0))
+    print(f"\n{world.name}, blobs {out_of_place:g} out of place; no guidance {unguided:.4f}")
     rows: list[tuple[str, Rule, Denoise]] = [
-        ("no caption", cfg, untold),
-        ("no caption, rescaled", rescaled, untold),
-        ("no caption, CFG-Zero*", cfg_zero, untold),
-        ("no caption, APG", projected, untold),
+        ("no caption", cfg, unconditional),
+        ("no caption, rescaled", rescaled, unconditional),
+        ("no caption, CFG-Zero*", cfg_zero, unconditional),
+        ("no caption, APG", projected, unconditional),
         ("weaker model", cfg, weaker),
     ]
     for name, rule, reference in rows:
         for interval in ((0.0, math.inf), (0.4, 10.0)):
-            found = [(distance(rule, reference, scale, interval), scale) for scale in SCALES]
-            best, scale = min(found)
+            distances = [(distance(rule, reference, scale, interval), scale) for scale in SCALES]
+            best, scale = min(distances)
             label = f"{name}, sigma {interval[0]:g} to {interval[1]:g}"
-            print(f"{label:44} best {best:8.4f} at {scale:g}, at 3 {found[-1][0]:8.4f}", flush=True)
+            print(f"{label:44} best {best:8.4f} at {scale:g}, at 3 {distances[-1][0]:8.4f}", flush=True)
 
 
 def main() -> None:

@@ -32,11 +32,11 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         seen = seen_captions(None, options.seen_num, 0)
-        self.asked = {split: caption_tasks(held_out, options.num, seen) for split, held_out in SPLITS.items()}
+        self.tasks = {split: caption_tasks(held_out, options.num, seen) for split, held_out in SPLITS.items()}
         drawn = [
-            example(SEED, ask.number, SPLITS[split], options.size).picture
-            for split, part in self.asked.items()
-            for ask in part
+            example(SEED, task.number, SPLITS[split], options.size).picture
+            for split, tasks in self.tasks.items()
+            for task in tasks
         ]
         real = scattering(torch.cat([pixels_of(picture) for picture in drawn]))
         self.project = Projection(real)
@@ -49,24 +49,24 @@ class Bench:
         nets = [pipeline.denoiser.net] + ([pipeline.guide.denoiser.net] if pipeline.guide else [])
         hooks = [net.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0]))) for net in nets]
         make = from_model(pipeline, self.options.batch, self.options.steps, scale, levels)
-        cells, made = [], []
-        for part in self.asked.values():
-            pictures = list(make(part))
-            made += pictures
-            found = attribute_score(judge_pictures(pictures, part), [ask.scene for ask in part], "all").right
-            cells.append(f"{found.value:8.1%} [{found.low:.1%}, {found.high:.1%}]")
+        cells, samples = [], []
+        for tasks in self.tasks.values():
+            pictures = list(make(tasks))
+            samples += pictures
+            accuracy = attribute_score(judge_pictures(pictures, tasks), [task.scene for task in tasks], "all").right
+            cells.append(f"{accuracy.value:8.1%} [{accuracy.low:.1%}, {accuracy.high:.1%}]")
         for hook in hooks:
             hook.remove()
-        samples = self.project(scattering(torch.cat([pixels_of(picture) for picture in made])))
-        far = corrected_frechet(samples, self.real)
-        asked = sum(counts) / len(made)
+        projection = self.project(scattering(torch.cat([pixels_of(picture) for picture in samples])))
+        distance = corrected_frechet(projection, self.real)
+        evaluations = sum(counts) / len(samples)
         print(
-            f"{name:36}{asked:12.1f}"
+            f"{name:36}{evaluations:12.1f}"
             + "".join(f"{cell:>24}" for cell in cells)
-            + f"{f'{far.value:.4f} [{far.low:.4f}, {far.high:.4f}]':>26}",
+            + f"{f'{distance.value:.4f} [{distance.low:.4f}, {distance.high:.4f}]':>26}",
             flush=True,
         )
-        return asked
+        return evaluations
 
 
 def loaded(model: str, guide: str | None, device: str | None) -> Pipeline:
@@ -91,11 +91,11 @@ def main() -> None:
 
     bench, scale = Bench(options), options.guidance
     pipeline = loaded(options.model, None, options.device)
-    own = pipeline.config.sample
+    sampling = pipeline.config.sample
     bench.row("no guidance", pipeline, 1.0, None)
     plain = bench.row(f"{scale:g}, at all noise levels", pipeline, scale, ALL)
     default = bench.row(
-        f"{scale:g}, sigma {own.guidance_min:g} to {own.guidance_max:g} (its own)", pipeline, scale, None
+        f"{scale:g}, sigma {sampling.guidance_min:g} to {sampling.guidance_max:g} (its own)", pipeline, scale, None
     )
     for low, high in options.interval:
         bench.row(f"{scale:g}, sigma {low:g} to {high:g}", pipeline, scale, (low, high))

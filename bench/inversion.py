@@ -32,36 +32,36 @@ def rounds(options: argparse.Namespace) -> None:
     pictures = pipeline.generate(texts)
     print(f"{'steps':>6}{'at least':>12}{'median':>12}{'noise rms':>12}{'evaluations back':>20}")
     for steps in (12, 16, 24, 40):
-        found, rms_, asked = [], [], []
+        psnrs, noise_rms, evaluations = [], [], []
         for seed, (text, picture) in enumerate(zip(texts, pictures, strict=True)):
             request = pipeline.request(
                 text, seeds=seed, init_image=picture, source_caption=text, guidance=options.guidance, steps=steps
             )
-            with counting(pipeline.denoiser) as count:
+            with counting(pipeline.denoiser) as num_calls:
                 stream = pipeline.run(request)
                 # The last of the way back, before the first of the way there.
                 first = next(step for step in stream if math.isclose(step.sigma, pipeline.config.noise.sigma_max))
-                asked.append(count[0])
+                evaluations.append(num_calls[0])
                 (back,) = pipeline.pictures(finish(stream))
-            rms_.append((first.x / first.sigma).square().mean().sqrt().item())
-            found.append(psnr(picture, back))
+            noise_rms.append((first.x / first.sigma).square().mean().sqrt().item())
+            psnrs.append(psnr(picture, back))
         print(
-            f"{steps:>6}{min(found):>9.1f} dB{statistics.median(found):>9.1f} dB"
-            f"{statistics.fmean(rms_):>12.3f}{statistics.fmean(asked):>20.1f}"
+            f"{steps:>6}{min(psnrs):>9.1f} dB{statistics.median(psnrs):>9.1f} dB"
+            f"{statistics.fmean(noise_rms):>12.3f}{statistics.fmean(evaluations):>20.1f}"
         )
 
 
 @contextmanager
 def counting(denoiser: Denoiser) -> Iterator[list[int]]:
     """Count the calls of a network."""
-    count = [0]
+    num_calls = [0]
 
-    def one_more(*_: object) -> None:
-        count[0] += 1
+    def increment(*_: object) -> None:
+        num_calls[0] += 1
 
-    hook = denoiser.net.register_forward_hook(one_more)
+    hook = denoiser.net.register_forward_hook(increment)
     try:
-        yield count
+        yield num_calls
     finally:
         hook.remove()
 

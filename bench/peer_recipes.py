@@ -66,8 +66,8 @@ class Captions(nn.Module):
         if self.training:
             hidden = torch.rand(len(tokens), 1) < CAPTION_DROPOUT
             tokens = tokens.masked_fill(hidden, EMPTY)
-        found: Conditioning = self.tower([row[row != EMPTY] for row in tokens])
-        return found
+        conditioning: Conditioning = self.tower([row[row != EMPTY] for row in tokens])
+        return conditioning
 
 
 class PooledCaptions(nn.Module):
@@ -166,8 +166,8 @@ class Diffusers:
         cond = self.module["captions"](torch.cat([torch.full_like(tokens, EMPTY), tokens]))
         x = torch.randn(len(tokens), 3, SIDE, SIDE)
         for time in scheduler.timesteps:
-            without, told = self._noise(torch.cat([x, x]), time.expand(2 * len(x)), cond).chunk(2)
-            x = scheduler.step(without + guidance * (told - without), time, x).prev_sample
+            uncond, text_cond = self._noise(torch.cat([x, x]), time.expand(2 * len(x)), cond).chunk(2)
+            x = scheduler.step(uncond + guidance * (text_cond - uncond), time, x).prev_sample
         return x
 
     def nearest_level(self, sigma: float) -> float:
@@ -186,8 +186,8 @@ class Diffusers:
         return int((self._sigmas().log() - math.log(sigma)).abs().argmin())
 
     def _noise(self, x: Tensor, times: Tensor, cond: Conditioning) -> Tensor:
-        found: Tensor = self.module["net"](x, times, cond.tokens, encoder_attention_mask=cond.mask).sample
-        return found
+        noise: Tensor = self.module["net"](x, times, cond.tokens, encoder_attention_mask=cond.mask).sample
+        return noise
 
 
 class SmallDiffusion:
@@ -225,15 +225,15 @@ class SmallDiffusion:
         sigmas = self._schedule.sample_sigmas(steps)
         x = self.module.rand_input(len(tokens)) * sigmas[0]
         *_, x0 = self._library.samples(self.module, sigmas, gam=1.6, cfg_scale=guidance - 1, xt=x, cond=tokens)
-        found: Tensor = x0
-        return found
+        pictures: Tensor = x0
+        return pictures
 
     def nearest_level(self, sigma: float) -> float:
         return sigma
 
     def noise_at(self, x: Tensor, sigma: float, tokens: Tensor) -> Tensor:
-        found: Tensor = self.module.predict_eps(x, torch.tensor(sigma), tokens)
-        return found
+        noise: Tensor = self.module.predict_eps(x, torch.tensor(sigma), tokens)
+        return noise
 
 
 @torch.no_grad()

@@ -53,21 +53,21 @@ class Shapes(NamedTuple):
     tokenizer: str  # JSON
 
 
-def padded(states: list[Tensor]) -> Tensor:
+def padded(tokens: list[Tensor]) -> Tensor:
     """Ragged token numbers -> [B, L] with EMPTY behind."""
-    return pad_sequence(states, batch_first=True, padding_value=EMPTY)
+    return pad_sequence(tokens, batch_first=True, padding_value=EMPTY)
 
 
 def read(data: Path, out: Path) -> Shapes:
     """Read a folder as `tintype train --text learned` does; its cache is left in `out`."""
     request = TrainRequest(data=data, out=out, preset="nano", resolution=SIDE, text="learned")
-    ready = prepare(request, out, None, choose_device("cpu"), Console(stderr=True))
-    every = torch.arange(ready.dataset.num_samples)
-    assert ready.tokenizer is not None
+    prepared = prepare(request, out, None, choose_device("cpu"), Console(stderr=True))
+    indices = torch.arange(prepared.dataset.num_samples)
+    assert prepared.tokenizer is not None
     return Shapes(
-        ready.dataset.pictures(every),
-        padded(ready.dataset.text_embeddings(every, torch.zeros_like(every))),
-        ready.tokenizer,
+        prepared.dataset.pictures(indices),
+        padded(prepared.dataset.text_embeddings(indices, torch.zeros_like(indices))),
+        prepared.tokenizer,
     )
 
 
@@ -77,20 +77,20 @@ def size_of(tokenizer: str) -> int:
 
 def bf16_is_faster(name: str, shapes: Shapes, lr: float) -> bool:
     """Whether a step of a recipe takes less time in bfloat16: the fastest of some, by turns."""
-    least = {}
-    sides = {}
+    seconds = {}
+    trainings = {}
     for bf16 in (False, True):
         recipe = RECIPES[name][0](size_of(shapes.tokenizer))
-        sides[bf16] = recipe.losses(Batches(shapes.pictures, shapes.tokens, BATCH_SIZE), lr)
-    for number in range(TIMED):
-        for bf16, steps in sides.items():
+        trainings[bf16] = recipe.losses(Batches(shapes.pictures, shapes.tokens, BATCH_SIZE), lr)
+    for turn in range(TIMED):
+        for bf16, steps in trainings.items():
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 start = time.perf_counter()
                 next(steps)
-                took = time.perf_counter() - start
-            if number:  # the first one also allocates
-                least[bf16] = min(took, least.get(bf16, took))
-    return least[True] < least[False]
+                elapsed = time.perf_counter() - start
+            if turn:  # the first one also allocates
+                seconds[bf16] = min(elapsed, seconds.get(bf16, elapsed))
+    return seconds[True] < seconds[False]
 
 
 def train(data: Path, out: Path, name: str, lr: float | None, minutes: float, seed: int) -> None:
@@ -99,36 +99,36 @@ def train(data: Path, out: Path, name: str, lr: float | None, minutes: float, se
     keep_memory()  # as `tintype train` does
     out.mkdir(parents=True, exist_ok=True)
     shapes = read(data, out)
-    kind, own_lr = RECIPES[name]
-    lr = own_lr if lr is None else lr
+    recipe_class, default_lr = RECIPES[name]
+    lr = default_lr if lr is None else lr
     bf16 = bf16_is_faster(name, shapes, lr)
     torch.manual_seed(seed)
-    recipe: Recipe = kind(size_of(shapes.tokenizer))
+    recipe: Recipe = recipe_class(size_of(shapes.tokenizer))
     weights = sum(weight.numel() for weight in recipe.module.parameters() if weight.requires_grad)
-    begun = time.perf_counter()
+    ready_at = time.perf_counter()
     precision = "bfloat16" if bf16 else "float32"
-    print(f"{name}: {weights / 1e6:.2f}M weights, {precision}, ready after {begun - start:.0f} s", flush=True)
-    images = shown_until(start + 60 * minutes, recipe, shapes, lr, bf16)
+    print(f"{name}: {weights / 1e6:.2f}M weights, {precision}, ready after {ready_at - start:.0f} s", flush=True)
+    images = train_until(start + 60 * minutes, recipe, shapes, lr, bf16)
     recipe.take_average()
     facts = {"recipe": name, "lr": lr, "seed": seed, "bf16": bf16, "images_seen": images}
     save(recipe, shapes.tokenizer, facts, out)
 
 
-def shown_until(end: float, recipe: Recipe, shapes: Shapes, lr: float, bf16: bool) -> int:
+def train_until(end: float, recipe: Recipe, shapes: Shapes, lr: float, bf16: bool) -> int:
     """Train until the clock shows `end`, and tell each minute how it goes; how many images that were."""
     losses = recipe.losses(Batches(shapes.pictures, shapes.tokens, BATCH_SIZE), lr)
-    begun = told = time.perf_counter()
-    recent = []
+    start = printed_at = time.perf_counter()
+    recent_losses = []
     images = 0
     while True:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            recent.append(next(losses))
+            recent_losses.append(next(losses))
         images += BATCH_SIZE
         now = time.perf_counter()
-        if now >= end or now - told >= 60:
-            loss = sum(recent) / len(recent)
-            print(f"{images:,} images, {images / (now - begun):.1f}/s, loss {loss:.4f}", flush=True)
-            recent, told = [], now
+        if now >= end or now - printed_at >= 60:
+            loss = sum(recent_losses) / len(recent_losses)
+            print(f"{images:,} images, {images / (now - start):.1f}/s, loss {loss:.4f}", flush=True)
+            recent_losses, printed_at = [], now
         if now >= end:
             return images
 
@@ -144,8 +144,8 @@ def save(recipe: Recipe, tokenizer: str, facts: dict[str, Any], out: Path) -> No
 def load(run: Path) -> tuple[Recipe, LearnedVocabulary]:
     """What `train` saved."""
     tokenizer = (run / "tokenizer.json").read_text(encoding="utf-8")
-    kind, _ = RECIPES[json.loads((run / "run.json").read_text(encoding="utf-8"))["recipe"]]
-    recipe: Recipe = kind(size_of(tokenizer))
+    recipe_class, _ = RECIPES[json.loads((run / "run.json").read_text(encoding="utf-8"))["recipe"]]
+    recipe: Recipe = recipe_class(size_of(tokenizer))
     recipe.module.load_state_dict(load_file(run / "weights.safetensors"))
     recipe.module.eval()
     return recipe, LearnedVocabulary(tokenizer, MAX_TOKENS)
@@ -161,24 +161,24 @@ def drawn(recipe: Recipe, tokens: Tensor, steps: int, guidance: float) -> Iterat
 @torch.no_grad()
 def noise_errors(recipe: Recipe, vocabulary: LearnedVocabulary) -> dict[str, float]:
     """Mean squared error of the predicted noise on pictures of another world, by noise level."""
-    shown = [example(SEED, index) for index in range(MEASURED)]
+    examples = [example(SEED, index) for index in range(MEASURED)]
     x0 = PixelCodec().encode(
-        torch.stack([torch.from_numpy(crop_and_resize(one.picture, (SIDE, SIDE))) for one in shown])
+        torch.stack([torch.from_numpy(crop_and_resize(pair.picture, (SIDE, SIDE))) for pair in examples])
     )
-    tokens = padded(vocabulary.text_embeddings([one.caption for one in shown]))
+    tokens = padded(vocabulary.text_embeddings([pair.caption for pair in examples]))
     torch.manual_seed(0)
     errors = {}
     for level in LEVELS:
         noise, sigma = torch.randn_like(x0), recipe.nearest_level(level)
-        found = [
-            recipe.noise_at(part, sigma, told)
-            for part, told in zip((x0 + sigma * noise).split(DRAWN), tokens.split(DRAWN), strict=True)
+        predicted = [
+            recipe.noise_at(part, sigma, part_tokens)
+            for part, part_tokens in zip((x0 + sigma * noise).split(DRAWN), tokens.split(DRAWN), strict=True)
         ]
-        errors[f"{level:g}"] = float((torch.cat(found) - noise).square().mean())
+        errors[f"{level:g}"] = float((torch.cat(predicted) - noise).square().mean())
     return errors
 
 
-def judge(run: Path, known: set[str], num: int, steps: int, guidances: list[float]) -> dict[str, Any]:
+def judge(run: Path, seen: set[str], num: int, steps: int, guidances: list[float]) -> dict[str, Any]:
     """Shares of right pictures with the guidance that is best on new captions, and errors of the predicted noise.
 
     known: captions of training, which are not asked for.
@@ -186,24 +186,24 @@ def judge(run: Path, known: set[str], num: int, steps: int, guidances: list[floa
     recipe, vocabulary = load(run)
 
     def shares(guidance: float) -> dict[str, dict]:
-        def make(asked: list[CaptionTask]) -> Iterator[Image.Image]:
-            return drawn(recipe, padded(vocabulary.text_embeddings([ask.caption for ask in asked])), steps, guidance)
+        def make(tasks: list[CaptionTask]) -> Iterator[Image.Image]:
+            return drawn(recipe, padded(vocabulary.text_embeddings([task.caption for task in tasks])), steps, guidance)
 
-        return measured(make, num, known)
+        return measured(make, num, seen)
 
-    tried = {guidance: shares(guidance) for guidance in guidances}
-    best = max(tried, key=lambda guidance: tried[guidance]["new"]["all"]["share"])
-    return {"shares": tried[best], "guidance": best, "noise_error": noise_errors(recipe, vocabulary)}
+    shares_by_guidance = {guidance: shares(guidance) for guidance in guidances}
+    best = max(shares_by_guidance, key=lambda guidance: shares_by_guidance[guidance]["new"]["all"]["share"])
+    return {"shares": shares_by_guidance[best], "guidance": best, "noise_error": noise_errors(recipe, vocabulary)}
 
 
-def write_sheet(run: Path, known: set[str], steps: int, guidance: float, path: Path) -> None:
+def write_sheet(run: Path, seen: set[str], steps: int, guidance: float, path: Path) -> None:
     """Pictures of the first new captions, which are printed row by row."""
     recipe, vocabulary = load(run)
-    texts = [ask.caption for ask in caption_tasks("train", ROWS * COLUMNS, known)]
+    texts = [task.caption for task in caption_tasks("train", ROWS * COLUMNS, seen)]
     sheet = Image.new("RGB", (COLUMNS * CELL, ROWS * CELL))
-    for place, picture in enumerate(drawn(recipe, padded(vocabulary.text_embeddings(texts)), steps, guidance)):
-        at = (place % COLUMNS * CELL, place // COLUMNS * CELL)
-        sheet.paste(picture.resize((CELL, CELL), Image.Resampling.NEAREST), at)
+    for index, picture in enumerate(drawn(recipe, padded(vocabulary.text_embeddings(texts)), steps, guidance)):
+        corner = (index % COLUMNS * CELL, index // COLUMNS * CELL)
+        sheet.paste(picture.resize((CELL, CELL), Image.Resampling.NEAREST), corner)
     sheet.save(path)
     for row in range(ROWS):
         print(f"row {row + 1}: " + " | ".join(texts[row * COLUMNS : (row + 1) * COLUMNS]))
@@ -211,31 +211,31 @@ def write_sheet(run: Path, known: set[str], steps: int, guidance: float, path: P
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train another library's recipe on drawn shapes, and judge it.")
-    parts = parser.add_subparsers(dest="part", required=True)
-    training = parts.add_parser("train")
-    training.add_argument("data", type=Path)
-    training.add_argument("--out", type=Path, required=True)
-    training.add_argument("--recipe", choices=RECIPES, required=True)
-    training.add_argument("--lr", type=float, help="by default the recipe's own")
-    training.add_argument("--minutes", type=float, default=30.0)
-    training.add_argument("--seed", type=int, default=0)
-    judging = parts.add_parser("judge")
-    judging.add_argument("run", type=Path)
-    judging.add_argument("--seen", type=Path, required=True, help="the data folder it was trained on")
-    judging.add_argument("--num", type=int, default=200, help="captions in each of the two sets")
-    judging.add_argument("--steps", type=int, default=20)
-    judging.add_argument("--guidance", default="3,7.5", help="scales to try")
-    judging.add_argument("--json", action="store_true")
-    judging.add_argument("--sheet", type=Path, help="also write some of the pictures, side by side")
+    commands = parser.add_subparsers(dest="part", required=True)
+    train_parser = commands.add_parser("train")
+    train_parser.add_argument("data", type=Path)
+    train_parser.add_argument("--out", type=Path, required=True)
+    train_parser.add_argument("--recipe", choices=RECIPES, required=True)
+    train_parser.add_argument("--lr", type=float, help="by default the recipe's own")
+    train_parser.add_argument("--minutes", type=float, default=30.0)
+    train_parser.add_argument("--seed", type=int, default=0)
+    judge_parser = commands.add_parser("judge")
+    judge_parser.add_argument("run", type=Path)
+    judge_parser.add_argument("--seen", type=Path, required=True, help="the data folder it was trained on")
+    judge_parser.add_argument("--num", type=int, default=200, help="captions in each of the two sets")
+    judge_parser.add_argument("--steps", type=int, default=20)
+    judge_parser.add_argument("--guidance", default="3,7.5", help="scales to try")
+    judge_parser.add_argument("--json", action="store_true")
+    judge_parser.add_argument("--sheet", type=Path, help="also write some of the pictures, side by side")
     options = parser.parse_args()
     if options.part == "train":
         train(options.data, options.out, options.recipe, options.lr, options.minutes, options.seed)
         return
     guidances = [float(scale) for scale in options.guidance.split(",")]
-    known = seen_captions(options.seen, 0, 0)
-    result = judge(options.run, known, options.num, options.steps, guidances)
+    seen = seen_captions(options.seen, 0, 0)
+    result = judge(options.run, seen, options.num, options.steps, guidances)
     if options.sheet is not None:
-        write_sheet(options.run, known, options.steps, result["guidance"], options.sheet)
+        write_sheet(options.run, seen, options.steps, result["guidance"], options.sheet)
     if options.json:
         print(json.dumps(result))
         return

@@ -98,44 +98,44 @@ def diffusers_peers() -> dict[str, Peer]:
 
     diffusers.logging.set_verbosity_error()  # it tells of every setting that it changes
     betas = log_uniform_betas()
-    grids: dict[str, dict[str, Any]] = {
+    schedules: dict[str, dict[str, Any]] = {
         "exponential": {"use_exponential_sigmas": True},
         "karras": {"use_karras_sigmas": True},
         "beta": {"use_beta_sigmas": True},
     }
-    flows = {f"flow {shift:g}": {"use_flow_sigmas": True, "flow_shift": shift} for shift in (1.0, 3.0)}
-    kinds: dict[str, tuple[str, dict[str, Any]]] = {}
+    flow_schedules = {f"flow {shift:g}": {"use_flow_sigmas": True, "flow_shift": shift} for shift in (1.0, 3.0)}
+    solvers: dict[str, tuple[str, dict[str, Any]]] = {}
     for order in (2, 3):
-        kinds[f"DPMSolver++ {order}M"] = ("DPMSolverMultistepScheduler", {"solver_order": order})
-        kinds[f"DPMSolver++ {order}S"] = ("DPMSolverSinglestepScheduler", {"solver_order": order})
-        kinds[f"UniPC {order}"] = ("UniPCMultistepScheduler", {"solver_order": order})
-        kinds[f"UniPC {order} bh1"] = ("UniPCMultistepScheduler", {"solver_order": order, "solver_type": "bh1"})
-        kinds[f"DEIS {order}"] = ("DEISMultistepScheduler", {"solver_order": order})
+        solvers[f"DPMSolver++ {order}M"] = ("DPMSolverMultistepScheduler", {"solver_order": order})
+        solvers[f"DPMSolver++ {order}S"] = ("DPMSolverSinglestepScheduler", {"solver_order": order})
+        solvers[f"UniPC {order}"] = ("UniPCMultistepScheduler", {"solver_order": order})
+        solvers[f"UniPC {order} bh1"] = ("UniPCMultistepScheduler", {"solver_order": order, "solver_type": "bh1"})
+        solvers[f"DEIS {order}"] = ("DEISMultistepScheduler", {"solver_order": order})
     peers: dict[str, Peer] = {}
-    for name, (cls, settings) in kinds.items():
-        for grid, more in {**grids, **flows}.items():
-            both = {**settings, **more}
-            if grid in flows:
-                make = partial(getattr(diffusers, cls), prediction_type="flow_prediction", **both)
-                peers[f"diffusers {name}, {grid}"] = _fresh(flowing, make)
+    for name, (cls, settings) in solvers.items():
+        for schedule, extra in {**schedules, **flow_schedules}.items():
+            merged = {**settings, **extra}
+            if schedule in flow_schedules:
+                make = partial(getattr(diffusers, cls), prediction_type="flow_prediction", **merged)
+                peers[f"diffusers {name}, {schedule}"] = _fresh(flowing, make)
             else:
-                peers[f"diffusers {name}, {grid}"] = _fresh(
-                    preserving, partial(getattr(diffusers, cls), trained_betas=betas, **both)
+                peers[f"diffusers {name}, {schedule}"] = _fresh(
+                    preserving, partial(getattr(diffusers, cls), trained_betas=betas, **merged)
                 )
     for cls in ("EulerDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler"):
-        for grid, more in grids.items():
-            make = partial(getattr(diffusers, cls), trained_betas=betas, **more)
-            peers[f"diffusers {cls[:-17]}, {grid}"] = _fresh(exploding, make)
+        for schedule, extra in schedules.items():
+            make = partial(getattr(diffusers, cls), trained_betas=betas, **extra)
+            peers[f"diffusers {cls[:-17]}, {schedule}"] = _fresh(exploding, make)
     for order in (2, 3):
-        for grid in ("karras", "exponential"):
+        for schedule in ("karras", "exponential"):
             make = partial(
                 diffusers.EDMDPMSolverMultistepScheduler,
                 sigma_min=SIGMA_MIN,
                 sigma_max=SIGMA_MAX,
-                sigma_schedule=grid,
+                sigma_schedule=schedule,
                 solver_order=order,
             )
-            peers[f"diffusers EDM DPMSolver++ {order}M, {grid}"] = _fresh(edm, make)
+            peers[f"diffusers EDM DPMSolver++ {order}M, {schedule}"] = _fresh(edm, make)
     return peers
 
 
@@ -150,10 +150,10 @@ def _fresh(run: Callable[..., tuple[Tensor, float]], make: Callable[[], Any]) ->
 
 def k_diffusion_sampling() -> Any:
     """The module k_diffusion.sampling. The package's own start imports what training needs; that is left out here."""
-    for place in map(Path, sys.path):
-        if (place / "k_diffusion" / "sampling.py").is_file() and "k_diffusion" not in sys.modules:
+    for folder in map(Path, sys.path):
+        if (folder / "k_diffusion" / "sampling.py").is_file() and "k_diffusion" not in sys.modules:
             package = types.ModuleType("k_diffusion")
-            package.__path__ = [str(place / "k_diffusion")]
+            package.__path__ = [str(folder / "k_diffusion")]
             sys.modules["k_diffusion"] = package
     try:
         importlib.import_module("torchvision")
@@ -172,28 +172,30 @@ def k_diffusion_peers() -> dict[str, Peer]:
     """Every deterministic sampler of k-diffusion with a fixed number of evaluations, on its two usual grids."""
     k = k_diffusion_sampling()
     quiet: dict[str, Any] = {"disable": True}
-    still = {**quiet, "eta": 0.0, "noise_sampler": lambda *_: 0.0}
-    kinds: dict[str, tuple[Callable[..., Tensor], dict[str, Any], int]] = {
+    deterministic = {**quiet, "eta": 0.0, "noise_sampler": lambda *_: 0.0}
+    samplers: dict[str, tuple[Callable[..., Tensor], dict[str, Any], int]] = {
         "euler": (k.sample_euler, quiet, 1),
         "heun": (k.sample_heun, quiet, 2),
         "dpm_2": (k.sample_dpm_2, quiet, 2),
         "lms": (k.sample_lms, quiet, 1),
-        "dpmpp_2s": (k.sample_dpmpp_2s_ancestral, still, 2),
+        "dpmpp_2s": (k.sample_dpmpp_2s_ancestral, deterministic, 2),
         "dpmpp_2m": (k.sample_dpmpp_2m, quiet, 1),
-        "dpmpp_sde, eta 0": (k.sample_dpmpp_sde, still, 2),
-        "dpmpp_2m_sde, eta 0": (k.sample_dpmpp_2m_sde, still, 1),
-        "dpmpp_2m_sde heun, eta 0": (k.sample_dpmpp_2m_sde, {**still, "solver_type": "heun"}, 1),
-        "dpmpp_3m_sde, eta 0": (k.sample_dpmpp_3m_sde, still, 1),
+        "dpmpp_sde, eta 0": (k.sample_dpmpp_sde, deterministic, 2),
+        "dpmpp_2m_sde, eta 0": (k.sample_dpmpp_2m_sde, deterministic, 1),
+        "dpmpp_2m_sde heun, eta 0": (k.sample_dpmpp_2m_sde, {**deterministic, "solver_type": "heun"}, 1),
+        "dpmpp_3m_sde, eta 0": (k.sample_dpmpp_3m_sde, deterministic, 1),
     }
-    grids = {"karras": k.get_sigmas_karras, "exponential": k.get_sigmas_exponential}
+    schedules = {"karras": k.get_sigmas_karras, "exponential": k.get_sigmas_exponential}
 
-    def run(name: str, grid: str, denoise: Denoise, noise: Tensor, num: int) -> tuple[Tensor, float]:
-        sampler, settings, asked = kinds[name]
-        sigmas = grids[grid]((num + asked - 1) // asked, SIGMA_MIN, SIGMA_MAX)
+    def run(name: str, schedule: str, denoise: Denoise, noise: Tensor, num: int) -> tuple[Tensor, float]:
+        sampler, settings, evaluations = samplers[name]
+        sigmas = schedules[schedule]((num + evaluations - 1) // evaluations, SIGMA_MIN, SIGMA_MAX)
         return sampler(denoise, SIGMA_MAX * noise, sigmas, **settings), SIGMA_MAX
 
     def fast(denoise: Denoise, noise: Tensor, num: int) -> tuple[Tensor, float]:
         return k.sample_dpm_fast(denoise, SIGMA_MAX * noise, SIGMA_MIN, SIGMA_MAX, num, disable=True), SIGMA_MAX
 
-    peers = {f"k-diffusion {name}, {grid}": partial(run, name, grid) for name in kinds for grid in grids}
+    peers = {
+        f"k-diffusion {name}, {schedule}": partial(run, name, schedule) for name in samplers for schedule in schedules
+    }
     return {**peers, "k-diffusion dpm_fast": fast}

@@ -28,11 +28,11 @@ class Setting(NamedTuple):
     guidance: float | None = None
 
     def __str__(self) -> str:
-        asked = [] if self.steps is None else [f"{self.steps} steps, guidance {self.guidance:g}"]
-        return ", ".join([self.model, *asked])
+        options = [] if self.steps is None else [f"{self.steps} steps, guidance {self.guidance:g}"]
+        return ", ".join([self.model, *options])
 
 
-def setting(text: str) -> Setting:
+def parse_setting(text: str) -> Setting:
     """ "shapes:4:1" -> what to run. Raises ArgumentTypeError."""
     model, *numbers = text.rsplit(":", 2) if text.count(":") >= 2 else [text]
     try:
@@ -43,31 +43,33 @@ def setting(text: str) -> Setting:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Seconds a picture, without starting and loading.")
-    parser.add_argument("settings", nargs="*", type=setting, default=[Setting("shapes"), Setting("shapes", 4, 1.0)])
+    parser.add_argument(
+        "settings", nargs="*", type=parse_setting, default=[Setting("shapes"), Setting("shapes", 4, 1.0)]
+    )
     parser.add_argument("--num", type=int, default=21, help="pictures of each")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
-    captions = [ask.caption for ask in caption_tasks(SPLITS["new"], options.num + 1, set())]
-    pipelines = [Pipeline.load(one.model) for one in options.settings]
-    asked = [0] * len(pipelines)
-    taken: list[list[float]] = [[] for _ in pipelines]
-    for place, pipeline in enumerate(pipelines):
+    captions = [task.caption for task in caption_tasks(SPLITS["new"], options.num + 1, set())]
+    pipelines = [Pipeline.load(setting.model) for setting in options.settings]
+    evaluations = [0] * len(pipelines)
+    times: list[list[float]] = [[] for _ in pipelines]
+    for index, pipeline in enumerate(pipelines):
 
-        def count(net: object, inputs: tuple[torch.Tensor, ...], place: int = place) -> None:
-            asked[place] += len(inputs[0])
+        def count(net: object, inputs: tuple[torch.Tensor, ...], index: int = index) -> None:
+            evaluations[index] += len(inputs[0])
 
         pipeline.denoiser.net.register_forward_pre_hook(count)
     for seed, caption in enumerate(captions):
-        for one, pipeline, seconds in zip(options.settings, pipelines, taken, strict=True):
+        for setting, pipeline, seconds in zip(options.settings, pipelines, times, strict=True):
             start = time.perf_counter()
-            pipeline.generate([caption], seeds=[seed], steps=one.steps, guidance=one.guidance)
+            pipeline.generate([caption], seeds=[seed], steps=setting.steps, guidance=setting.guidance)
             seconds.append(time.perf_counter() - start)
-    for one, seconds, evaluations in zip(options.settings, taken, asked, strict=True):
+    for setting, seconds, num_evaluations in zip(options.settings, times, evaluations, strict=True):
         print(
-            f"{one}: {statistics.median(seconds[1:]):.3f} s ({min(seconds[1:]):.3f} to {max(seconds[1:]):.3f}), "
-            f"{evaluations / len(captions):.1f} evaluations a picture, {options.threads} threads"
+            f"{setting}: {statistics.median(seconds[1:]):.3f} s ({min(seconds[1:]):.3f} to {max(seconds[1:]):.3f}), "
+            f"{num_evaluations / len(captions):.1f} evaluations a picture, {options.threads} threads"
         )
 
 

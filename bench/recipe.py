@@ -82,9 +82,9 @@ def main() -> None:
         for settings in options.designs or [""]:
             config = design(ready.config, settings)
             images, rate, errors, weights = trained(ready, config, options.minutes)
-            shown = "  ".join(f"{level:g}: {error:.5f}" for level, error in errors.items())
+            error_text = "  ".join(f"{level:g}: {error:.5f}" for level, error in errors.items())
             size = f"{weights / 1e6:.2f}M weights"
-            print(f"{settings or options.preset}  {size}  {images:,} images  {rate:.1f} images/s  {shown}")
+            print(f"{settings or options.preset}  {size}  {images:,} images  {rate:.1f} images/s  {error_text}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from peers import SIGMA_MAX, Peer, diffusers_peers, k_diffusion_peers, log_uniform_betas
 from torch import Tensor
-from truth import OWN, Judge, distances, follow, levels, mixtures, of_model, own
+from truth import DEFAULT_SAMPLING, Judge, distances, follow, levels, mixtures, of_model, tintype_peer
 
 from tintype.cli.options import write_over
 from tintype.config import Config, SampleConfig
@@ -50,16 +50,16 @@ def compare(
     for name, peer in peers.items():
         row = []
         for num in BUDGETS:
-            asked = 0
+            evaluations = 0
 
             def counted(x: Tensor, sigma: Tensor) -> Tensor:
-                nonlocal asked
-                asked += 1
+                nonlocal evaluations
+                evaluations += 1
                 return denoise(x, sigma.to(x.dtype))
 
             end, first = peer(counted, noise, num)
-            if asked > num:
-                raise RuntimeError(f"{name} used {asked} evaluations of {num}")
+            if evaluations > num:
+                raise RuntimeError(f"{name} used {evaluations} evaluations of {num}")
             first = round(first, 3)
             if first not in truth:
                 truth[first] = follow(exact, noise.double(), first)
@@ -97,22 +97,22 @@ def all_peers() -> dict[str, Peer]:
 
 
 def on_mixtures(options: argparse.Namespace) -> None:
-    peers = {"tintype, default": own(), **all_peers()}
+    peers = {"tintype, default": tintype_peer(), **all_peers()}
     squares: dict[str, list[float]] = {}
     worlds = mixtures()
-    for world, parts in worlds.items():
-        noise = normal(options.seed, Purpose.START, torch.arange(options.num), tuple(parts[1].shape[1:]))
-        single = mixture_denoiser(*(part.float() for part in parts))
-        exact = mixture_denoiser(*parts)
-        known = normal(options.seed + 1, Purpose.START, torch.arange(32), tuple(parts[1].shape[1:]))
-        best = fitted(Judge(single, known, follow(exact, known.double(), SIGMA_MAX)))
-        peers["tintype, fitted to 32 others"] = own(best)
+    for world, mixture in worlds.items():
+        noise = normal(options.seed, Purpose.START, torch.arange(options.num), tuple(mixture[1].shape[1:]))
+        single = mixture_denoiser(*(parameter.float() for parameter in mixture))
+        exact = mixture_denoiser(*mixture)
+        fit_noise = normal(options.seed + 1, Purpose.START, torch.arange(32), tuple(mixture[1].shape[1:]))
+        best = fitted(Judge(single, fit_noise, follow(exact, fit_noise.double(), SIGMA_MAX)))
+        peers["tintype, fitted to 32 others"] = tintype_peer(best)
         table = {name: rms(row) for name, row in compare(peers, single, noise, {}, exact).items()}
         print(f"\n{world}: RMS error of {options.num} pictures")
         show(table, options.rows)
         for name, row in table.items():
-            before = squares.get(name, [0.0] * len(BUDGETS))
-            squares[name] = [total + error**2 / len(worlds) for total, error in zip(before, row, strict=True)]
+            totals = squares.get(name, [0.0] * len(BUDGETS))
+            squares[name] = [total + error**2 / len(worlds) for total, error in zip(totals, row, strict=True)]
     print("\nall mixtures together")
     show({name: [math.sqrt(total) for total in row] for name, row in squares.items()}, options.rows)
 
@@ -129,44 +129,46 @@ def on_model(options: argparse.Namespace) -> None:
     wanted = options.only.split("|")
     # All from SIGMA_MAX.
     others = {n: p for n, p in all_peers().items() if "flow" not in n and any(part in n for part in wanted)}
-    peers = {"tintype, default": own(), **others}
-    if pipeline.config.sample != OWN:
-        peers = {"tintype, the model's own settings": own(pipeline.config.sample), **peers}
+    peers = {"tintype, default": tintype_peer(), **others}
+    if pipeline.config.sample != DEFAULT_SAMPLING:
+        peers = {"tintype, the model's own settings": tintype_peer(pipeline.config.sample), **peers}
     table = compare(peers, judge.denoise, judge.noise, {SIGMA_MAX: judge.truth}, judge.denoise)
-    for what, of in (("RMS", rms), ("median", medians)):
-        print(f"\n{options.model}: {what} distance to its own pictures after 500 evaluations, {options.num} captions")
-        show({name: of(row) for name, row in table.items()}, options.rows)
+    for statistic, statistic_of in (("RMS", rms), ("median", medians)):
+        print(
+            f"\n{options.model}: {statistic} distance to its own pictures after 500 evaluations, {options.num} captions"
+        )
+        show({name: statistic_of(row) for name, row in table.items()}, options.rows)
 
 
-def fitted(judge: Judge, told: Callable[[str], None] = lambda line: None) -> SampleConfig:
+def fitted(judge: Judge, report: Callable[[str], None] = lambda line: None) -> SampleConfig:
     """The grid for `unipc` that is best: from the default on, each better neighbor of center and spread in turn.
 
     Good is half the logarithm of the errors, on average, and half that of their RMS: the first alone would not mind a
     few pictures that end as another picture, the second nothing else.
     """
-    known: dict[SampleConfig, float] = {}
+    scores: dict[SampleConfig, float] = {}
 
-    def score(chosen: SampleConfig) -> float:
-        if chosen not in known:
-            errors = [judge.errors(chosen, num).clamp_min(1e-9) for num in BUDGETS]
+    def score(candidate: SampleConfig) -> float:
+        if candidate not in scores:
+            errors = [judge.errors(candidate, num).clamp_min(1e-9) for num in BUDGETS]
             logs = statistics.fmean(float(e.log().mean()) for e in errors)
-            known[chosen] = (logs + statistics.fmean(map(math.log, rms(errors)))) / 2
-            told(f"{named(chosen):32} {math.exp(known[chosen]):.4f}, geometric mean {math.exp(logs):.4f}")
-        return known[chosen]
+            scores[candidate] = (logs + statistics.fmean(map(math.log, rms(errors)))) / 2
+            report(f"{named(candidate):32} {math.exp(scores[candidate]):.4f}, geometric mean {math.exp(logs):.4f}")
+        return scores[candidate]
 
-    best = OWN
+    best = DEFAULT_SAMPLING
     while True:
         column, row = CENTERS.index(best.schedule_center), SPREADS.index(best.schedule_spread)
-        near = [
+        neighbors = [
             replace(best, schedule_center=CENTERS[c], schedule_spread=SPREADS[r])
             for c in range(max(0, column - 1), min(len(CENTERS), column + 2))
             for r in range(max(0, row - 1), min(len(SPREADS), row + 2))
         ]
-        ahead = min(near, key=score)
-        if score(ahead) >= score(best):
+        best_neighbor = min(neighbors, key=score)
+        if score(best_neighbor) >= score(best):
             break
-        best = ahead
-    return min([best, replace(OWN, schedule="log_snr")], key=score)
+        best = best_neighbor
+    return min([best, replace(DEFAULT_SAMPLING, schedule="log_snr")], key=score)
 
 
 def on_grids(options: argparse.Namespace) -> None:
@@ -177,7 +179,7 @@ def on_grids(options: argparse.Namespace) -> None:
     others = of_model(pipeline, options.num, OTHERS, options.seed, options.guidance, options.keep)
     won = []
     for num in BUDGETS:
-        before, after = others.errors(OWN, num), others.errors(best, num)
+        before, after = others.errors(DEFAULT_SAMPLING, num), others.errors(best, num)
         won.append(float((after / before).log().mean()))
         print(
             f"other captions, {num:2} evaluations: median {before.median():.4f} -> {after.median():.4f}, "
@@ -185,7 +187,7 @@ def on_grids(options: argparse.Namespace) -> None:
         )
     if not options.save:
         return
-    if best == OWN or statistics.fmean(won) >= 0:
+    if best == DEFAULT_SAMPLING or statistics.fmean(won) >= 0:
         print("no grid is better than the default there: nothing is changed")
         return
     keep(Path(options.model), best)
@@ -201,8 +203,12 @@ def keep(folder: Path, best: SampleConfig) -> None:
     """Make a grid the model's own setting, in its config.json."""
     path = folder / "config.json"
     config = Config.from_json(path.read_text(encoding="utf-8"))
-    grid = {"schedule": best.schedule, "schedule_center": best.schedule_center, "schedule_spread": best.schedule_spread}
-    write_over(path, replace(config, sample=replace(config.sample, **grid)).to_json().encode())
+    schedule = {
+        "schedule": best.schedule,
+        "schedule_center": best.schedule_center,
+        "schedule_spread": best.schedule_spread,
+    }
+    write_over(path, replace(config, sample=replace(config.sample, **schedule)).to_json().encode())
     print(f"{path}: now with the grid {named(best)}")
 
 
@@ -213,10 +219,10 @@ def overhead(options: argparse.Namespace) -> None:
     steps = 20
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     answer = x / 2
-    sigmas = levels(OWN, steps)
+    sigmas = levels(DEFAULT_SAMPLING, steps)
 
     def ours() -> None:
-        sample(lambda x, sigma: answer, x, sigmas, OWN.sampler)
+        sample(lambda x, sigma: answer, x, sigmas, DEFAULT_SAMPLING.sampler)
 
     scheduler = diffusers.DPMSolverMultistepScheduler(trained_betas=log_uniform_betas(), use_exponential_sigmas=True)
 

@@ -42,8 +42,9 @@ def main() -> None:
         next(trainer.steps(2**62))  # the optimizer has its state after a step
         num_weights = sum(weight.numel() for weight in trainer.denoiser.parameters())
         saved = sum(tensor.nbytes for part in trainer.tensors().values() for tensor in part.values())
-        states = samples.text_embeddings(torch.arange(16), torch.zeros(16))
-        data = samples.pictures(torch.arange(1)).nbytes + sum(state.nbytes for state in states) / len(states)
+        embeddings = samples.text_embeddings(torch.arange(16), torch.zeros(16))
+        text = sum(embedding.nbytes for embedding in embeddings) / len(embeddings)
+        data = samples.pictures(torch.arange(1)).nbytes + text
         side = config.net.resolution
         print(
             f"| {name} | {side} | {num_weights / 1e6:.1f}M | {preset.train.batch_size} | {flops / 1e9:.2f} "

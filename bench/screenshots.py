@@ -54,10 +54,10 @@ class Camera:
         self.page.click(button)
         self.wait(DONE)
 
-    def shoot(self, name: str, whole: bool = True) -> None:
+    def shoot(self, name: str, full_page: bool = True) -> None:
         self.page.evaluate("document.querySelector('#toast').textContent = ''")
         self.page.wait_for_timeout(400)
-        shot = Image.open(io.BytesIO(self.page.screenshot(full_page=whole, timeout=120_000))).convert("RGB")
+        shot = Image.open(io.BytesIO(self.page.screenshot(full_page=full_page, timeout=120_000))).convert("RGB")
         path = self._folder / f"{name}-{self._name}.png"
         shot.save(path, optimize=True)
         print(f"{path}: {path.stat().st_size // 1024} KB")
@@ -72,21 +72,21 @@ def take(browser: Any, url: str, folder: Path) -> None:
     desktop.develop("#go")
     middle = desktop.page.locator("#strip canvas").count() // 2
     desktop.page.locator("#scrub").fill(str(middle))
-    desktop.shoot("develop", whole=False)
+    desktop.shoot("develop", full_page=False)
     desktop.page.click("#recaption")
     desktop.page.fill("#caption", OTHER)
     desktop.develop("#go")
-    desktop.shoot("recaption", whole=False)
+    desktop.shoot("recaption", full_page=False)
     if desktop.page.locator("#training-tab").is_visible():
         desktop.page.click("#training-tab")
         desktop.page.wait_for_selector("#run-loss svg")
         desktop.wait("document.querySelector('#run-grid').complete")
-        desktop.shoot("training", whole=False)
+        desktop.shoot("training", full_page=False)
     desktop.close()
     light = Camera(browser, url, folder, "desktop", "light")
     light.page.fill("#caption", CAPTION)
     light.develop("#seeds", seed=4)
-    light.shoot("seeds", whole=False)
+    light.shoot("seeds", full_page=False)
     light.page.click("nav a[data-view=how]")
     light.page.wait_for_selector("#how-plot svg", timeout=120_000)
     light.shoot("how")

@@ -110,8 +110,8 @@ def quantile(values: list[float], share: float) -> float | None:
 async def gauges(http: httpx.AsyncClient) -> tuple[float, float]:
     """(running, waiting) as the server's metrics say."""
     text = (await http.get("/metrics")).text
-    found = [re.search(rf"^tintype_num_requests_{name} (\S+)", text, re.M) for name in ("running", "waiting")]
-    return float(found[0][1]) if found[0] else -1, float(found[1][1]) if found[1] else -1
+    matches = [re.search(rf"^tintype_num_requests_{name} (\S+)", text, re.M) for name in ("running", "waiting")]
+    return float(matches[0][1]) if matches[0] else -1, float(matches[1][1]) if matches[1] else -1
 
 
 def processor_seconds(pid: int) -> float:
@@ -174,11 +174,11 @@ async def hang_ups(load: Load, http: httpx.AsyncClient) -> dict[str, Any]:
     """200 clients that leave at random moments; then how long until nothing is left."""
     chance = random.Random(1)
 
-    async def one() -> None:
+    async def client() -> None:
         await asyncio.sleep(chance.uniform(0, 4))
         await load.make(hang_up_after=chance.uniform(0.001, 1.5))
 
-    await asyncio.gather(*(one() for _ in range(HANG_UPS)))
+    await asyncio.gather(*(client() for _ in range(HANG_UPS)))
     start = time.perf_counter()
     while await gauges(http) != (0, 0):
         if time.perf_counter() - start > 60:
@@ -252,15 +252,15 @@ def main() -> None:
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
     try:
-        found = None
-        while found is None:
+        address = None
+        while address is None:
             line = server.stderr.readline()
             if not line:
                 raise SystemExit("the server did not start")
-            found = re.search(r"http://127\.0\.0\.1:\d+", line)
+            address = re.search(r"http://127\.0\.0\.1:\d+", line)
         # Its log is read all the time: a full pipe would stop it.
         reader = subprocess.Popen([sys.executable, "-c", "import sys\nfor _ in sys.stdin: pass"], stdin=server.stderr)
-        result = asyncio.run(measure(found[0], server.pid, options))
+        result = asyncio.run(measure(address[0], server.pid, options))
         reader.terminate()
     finally:
         server.terminate()

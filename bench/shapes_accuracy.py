@@ -44,11 +44,11 @@ def from_model(
 ) -> Make:
     """A function from what is asked to pictures: picture i is drawn from seed i."""
 
-    def make(asked: list[CaptionTask]) -> Iterator[Image.Image]:
-        for start in range(0, len(asked), batch):
-            part = asked[start : start + batch]
-            seeds = list(range(start, start + len(part)))
-            texts = [ask.caption for ask in part]
+    def make(tasks: list[CaptionTask]) -> Iterator[Image.Image]:
+        for start in range(0, len(tasks), batch):
+            batch_tasks = tasks[start : start + batch]
+            seeds = list(range(start, start + len(batch_tasks)))
+            texts = [task.caption for task in batch_tasks]
             yield from pipeline.generate(texts, seeds=seeds, steps=steps, guidance=guidance, guidance_interval=interval)
 
     return make
@@ -58,9 +58,9 @@ def shares(verdicts: list[Verdict], scenes: list[Scene]) -> dict[str, dict[str, 
     """Per attribute: how many captions speak of it, the share of pictures that show it, and the interval."""
     table = {}
     for attribute in ATTRIBUTES:
-        found = attribute_score(verdicts, scenes, attribute)
-        share, low, high = found.right
-        table[attribute] = {"num": found.num, "share": share if found.num else 0.0, "low": low, "high": high}
+        score = attribute_score(verdicts, scenes, attribute)
+        share, low, high = score.right
+        table[attribute] = {"num": score.num, "share": share if score.num else 0.0, "low": low, "high": high}
     return table
 
 
@@ -68,17 +68,17 @@ def measured(make: Make | None, num: int, seen: set[str], size: int = 32) -> dic
     """`shares` of both sets of `num` captions, with "all" of each kind; without `make`, of pictures the world drew."""
     result: dict[str, dict] = {}
     for split in SPLITS:
-        asked = caption_tasks(SPLITS[split], num, seen)
+        tasks = caption_tasks(SPLITS[split], num, seen)
         if make is None:
-            pictures = (example(SEED, ask.number, SPLITS[split], size).picture for ask in asked)
+            pictures = (example(SEED, task.number, SPLITS[split], size).picture for task in tasks)
         else:
-            pictures = make(asked)
-        scenes, verdicts = [ask.scene for ask in asked], judge_pictures(pictures, asked)
+            pictures = make(tasks)
+        scenes, verdicts = [task.scene for task in tasks], judge_pictures(pictures, tasks)
         result[split] = shares(verdicts, scenes)
         for kind in KINDS:
-            own = [place for place, scene in enumerate(scenes) if scene.kind == kind]
-            of_kind = shares([verdicts[place] for place in own], [scenes[place] for place in own])
-            result[split][f"all, {kind}"] = of_kind["all"]
+            indices = [index for index, scene in enumerate(scenes) if scene.kind == kind]
+            kind_shares = shares([verdicts[index] for index in indices], [scenes[index] for index in indices])
+            result[split][f"all, {kind}"] = kind_shares["all"]
     return result
 
 
@@ -102,10 +102,10 @@ def main() -> None:
     options = parser.parse_args()
 
     seen = seen_captions(options.seen, options.seen_num, options.seen_seed)
-    make, asked_of_net = None, list[int]()
+    make, batch_sizes = None, list[int]()
     if not options.drawn:
         pipeline = Pipeline.load(options.model, options.device)
-        pipeline.denoiser.net.register_forward_pre_hook(lambda net, inputs: asked_of_net.append(len(inputs[0])))
+        pipeline.denoiser.net.register_forward_pre_hook(lambda net, inputs: batch_sizes.append(len(inputs[0])))
         make = from_model(pipeline, options.batch, options.steps, options.guidance, options.interval)
     start = time.perf_counter()
     result = measured(make, options.num, seen, options.size)
@@ -123,7 +123,7 @@ def main() -> None:
         print(f"{row:16}" + "".join(f"{cell:>32}" for cell in cells))
     print(f"{2 * options.num} pictures asked for, judged in {seconds:.0f} s with the rest")
     if make is not None:
-        print(f"{sum(asked_of_net) / (2 * options.num):.1f} evaluations of the network a picture")
+        print(f"{sum(batch_sizes) / (2 * options.num):.1f} evaluations of the network a picture")
 
 
 if __name__ == "__main__":

@@ -79,16 +79,16 @@ def attempt(request: TrainRequest, kill_after: float | None, *, in_steps: bool =
             select.select([reading], [], [])  # the first step has been told, or the process has ended
         time.sleep(kill_after)
         os.kill(process, signal.SIGKILL)
-        ended = time.monotonic()
+        killed_at = time.monotonic()
     with os.fdopen(reading) as file:
         lines = file.read().splitlines()
     _, status = os.waitpid(process, 0)
-    lasted = (time.monotonic() if kill_after is None else ended) - start
+    seconds = (time.monotonic() if kill_after is None else killed_at) - start
     code = os.waitstatus_to_exitcode(status)
     if code not in (0, -signal.SIGKILL):
         raise RuntimeError(f"training failed with {code}")
-    whole = [line.split() for line in lines if line.endswith(";")]
-    return Attempt(code != 0, lasted, [(float(when) - start, int(seen)) for when, seen, _ in whole])
+    rows = [line.split() for line in lines if line.endswith(";")]
+    return Attempt(code != 0, seconds, [(float(moment) - start, int(images_seen)) for moment, images_seen, _ in rows])
 
 
 def _train(request: TrainRequest, writing: int) -> None:
@@ -114,12 +114,12 @@ def digest(run: Path) -> str:
     newest = checkpoint.latest(run)
     if newest is None:
         raise RuntimeError(f"{run} has no whole checkpoint")
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for part, tensors in checkpoint.load_parts(newest, PARTS).items():
         for name in sorted(tensors):
-            found.update(f"{part}/{name}".encode())
-            found.update(tensors[name].numpy().tobytes())
-    return found.hexdigest()
+            sha256.update(f"{part}/{name}".encode())
+            sha256.update(tensors[name].numpy().tobytes())
+    return sha256.hexdigest()
 
 
 def lost_seconds(before: Attempt, run: Path, batch_size: int) -> float:
@@ -144,31 +144,31 @@ def soak(folder: Path, kills: int, images: int, interval: float, minutes: float,
         save_minutes=interval / 60,
         cache=folder / "cache",
     )
-    straight = attempt(base, None)
-    first, last = straight.passed[0][0], straight.passed[-1][0]
-    among_steps = min(0.6 * (last - first), LONGEST * interval)
-    expected, chance = digest(base.out), random.Random(seed)
-    left, num_runs, worst, damaged, differing, before_first = kills, 0, 0.0, 0, 0, 0
-    while left and time.monotonic() - start < 60 * minutes:
+    undisturbed = attempt(base, None)
+    first_step, last_step = undisturbed.passed[0][0], undisturbed.passed[-1][0]
+    among_steps = min(0.6 * (last_step - first_step), LONGEST * interval)
+    expected, rng = digest(base.out), random.Random(seed)
+    kills_left, num_runs, worst, damaged, differing, before_first = kills, 0, 0.0, 0, 0, 0
+    while kills_left and time.monotonic() - start < 60 * minutes:
         num_runs += 1
         request = replace(base, out=folder / f"killed-{num_runs}")
-        done = False
-        while not done:
-            in_steps = chance.random() < IN_STEPS
-            limit = among_steps if in_steps else first
-            enough = left == 0 or time.monotonic() - start > 60 * minutes
-            ended = attempt(request, None if enough else chance.uniform(0.0, limit), in_steps=in_steps)
-            done = not ended.killed
-            left -= ended.killed
-            damaged += sum(not checkpoint.is_whole(place) for place in checkpoint.checkpoints(request.out))
-            before_first += ended.killed and not ended.passed
-            worst = max(worst, lost_seconds(ended, request.out, 4) if ended.killed else 0.0)
+        is_finished = False
+        while not is_finished:
+            in_steps = rng.random() < IN_STEPS
+            limit = among_steps if in_steps else first_step
+            is_over = kills_left == 0 or time.monotonic() - start > 60 * minutes
+            result = attempt(request, None if is_over else rng.uniform(0.0, limit), in_steps=in_steps)
+            is_finished = not result.killed
+            kills_left -= result.killed
+            damaged += sum(not checkpoint.is_whole(saved) for saved in checkpoint.checkpoints(request.out))
+            before_first += result.killed and not result.passed
+            worst = max(worst, lost_seconds(result, request.out, 4) if result.killed else 0.0)
         differing += digest(request.out) != expected
     return {
-        "kills": kills - left,
+        "kills": kills - kills_left,
         "minutes": round((time.monotonic() - start) / 60, 1),
         "runs": num_runs,
-        "seconds_of_a_run": round(straight.lasted, 2),
+        "seconds_of_a_run": round(undisturbed.lasted, 2),
         "killed_before_the_first_step": before_first,
         "runs_that_ended_differently": differing,
         "damaged_checkpoints": damaged,
@@ -187,10 +187,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = soak(Path(folder), options.kills, options.images, options.interval, options.minutes, options.seed)
-    print(json.dumps(found))
-    lost = float(str(found["most_seconds_lost"])) > options.interval + options.slack
-    sys.exit(bool(found["runs_that_ended_differently"] or found["damaged_checkpoints"] or lost))
+        result = soak(Path(folder), options.kills, options.images, options.interval, options.minutes, options.seed)
+    print(json.dumps(result))
+    lost = float(str(result["most_seconds_lost"])) > options.interval + options.slack
+    sys.exit(bool(result["runs_that_ended_differently"] or result["damaged_checkpoints"] or lost))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 def recipes(text: str) -> list[Recipe]:
     """ "tintype,diffusers@1e-3" -> what to run. Raises ArgumentTypeError."""
-    found = []
+    parsed = []
     for part in text.split(","):
         name, at, lr = part.partition("@")
         if name not in ("tintype", "diffusers", "smalldiffusion"):
@@ -65,10 +65,10 @@ def recipes(text: str) -> list[Recipe]:
             recipe = Recipe(name, float(lr) if at else None)
         except ValueError:
             raise argparse.ArgumentTypeError(f"a learning rate is a number, not {lr!r}") from None
-        if recipe in found:
+        if recipe in parsed:
             raise argparse.ArgumentTypeError(f"{recipe} is there twice")
-        found.append(recipe)
-    return found
+        parsed.append(recipe)
+    return parsed
 
 
 def written(data: Path, num: int) -> Path:
@@ -96,8 +96,8 @@ def judging(recipe: Recipe, data: Path, out: Path, options: argparse.Namespace) 
     else:
         command = [str(BENCH / "peer_training.py"), "judge", str(out)]
         steps, guidance, num = options.peer_steps, options.peer_guidance, options.peer_num or options.num
-    how = ["--steps", str(steps), "--guidance", guidance]
-    return [*command, "--seen", str(data), "--num", str(num), *how, "--json"]
+    sampling = ["--steps", str(steps), "--guidance", guidance]
+    return [*command, "--seen", str(data), "--num", str(num), *sampling, "--json"]
 
 
 def environment_of(threads: int) -> dict[str, str]:
@@ -108,8 +108,8 @@ def environment_of(threads: int) -> dict[str, str]:
 def print_machine(threads: int) -> None:
     """The lines of `tintype doctor` about the processor."""
     command = [sys.executable, "-m", "tintype", "doctor"]
-    said = subprocess.run(command, env=environment_of(threads), stdout=subprocess.PIPE, text=True, check=False)
-    print("\n".join(line for line in said.stdout.splitlines() if line.startswith(("CPU", "matrix products on cpu"))))
+    output = subprocess.run(command, env=environment_of(threads), stdout=subprocess.PIPE, text=True, check=False)
+    print("\n".join(line for line in output.stdout.splitlines() if line.startswith(("CPU", "matrix products on cpu"))))
 
 
 def run(recipe: Recipe, data: Path, out: Path, seed: int, minutes: float, options: argparse.Namespace) -> Row:
@@ -118,15 +118,15 @@ def run(recipe: Recipe, data: Path, out: Path, seed: int, minutes: float, option
     start = time.perf_counter()
     command = training(recipe, data, out, seed, minutes)
     subprocess.run([sys.executable, *command], check=True, env=environment)
-    took = (time.perf_counter() - start) / 60
+    minutes_taken = (time.perf_counter() - start) / 60
     command = judging(recipe, data, out, options)
-    said = subprocess.run([sys.executable, *command], check=True, env=environment, stdout=subprocess.PIPE)
-    judged = json.loads(said.stdout)
+    output = subprocess.run([sys.executable, *command], check=True, env=environment, stdout=subprocess.PIPE)
+    judged = json.loads(output.stdout)
     if "noise_error" in judged:
         errors = "  ".join(f"{level}: {error:.4f}" for level, error in judged["noise_error"].items())
         print(f"{recipe}: best with guidance {judged['guidance']:g}; error of the noise by level  {errors}")
     new, held_out = (judged["shares"][split]["all"]["share"] for split in ("new", "held out"))
-    return Row(recipe, seed, took, images_seen(out), new, held_out)
+    return Row(recipe, seed, minutes_taken, images_seen(out), new, held_out)
 
 
 def images_seen(out: Path) -> int:
@@ -138,8 +138,8 @@ def images_seen(out: Path) -> int:
 
 def spread(shares: list[float]) -> str:
     """Mean and, of several runs, least and most, in percent."""
-    of = f"{100 * statistics.mean(shares):.1f} %"
-    return of if len(shares) == 1 else f"{of} ({100 * min(shares):.1f} to {100 * max(shares):.1f})"
+    mean = f"{100 * statistics.mean(shares):.1f} %"
+    return mean if len(shares) == 1 else f"{mean} ({100 * min(shares):.1f} to {100 * max(shares):.1f})"
 
 
 def board_row(rows: list[Row], threads: int) -> str:
@@ -175,14 +175,14 @@ def main() -> None:
         data = written(options.data or Path(scratch) / "shapes", options.pictures)
         out = options.out or Path(scratch)
         for seed in map(int, options.seeds.split(",")):
-            theirs = options.minutes * options.peer_times
+            peer_minutes = options.minutes * options.peer_times
             for recipe in options.recipe:
-                own = recipe.name == "tintype"
-                place = f"seed-{seed}" if own else f"{recipe}-seed-{seed}"
-                row = run(recipe, data, out / place, seed, options.minutes if own else theirs, options)
+                is_tintype = recipe.name == "tintype"
+                name = f"seed-{seed}" if is_tintype else f"{recipe}-seed-{seed}"
+                row = run(recipe, data, out / name, seed, options.minutes if is_tintype else peer_minutes, options)
                 rows.append(row)
-                if own:
-                    theirs = max(options.minutes, row.minutes) * options.peer_times
+                if is_tintype:
+                    peer_minutes = max(options.minutes, row.minutes) * options.peer_times
                 print(
                     f"{recipe} seed {seed}  {row.minutes:.1f} min  {row.images:,} images  new {row.new:.1%}", end="  "
                 )

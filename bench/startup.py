@@ -20,12 +20,12 @@ CAPTION = "a red circle left of a blue square"
 
 
 def seconds(command: list[str], folder: Path, runs: int) -> list[float]:
-    taken = []
+    times = []
     for _ in range(runs + 1):
         start = time.perf_counter()
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        taken.append(time.perf_counter() - start)
-    return sorted(taken[1:])
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])
 
 
 def main() -> None:
@@ -49,8 +49,8 @@ def main() -> None:
         for name, command in commands.items():
             if name == "tintype generate":
                 command += ["--output", str(Path(folder) / "picture.png")]
-            taken = seconds(command, Path(folder), options.runs)
-            result[name] = {"best": taken[0], "median": statistics.median(taken)}
+            times = seconds(command, Path(folder), options.runs)
+            result[name] = {"best": times[0], "median": statistics.median(times)}
     if options.json:
         print(json.dumps(result))
         return

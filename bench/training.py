@@ -120,13 +120,13 @@ def saves(rounds: int) -> dict[str, float]:
         for number in range(rounds):
             plain.append(seconds_of(STEPS, steps))
             start = time.perf_counter()
-            place = checkpoint.step_folder(Path(folder), number)
-            saver.save(place, trainer.tensors(), {"state.json": json.dumps(trainer.counts())})
+            step_folder = checkpoint.step_folder(Path(folder), number)
+            saver.save(step_folder, trainer.tensors(), {"state.json": json.dumps(trainer.counts())})
             held_up.append(time.perf_counter() - start)
             seconds_of(STEPS, steps)
             saver.wait()
             saving.append(time.perf_counter() - start)
-            writing.append(sum(path.stat().st_size for path in place.iterdir()))
+            writing.append(sum(path.stat().st_size for path in step_folder.iterdir()))
         saver.close()
     cost = statistics.median(saving) - statistics.median(plain)
     return {
@@ -167,14 +167,21 @@ class Workers:
     """Processes that train together, each with its share of the cores, and only when told."""
 
     def __init__(self, num: int, cores: int, options: list[str]) -> None:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            port = held.getsockname()[1]
+        with socket.socket() as reserved:
+            reserved.bind(("127.0.0.1", 0))
+            port = reserved.getsockname()[1]
         self.processes = []
         for rank in range(num):
-            place = {"RANK": rank, "WORLD_SIZE": num, "LOCAL_RANK": rank}
-            more = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": max(1, cores // num)}
-            environment = {**os.environ, **{name: str(value) for name, value in {**place, **more}.items()}}
+            rank_variables = {"RANK": rank, "WORLD_SIZE": num, "LOCAL_RANK": rank}
+            shared_variables = {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "OMP_NUM_THREADS": max(1, cores // num),
+            }
+            environment = {
+                **os.environ,
+                **{name: str(value) for name, value in {**rank_variables, **shared_variables}.items()},
+            }
             self.processes.append(
                 subprocess.Popen(
                     [sys.executable, __file__, "worker", *options],
@@ -189,11 +196,11 @@ class Workers:
         """A line of each."""
         return [process.stdout.readline() for process in self.processes if process.stdout is not None]
 
-    def steps(self, how: str) -> dict[str, float]:
+    def steps(self, mode: str) -> dict[str, float]:
         """What TURN steps took: the seconds of the slowest, and the processor time of all."""
         for process in self.processes:
             assert process.stdin is not None
-            process.stdin.write(f"{how}\n")
+            process.stdin.write(f"{mode}\n")
             process.stdin.flush()
         rows = [json.loads(line) for line in self.read()]
         return {
@@ -215,14 +222,14 @@ def processes(rounds: int, batch_size: int | None, bf16: bool) -> dict[str, floa
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     options = [*(["--bf16"] if bf16 else []), *(["--batch-size", str(batch_size)] if batch_size else [])]
-    one, two = Workers(1, cores, options), Workers(2, cores, options)
-    one.read(), two.read()  # ready
+    single, pair = Workers(1, cores, options), Workers(2, cores, options)
+    single.read(), pair.read()  # ready
     rows = []
     for number in range(rounds):
-        turns = [("one", one, "together"), ("two", two, "together"), ("apart", two, "apart")]
-        found = {name: who.steps(how) for name, who, how in (turns if number % 2 else turns[::-1])}
-        rows.append(found)
-    one.close(), two.close()
+        turns = [("one", single, "together"), ("two", pair, "together"), ("apart", pair, "apart")]
+        turn_times = {name: workers.steps(mode) for name, workers, mode in (turns if number % 2 else turns[::-1])}
+        rows.append(turn_times)
+    single.close(), pair.close()
 
     def median(value: Callable[[dict[str, dict[str, float]]], float]) -> float:
         return statistics.median(value(row) for row in rows)
@@ -250,12 +257,12 @@ def kept_time(run: Path) -> dict[str, float]:
     ended = [row["ended"] for row in rows if "ended" in row]
     if not planned or not ended:
         sys.exit(f"{run} was not trained with --time from start to end in one go")
-    asked, seconds = planned[-1]["asked_seconds"], ended[-1]["seconds"]
+    requested, seconds = planned[-1]["asked_seconds"], ended[-1]["seconds"]
     return {
-        "asked_seconds": asked,
+        "asked_seconds": requested,
         "expected_seconds": planned[-1]["seconds"],
         "seconds": seconds,
-        "share_of_what_was_asked": seconds / asked,
+        "share_of_what_was_asked": seconds / requested,
     }
 
 

@@ -19,7 +19,7 @@ from tintype.model.checkpoint import read_tensors, write_tensors
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.captions import captioned_scenes
 
-OWN = SampleConfig()
+DEFAULT_SAMPLING = SampleConfig()
 EVALUATIONS = 500  # of what a model's pictures are compared with
 AT_ONCE = 16  # pictures
 
@@ -53,7 +53,7 @@ def levels(chosen: SampleConfig, steps: int) -> Tensor:
     return SCHEDULES[chosen.schedule](steps, SIGMA_MIN, SIGMA_MAX, chosen.schedule_center, chosen.schedule_spread)
 
 
-def own(chosen: SampleConfig = OWN) -> Peer:
+def tintype_peer(chosen: SampleConfig = DEFAULT_SAMPLING) -> Peer:
     """Our sampler and grid as a model's settings say."""
 
     def run(denoise: Denoise, noise: Tensor, num: int) -> tuple[Tensor, float]:
@@ -76,13 +76,13 @@ class Judge(NamedTuple):
 
     def errors(self, chosen: SampleConfig, num: int) -> Tensor:
         """RMS distance of each picture after so many evaluations."""
-        made, _ = own(chosen)(self.denoise, self.noise, num)
-        return distances(made, self.truth)
+        samples, _ = tintype_peer(chosen)(self.denoise, self.noise, num)
+        return distances(samples, self.truth)
 
 
-def distances(made: Tensor, truth: Tensor) -> Tensor:
+def distances(samples: Tensor, truth: Tensor) -> Tensor:
     """RMS distance of each picture, [B] float64."""
-    return (made.double() - truth.double()).flatten(1).square().mean(1).sqrt()
+    return (samples.double() - truth.double()).flatten(1).square().mean(1).sqrt()
 
 
 def of_model(
@@ -99,12 +99,12 @@ def of_model(
     sigmas, truth = log_snr_sigmas(EVALUATIONS, SIGMA_MIN, SIGMA_MAX), list[Tensor]()
     low, high = request.guidance_interval
     name = f"{pipeline.model_hash[:12]}-{first}-{seed}-{request.guidance[0]:g}-{low:g}-{high:g}"
-    for place, part in enumerate(request.parts(AT_ONCE)):
-        file = None if keep is None else keep / f"{name}-{place * AT_ONCE}-{len(part)}.safetensors"
+    for batch, part in enumerate(request.parts(AT_ONCE)):
+        file = None if keep is None else keep / f"{name}-{batch * AT_ONCE}-{len(part)}.safetensors"
         if file is not None and file.is_file():
             truth.append(read_tensors(file)["x0"])
             continue
-        rows = slice(place * AT_ONCE, place * AT_ONCE + len(part))
+        rows = slice(batch * AT_ONCE, batch * AT_ONCE + len(part))
         truth.append(sample(pipeline.denoise(part), SIGMA_MAX * noise[rows], sigmas, "unipc"))
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
