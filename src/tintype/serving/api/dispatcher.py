@@ -13,6 +13,7 @@ from tintype.pipeline.pipeline import Pipeline
 from tintype.printable import printable
 from tintype.serving import logs
 from tintype.serving.api.decoding import DecodingPlaces
+from tintype.serving.api.encodings import Encodings
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.idempotency import GRACE_SECONDS, IdempotencyCache, has_key, hash_request
 from tintype.serving.api.job_store import JobStore
@@ -38,6 +39,7 @@ class Dispatcher:
         self.metrics = metrics
         self.started = int(time.time())
         self.decoding = DecodingPlaces()
+        self.encodings = Encodings()
         self.store = JobStore(settings.kept_jobs, 60 * settings.kept_minutes)
         self._idempotency = IdempotencyCache(self.store)
         self._abandoning: set[asyncio.Task[None]] = set()

@@ -12,18 +12,26 @@ from typing import Any
 
 from tintype.pipeline.receipt import Receipt
 from tintype.serving.api.dispatcher import Dispatcher, job_error, warning
-from tintype.serving.api.images import strip_png
-from tintype.serving.engine.job import GenerateTask, Job
+from tintype.serving.engine.job import GenerateTask, Job, Status
 
 POLL_SECONDS = 1.0  # between updates of a waiting job's position
 
 
-def job_state(dispatcher: Dispatcher, job: Job, prefix: str = "") -> str:
-    """The state of a job as JSON. Encoding its pictures takes a while: not for the event loop.
+async def job_state(dispatcher: Dispatcher, job: Job, prefix: str = "") -> str:
+    """The state of a job as JSON.
 
     prefix: of the paths of its pictures, behind a proxy.
     """
     status = job.status  # read once: the engine, which sets it last, continues meanwhile
+    newest = max(job.frames, default=None)
+    strip = None if newest is None else await dispatcher.encodings.step(job, newest)
+    return await asyncio.to_thread(_state_json, dispatcher, job, prefix, status, newest, strip)
+
+
+def _state_json(
+    dispatcher: Dispatcher, job: Job, prefix: str, status: Status, newest: int | None, strip: bytes | None
+) -> str:
+    """The state as JSON; for large pictures not for the event loop."""
     state: dict[str, Any] = {
         "id": job.id,
         "status": status,
@@ -32,11 +40,9 @@ def job_state(dispatcher: Dispatcher, job: Job, prefix: str = "") -> str:
         "step": None,
         "seconds_left": None,
     }
-    frames = job.frames
-    newest = max(frames, default=None)
-    if newest is not None:
-        frame = frames[newest]
-        data = "data:image/png;base64," + base64.b64encode(strip_png(frame)).decode()
+    if newest is not None and strip is not None:
+        frame = job.frames[newest]
+        data = "data:image/png;base64," + base64.b64encode(strip).decode()
         state["step"] = {"index": newest, "sigma": frame.sigma, "strip": data, "rows": len(frame.guess)}
     if status in ("waiting", "running"):
         seconds = dispatcher.engine.seconds_left(job)
@@ -63,7 +69,7 @@ async def follow(dispatcher: Dispatcher, job: Job, version: int, prefix: str = "
     while True:
         newest, is_open = job.version, job.open
         if newest != version or job.status == "waiting":
-            yield f"id: {newest}\nevent: state\ndata: {await asyncio.to_thread(job_state, dispatcher, job, prefix)}\n\n"
+            yield f"id: {newest}\nevent: state\ndata: {await job_state(dispatcher, job, prefix)}\n\n"
             version, quiet_since = newest, time.monotonic()
         elif time.monotonic() - quiet_since >= dispatcher.settings.keep_alive:
             yield ": running\n\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -11,11 +10,10 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response, StreamingResponse
 from PIL import Image
 
-from tintype.pipeline.image_file import encode
 from tintype.serving.api.disconnect import until_done
 from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher
 from tintype.serving.api.errors import ApiError, bad_request
-from tintype.serving.api.images import decode_base64, decode_base64_mask, strip_png
+from tintype.serving.api.images import decode_base64, decode_base64_mask
 from tintype.serving.api.job_state import follow, job_state
 from tintype.serving.api.job_store import JobStore
 from tintype.serving.api.renderings import Check, Renderings
@@ -35,7 +33,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     routes = APIRouter(prefix="/api/jobs", tags=["jobs"])
     store = dispatcher.store
     _add_control(routes, dispatcher, store)
-    _add_pictures(routes, store)
+    _add_pictures(routes, dispatcher, store)
     _add_film(routes, dispatcher, store)
     return routes
 
@@ -80,16 +78,18 @@ def _add_control(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> 
         return await _state(dispatcher, cancelled, request)
 
 
-def _add_pictures(routes: APIRouter, store: JobStore) -> None:
+def _add_pictures(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> None:
     """Steps and finished pictures."""
 
     @routes.get("/{job}/steps/{index}.png", response_class=Response)
     async def step(job: str, index: int, request: HttpRequest) -> Response:
         """One step, a row per picture: the noisy picture, the model's guess, and the predicted noise."""
-        frame = store.get(job, request.state.owner).frames.get(index)
-        if frame is None:
+        followed = store.get(job, request.state.owner)
+        is_final = followed.is_final(index)
+        content = await dispatcher.encodings.step(followed, index)
+        if content is None:
             raise ApiError(404, "this step is not kept", "step_not_found")
-        return _png(await asyncio.to_thread(strip_png, frame))
+        return _png(content, is_final)
 
     @routes.get("/{job}/pictures/{row}.png", response_class=Response)
     async def picture(job: str, row: int, request: HttpRequest) -> Response:
@@ -97,7 +97,7 @@ def _add_pictures(routes: APIRouter, store: JobStore) -> None:
         finished = store.get(job, request.state.owner)
         if finished.result is None or not 0 <= row < len(finished.result):
             raise ApiError(404, "unknown picture: the job has no such picture, or is not done", "picture_not_found")
-        return _png(await asyncio.to_thread(_picture_png, finished, row))
+        return _png(await dispatcher.encodings.picture(finished, row))
 
 
 def _add_film(routes: APIRouter, dispatcher: Dispatcher, store: JobStore) -> None:
@@ -133,8 +133,7 @@ async def _task(dispatcher: Dispatcher, body: JobBody, request: HttpRequest) -> 
 
 
 async def _state(dispatcher: Dispatcher, job: Job, request: HttpRequest) -> Response:
-    state = await asyncio.to_thread(job_state, dispatcher, job, request.state.prefix)
-    return Response(state, media_type="application/json")
+    return Response(await job_state(dispatcher, job, request.state.prefix), media_type="application/json")
 
 
 def _film(frames: Sequence[Frame], check: Check) -> bytes:
@@ -148,13 +147,6 @@ def _film(frames: Sequence[Frame], check: Check) -> bytes:
     return encode_film(pages(), len(frames))
 
 
-def _picture_png(job: Job, row: int) -> bytes:
-    assert isinstance(job.task, GenerateTask)
-    assert job.result is not None
-    pipeline = job.task.pipeline
-    picture = pipeline.pictures(job.result[row : row + 1], job.task.request.enlarge)[0]
-    return encode(picture, pipeline.receipts(job.task.request)[row], ".png")
-
-
-def _png(content: bytes) -> Response:
-    return Response(content, media_type="image/png", headers={"Cache-Control": f"{CACHE}, immutable"})
+def _png(content: bytes, is_final: bool = True) -> Response:
+    headers = {"Cache-Control": f"{CACHE}, immutable" if is_final else "no-store"}
+    return Response(content, media_type="image/png", headers=headers)

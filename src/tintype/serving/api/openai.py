@@ -13,20 +13,16 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response, StreamingResponse
-from PIL import Image
 from starlette.datastructures import UploadFile
 
 from tintype.config.sizes import size_text
-from tintype.pipeline.image_file import encode
-from tintype.pipeline.receipt import Receipt
 from tintype.pipeline.sizes import parse_enlarge
 from tintype.serving.api.disconnect import until_done
 from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher, job_error, warning
 from tintype.serving.api.errors import ApiError, bad_request
-from tintype.serving.api.images import decode, decode_mask, guess_image
+from tintype.serving.api.images import decode, decode_mask
 from tintype.serving.api.schemas import ImagesBody, from_form
 from tintype.serving.engine.job import GenerateTask, Job, PreviewSteps
-from tintype.view.contact_sheet import Frame
 
 QUALITY, BACKGROUND = "high", "opaque"  # there is one quality, and no transparency
 MAX_PARTS = 40  # of a form
@@ -120,7 +116,8 @@ async def _generate(
         dispatcher.abandon(job)
     if job.status != "done":
         raise job_error(job)
-    content = await asyncio.to_thread(_response_json, job, body)
+    files = [await dispatcher.encodings.picture(job, row, *_file_format(body)) for row in range(job.task.num)]
+    content = await asyncio.to_thread(_response_json, job, body, files)
     headers = {"x-tintype-warning": warning(job).encode("ascii", "backslashreplace").decode()} if warning(job) else {}
     return Response(content, media_type="application/json", headers=headers)
 
@@ -143,13 +140,15 @@ async def _stream(dispatcher: Dispatcher, job: Job, body: ImagesBody, event: str
             if newest > sent and newest + 1 < job.total:
                 sent = newest
                 for row in range(job.task.num):
-                    extra = {
+                    file = await dispatcher.encodings.guess(job, newest, frames[newest], row, *_file_format(body))
+                    image = {
                         "partial_image_index": num_partial,
                         "image_index": row,
                         "step": newest,
                         "total_steps": job.total,
+                        **_common(body, job),
                     }
-                    yield await asyncio.to_thread(_partial_event, event, extra, frames[newest], row, body, job)
+                    yield await asyncio.to_thread(_image_event, f"{event}.partial_image", job, row, file, image)
                     num_partial += 1
             if not is_open:
                 break
@@ -158,9 +157,10 @@ async def _stream(dispatcher: Dispatcher, job: Job, body: ImagesBody, event: str
         if job.status != "done":
             yield f"data: {json.dumps(job_error(job).body())}\n\n"
             return
-        for row, image in enumerate(await asyncio.to_thread(_images, job, body)):
-            image |= {"image_index": row, "usage": _usage(job, 1), **_common(body, job), **_warning(job)}
-            yield await asyncio.to_thread(_event, f"{event}.completed", image)
+        for row in range(job.task.num):
+            file = await dispatcher.encodings.picture(job, row, *_file_format(body))
+            image = {"image_index": row, "usage": _usage(job, 1), **_common(body, job), **_warning(job)}
+            yield await asyncio.to_thread(_image_event, f"{event}.completed", job, row, file, image)
     finally:
         dispatcher.abandon(job)  # the client has disconnected, or the job has ended
 
@@ -189,31 +189,29 @@ def _generate_task(job: Job) -> GenerateTask:
     return job.task
 
 
-def _response_json(job: Job, body: ImagesBody) -> bytes:
-    """The whole response, encoded picture by picture: one call that encodes them all would block the event loop."""
+def _response_json(job: Job, body: ImagesBody, files: list[bytes]) -> bytes:
+    """The whole response, written picture by picture: one call that writes them all would block the event loop.
+
+    files: the pictures, encoded.
+    """
     rest = {"created": int(time.time()), **_common(body, job), "usage": _usage(job), **_warning(job)}
-    images = ",".join(json.dumps(image) for image in _images(job, body))
+    images = ",".join(json.dumps(_image(job, row, file)) for row, file in enumerate(files))
     return f'{{"data":[{images}],{json.dumps(rest)[1:]}'.encode()
 
 
-def _images(job: Job, body: ImagesBody) -> list[dict[str, Any]]:
-    assert job.result is not None
-    task = _generate_task(job)
-    images = task.pipeline.pictures(job.result, task.request.enlarge)
-    receipts = task.pipeline.receipts(task.request)
-    return [_image(image, receipt, body) for image, receipt in zip(images, receipts, strict=True)]
+def _file_format(body: ImagesBody) -> tuple[str, int]:
+    """Suffix and quality of the files that a client wants."""
+    return f".{body.output_format or 'png'}", 100 if body.output_compression is None else body.output_compression
 
 
-def _image(image: Image.Image, receipt: Receipt, body: ImagesBody) -> dict[str, Any]:
-    quality = 100 if body.output_compression is None else body.output_compression
-    content = base64.b64encode(encode(image, receipt, f".{body.output_format or 'png'}", quality)).decode()
-    return {"b64_json": content, "seed": receipt.seed, "index": receipt.index}
+def _image(job: Job, row: int, file: bytes) -> dict[str, Any]:
+    request = _generate_task(job).request
+    return {"b64_json": base64.b64encode(file).decode(), "seed": request.seeds[row], "index": request.indices[row]}
 
 
-def _partial_event(event: str, extra: dict[str, Any], frame: Frame, row: int, body: ImagesBody, job: Job) -> str:
-    task = _generate_task(job)
-    guess = _image(guess_image(frame, row), task.pipeline.receipts(task.request)[row], body)
-    return _event(f"{event}.partial_image", {**guess, **extra, **_common(body, job)})
+def _image_event(name: str, job: Job, row: int, file: bytes, members: dict[str, Any]) -> str:
+    """An event with a picture; for large ones not for the event loop."""
+    return _event(name, {**_image(job, row, file), **members})
 
 
 def _common(body: ImagesBody, job: Job) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
 
+from tintype.serving.api.byte_cache import ByteCache
 from tintype.serving.api.errors import ApiError
 
 RETRY_SECONDS = 5.0
@@ -30,20 +31,18 @@ class Renderings:
     ) -> None:
         self._max_open = max_open
         self._max_open_of_client = max_open_of_client
-        self._max_bytes = max_bytes
         self._is_stopping = is_stopping
         self._turn = asyncio.Lock()
         self._open: dict[str, _Rendering] = {}
-        self._finished: dict[str, bytes] = {}  # the file that was read last is the last
+        self._finished = ByteCache(max_bytes)
 
     async def get(self, name: str, client: str, render: Render) -> bytes:
         """The file `name`, rendered unless it is in the cache; when this is cancelled, others may still wait for it.
 
         Raises ApiError: 429 if too many files wait to be rendered, 503 once the server stops.
         """
-        content = self._finished.pop(name, None)
+        content = self._finished.get(name)
         if content is not None:
-            self._finished[name] = content
             return content
         rendering = self._open.get(name) or self._start(name, client, render)
         rendering.num_readers += 1
@@ -76,12 +75,7 @@ class Renderings:
             rendering.has_turn = True
             rendering.check()
             content = await _on_thread(render, rendering.check)
-        self._finished[name] = content
-        num_bytes = sum(map(len, self._finished.values()))
-        for oldest in list(self._finished):
-            if num_bytes <= self._max_bytes:
-                break
-            num_bytes -= len(self._finished.pop(oldest))
+        self._finished.add(name, content)
         return content
 
 

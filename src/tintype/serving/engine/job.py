@@ -153,6 +153,10 @@ class Job:
         """Whether the job waits or runs."""
         return self.status in ("waiting", "running")
 
+    def is_final(self, index: int) -> bool:
+        """Whether the frame of a step, if it is read after this, is the one that it stays."""
+        return index < self.total - 1 or self.result is not None
+
     @property
     def num_bytes(self) -> int:
         """Size of the frames, the result and the pictures of the task."""
@@ -190,14 +194,13 @@ class Job:
 
         They differ from it after an inversion, which adds the detail that the model lost.
         """
-        self.result = result.cpu()
         last = self.frames.get(self.total - 1)
-        if last is None or result.ndim != 4:
-            return
-        stride = -(-max(self.task.size) // MAX_PREVIEW_SIDE)
-        pictures = visible(self.task.pipeline.codec.decode, result[..., ::stride, ::stride])
-        if pictures.shape == last.guess.shape:
-            self.frames = {**self.frames, self.total - 1: last._replace(guess=pictures)}
+        if last is not None and result.ndim == 4:
+            stride = -(-max(self.task.size) // MAX_PREVIEW_SIDE)
+            pictures = visible(self.task.pipeline.codec.decode, result[..., ::stride, ::stride])
+            if pictures.shape == last.guess.shape:
+                self.frames = {**self.frames, self.total - 1: last._replace(guess=pictures)}
+        self.result = result.cpu()  # after the frames, for `is_final`
 
     def end(self, status: Status, reason: Reason | None = None, message: str = "") -> None:
         """Close the job. Called by the engine thread, or by the thread that took the job out of the queue."""
