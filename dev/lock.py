@@ -78,12 +78,12 @@ def versions_of(text: str) -> dict[str, str]:
 def differences(text: str) -> list[str]:
     """The packages installed here that the lock has otherwise or not at all."""
     locked = versions_of(text)
-    found = []
+    mismatches = []
     for package in importlib.metadata.distributions():
         name, version = normalized(package.metadata["Name"]), package.version.partition("+")[0]
         if name not in NOT_LOCKED and locked.get(name) != version:
-            found.append(f"{name} {version} is installed, the lock has {locked.get(name, 'none')}")
-    return sorted(found)
+            mismatches.append(f"{name} {version} is installed, the lock has {locked.get(name, 'none')}")
+    return sorted(mismatches)
 
 
 def main() -> None:

@@ -62,9 +62,9 @@ def imported_rooms(file: Path, rooms: set[str]) -> Iterator[str]:
 
 def arrows(repository: Path) -> Counter[tuple[str, str]]:
     """Imports from one room to another: (room, imported room) -> how many."""
-    found = list(files_of(repository))
-    rooms = {room for room, _ in found}
-    pairs = ((room, other) for room, file in found for other in imported_rooms(file, rooms))
+    files = list(files_of(repository))
+    rooms = {room for room, _ in files}
+    pairs = ((room, imported) for room, file in files for imported in imported_rooms(file, rooms))
     return Counter(pair for pair in pairs if pair[0] != pair[1])
 
 
@@ -74,25 +74,25 @@ def direct(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
 
     def reach(room: str) -> set[str]:
         if room not in below:
-            nearest = {other for first, other in pairs if first == room}
+            nearest = {imported for first, imported in pairs if first == room}
             below[room] = nearest.union(*map(reach, nearest))
         return below[room]
 
     return {
-        (room, other)
-        for room, other in pairs
-        if not any(other in reach(between) for first, between in pairs if first == room)
+        (room, imported)
+        for room, imported in pairs
+        if not any(imported in reach(between) for first, between in pairs if first == room)
     }
 
 
 def svg(pairs: set[tuple[str, str]]) -> str:
     """A drawing of the package's rooms and the direct arrows between them."""
-    columns, rows = (max(place[axis] for place in DRAWING.values()) for axis in (0, 1))
+    columns, rows = (max(position[axis] for position in DRAWING.values()) for axis in (0, 1))
     width, height = int((columns + 1) * (BOX[0] + GAP) + GAP), int(rows * STEP + BOX[1] + 40)
     corners = {name: (GAP + column * (BOX[0] + GAP), 20 + row * STEP) for name, (column, row, _) in DRAWING.items()}
     lines = []
-    for room, other in sorted(direct({pair for pair in pairs if pair[0] in corners and pair[1] in corners})):
-        (x1, y1), (x2, y2) = corners[room], corners[other]
+    for room, imported in sorted(direct({pair for pair in pairs if pair[0] in corners and pair[1] in corners})):
+        (x1, y1), (x2, y2) = corners[room], corners[imported]
         start, end = (x1 + BOX[0] / 2, y1 + BOX[1]), (x2 + BOX[0] / 2, y2 - 7)
         bend = (start[1] + end[1]) / 2
         lines.append(
@@ -132,10 +132,11 @@ def main() -> None:
         options.svg.write_text(svg(set(arrows(repository))), encoding="utf-8")
         return
     rooms = sorted({room for room, _ in files_of(repository)})
-    found = arrows(repository)
-    print(f"{len(rooms)} rooms, {len(found)} arrows between them, {sum(found.values())} imported names")
+    counts = arrows(repository)
+    print(f"{len(rooms)} rooms, {len(counts)} arrows between them, {sum(counts.values())} imported names")
     for room in rooms:
-        print(f"  {room} -> {', '.join(sorted(other for one, other in found if one == room)) or 'nothing'}")
+        below = sorted(imported for importing, imported in counts if importing == room)
+        print(f"  {room} -> {', '.join(below) or 'nothing'}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from tintype.model import checkpoint, file_names, manifest, store
 ROWS = ("count", "shapes", "colors", "sizes", "relation", "background", "all")
 
 
-def shown(cell: dict[str, float]) -> str:
+def share_text(cell: dict[str, float]) -> str:
     """A share with its interval."""
     return f"{cell['share']:.1%} [{cell['low']:.1%}, {cell['high']:.1%}]"
 
@@ -49,7 +49,7 @@ def accuracy(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidanc
     ]
     for row in ROWS:
         cells = [scores[split][row] for split in ("new", "held out")]
-        counted = [f"{shown(cell)} of {cell['num']:.0f}" for cell in cells]
+        counted = [f"{share_text(cell)} of {cell['num']:.0f}" for cell in cells]
         lines.append(f"| {row} | {' | '.join(counted)} |")
     return "\n".join(lines)
 
@@ -69,20 +69,20 @@ def composing(scores: dict[str, dict[str, dict[str, float]]], steps: int, guidan
         "| --- | --- | --- | --- | ---: |",
     ]
     for row in scores["held out"]:
-        cells = [scores[kind].get(row) for kind in ("held out", "trained on", "without a tone")]
+        cells = [scores[group].get(row) for group in ("held out", "trained on", "without a tone")]
         chance = scores["held out"][row]["chance"]
-        lines.append(f"| {row} | {' | '.join(shown(cell) if cell else '' for cell in cells)} | {chance:.1%} |")
+        lines.append(f"| {row} | {' | '.join(share_text(cell) if cell else '' for cell in cells)} | {chance:.1%} |")
     return "\n".join(lines)
 
 
 def card_of(options: argparse.Namespace, section: str) -> str:
     """The card of the run under its new name, with where the pictures are from and the section on accuracy put in."""
     card = (options.run / "README.md").read_text(encoding="utf-8")
-    title, rest = card.split("\n", 1)
+    title, rest = card.partition("\n\n## Share\n")[0].split("\n", 1)
     name = title.removeprefix("# ")
     for old, new in (
         (f"--model {name}", f"--model {options.name}"),
-        (f'load("{name}")', f'load("{options.name}")'),
+        (f"load({name!r})", f"load({options.name!r})"),
         ("[data.json](data.json)", "data.json of the run, which does not come with the package,"),
         ("## Training\n", f"{options.data}\n\n## Training\n"),
         ("## Use\n", f"{section}\n\n## Use\n"),
@@ -92,7 +92,7 @@ def card_of(options: argparse.Namespace, section: str) -> str:
         elif not old.startswith("[data"):
             raise SystemExit(f"the card of {options.run} has no {old!r}")
     rest = re.sub(r"steps=[0-9]+, guidance=[0-9.]+", f"steps={options.steps}, guidance={options.guidance:g}", rest)
-    return f"# {options.name}\n{rest}"
+    return f"# {options.name}\n{rest.rstrip()}\n"
 
 
 def main() -> None:
@@ -106,24 +106,24 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a sentence for the card: where the pictures are from")
     options = parser.parse_args()
 
-    found = store.find(options.run)
-    config: Config = store.read_config(found)
+    model = store.find(options.run)
+    config: Config = store.read_config(model)
     folder = Path(store.__file__).parent / "shipped" / options.name
     # A grid that was fitted to the shipped model stays its own.
-    own = (
+    shipped = (
         Config.from_json((folder / file_names.CONFIG).read_text("utf-8"))
         if (folder / file_names.CONFIG).is_file()
         else config
     )
-    config = replace(config, sample=replace(own.sample, steps=options.steps, guidance=options.guidance))
+    config = replace(config, sample=replace(shipped.sample, steps=options.steps, guidance=options.guidance))
     scores = json.loads(options.scores.read_text(encoding="utf-8"))
     section = accuracy(scores["shares"], options.steps, options.guidance) if "shares" in scores else None
     card = card_of(options, section or composing(scores, options.steps, options.guidance))
 
     folder.mkdir(exist_ok=True)
     manifest.remove(folder)
-    write_model(found, folder, config.to_json(), half(store.read_weights(found)))
-    manifest.write(folder, images_seen(found))
+    write_model(model, folder, config.to_json(), half(store.read_weights(model)))
+    manifest.write(folder, images_seen(model))
     checkpoint.write_text(folder / file_names.CARD, card)
     checkpoint.write_text(
         folder / file_names.EVALUATION, (options.run / file_names.EVALUATION).read_text(encoding="utf-8")

@@ -23,10 +23,10 @@ class Bars:
         return len(COLORS) * len(HEIGHTS) * 12
 
     def __getitem__(self, index: int) -> tuple[Image.Image, list[str]]:
-        place, index = index % 12, index // 12
+        position, index = index % 12, index // 12
         color, height = list(COLORS)[index % len(COLORS)], list(HEIGHTS)[index // len(COLORS)]
         image = Image.new("RGB", (32, 32), (128, 128, 128))
-        ImageDraw.Draw(image).rectangle((2 * place, 32 - HEIGHTS[height], 2 * place + 7, 31), COLORS[color])
+        ImageDraw.Draw(image).rectangle((2 * position, 32 - HEIGHTS[height], 2 * position + 7, 31), COLORS[color])
         return image, [f"a {height} {color} bar", f"{color}, {height}"]  # of several captions, one is shown at a time
 
 

@@ -37,8 +37,8 @@ def min_snr(sigma):
 data = [example(seed=0, index=index, size=32)[:2] for index in range(1000)]
 config = tintype.Config.from_preset("nano", resolution=32)
 objects = {"prediction": v_prediction, "noise_levels": log_uniform, "loss_weight": min_snr}
-for run, given in {"as-configured": {}, "own-prediction": objects}.items():
-    for report in tintype.train(data, run, config, images=IMAGES, text="learned", **given):
+for run, components in {"as-configured": {}, "own-prediction": objects}.items():
+    for report in tintype.train(data, run, config, images=IMAGES, text="learned", **components):
         validation = report.validation
     # The error of the predicted noise can be compared whatever a network predicts and however errors are weighed.
     errors = {f"sigma {sigma:g}": round(error, 4) for sigma, error in validation.noise_error.items()}
