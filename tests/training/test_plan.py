@@ -79,6 +79,9 @@ def test_the_plan_says_what_a_run_will_need() -> None:
     assert "at 50.0 images/s that takes 34 min" in plan_
     # 4 newest and best, 2 kept for good, 1 being written, and the data
     assert "710 MiB of disk (100 MiB a checkpoint, 10 MiB of data), 2.0 GiB of memory; 50,000 samples an epoch" in needs
+    weighted = plan.plan_lines(config, 50_000, speed, 0, 1, 90_000)
+    assert "2.0 times each on average, by their weights" in weighted[0]
+    assert weighted[1].endswith("; 90,000 samples an epoch")
     few = plan.plan_lines(config, 1000, speed, 0, 1)
     assert "1,000 pictures are few for 5,000,000 weights" in few[-1]
     assert len(plan.plan_lines(config, 1000, None, 0, 1)) == 1

@@ -107,6 +107,19 @@ def test_pictures_of_several_shapes_train_and_go_on_exactly(
         run(replace(stopped, data_options=DataOptions(crop="square")))
 
 
+def test_folders_with_repeats_are_weights_of_the_run(request_: TrainRequest, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    (pictures / "10_name").mkdir()
+    for suffix in ("png", "txt"):
+        (pictures / f"0.{suffix}").rename(pictures / "10_name" / f"0.{suffix}")
+    said = run(replace(request_, data_options=DataOptions(repeats="folder")))
+    assert "1 x its leading number is how often an epoch shows each of its pictures (--repeats ignore" in said
+    assert "times each on average, by their weights" in said
+    data = json.loads((request_.out / "data.json").read_text())
+    assert {row["key"]: row["weight"] for row in data["samples"]}["10_name/0.png"] == 10
+    assert {row["weight"] for row in data["samples"]} == {1, 10}
+
+
 def test_runs_share_a_copy_in_a_cache(request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = replace(request_, cache=tmp_path / "cache")
     run(cached)

@@ -33,7 +33,9 @@ def say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world
         f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
         f"text {config.text.encoder}; on {prepared.device}, {'bfloat16' if prepared.bf16 else 'float32'}",
     )
-    for line in plan.plan_lines(config, len(training), speed, sum(prepared.dataset.sizes.values()), world.size):
+    data_bytes = sum(prepared.dataset.sizes.values())
+    epoch_length = prepared.dataset.order(train.seed, training).epoch_length
+    for line in plan.plan_lines(config, len(training), speed, data_bytes, world.size, epoch_length):
         say(console, line)
 
 

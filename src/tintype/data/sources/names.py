@@ -90,7 +90,8 @@ def offers(problems: Iterable[Problem]) -> str:
     keys = [problem.path for problem in problems if problem.reason == NO_CAPTION]
     if not keys:
         return ""
-    found, shown = ["--no-caption name takes the file names as captions"], set[str]()
+    named = "the names of the folders without their numbers" if repeating_folders(keys[0]) else "the file names"
+    found, shown = [f"--no-caption name takes {named} as captions"], set[str]()
     texts = ("the words in the file names", "the names of the folders", "the words in the paths")
     for source, text in zip(CAPTION_FROM, texts, strict=True):
         captions = [caption for key in keys if (caption := caption_by_name(source, key))]

@@ -112,10 +112,12 @@ def _pauses(seconds: float, speed: Speed, train: TrainConfig) -> float:
     return validations * speed.validation_seconds + saves * speed.save_seconds + finish_seconds(speed)
 
 
-def plan_lines(config: Config, num_images: int, speed: Speed | None, data_bytes: int, num_processes: int) -> list[str]:
+def plan_lines(
+    config: Config, num_images: int, speed: Speed | None, data_bytes: int, num_processes: int, epoch_length: int = 0
+) -> list[str]:
     """The plan of a run in words: length, time, disk, memory, and a warning if it is likely to memorize its pictures.
 
-    num_images: to train on. data_bytes: size of the cache.
+    num_images: to train on. data_bytes: size of the cache. epoch_length: samples an epoch; 0: each picture once.
     """
     train = config.train
     line = f"plan: {train.images:,} images in batches of {train.batch_size}"
@@ -124,6 +126,8 @@ def plan_lines(config: Config, num_images: int, speed: Speed | None, data_bytes:
     if num_processes > 1:
         line += f", by {num_processes} processes"
     line += f", {train.images / num_images:.1f} times each"
+    if epoch_length not in (0, num_images):
+        line += " on average, by their weights"
     if speed is None:
         return [line]
     seconds = expected_seconds(train.images, speed, train)
@@ -135,7 +139,7 @@ def plan_lines(config: Config, num_images: int, speed: Speed | None, data_bytes:
     needs = f"needs: {size(disk)} of disk ({size(speed.checkpoint_bytes)} a checkpoint, {size(data_bytes)} of data)"
     if speed.memory_bytes:  # a copy of all that is saved exists while it is written
         needs += f", {size(speed.memory_bytes)} of memory"
-    lines = [line, f"{needs}; {num_images:,} samples an epoch"]
+    lines = [line, f"{needs}; {epoch_length or num_images:,} samples an epoch"]
     values = num_images * config.net.channels * config.net.resolution**2
     if values <= speed.num_weights and train.images >= MEMORIZED_EPOCHS * num_images:
         lines.append(
