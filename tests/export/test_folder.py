@@ -127,11 +127,18 @@ def test_the_metadata_are_those_of_the_hub(
     assert "text-to-image" in metadata["tags"]
 
 
-def test_a_run_that_trains_gives_its_newest_checkpoint(run: Path, tmp_path: Path) -> None:
+def test_a_run_that_trains_gives_its_newest_checkpoint(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (run / "model.safetensors").unlink()
     out = export_model(run, tmp_path / "out")
     assert set(contents(out)) == FILES
     assert json.loads((out / "model.manifest.json").read_text())["images_seen"] == 20
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "20 of 500,000 planned images were shown." in card
+    assert "The errors of this model were not measured." in card
+    assert main(["info", str(out)]) == 0
+    assert "not finished: 20 of 500,000 images seen" in capsys.readouterr().out
 
 
 def test_info_tells_version_and_license(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,6 +184,17 @@ def test_only_an_earlier_export_is_replaced(tiny_model: Path, run: Path, tmp_pat
         with pytest.raises(CheckpointError, match="is no earlier export"):
             export_model(tiny_model, other, overwrite=True)
     assert (run / "data.json").is_file()
+
+
+@pytest.mark.parametrize("out", [".", "..", "../here/"])
+def test_the_current_folder_is_never_replaced(
+    out: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(CheckpointError, match="is the current folder, or one that it lies in"):
+        export_model(tiny_model, out)
+    assert Path.cwd().is_dir()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), SystemExit(143)])

@@ -65,6 +65,10 @@ def export_card(
     caption = next(iter(options.examples), "a caption like those of its training")
     # Hugging Face shows the pictures of the metadata in place of this tag.
     gallery = "<Gallery />\n\n" if options.examples else ""
+    planned = f" of {config.train.images:,} planned" if images_seen < config.train.images else ""
+    quality = "The errors of this model were not measured."
+    if metrics.errors:
+        quality = quality_section(metrics, config.distill)
     terms = f"Its license is {options.license}." if options.license else "Its author has given it no license."
     return f"""# {markdown_text(options.name)}
 
@@ -91,7 +95,7 @@ may repeat some of them.
 
 ## Training
 
-{images_seen:,} images were shown.
+{images_seen:,}{planned} images were shown.
 
 | setting | value |
 | --- | --- |
@@ -106,7 +110,7 @@ config.json holds every setting.
 
 ## Quality
 
-{quality_section(metrics, config.distill)}
+{quality}
 """
 
 

@@ -19,8 +19,11 @@ HEAD = 4096  # bytes in which it stands
 def require_free(out: Path, *, overwrite: bool) -> None:
     """Raise CheckpointError if an export may not take the place of what is at `out`.
 
-    It may be nothing or an empty folder; with `overwrite` also an earlier export that nobody has added a file to.
+    It may be nothing or an empty folder; with `overwrite` also an earlier export that nobody has added a file to. The
+    current folder is never replaced, since the shell would be left without one.
     """
+    if out.is_dir() and Path.cwd().is_relative_to(out.resolve()):
+        raise CheckpointError(f"{out} is the current folder, or one that it lies in; name a new folder as --out")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not (is_page(out) if out.is_file() else read_record(out) is not None):

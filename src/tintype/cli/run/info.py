@@ -184,7 +184,11 @@ def _distilled(config: Config) -> str:
 
 def _progress(model: Model, images: int, logged_images: Sequence[int]) -> str:
     if model.folder != model.run:
-        seen = max([_count_in(model.folder / file_names.STATE, "images_seen"), *logged_images])
+        seen = max(
+            _count_in(model.folder / file_names.STATE, "images_seen"),
+            manifest.images_seen(model.folder) or 0,
+            *logged_images,
+        )
         if model.run is not None or 0 < seen < images:
             return f"not finished: {seen:,} of {images:,} images seen ({100 * seen / images:.0f}%)"
     return f"finished: {images:,} images seen"
