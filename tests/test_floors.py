@@ -60,7 +60,14 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "run",
         "api",
     ),
-    "export": (("options", "record"), ("card", "sampling", "target"), ("folder", "onnx"), ("forms", "push")),
+    "export": (
+        ("options", "record"),
+        ("card", "sampling", "target", "payload", "wat"),
+        ("plans", "encoder"),
+        ("description", "folder", "onnx"),
+        "page",
+        ("forms", "push"),
+    ),
     "serving": (("settings", "logs", "catalog"), "engine", "api", "server"),
     "cli": (("options", "progress"), "run", "commands", "main"),
 }

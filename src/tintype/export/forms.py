@@ -8,7 +8,8 @@ from pathlib import Path
 from tintype.errors import ConfigError
 from tintype.export.folder import write_folder
 from tintype.export.onnx.write import write_onnx
-from tintype.export.options import PRECISIONS, ExportOptions
+from tintype.export.options import DEFAULT_PRECISION, ExportOptions
+from tintype.export.page import write_page, write_site
 from tintype.export.record import read_record
 from tintype.export.target import filled, require_free
 from tintype.model import file_names, store
@@ -17,7 +18,12 @@ from tintype.model.sample_captions import sample_captions
 
 # A form gets the model, the path where its folder or file is to appear (nothing is there), and the options.
 WriteForm = Callable[[store.Model, Path, ExportOptions], None]
-FORMS: dict[str, WriteForm] = {"folder": write_folder, "onnx": write_onnx}
+FORMS: dict[str, WriteForm] = {
+    "folder": write_folder,
+    "onnx": write_onnx,
+    "page": write_page,
+    "site": write_site,
+}
 
 
 def export_model(
@@ -27,7 +33,7 @@ def export_model(
     to: str = "folder",
     name: str = "",
     license: str = "",
-    precision: str = PRECISIONS[0],
+    precision: str = "",
     examples: bool | Sequence[str] = False,
     card: str | None = None,
     overwrite: bool = False,
@@ -40,10 +46,11 @@ def export_model(
         model: what `Pipeline.load` takes; of a run that still trains, its newest checkpoint.
         out: the folder or file to write.
         to: "folder", a model folder with weights in half precision and a card, for other people; "onnx", ONNX graphs
-            for other languages and runtimes.
+            for other languages and runtimes; "page", one HTML file that opens from a disk and draws by itself; "site",
+            the same as a folder for a static web server.
         name: of the model, in its card; "" takes the name of `out`.
         license: an SPDX identifier, such as "CC-BY-4.0"; "" keeps that of an earlier export.
-        precision: of the stored weights.
+        precision: of the stored weights, "fp16", "fp32" or "int8"; "" takes that of the form.
         examples: captions to publish with the model, with pictures that it draws for them; True takes sample captions
             of its run. Captions are private otherwise.
         card: text of the model card in place of one that is made from settings and errors.
@@ -70,7 +77,7 @@ def export_model(
     options = ExportOptions(
         name=name or target.name.removesuffix(".html"),
         license=license or (earlier.license if earlier else ""),
-        precision=precision,
+        precision=precision or DEFAULT_PRECISION[to],
         examples=captions,
         card=card,
     )

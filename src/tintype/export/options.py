@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from tintype.errors import ConfigError
 
-FORMS = ("folder", "onnx")  # the first is the default; export/forms.py has a function for each
-PRECISIONS = ("fp16", "fp32", "int8")  # in which weights are stored; the first is the default
+FORMS = ("folder", "onnx", "page", "site")  # the first is the default; export/forms.py has a function for each
+PRECISIONS = ("fp16", "fp32", "int8")  # in which weights are stored
+DEFAULT_PRECISION = {"folder": "fp16", "onnx": "fp16", "page": "int8", "site": "int8"}  # by form
 MAX_NAME = 96  # characters
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 

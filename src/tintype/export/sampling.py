@@ -8,10 +8,10 @@ import torch
 
 from tintype.config import Config
 from tintype.diffusion.guidance import window
-from tintype.diffusion.ode import PLANS, Stage
+from tintype.diffusion.ode import PLANS, Plan, Stage
 from tintype.diffusion.solver import levels_of
 from tintype.errors import ConfigError
-from tintype.pipeline.request import make_request
+from tintype.pipeline.request import Options, Request, make_request
 from tintype.pipeline.start import request_sigmas
 
 
@@ -23,22 +23,27 @@ def sampling_plan(config: Config) -> dict[str, Any]:
 
     Raises ConfigError for a sampler that is no weighted sum, such as heun.
     """
-    request = make_request(config, "", {})
+    request, stages = planned(config, {})
+    scale, (low, high) = request.guidance[0], request.guidance_interval
+    return {
+        "sampler": str(request.sampler),
+        "steps": len(stages),
+        "guidance": scale,
+        "guidance_interval": [low, high],
+        "plan": [_step(stage, scale, (low, high)) for stage in stages],
+    }
+
+
+def planned(config: Config, options: Options) -> tuple[Request, Plan]:
+    """A request of the usual size with these options, and the plan of its sampler. Raises ConfigError."""
+    request = make_request(config, "", options)
     name = str(request.sampler)
     if name not in PLANS:
         raise ConfigError(
             f"the sampler {name} of this model cannot be exported; make one of {', '.join(PLANS)} the sampler in its "
             "config.json"
         )
-    stages = PLANS[name](levels_of(request_sigmas(request, config.noise)))
-    scale, (low, high) = request.guidance[0], request.guidance_interval
-    return {
-        "sampler": name,
-        "steps": len(stages),
-        "guidance": scale,
-        "guidance_interval": [low, high],
-        "plan": [_step(stage, scale, (low, high)) for stage in stages],
-    }
+    return request, PLANS[name](levels_of(request_sigmas(request, config.noise)))
 
 
 def _step(stage: Stage, scale: float, interval: tuple[float, float]) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tintype.export.options import FORMS, PRECISIONS
+from tintype.export.options import DEFAULT_PRECISION, FORMS, PRECISIONS
 
 HELP = {  # the same keys as FORMS
     "folder": "a model folder with half the size and a card, for other people",
     "onnx": "a folder of ONNX graphs for other languages and runtimes, checked against the model",
+    "page": "one HTML file that opens from a disk and draws by itself",
+    "site": "the same as a folder for a static web server",
 }
 
 
@@ -29,7 +31,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--license", default="", metavar="SPDX", help="who may use it, such as CC-BY-4.0 (not given)")
     command.add_argument("--name", default="", metavar="NAME", help="of the model, in its card (that of PATH)")
     command.add_argument(
-        "--precision", choices=PRECISIONS, default=PRECISIONS[0], help=f"of the stored weights ({PRECISIONS[0]})"
+        "--precision",
+        choices=PRECISIONS,
+        default="",
+        help=f"of the stored weights ({', '.join(f'{form}: {DEFAULT_PRECISION[form]}' for form in FORMS)})",
     )
     command.add_argument(
         "--examples",
