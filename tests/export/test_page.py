@@ -100,13 +100,13 @@ def test_nothing_can_be_fetched_or_sent(page: Path) -> None:
 
 def test_names_and_cards_of_strangers_are_text(tiny_model: Path, tmp_path: Path, few_steps: None) -> None:
     card = "# X\n\n<script>alert(1)</script> ![p](http://a/b.png) [l](javascript:alert)\n\n| a |\n| ---: |\n| 1 |\n"
-    card += "\n## Use\n\nhf:OWNER/NAME\n\n## End\n\n<!-- hidden --></script>"
+    card += "\n## Use\n\nhf:OWNER/NAME\n\n## End\n\n<!-- unseen --></script>"
     name = 'A & "B" <img src=x>{script}'
     content = export_model(tiny_model, tmp_path / "x.html", to="page", name=name, card=card).read_text("utf-8")
     assert "<script>alert" not in content
     assert "&lt;script&gt;alert(1)" in content
     assert "<title>A &amp; &quot;B&quot; &lt;img src=x&gt;{script}</title>" in content
-    for left_out in ("<img src=x", 'b.png"', 'href="javascript', "OWNER", "hidden", " style="):
+    for left_out in ("<img src=x", '<img src="http', 'href="javascript', "OWNER", "unseen", " style="):
         assert left_out not in content
     assert content.count("</script>") == content.count("<script")
 
