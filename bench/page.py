@@ -102,8 +102,8 @@ def main() -> None:
             size, median = page.stat().st_size / 1e6, statistics.median(seconds)
             print(
                 f"{model}, {args.precision}: {size:.2f} MB, ready in {ready:.1f} s, a picture in {median:.2f} s "
-                f"(fastest {min(seconds):.2f}); PSNR median {statistics.median(ratios):.0f}, worst {min(ratios):.0f} dB, "
-                f"at most {largest} levels, {statistics.mean(share):.1%} of the pixels differ"
+                f"(fastest {min(seconds):.2f}); PSNR median {statistics.median(ratios):.0f}, worst "
+                f"{min(ratios):.0f} dB, at most {largest} levels, {statistics.mean(share):.1%} of the pixels differ"
             )
         browser.close()
 
