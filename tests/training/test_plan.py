@@ -145,6 +145,6 @@ def test_a_model_that_is_to_be_shared_out_is_not_tried_whole(monkeypatch: pytest
 @pytest.mark.parametrize("side", [16, 64, 128])
 def test_noise_levels_and_where_weights_fade_move_with_the_resolution(side: int) -> None:
     for made in (nano(side).noise, at_resolution(nano(32), side).noise):
-        assert made.log_sigma_mean == pytest.approx(nano(32).noise.log_sigma_mean + math.log(side / 32), abs=1e-3)
+        assert made.log_sigma_mean == pytest.approx(nano(32).noise.log_sigma_mean + 0.5 * math.log(side / 32), abs=1e-3)
         assert made.weight_fade == pytest.approx(nano(32).noise.weight_fade * side / 32)
-        assert made.log_sigma_std == nano(32).noise.log_sigma_std
+        assert made.log_sigma_std == pytest.approx(nano(32).noise.log_sigma_std + 0.15 * math.log2(side / 32))

@@ -1,7 +1,7 @@
 """Settings of a model and of the run that trains it."""
 
 from tintype.config.check import ANIMATIONS, CAPTION_FROM, CROPS, NO_CAPTION, REPEATS, check_text_encoder
-from tintype.config.config import PRESETS, Config, nano, small
+from tintype.config.config import PRESETS, Config, nano, noise_at, small
 from tintype.config.data_options import DataOptions, given_settings
 from tintype.config.sections import (
     DataConfig,
@@ -32,5 +32,6 @@ __all__ = [
     "check_text_encoder",
     "given_settings",
     "nano",
+    "noise_at",
     "small",
 ]

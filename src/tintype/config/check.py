@@ -47,6 +47,8 @@ def check_ranges(
         ("stem_width", net.stem_width, 1, 2048),
         ("stem_depth", net.stem_depth, 0, 64),
         ("stem_levels", net.stem_levels, 1, 6),
+        ("stem_factor", net.stem_factor, 1, 64),
+        ("head_width", net.head_width, 0, 1024),
         ("text_depth", net.text_depth, 0, 64),
         ("max_tokens", text.max_tokens, 2, 4096),
         ("vocabulary", text.vocabulary, 0, 2**20),
@@ -99,8 +101,8 @@ def check_ranges(
 
 def check_net(net: NetConfig) -> None:
     """Raise ConfigError for sizes of a network that do not divide each other as they must."""
-    if net.patch % 2 ** (net.stem_levels - 1):
-        raise ConfigError(f"patch {net.patch} must be a multiple of {2 ** (net.stem_levels - 1)}, for its levels")
+    if net.patch % net.patch_multiple:
+        raise ConfigError(f"patch {net.patch} must be a multiple of {net.patch_multiple}, for its stem")
     if any(size % max(1, size // 16) for size in (net.stem_width * 2**level for level in range(net.stem_levels))):
         raise ConfigError(f"stem_width must be a multiple of 16, or below 32, not {net.stem_width}")
     if net.resolution % net.multiple:

@@ -32,6 +32,8 @@ from tintype.errors import ConfigError
 
 T = TypeVar("T")
 WEIGHT_FADE = 4.0  # weight_fade at a resolution of 32, by trials (dev/LOG.md)
+LOG_SIGMA_STD_GROWTH = 0.15  # of log_sigma_std, each time a picture doubles its side
+MIN_LOG_SIGMA_STD = 0.5  # of pictures far smaller than 32 pixels
 FORMAT = 2  # of config.json; raised when an older Tintype can no longer read it
 RENAMED = {  # names of settings in format 1 -> today's
     "grid": "schedule",
@@ -141,17 +143,28 @@ def _float(name: str, value: float) -> float:
         raise ConfigError(f"{name} is far too large a number; restore config.json from a backup") from None
 
 
+def noise_at(noise: NoiseConfig, ratio: float) -> NoiseConfig:
+    """The noise levels of training for pictures `ratio` times as large along a side.
+
+    A larger picture keeps its contents visible under more noise, but its texture drowns in as little as before: the
+    mean of ln sigma grows with half of ln(ratio), and the levels spread. By trials at 32 and 128 pixels (dev/LOG.md).
+    """
+    return dataclasses.replace(
+        noise,
+        log_sigma_mean=round(noise.log_sigma_mean + 0.5 * math.log(ratio), 4),
+        log_sigma_std=round(max(MIN_LOG_SIGMA_STD, noise.log_sigma_std + LOG_SIGMA_STD_GROWTH * math.log2(ratio)), 4),
+        weight_fade=round(noise.weight_fade * ratio, 4),
+    )
+
+
 def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Config:
     """A configuration whose patch gives about `patches` tokens a side, with noise levels to suit the resolution."""
     if net.resolution % 4:
         raise ConfigError(f"resolution must be a multiple of 4, not {net.resolution}")
-    # The stem halves the picture from level to level.
-    sizes = [size for size in range(4, net.resolution + 1, 2 ** (net.stem_levels - 1)) if net.resolution % size == 0]
+    step = net.patch_multiple
+    sizes = [size for size in range(max(4, step), net.resolution + 1, step) if net.resolution % size == 0]
     patch = min(sizes, key=lambda size: abs(math.log(net.resolution / patches / size)))
-    # A larger picture keeps its contents visible under more noise: the mean of ln sigma grows with ln(resolution).
-    ratio = net.resolution / 32
-    mean = NoiseConfig().log_sigma_mean + round(math.log(ratio), 4)
-    noise = NoiseConfig(log_sigma_mean=mean, weight_fade=round(WEIGHT_FADE * ratio, 4))
+    noise = noise_at(NoiseConfig(weight_fade=WEIGHT_FADE), net.resolution / 32)
     return Config(
         preset=name,
         net=dataclasses.replace(net, patch=patch),
@@ -171,7 +184,10 @@ def nano(resolution: int = 32) -> Config:
     train = TrainConfig(batch_size=32, lr=1.4e-3)
     if resolution < 64:
         return _preset("nano", 4, NetConfig(resolution=resolution, stem_depth=1), train)
-    return _preset("nano", 8, NetConfig(resolution=resolution, stem_width=16, stem_depth=1, stem_levels=3), train)
+    if resolution < 128:
+        return _preset("nano", 8, NetConfig(resolution=resolution, stem_width=16, stem_depth=1, stem_levels=3), train)
+    net = NetConfig(resolution=resolution, stem_width=48, stem_depth=1, stem_factor=4, head_width=16)
+    return _preset("nano", 8, net, train)
 
 
 def small(resolution: int = 32) -> Config:

@@ -17,9 +17,11 @@ class NetConfig:
     width: int = 192  # of a token
     depth: int = 5  # transformer blocks
     heads: int = 3
-    stem_width: int = 32  # channels of the convolutions at full size, before and after the transformer
+    stem_width: int = 32  # channels of the stem's first level: convolutions before and after the transformer
     stem_depth: int = 2  # convolution blocks on each side, at each level
-    stem_levels: int = 2  # full size, half size, ...; channels double from level to level
+    stem_levels: int = 2  # sizes of its convolutions, each half the one before; channels double from level to level
+    stem_factor: int = 1  # pixels, along a side, that one position of the first level stands for
+    head_width: int = 0  # channels of the head at full size; 0: no head, as fits a stem that starts there
     architecture: str = "dit"  # a name in model.network.NETWORKS
     codec: str = "pixels"  # between pictures and the space of the network: a name in model.codec.CODECS
     codec_factor: int = 1  # pixels that one position of that space stands for, along a side
@@ -29,6 +31,11 @@ class NetConfig:
     def multiple(self) -> int:
         """Pixels of which width and height of every picture are multiples."""
         return self.patch * self.codec_factor
+
+    @property
+    def patch_multiple(self) -> int:
+        """The side of what one position of the stem's last level stands for; the patch is a multiple of it."""
+        return int(self.stem_factor * 2 ** (self.stem_levels - 1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

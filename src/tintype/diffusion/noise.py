@@ -22,6 +22,7 @@ from tintype.diffusion.sigmas import per_sample
 Index = int | Tensor
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 MASK = 0xFFFFFFFF
+CACHED_BLOCKS = 2**16  # of four words, drawn at once on a CPU
 GOLDEN = (0x9E3779B9, 0x7F4A7C15)  # high and low half of 2^64 / golden ratio
 
 
@@ -81,9 +82,28 @@ def normal(
     tensors given, else on `device`. The first draws do not depend on shape.
     """
     num = math.prod(shape)
-    a, b, c, d = _draw(seed, purpose, index, -(-num // 4), device)
-    drawn = torch.stack([*_box_muller(a, b), *_box_muller(c, d)], dim=-1).flatten(1)[:, :num]
-    return drawn.reshape(len(drawn), *shape)
+    num_blocks = -(-num // 4)
+    seed, index, device = _rows(seed, index, device)
+    rows = max(len(seed), len(index))
+    if device.type != "cpu" or rows * num_blocks <= CACHED_BLOCKS:
+        drawn = _normals(seed, purpose, index, 0, num_blocks)
+    else:  # in parts that fit a cache, which is several times as fast
+        drawn = torch.empty(rows, 4 * num_blocks)
+        seed, index = seed.expand(rows), index.expand(rows)
+        per_part = max(1, CACHED_BLOCKS // num_blocks)
+        for row in range(0, rows, per_part):
+            part = slice(row, row + per_part)
+            for start in range(0, num_blocks, CACHED_BLOCKS):
+                count = min(CACHED_BLOCKS, num_blocks - start)
+                normals = _normals(seed[part], purpose, index[part], start, count)
+                drawn[part, 4 * start : 4 * (start + count)] = normals
+    return drawn[:, :num].reshape(rows, *shape)
+
+
+def _normals(seed: Tensor, purpose: int, index: Tensor, start: int, num_blocks: int) -> Tensor:
+    """[B, 4 * num_blocks] from the blocks of four words that begin with the block `start`."""
+    a, b, c, d = _draw(seed, purpose, index, num_blocks, None, start)
+    return torch.stack([*_box_muller(a, b), *_box_muller(c, d)], dim=-1).flatten(1)
 
 
 def permutation(seed: int, purpose: int, index: int, num: int) -> Tensor:
@@ -156,26 +176,23 @@ def slerp(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
 
 def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
     """Ten rounds of Philox4x32; words are int64 tensors holding 32 bits, broadcast against each other."""
-    c0, c1, c2, c3 = counter
+    c0, c1, c2, c3, _ = torch.broadcast_tensors(*counter, key[0])
     k0, k1 = key
     for round_index in range(10):
         if round_index:
             k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
         high0, low0 = _multiply(0xD2511F53, c0)
         high1, low1 = _multiply(0xCD9E8D57, c2)
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        c0, c2 = high1.bitwise_xor_(c1).bitwise_xor_(k0), high0.bitwise_xor_(c3).bitwise_xor_(k1)
+        c1, c3 = low1, low0
     return c0, c1, c2, c3
 
 
 def _multiply(constant: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    """High and low 32 bits of constant * x, both below 2^32, without overflow of int64."""
-    # For a constant of 2^31 or more, (constant - 2^32) x fits; adding x to the high half makes up for it.
-    if constant < 2**31:
-        product = x * constant
-        return product >> 32, product & MASK
-    product = x * (constant - 2**32)
+    """High and low 32 bits of constant * x, both below 2^32."""
+    product = x * constant  # modulo 2^64, with the sign bit as its highest: the shift fills with it, the mask clears it
     low = product & MASK
-    return product.bitwise_right_shift_(32).add_(x), low
+    return product.bitwise_right_shift_(32).bitwise_and_(MASK), low
 
 
 def _halves(value: Index, device: torch.device | str | None) -> tuple[Tensor, Tensor]:
@@ -187,14 +204,36 @@ def _halves(value: Index, device: torch.device | str | None) -> tuple[Tensor, Te
     return pair[0], pair[1]
 
 
-def _draw(seed: Index, purpose: int, index: Index, num_blocks: int, device: torch.device | str | None) -> Words:
-    """Four words [B, num_blocks] for each seed and index."""
+def _rows(seed: Index, index: Index, device: torch.device | str | None) -> tuple[Tensor, Tensor, torch.device]:
+    """Seed and index as int64 tensors [B] or [1] on one device: that of the tensors given, else `device`."""
+    for given in (seed, index):
+        if isinstance(given, Tensor):
+            device = given.device
+    seeds, indices = (
+        value.to(torch.int64).reshape(-1)
+        if isinstance(value, Tensor)
+        else torch.tensor([_signed(value)], dtype=torch.int64, device=device)
+        for value in (seed, index)
+    )
+    return seeds, indices, seeds.device
+
+
+def _signed(value: int) -> int:
+    """The number whose lowest 64 bits are those of `value`, as int64 holds it."""
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _draw(
+    seed: Index, purpose: int, index: Index, num_blocks: int, device: torch.device | str | None, start: int = 0
+) -> Words:
+    """Four words [B, num_blocks] for each seed and index, from the block `start` on."""
     for given in (seed, index):
         if isinstance(given, Tensor):
             device = given.device
     key = _halves(seed, device)
     low, high = _halves(index, device)
-    block = torch.arange(num_blocks, dtype=torch.int64, device=device)
+    block = torch.arange(start, start + num_blocks, dtype=torch.int64, device=device)
     third = torch.full_like(low, int(purpose))
     size = max(len(low), len(key[0]))
     counter = (block.expand(size, -1), low[:, None], high[:, None], third[:, None])

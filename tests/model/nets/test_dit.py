@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from tintype.config import NetConfig
+from tintype.config import Config, NetConfig
 from tintype.errors import ConfigError
 from tintype.model.nets.conditioning import Conditioning
 from tintype.model.nets.dit import DiffusionTransformer
@@ -15,6 +17,11 @@ TINY = NetConfig(resolution=8, patch=4, width=32, depth=2, heads=2, stem_width=1
 TINY_LEVELS = NetConfig(
     resolution=8, patch=4, width=32, depth=2, heads=2, stem_width=16, stem_depth=1, stem_levels=2, text_depth=1
 )
+TINY_HEAD = NetConfig(
+    resolution=16, patch=4, width=32, depth=2, heads=2, stem_width=16, stem_depth=1, stem_levels=2, stem_factor=2,
+    head_width=8, text_depth=1,
+)  # fmt: skip
+NETS = [TINY, TINY_LEVELS, TINY_HEAD]
 
 
 def scrambled(config: NetConfig) -> DiffusionTransformer:
@@ -37,14 +44,14 @@ def pictures(batch: int, height: int = 8, width: int = 8) -> tuple[Tensor, Tenso
     return torch.randn(batch, 3, height, width, generator=draw), torch.rand(batch, generator=draw)
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_LEVELS])
+@pytest.mark.parametrize("config", NETS)
 def test_a_fresh_network_says_zero(config: NetConfig) -> None:
     net = DiffusionTransformer(config)
     x, level = pictures(2)
     assert torch.equal(net(x, level, net.caption_kv(captions(2, 3))), torch.zeros_like(x))
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_LEVELS])
+@pytest.mark.parametrize("config", NETS)
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 12), (16, 4), (20, 12)])
 def test_any_size_that_the_patch_divides(config: NetConfig, height: int, width: int) -> None:
     net = scrambled(config)
@@ -98,3 +105,30 @@ def test_every_weight_gets_a_gradient() -> None:
     x, level = pictures(3)
     net(x, level, net.caption_kv(captions(3, 3))).square().mean().backward()
     assert [name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+
+
+def test_a_stem_that_starts_smaller_still_sees_and_draws_every_pixel() -> None:
+    net = scrambled(TINY_HEAD)
+    x, level = pictures(1, 16, 16)
+    x.requires_grad_(True)
+    weight = torch.zeros(1, 3, 16, 16)
+    weight[0, :, 5, 9] = 1
+    (net(x, level, net.caption_kv(captions(1, 3))) * weight).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum(1).min() > 0  # the output at one place depends on every pixel, its own among them
+    outputs = net(x.detach(), level, net.caption_kv(captions(1, 3)))
+    assert torch.unique(outputs.detach().round(decimals=6)).numel() > 0.9 * outputs.numel()
+
+
+def test_a_head_without_a_smaller_stem_is_the_network_with_one_more_layer() -> None:
+    names = {name.split(".")[0] for name, _ in DiffusionTransformer(TINY_HEAD).named_parameters()}
+    assert names - {name.split(".")[0] for name, _ in DiffusionTransformer(TINY_LEVELS).named_parameters()} == {
+        "detail",
+        "last",
+    }
+
+
+@pytest.mark.parametrize("patch", [2, 6])
+def test_a_patch_that_the_stem_cannot_make_is_refused(patch: int) -> None:
+    with pytest.raises(ConfigError, match=f"patch {patch} must be a multiple of 4, for its stem"):
+        Config(net=replace(TINY_HEAD, patch=patch, resolution=48))

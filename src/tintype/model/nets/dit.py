@@ -4,6 +4,10 @@
       -> transformer blocks: adaLN-single, RMSNorm, QK-norm, 2-D RoPE, SwiGLU, read-only text keys and values
       -> tokens -> patches, plus the stem's long skips -> convolution blocks back up to full size -> [B,C,H,W]
 
+For large pictures the stem starts smaller (`stem_factor`): squares of pixels become channels, and a thin head at full
+size (`head_width`) adds the input to what comes back, so that fine detail need not pass through the stem. Thin heads
+over large patches: Yu et al. 2025, arXiv 2511.20645.
+
 The convolutions give crisp edges without seams at patch borders for a tenth of the arithmetic; the transformer decides
 the layout (Peebles and Xie 2023, arXiv 2212.09748; adaLN-single: Chen et al. 2023, arXiv 2310.00426; long skips:
 Bao et al. 2023, arXiv 2209.12152). Any height and width that the patch divides.
@@ -82,20 +86,23 @@ class DiffusionTransformer(nn.Module):
     """
 
     # Attributes name the weights in model files, so they stay. In the field's words: level is the noise embedding,
-    # summary the projection of the pooled text, read and write are conv_in and conv_out, shrink and grow downsample and
-    # upsample, tokens and patches patchify and unpatchify; feed, in a block, is the feed-forward layer.
+    # summary the projection of the pooled text, read and write are conv_in and conv_out, detail and last those of the
+    # head; shrink and grow downsample and upsample, tokens and patches patchify and unpatchify; feed, in a block, is
+    # the feed-forward layer.
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
         channels = [config.stem_width * 2**level for level in range(config.stem_levels)]
-        stride = config.patch // 2 ** (config.stem_levels - 1)
+        self.stride = stride = config.patch // config.patch_multiple
+        area = config.stem_factor**2
+        head = config.head_width
 
         self.level = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.summary = nn.Linear(width, width)
         self.modulation = nn.Linear(width, 6 * width)
 
-        self.read = nn.Conv2d(config.channels, channels[0], 3, padding=1)
+        self.read = nn.Conv2d(config.channels * area, channels[0], 3, padding=1)
         self.down = nn.ModuleList(Convolutions(config.stem_depth, size, width) for size in channels)
         self.shrink = nn.ModuleList(nn.Conv2d(size, larger, 2, stride=2) for size, larger in pairwise(channels))
         self.tokens = nn.Conv2d(channels[-1], width, stride, stride=stride)
@@ -104,10 +111,13 @@ class DiffusionTransformer(nn.Module):
         self.patches = nn.Linear(width, channels[-1] * stride**2)
         self.up = nn.ModuleList(Convolutions(config.stem_depth, size, width) for size in channels)
         self.grow = nn.ModuleList(nn.Conv2d(larger, size * 4, 1) for size, larger in pairwise(channels))
-        self.write = nn.Conv2d(channels[0], config.channels, 3, padding=1)
+        self.write = nn.Conv2d(channels[0], (head or config.channels) * area, 3, padding=1)
         self.groups = max(1, channels[0] // 16)
+        if head:
+            self.detail = nn.Conv2d(config.channels, head, 3, padding=1)
+            self.last = nn.Conv2d(head, config.channels, 3, padding=1)
         zero_(self.modulation)
-        zero_(self.write)
+        zero_(self.last if head else self.write)
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """Every block's keys and values of a caption [B, L, D]."""
@@ -138,7 +148,8 @@ class DiffusionTransformer(nn.Module):
             raise ConfigError(f"a size of {x.shape[-1]}x{x.shape[-2]} is not a multiple of the patch, {patch}")
         cond_emb = F.silu(self.level(sinusoids(c_noise, 64, 0.5, 30.0)) + self.summary(text.pooled_text))
 
-        x = self.read(x).contiguous(memory_format=torch.channels_last)
+        picture = x
+        x = self.read(F.pixel_unshuffle(x, self.config.stem_factor)).contiguous(memory_format=torch.channels_last)
         skips = []
         for index, convolutions in enumerate(self.down):
             if index:
@@ -153,7 +164,10 @@ class DiffusionTransformer(nn.Module):
                 x = F.pixel_shuffle(self.grow[index](x), 2)
             x = self.up[index](x + skips[index], cond_emb)
 
-        out: Tensor = self.write(F.silu(F.group_norm(x, self.groups)))
+        out: Tensor = F.pixel_shuffle(self.write(F.silu(F.group_norm(x, self.groups))), self.config.stem_factor)
+        if self.config.head_width:
+            out = out + self.detail(picture.contiguous(memory_format=torch.channels_last))
+            out = self.last(F.silu(F.group_norm(out, 1)))
         return out
 
     def _transform(self, x: Tensor, cond_emb: Tensor, text: CaptionKV) -> Tensor:
@@ -170,7 +184,7 @@ class DiffusionTransformer(nn.Module):
         for block, key, value in zip(self.blocks, text.keys, text.values, strict=True):
             tokens = block(tokens, modulation, (key, value), rope, mask)
         patches = self.patches(rms_norm(tokens)).transpose(1, 2).unflatten(2, (rows, columns))
-        return F.pixel_shuffle(patches, self.config.patch // 2 ** (self.config.stem_levels - 1))
+        return F.pixel_shuffle(patches, self.stride)
 
 
 def _grid(rows: int, columns: int, device: torch.device) -> Tensor:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from tintype.config import PRESETS, Config, TextConfig, given_settings
+from tintype.config import PRESETS, Config, TextConfig, given_settings, noise_at
 from tintype.errors import CheckpointError, ConfigError
 from tintype.training.setup.request import TrainRequest
 
@@ -65,19 +64,14 @@ def _base(request: TrainRequest, device: torch.device, base: Config | None) -> C
 def at_resolution(config: Config, resolution: int) -> Config:
     """The same model for pictures of another size, with the same patch size; noise levels scale with the resolution.
 
-    A picture twice as large stays recognizable under twice the noise (as in the presets). Raises ConfigError if the
-    patch does not divide the resolution.
+    Raises ConfigError if the patch does not divide the resolution.
     """
     ratio = resolution / config.net.resolution
-    noise, sample = config.noise, config.sample
+    sample = config.sample
     return replace(
         config,
         net=replace(config.net, resolution=resolution),
-        noise=replace(
-            noise,
-            log_sigma_mean=round(noise.log_sigma_mean + math.log(ratio), 4),
-            weight_fade=round(noise.weight_fade * ratio, 4),
-        ),
+        noise=noise_at(config.noise, ratio),
         sample=replace(sample, schedule_center=round(sample.schedule_center * ratio, 4), sizes=""),
     )
 
