@@ -20,7 +20,7 @@ DECAYS = (0.003, 0.03, 0.3, 3.0)  # weight decay of the linear judge, chosen on 
 COLORS = "black blue brown gray green orange pink purple red white yellow".split()
 ARTICLE = r"(?:a pair of |an? |the )?"
 CAPTION = re.compile(
-    rf"{ARTICLE}(?:photo|picture|watercolor|drawing) of {ARTICLE}(?:child's )?{ARTICLE}"
+    rf"{ARTICLE}(?:photo|picture|watercolor|drawing) of {ARTICLE}(?:child's )?(?:pair of )?"
     rf"(?:(?P<color>{'|'.join(COLORS)}) )?(?P<kind>[\w' -]+?)(?: on .*| in .*)?"
 )
 

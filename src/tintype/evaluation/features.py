@@ -4,7 +4,7 @@ The scattering transform (Bruna and Mallat 2012, arXiv 1203.1513) has 132 number
 2 x 2 grid, magnitudes of Gabor wavelets of four directions and three lengths in brightness, and of three lengths in two
 opponent colors; and second-order magnitudes, of longer wavelets in the magnitudes of shorter ones. Networks trained on
 photographs describe photographs better, but drawings and icons poorly; these features favor no kind of picture.
-`hf:NAME` and `inception` select such networks.
+`efficientnet`, `inception` and `hf:NAME` select such networks; the first needs no download from a hub.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tintype.errors import ConfigError, MissingExtraError
+from tintype.evaluation.efficientnet import EfficientNetLite0
 
 Features = Callable[[Tensor], Tensor]  # uint8 pictures [N, 3, H, W] -> float32 [N, D]
 DEFAULT = "scattering"
@@ -33,17 +34,20 @@ BATCH = 256
 
 
 def features_of(name: str) -> Features:
-    """Feature functions by name: "scattering", "inception" (torchmetrics) or "hf:NAME-OR-FOLDER" (transformers).
+    """Feature functions by name: "scattering", "efficientnet" (a package), "inception" (torchmetrics) or
+    "hf:NAME-OR-FOLDER" (transformers).
 
     Raises ConfigError for another name, MissingExtraError where the package is not installed.
     """
     if name == DEFAULT:
         return scattering
+    if name == "efficientnet":
+        return EfficientNetLite0()
     if name == "inception":
         return _inception()
     if name.startswith("hf:") and len(name) > 3:
         return _of_transformers(name[3:])
-    raise ConfigError(f"features must be {DEFAULT}, inception or hf:NAME-OR-FOLDER, not {name!r}")
+    raise ConfigError(f"features must be {DEFAULT}, efficientnet, inception or hf:NAME-OR-FOLDER, not {name!r}")
 
 
 class FeatureSets(NamedTuple):

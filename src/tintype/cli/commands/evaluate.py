@@ -42,7 +42,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--features",
         metavar="NAME",
-        help="features to compare images in: scattering (default), inception, hf:NAME-OR-FOLDER",
+        help="features to compare images in: scattering (default), efficientnet, inception, hf:NAME-OR-FOLDER",
     )
     command.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of all random choices (0)")
     command.add_argument("--cache", type=Path, metavar="FOLDER", help="folder that keeps the decoded pictures")
