@@ -55,7 +55,8 @@ def two_kinds(num: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_both_judges_learn_what_can_be_told(judges: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judges, "EPOCHS", 4)
+    monkeypatch.setattr(judges, "EPOCHS", 6)
+    monkeypatch.setattr(judges, "SMALL_SIDE", 32)
     pictures, labels = two_kinds(64, 0)
     unseen, answers = two_kinds(40, 1)
     network = judges.SmallNetworkJudge(pictures, labels, 2)
