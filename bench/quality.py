@@ -45,7 +45,7 @@ from tintype.data.images.decode import examine_all, preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair
 from tintype.evaluation.efficientnet import EfficientNetLite0
-from tintype.evaluation.quality import Projection, corrected_frechet, frechet_distance, precision_recall
+from tintype.evaluation.quality import Projection, corrected_frechet, precision_recall
 from tintype.metrics.intervals import Estimate, proportion
 from tintype.pipeline.pipeline import Pipeline
 from tintype.training.core.device import keep_memory
@@ -235,7 +235,7 @@ def judge(judges: Judges, name: str, options: argparse.Namespace) -> dict[str, A
     unseen = judges.projection(judges.held_out_features)
     drawn = judges.projection(features)
     table["frechet"] = _rounded(corrected_frechet(drawn, unseen), 4)
-    table["frechet_real"] = round(frechet_distance(judges.projection(judges.training_features), unseen), 4)
+    table["frechet_real"] = _rounded(corrected_frechet(judges.projection(judges.training_features), unseen), 4)
     num = min(len(drawn), len(unseen))
     precision, recall = precision_recall(drawn[:num], unseen[:num])
     table |= {"precision": _rounded(precision), "recall": _rounded(recall)}

@@ -176,8 +176,7 @@ def slerp(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
 
 def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
     """Ten rounds of Philox4x32; words are int64 tensors holding 32 bits, broadcast against each other."""
-    shape = torch.broadcast_shapes(*(word.shape for word in (*counter, *key)))
-    c0, c1, c2, c3 = (word.expand(shape) for word in counter)
+    c0, c1, c2, c3, _ = torch.broadcast_tensors(*counter, key[0])  # type: ignore[no-untyped-call]
     k0, k1 = key
     for round_index in range(10):
         if round_index:
