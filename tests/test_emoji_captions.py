@@ -28,7 +28,7 @@ def test_a_name_becomes_sentences_and_stays_the_first(bench, tmp_path):
     assert keywords == {"pizza": ["cheese", "slice", "food", "1"], "woman firefighter": ["fire", "firetruck"]}
     uses = {"cheese": 3, "slice": 1, "food": 50, "fire": 4, "firetruck": 1}
     everything = bench.collection(tmp_path)
-    pizza, woman = (bench.captions(one, keywords[one.subject], uses) for one in everything)
+    pizza, woman = (bench.captions(emoji, keywords[emoji.subject], uses) for emoji in everything)
     assert pizza[0] == "pizza"
     assert {"a pizza", "a picture of a pizza", "a pizza emoji", "a slice of pizza", "slice", "cheese"} < set(pizza)
     assert not {"food", "1"} & set(pizza)  # said of too many, no word

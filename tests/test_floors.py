@@ -135,8 +135,8 @@ def import_graph() -> dict[tuple[str, ...], set[tuple[str, ...]]]:
     graph: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for module, file in modules.items():
         names = [name[1:] for _, name in imports(ast.parse(file.read_text(encoding="utf-8")), file) if name[1:]]
-        found = {name if name in modules else name[:-1] for name in names}
-        graph[module] = (found & set(modules)) - {module}
+        imported = {name if name in modules else name[:-1] for name in names}
+        graph[module] = (imported & set(modules)) - {module}
     return graph
 
 
@@ -159,7 +159,7 @@ def circle_in(graph: dict[tuple[str, ...], set[tuple[str, ...]]]) -> list[tuple[
 
 def risky(code: str) -> list[str]:
     """What a file uses that could run code stored in a file, one line each."""
-    found = []
+    risky_names = []
     for node in ast.walk(ast.parse(code)):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -172,11 +172,11 @@ def risky(code: str) -> list[str]:
             names = [node.id]
         for name in names:
             if name.split(".")[0] in RUNS_STORED_CODE or name in ("torch.load", "eval", "exec", "__import__"):
-                found.append(f"{node.lineno}: {name}")  # type: ignore[attr-defined]
+                risky_names.append(f"{node.lineno}: {name}")  # type: ignore[attr-defined]
         if isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "allow_pickle"):
             if not (isinstance(node.value, ast.Constant) and node.value.value is False):
-                found.append(f"{node.value.lineno}: {node.arg}")
-    return found
+                risky_names.append(f"{node.value.lineno}: {node.arg}")
+    return risky_names
 
 
 @pytest.mark.parametrize("file", source_files(), ids=lambda file: file.relative_to(SRC).as_posix())

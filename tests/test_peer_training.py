@@ -27,9 +27,9 @@ def speedrun(monkeypatch):
 def test_an_epoch_shows_every_picture_once_with_its_own_caption(recipes):
     numbers = torch.arange(12)
     pictures = numbers.view(-1, 1, 1, 1).expand(-1, 3, 4, 4).to(torch.uint8)
-    shown = list(recipes.Batches(pictures, numbers[:, None], 4))
-    assert [len(x0) for x0, _ in shown] == [4, 4, 4]
-    x0, tokens = (torch.cat(parts) for parts in zip(*shown, strict=True))
+    batches = list(recipes.Batches(pictures, numbers[:, None], 4))
+    assert [len(x0) for x0, _ in batches] == [4, 4, 4]
+    x0, tokens = (torch.cat(parts) for parts in zip(*batches, strict=True))
     assert sorted(tokens.flatten().tolist()) == numbers.tolist()
     assert torch.equal(((x0[:, 0, 0, 0] + 1) * 127.5).round().long(), tokens.flatten())
 
@@ -37,12 +37,12 @@ def test_an_epoch_shows_every_picture_once_with_its_own_caption(recipes):
 def test_padding_behind_a_caption_says_nothing_and_a_hidden_caption_is_the_empty_one(recipes):
     torch.manual_seed(0)
     pooled = recipes.PooledCaptions(20).eval()
-    told = torch.tensor([[3, 7, 5]])
-    longer = torch.tensor([[3, 7, 5, recipes.EMPTY, recipes.EMPTY], [1, 2, 3, 4, 5]])
-    torch.testing.assert_close(pooled(longer)[:1], pooled(told))
-    hidden = torch.full_like(told, pooled.null_cond)
+    tokens = torch.tensor([[3, 7, 5]])
+    padded = torch.tensor([[3, 7, 5, recipes.EMPTY, recipes.EMPTY], [1, 2, 3, 4, 5]])
+    torch.testing.assert_close(pooled(padded)[:1], pooled(tokens))
+    hidden = torch.full_like(tokens, pooled.null_cond)
     torch.testing.assert_close(pooled(hidden), pooled(hidden[:, :1]))
-    assert not torch.allclose(pooled(hidden), pooled(told))
+    assert not torch.allclose(pooled(hidden), pooled(tokens))
 
 
 def test_captions_are_hidden_in_training_only_and_one_in_ten(recipes):
@@ -55,13 +55,13 @@ def test_captions_are_hidden_in_training_only_and_one_in_ten(recipes):
 
 
 def test_recipes_are_named_with_or_without_a_learning_rate(speedrun):
-    found = speedrun.recipes("tintype,diffusers,diffusers@1e-3")
-    assert [(recipe.name, recipe.lr) for recipe in found] == [
+    parsed = speedrun.recipes("tintype,diffusers,diffusers@1e-3")
+    assert [(recipe.name, recipe.lr) for recipe in parsed] == [
         ("tintype", None),
         ("diffusers", None),
         ("diffusers", 1e-3),
     ]
-    assert str(found[2]) == "diffusers@0.001"
+    assert str(parsed[2]) == "diffusers@0.001"
 
 
 @pytest.mark.parametrize("text", ["", "edm", "tintype@1e-3", "diffusers@fast", "diffusers,diffusers"])

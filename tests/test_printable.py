@@ -115,7 +115,7 @@ WAYS_OUT = {
 
 
 def test_there_are_no_other_ways_to_a_terminal_or_a_page() -> None:
-    found = {}
+    ways_by_file = {}
     for file in SRC.rglob("*.py"):
         ways = {
             name
@@ -123,5 +123,5 @@ def test_there_are_no_other_ways_to_a_terminal_or_a_page() -> None:
             if name == "print" or name.endswith((".print", "html.escape", "stdout.write", "stderr.write"))
         }
         if ways:
-            found[file.relative_to(SRC).as_posix()] = sorted(ways)
-    assert found == WAYS_OUT
+            ways_by_file[file.relative_to(SRC).as_posix()] = sorted(ways)
+    assert ways_by_file == WAYS_OUT

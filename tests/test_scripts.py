@@ -12,11 +12,13 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted([*ROOT.glob("bench/*.py"), *ROOT.glob("dev/*.py"), *ROOT.glob("examples/*.py")])
 
 
-def taken(script: Path) -> list[tuple[str, str]]:
+def imported_names(script: Path) -> list[tuple[str, str]]:
     """(module, name) of every `from tintype... import name`, in functions too."""
     nodes = ast.walk(ast.parse(script.read_text(encoding="utf-8")))
-    found = [node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "tintype"]
-    return [(str(node.module), one.name) for node in found for one in node.names]
+    imports = [
+        node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "tintype"
+    ]
+    return [(str(node.module), alias.name) for node in imports for alias in node.names]
 
 
 def is_there(module: str, name: str) -> bool:
@@ -32,7 +34,7 @@ def is_there(module: str, name: str) -> bool:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_script_takes_only_what_the_package_has(script):
     try:
-        missing = [f"{module}.{name}" for module, name in taken(script) if not is_there(module, name)]
+        missing = [f"{module}.{name}" for module, name in imported_names(script) if not is_there(module, name)]
     except ModuleNotFoundError as error:
         if str(error.name).startswith("tintype"):
             raise

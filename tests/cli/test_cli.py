@@ -305,14 +305,14 @@ def damaged_run(tmp_path: Path, tiny_model: Path) -> Path:
 
 
 def test_a_damaged_newer_checkpoint_is_named_and_the_older_used(run: Run, damaged_run: Path) -> None:
-    says = "my-run/checkpoints/step-00000002/model.safetensors is damaged: it does not match the manifest; the older"
+    message = "my-run/checkpoints/step-00000002/model.safetensors is damaged: it does not match the manifest; the older"
     code, out, err = run("generate", "a star", "--model", "my-run", "--steps", "2")
     assert (code, out) == (0, "a-star-s0.png  seed 0\n")
-    assert err == f"tintype: warning: {says} step-00000001 of my-run is used instead\n"
+    assert err == f"tintype: warning: {message} step-00000001 of my-run is used instead\n"
     for arguments in (["info", "my-run"], ["info", "my-run", "--verify"]):
         code, out, err = run(*arguments)
         assert (code, err) == (0, "")
-        assert says in out
+        assert message in out
     (checkpoint.step_folder(damaged_run, 1) / "state.json").unlink()
     code, out, err = run("generate", "a star", "--model", "my-run")
     assert (code, out) == (1, "")
@@ -338,10 +338,10 @@ def test_info_tells_which_files_of_a_run_are_private(run: Run) -> None:
     assert "private" not in run("info", "my run")[1]
     Path("my run/pack").mkdir()
     Path("my run/data.json").write_text("{}")
-    says = run("info", "my run")[1]
+    output = run("info", "my run")[1]
     files = "config.json, model.safetensors, tokenizer.json"
-    assert f"tintype export --out FOLDER 'my run' (writes the model alone: {files})" in says
-    assert "data.json, pack: captions and pictures of your data; do not upload this folder" in says
+    assert f"tintype export --out FOLDER 'my run' (writes the model alone: {files})" in output
+    assert "data.json, pack: captions and pictures of your data; do not upload this folder" in output
 
 
 def test_info_shows_no_control_characters(run: Run) -> None:
@@ -561,8 +561,8 @@ def test_however_a_command_ends_there_is_one_line(
         raise raised
 
     monkeypatch.setattr("tintype.shapes.write.write_shapes", fail)
-    found, out, err = run("shapes", "data", "--num", "1")
-    assert (found, out, err.count("\n")) == (code, "", 1)
+    exit_code, out, err = run("shapes", "data", "--num", "1")
+    assert (exit_code, out, err.count("\n")) == (code, "", 1)
     assert says in err
 
 

@@ -401,13 +401,13 @@ def test_32_names_that_collide(data: Path) -> None:
     put(data, "b.jpg", encoded(photo(), "JPEG"), "lower")
     report = check_data(data)
     assert len(report.pairs) == sum(not name.endswith(".txt") for name in os.listdir(data))
-    said = {problem.reason for problem in report.problems}
-    assert "several pictures share this caption file" in said
+    problem_reasons = {problem.reason for problem in report.problems}
+    assert "several pictures share this caption file" in problem_reasons
     if len({"B.JPG", "b.jpg"} & set(os.listdir(data))) == 2:
-        assert "its name differs from B.JPG only in case or accents" in said
+        assert "its name differs from B.JPG only in case or accents" in problem_reasons
         assert {pair.key: pair.captions for pair in report.pairs}["B.JPG"] == ("upper",)
     if len({composed, apart} & set(os.listdir(data))) == 2:
-        assert f"its name differs from {apart} only in case or accents" in said
+        assert f"its name differs from {apart} only in case or accents" in problem_reasons
     assert not any(problem.left_out for problem in report.problems)
 
 
@@ -442,10 +442,10 @@ def test_35_exact_copies_are_reported_kept_together_and_left_out_on_request(data
     assert len(report.duplicates) == 20
     assert any(note.startswith("20 exact copies of other pictures") for note in report.notes)
     it = finished(build_cache(find_pairs(data)[0], preprocess_for(16), tmp_path / "cache", Words()))
-    shown, held = ({it.sha256[index] for index in part.tolist()} for part in it.split(0.3))
-    assert shown
+    training, held = ({it.sha256[index] for index in part.tolist()} for part in it.split(0.3))
+    assert training
     assert held
-    assert not shown & held
+    assert not training & held
     fewer = finished(
         build_cache(find_pairs(data)[0], preprocess_for(16, DataConfig(dedupe=True)), tmp_path / "cache", Words())
     )
@@ -473,10 +473,10 @@ def test_37_a_training_copy_that_is_damaged_or_stale_is_made_again(good, data: P
     assert packed(Words()) == ([1, 4, 3], 128)
     Image.new("RGB", (40, 40), (0, 200, 0)).save(data / "good.png")
     assert packed(Words()) == ([1, 4, 3], 200)
-    states = np.load(folder / "states.npy")
-    states[:] = np.nan
+    embeddings = np.load(folder / "states.npy")
+    embeddings[:] = np.nan
     for copy in (tmp_path / "cache").glob("pack-*"):
-        np.save(copy / "states.npy", states)
+        np.save(copy / "states.npy", embeddings)
     with pytest.raises(DataError, match="damaged: restart training"):
         packed(Words())
     assert packed(Words()) == ([1, 4, 3], 200)
@@ -485,9 +485,9 @@ def test_37_a_training_copy_that_is_damaged_or_stale_is_made_again(good, data: P
 def test_38_formats_that_cannot_be_read(good, data: Path) -> None:
     for name in ("a.jxl", "b.psd", "c.nef"):
         put(data, name, b"x", None)
-    found = reasons(check_data(data))
-    assert set(found) == {"a.jxl", "b.psd", "c.nef"}
-    assert all("convert to PNG or JPEG" in reason for reason in found.values())
+    problems = reasons(check_data(data))
+    assert set(problems) == {"a.jxl", "b.psd", "c.nef"}
+    assert all("convert to PNG or JPEG" in reason for reason in problems.values())
 
 
 def test_38_heic_needs_another_package(good, data: Path) -> None:
@@ -521,5 +521,5 @@ def test_40_no_pictures_one_picture_fewer_than_a_batch(good, data: Path) -> None
     assert report.ok
     assert any("only one picture" in note for note in report.notes)
     assert Order(0, 1).at(torch.arange(16)).tolist() == [0] * 16
-    shown = torch.bincount(Order(0, 3).at(torch.arange(16)), minlength=3)
-    assert sorted(shown.tolist()) == [5, 5, 6]
+    counts = torch.bincount(Order(0, 3).at(torch.arange(16)), minlength=3)
+    assert sorted(counts.tolist()) == [5, 5, 6]

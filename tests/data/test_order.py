@@ -21,11 +21,11 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 def test_the_order_does_not_depend_on_how_positions_are_split() -> None:
-    whole = sample_at(3, torch.arange(70), 11)
+    expected = sample_at(3, torch.arange(70), 11)
     parts = [sample_at(3, part, 11) for part in torch.arange(70).split(9)]
     alone = [int(sample_at(3, torch.tensor([k]), 11)) for k in range(70)]
-    assert torch.cat(parts).tolist() == whole.tolist() == alone
-    assert sample_at(3, torch.arange(70).flip(0), 11).flip(0).tolist() == whole.tolist()
+    assert torch.cat(parts).tolist() == expected.tolist() == alone
+    assert sample_at(3, torch.arange(70).flip(0), 11).flip(0).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(("positions", "num"), [([0], 0), ([-1], 5)])

@@ -130,14 +130,14 @@ def test_processes_and_threads_make_the_same_pack(
     pairs, problems = find_pairs(data)
     assert all(pair.source.fork_safe for pair in pairs)
     preprocess = preprocess_for(32, DataConfig(crop="none", dedupe=True))
-    made = {}
+    packs = {}
     monkeypatch.setattr("tintype.data.cache.builder.MIN_BLOCK", 4)
     monkeypatch.setattr("tintype.data.cache.builder.MAX_BLOCK", 4)
     for worth in (1, 10**9):  # processes, then threads
         monkeypatch.setattr("tintype.data.cache.builder.num_threads", lambda: 3)
         monkeypatch.setattr("tintype.data.cache.builder.MIN_FORK", worth)
         pack = finished(build_cache(pairs, preprocess, tmp_path / str(worth), Words(), problems))
-        made[worth] = {path.name: path.read_bytes() for path in pack.folder.iterdir()}, pack.problems
+        packs[worth] = {path.name: path.read_bytes() for path in pack.folder.iterdir()}, pack.problems
         assert "an exact copy of another picture" in {problem.reason for problem in pack.problems}
-    assert made[1] == made[10**9]
-    assert len(made[1][0]) > 4  # several shapes
+    assert packs[1] == packs[10**9]
+    assert len(packs[1][0]) > 4  # several shapes

@@ -92,11 +92,11 @@ def test_a_student_of_a_mixture_lands_on_the_flow_in_few_steps() -> None:
     """`euler` with the targets as answers is the teacher's flow, seen at the levels of the student."""
     teacher = mixture_denoiser(torch.tensor([0.3, 0.7]), draws(2, 5), torch.tensor([0.01, 0.04]))
     x = LEVELS[0] * draws(6, 3)
-    made = sample(lambda x, s: target_of(teacher, x, s, 64), x, LEVELS, "euler")
+    samples = sample(lambda x, s: target_of(teacher, x, s, 64), x, LEVELS, "euler")
     true = sample(teacher, x, logistic_sigmas(200, 0.02, 80.0), "reference")
     few = sample(teacher, x, LEVELS, "euler")
-    assert float((made - true).square().mean()) < 0.05 * float((few - true).square().mean())
-    assert float((made - true).square().mean()) < 1e-4
+    assert float((samples - true).square().mean()) < 0.05 * float((few - true).square().mean())
+    assert float((samples - true).square().mean()) < 1e-4
 
 
 @pytest.mark.parametrize("ratio", [1.000001, 1.001])
@@ -108,14 +108,14 @@ def test_short_ways_lose_no_digits(ratio: float) -> None:
 
 
 def test_nothing_is_asked_below_the_lowest_noise_level() -> None:
-    asked = list[Tensor]()
+    sigmas = list[Tensor]()
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        asked.append(sigma)
+        sigmas.append(sigma)
         return torch.zeros_like(x)
 
     sigma = torch.tensor([0.5, 0.03, 0.02])
     x0, noise = noisy(sigma)
     target = target_of(denoise, add_noise(x0, noise, sigma), sigma, 6)
     assert torch.equal(target, torch.zeros_like(target))
-    assert float(torch.stack(asked).min()) == pytest.approx(0.02)
+    assert float(torch.stack(sigmas).min()) == pytest.approx(0.02)

@@ -29,28 +29,28 @@ def noise(num: int, dtype: torch.dtype) -> Tensor:
 def test_it_finds_the_noise_that_a_picture_was_made_of(steps: int, dtype: torch.dtype) -> None:
     levels = log_snr_sigmas(steps, 0.02, 80.0)[:-1]
     start = 80 * noise(16, dtype)
-    made = sample(blobs(dtype), start, levels, euler)
-    found = sample(blobs(dtype), made, levels, invert)
-    again = sample(blobs(dtype), found, levels, euler)
-    assert (again - made).square().mean((1, 2, 3)).max().sqrt() < 1e-3  # 66 dB between -1 and 1
+    samples = sample(blobs(dtype), start, levels, euler)
+    inverted = sample(blobs(dtype), samples, levels, invert)
+    again = sample(blobs(dtype), inverted, levels, euler)
+    assert (again - samples).square().mean((1, 2, 3)).max().sqrt() < 1e-3  # 66 dB between -1 and 1
     # Where two noises make nearly the same picture, the other one may be found.
-    assert (found - start).square().mean((1, 2, 3)).sqrt().median() / 80 < 1e-3
+    assert (inverted - start).square().mean((1, 2, 3)).sqrt().median() / 80 < 1e-3
 
 
 def test_with_one_blob_each_step_back_is_the_step_undone() -> None:
     levels = karras_sigmas(6, 0.1, 20.0)[:-1]
     start = 20 * noise(4, torch.float64)
-    made = sample(gaussian_denoiser(0.3, 0.5), start, levels, euler)
-    torch.testing.assert_close(sample(gaussian_denoiser(0.3, 0.5), made, levels, invert), start, rtol=0, atol=5e-3)
+    samples = sample(gaussian_denoiser(0.3, 0.5), start, levels, euler)
+    torch.testing.assert_close(sample(gaussian_denoiser(0.3, 0.5), samples, levels, invert), start, rtol=0, atol=5e-3)
 
 
 def test_a_picture_is_led_back_to_the_same_noise_in_any_company() -> None:
     levels = log_snr_sigmas(10, 0.02, 80.0)[:-1]
     pictures = sample(blobs(torch.float32), 80 * noise(5, torch.float32), levels, euler)
     together = sample(blobs(torch.float32), pictures, levels, invert)
-    for place in range(5):
-        alone = sample(blobs(torch.float32), pictures[place : place + 1], levels, invert)
-        torch.testing.assert_close(alone[0], together[place], rtol=0, atol=1e-3)  # of 80
+    for index in range(5):
+        alone = sample(blobs(torch.float32), pictures[index : index + 1], levels, invert)
+        torch.testing.assert_close(alone[0], together[index], rtol=0, atol=1e-3)  # of 80
 
 
 def test_a_denoiser_that_cannot_be_led_back_comes_to_an_end() -> None:

@@ -184,7 +184,7 @@ def test_permutation_is_one(seed: int, epoch: int, num: int) -> None:
 
 def test_permutations_are_random() -> None:
     orders = torch.stack([permutation(0, Purpose.ORDER, epoch, 6) for epoch in range(900)])
-    counts = torch.stack([(orders == place).sum(0) for place in range(6)])
+    counts = torch.stack([(orders == position).sum(0) for position in range(6)])
     assert stats.chisquare(counts.flatten().numpy()).pvalue > 1e-3
 
 
@@ -205,8 +205,8 @@ def quantiles(seed: int, start: int, num: int) -> torch.Tensor:
 @settings(deadline=None, max_examples=50)
 def test_any_run_of_noise_levels_is_evenly_spread(seed: int, start: int, num: int) -> None:
     u = quantiles(seed, start, num).sort().values
-    place = torch.arange(num, dtype=torch.float64)
-    discrepancy = torch.maximum((u - place / num).abs(), (u - (place + 1) / num).abs()).max()
+    rank = torch.arange(num, dtype=torch.float64)
+    discrepancy = torch.maximum((u - rank / num).abs(), (u - (rank + 1) / num).abs()).max()
     # Golden-ratio sequences: N D <= 0.5 ln N + 2, roughly; independent draws are at sqrt(N).
     assert num * discrepancy < 0.5 * math.log(num) + 2
 

@@ -287,8 +287,8 @@ def test_churn_raises_the_noise_and_takes_it_off_again() -> None:
     schedule = karras_sigmas(100, 0.02, 80.0).tolist()
     churn = min(40 / 100, math.sqrt(2) - 1)
     first = [step.sigma for step in seen[::2]]
-    for level, asked in zip(schedule, first, strict=False):
-        assert asked == pytest.approx(level * (1 + churn) if 0.05 <= level <= 50 else level)
+    for level, queried in zip(schedule, first, strict=False):
+        assert queried == pytest.approx(level * (1 + churn) if 0.05 <= level <= 50 else level)
 
 
 def failing(num_drawn: int) -> torch.Tensor:
@@ -326,8 +326,8 @@ def test_sampling_a_finite_set_lands_on_its_points(name: str) -> None:
 def test_number_of_evaluations(steps: int) -> None:
     sigmas = karras_sigmas(steps, 0.02, 80.0)
     for name, sampler in SAMPLERS.items():
-        asked = {"heun": 2, "heun_churn": 2, "reference": 4, "etdrk4": 4}.get(name, 1)
-        expected = asked * (steps - 1) + 1
+        per_step = {"heun": 2, "heun_churn": 2, "reference": 4, "etdrk4": 4}.get(name, 1)
+        expected = per_step * (steps - 1) + 1
         assert num_evaluations(sampler, sigmas) == expected
         seen = list(steps_of(sampler, mixture(), static(2), sigmas, step_noise(0, 0, (2, 1, 1))))
         assert [step.index for step in seen] == list(range(expected))
@@ -361,17 +361,17 @@ def test_a_step_knows_its_predicted_noise() -> None:
 
 
 def test_closing_the_steps_stops_the_questions() -> None:
-    asked = []
+    queries = []
 
     def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        asked.append(float(sigma[0]))
+        queries.append(float(sigma[0]))
         return x
 
     steps = steps_of(dpmpp_2m, denoise, static(1), karras_sigmas(9, 0.02, 80.0))
     next(steps)
     next(steps)
     steps.close()
-    assert len(asked) == 2
+    assert len(queries) == 2
 
 
 @pytest.mark.parametrize("sampler", [ddpm, dpmpp_2m_sde, heun_churn])

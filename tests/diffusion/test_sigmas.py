@@ -109,8 +109,8 @@ def test_impossible_shapes_of_schedules_are_refused() -> None:
 def test_a_logistic_grid_is_even_down_to_zero_and_dense_around_its_center(center: float) -> None:
     for steps in (1, 2, 8, 20):
         levels = logistic_sigmas(steps, 0.001, 80.0, center, 1.3)
-        place = 1 / (1 + (levels / center) ** (-1 / 1.3))  # the logistic distribution of ln sigma
-        torch.testing.assert_close(place.diff(), -place[:1].expand(steps) / steps, rtol=1e-9, atol=0)
+        quantile = 1 / (1 + (levels / center) ** (-1 / 1.3))  # the logistic distribution of ln sigma
+        torch.testing.assert_close(quantile.diff(), -quantile[:1].expand(steps) / steps, rtol=1e-9, atol=0)
     many = logistic_sigmas(400, 0.02, 80.0, center)
     assert many[-2] == 0.02
     steps_in_log = -many[:-1].log().diff()

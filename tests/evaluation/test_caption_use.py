@@ -43,8 +43,8 @@ def test_a_model_that_ignores_captions_gains_exactly_nothing() -> None:
     right, other, empty = (measured(deaf, c) for c in (CAPTIONS, shuffle_captions(CAPTIONS, 0), [""] * 400))
     for worse in (other, empty):
         for level in range(2):
-            found = relative_reduction(right[:, level], worse[:, level])
-            assert found.value == found.low == found.high == 0.0
+            reduction = relative_reduction(right[:, level], worse[:, level])
+            assert reduction.value == reduction.low == reduction.high == 0.0
 
 
 def test_a_model_that_listens_gains_what_the_closed_form_says() -> None:
@@ -56,34 +56,34 @@ def test_a_model_that_listens_gains_what_the_closed_form_says() -> None:
         variance = sigma**2
         with_it = 0.04 / (0.04 + variance)
         on_top = (1.6 * variance / (0.04 + variance)) ** 2 / variance
-        found = relative_reduction(right[:, level], other[:, level])
-        assert found.value == pytest.approx(1 - with_it / (with_it + on_top), abs=0.02)
-        assert found.low <= found.value <= found.high
+        reduction = relative_reduction(right[:, level], other[:, level])
+        assert reduction.value == pytest.approx(1 - with_it / (with_it + on_top), abs=0.02)
+        assert reduction.low <= reduction.value <= reduction.high
 
 
 def test_the_word_that_matters_is_found() -> None:
-    asked = word_probes(CAPTIONS, max_words=10, max_pictures=20)
-    assert {probe.word for probe in asked} == {"left", "right"}  # every caption says the others
-    picked = [CAPTIONS[probe.row] for probe in asked]
-    assert all(probe.word in caption.split() for probe, caption in zip(asked, picked, strict=True))
+    probes = word_probes(CAPTIONS, max_words=10, max_pictures=20)
+    assert {probe.word for probe in probes} == {"left", "right"}  # every caption says the others
+    picked = [CAPTIONS[probe.row] for probe in probes]
+    assert all(probe.word in caption.split() for probe, caption in zip(probes, picked, strict=True))
     right = measured(listening, CAPTIONS)
     cut = list(CAPTIONS)
-    for probe in asked:
+    for probe in probes:
         cut[probe.row] = probe.without
-    rows = measured(listening, cut)[[probe.row for probe in asked]]
-    found = word_effects(asked, right, rows)
-    assert all(use.effect.low > 1 and use.num == 20 for use in found)
-    unheard = word_effects(asked, right, right[[probe.row for probe in asked]])
+    rows = measured(listening, cut)[[probe.row for probe in probes]]
+    effects = word_effects(probes, right, rows)
+    assert all(use.effect.low > 1 and use.num == 20 for use in effects)
+    unheard = word_effects(probes, right, right[[probe.row for probe in probes]])
     assert all(use.effect.value == 0 for use in unheard)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=2, max_size=40), st.integers(0, 5))
 def test_shuffled_captions_are_the_same_ones_at_other_pictures(captions: list[str], seed: int) -> None:
-    found = shuffle_captions(captions, seed)
-    assert sorted(found) == sorted(captions)
+    shuffled = shuffle_captions(captions, seed)
+    assert sorted(shuffled) == sorted(captions)
     most = max(captions.count(caption) for caption in captions)
     if 2 * most <= len(captions):
-        assert all(a != b for a, b in zip(captions, found, strict=True))
+        assert all(a != b for a, b in zip(captions, shuffled, strict=True))
 
 
 @pytest.mark.parametrize(

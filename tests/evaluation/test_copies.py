@@ -19,7 +19,7 @@ from tintype.evaluation.verdict import verdict
 
 
 def images_of(pictures: Tensor) -> list[Image.Image]:
-    return [Image.fromarray(one.permute(1, 2, 0).contiguous().numpy()) for one in pictures]
+    return [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()) for picture in pictures]
 
 
 def judged(data: EvalData, pictures: Tensor, control: Control | None = None) -> tuple[CopyCheck, list[str]]:
@@ -34,9 +34,9 @@ def judged(data: EvalData, pictures: Tensor, control: Control | None = None) -> 
 
 def test_copies_are_all_found_and_pictures_held_out_are_none(cautious: Path, drawings: Path, cache: Path) -> None:
     _, data = opened(cautious, drawings, cache)
-    taken = judged(data, data.squares(data.seen[:40], 16))[0]
-    assert (taken.num_alarmed, taken.num, taken.distance) == (40, 40, 0.0)
-    assert taken.share.low > 0.9
+    copies = judged(data, data.squares(data.seen[:40], 16))[0]
+    assert (copies.num_alarmed, copies.num, copies.distance) == (40, 40, 0.0)
+    assert copies.share.low > 0.9
     honest, notes = judged(data, data.squares(data.unseen[:40], 16))
     assert honest.num_alarmed == 0
     assert honest.calibrated_on == "held-out pictures"
@@ -47,9 +47,9 @@ def test_copies_are_all_found_and_pictures_held_out_are_none(cautious: Path, dra
 def test_half_copies_are_counted_as_half(cautious: Path, drawings: Path, cache: Path) -> None:
     _, data = opened(cautious, drawings, cache)
     mixed = torch.cat([data.squares(data.seen[:30], 16), data.squares(data.unseen[:30], 16)])
-    found, _ = judged(data, mixed)
-    assert found.num_alarmed == 30
-    assert found.share.low < 0.5 < found.share.high
+    copies, _ = judged(data, mixed)
+    assert copies.num_alarmed == 30
+    assert copies.share.low < 0.5 < copies.share.high
 
 
 def test_a_model_that_comes_as_near_to_pictures_it_never_saw_does_not_copy(
@@ -57,16 +57,16 @@ def test_a_model_that_comes_as_near_to_pictures_it_never_saw_does_not_copy(
 ) -> None:
     """It draws what captions say so well that both kinds look like copies; only the first kind can be."""
     _, data = opened(cautious, drawings, cache)
-    own, other = data.seen[:30], data.unseen[:30]
+    training, other = data.seen[:30], data.unseen[:30]
     result, _ = evaluated
     for indices, honest in ((other, True), (data.unseen[30:60], False)):
         control = Control(images_of(data.squares(other, 16)), indices)
-        found, _ = judged(data, data.squares(own, 16), control)
-        assert found.num_alarmed == 30
-        assert found.control is not None
-        assert (found.control.low > 0.8) is honest
-        said = {line.topic: line.text for line in verdict(replace(result, copies=found))}["copies"]
-        assert said.startswith("No more near copies than from following captions" if honest else "It copies")
+        copies, _ = judged(data, data.squares(training, 16), control)
+        assert copies.num_alarmed == 30
+        assert copies.control is not None
+        assert (copies.control.low > 0.8) is honest
+        text = {line.topic: line.text for line in verdict(replace(result, copies=copies))}["copies"]
+        assert text.startswith("No more near copies than from following captions" if honest else "It copies")
 
 
 def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
@@ -74,9 +74,9 @@ def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
 ) -> None:
     _, data = opened(cautious, drawings, cache)
     alone = EvalData("alone", data.dataset, data.seen, data.unseen[:0])
-    found, notes = judged(alone, data.squares(data.seen[:20], 16))
-    assert found.num_alarmed == 20
-    assert found.calibrated_on.startswith("training pictures")
+    copies, notes = judged(alone, data.squares(data.seen[:20], 16))
+    assert copies.num_alarmed == 20
+    assert copies.calibrated_on.startswith("training pictures")
     assert any("too few pictures are held out" in note for note in notes)
 
 
@@ -86,11 +86,11 @@ def test_equal_pictures_are_counted_among_those_that_the_alarm_is_calibrated_on(
     _, data = opened(cautious, drawings, cache)
     seen = torch.cat([data.seen[:30], data.seen[:7]])  # 14 of these 37 pictures have a copy among the others
     few = EvalData("few", data.dataset, seen, data.unseen[:7])
-    said = [note for note in judged(few, data.squares(seen[:8], 16))[1] if "equal" in note]
-    assert said == [
+    notes = [note for note in judged(few, data.squares(seen[:8], 16))[1] if "equal" in note]
+    assert notes == [
         "14 of 37 training pictures equal another training picture at this size; "
         "the alarm for copies is calibrated without them"
     ]
     leaked = EvalData("leaked", data.dataset, data.seen, torch.cat([data.unseen[:30], data.seen[:2]]))
-    said = [note for note in judged(leaked, data.squares(data.seen[:8], 16))[1] if "equal" in note]
-    assert said[0].startswith("2 of 32 held-out pictures equal a training picture at this size;")
+    notes = [note for note in judged(leaked, data.squares(data.seen[:8], 16))[1] if "equal" in note]
+    assert notes[0].startswith("2 of 32 held-out pictures equal a training picture at this size;")

@@ -98,11 +98,11 @@ def test_a_run_keeps_the_mark_of_its_data(cautious: Path, drawings: Path, tmp_pa
     (renamed / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
     shutil.copy(drawings / "shapes.json", renamed)
     pairs, problems = find_pairs(renamed, pipeline.config.data)
-    made = finished(build_cache(pairs, preprocess, run / "pack", pipeline.denoiser.encoder, problems))
-    assert made.data_json()["drawn_shapes"]
-    (run / "data.json").write_text(json.dumps(made.data_json()), encoding="utf-8")
+    cache = finished(build_cache(pairs, preprocess, run / "pack", pipeline.denoiser.encoder, problems))
+    assert cache.data_json()["drawn_shapes"]
+    (run / "data.json").write_text(json.dumps(cache.data_json()), encoding="utf-8")
     assert opened(run, None, tmp_path / "unused")[1].is_drawn
-    (run / "data.json").write_text(json.dumps(made.data_json() | {"drawn_shapes": False}), encoding="utf-8")
+    (run / "data.json").write_text(json.dumps(cache.data_json() | {"drawn_shapes": False}), encoding="utf-8")
     assert not opened(run, None, tmp_path / "unused")[1].is_drawn
 
 
@@ -112,11 +112,11 @@ def test_a_run_is_evaluated_on_the_training_copy_it_keeps(cautious: Path, drawin
     pipeline = Pipeline.load(run, "cpu")
     preprocess = preprocess_for(16, pipeline.config.data, pipeline.config.net.patch)
     pairs, _ = find_pairs(drawings, pipeline.config.data)
-    made = finished(build_cache(pairs, preprocess, run / "pack", pipeline.denoiser.encoder))
-    (run / "data.json").write_text(json.dumps(made.data_json()), encoding="utf-8")
+    cache = finished(build_cache(pairs, preprocess, run / "pack", pipeline.denoiser.encoder))
+    (run / "data.json").write_text(json.dumps(cache.data_json()), encoding="utf-8")
     _, alone = opened(run, None, tmp_path / "unused")
     _, given = opened(run, drawings, tmp_path / "unused")
     assert alone.has_record
-    assert alone.dataset.folder == given.dataset.folder == made.folder
+    assert alone.dataset.folder == given.dataset.folder == cache.folder
     assert torch.equal(alone.seen, given.seen)
     assert not (tmp_path / "unused").exists()

@@ -78,8 +78,8 @@ def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, h
     assert result.quality is None
     assert result.noise.gauge_overall is None
     assert (result.copies is None) == (num == 3)
-    said = " ".join(result.notes)
-    assert ("too few to search for copies" if num == 3 else "no pictures are held out") in said
+    notes = " ".join(result.notes)
+    assert ("too few to search for copies" if num == 3 else "no pictures are held out") in notes
     assert verdict(result)
     json.loads(to_json(result))
 

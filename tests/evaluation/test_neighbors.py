@@ -27,11 +27,11 @@ def found_for(queries: Tensor, size: int = 1024, own: Tensor | None = None) -> N
 @pytest.mark.parametrize("size", [5, 999, 4000])
 def test_the_nearest_is_that_of_all_pairs_whatever_the_blocks(size: int) -> None:
     apart = torch.cdist(FRESH[:50].double(), TRAINING.double()) / 24**0.5
-    found = found_for(FRESH[:50], size)
-    assert torch.equal(found.indices, apart.argmin(1))
-    torch.testing.assert_close(found.distance, apart.min(1).values, rtol=1e-5, atol=0)
+    nearest = found_for(FRESH[:50], size)
+    assert torch.equal(nearest.indices, apart.argmin(1))
+    torch.testing.assert_close(nearest.distance, apart.min(1).values, rtol=1e-5, atol=0)
     around = apart.topk(20, largest=False).values.mean(1)
-    torch.testing.assert_close(found.relative, apart.min(1).values / around, rtol=1e-3, atol=0)
+    torch.testing.assert_close(nearest.relative, apart.min(1).values / around, rtol=1e-3, atol=0)
 
 
 def test_a_point_may_not_find_itself() -> None:
@@ -46,12 +46,12 @@ def test_a_point_beside_the_others_is_found_by_its_query_alone() -> None:
     beside = torch.full((20, 24), torch.nan)
     beside[:10] = FRESH[:10] + 1e-3
     plain = found_for(FRESH[:20])
-    found = finished(find_nearest(FRESH[:20], lambda: iter(TRAINING.split(1024)), None, beside))
-    assert bool((found.indices[:10] == -1).all())
-    torch.testing.assert_close(found.distance[:10], torch.full((10,), 1e-3).double(), rtol=1e-2, atol=0)
-    assert bool((found.relative[:10] < plain.relative[:10]).all())
-    assert torch.equal(found.indices[10:], plain.indices[10:])
-    torch.testing.assert_close(found.relative[10:], plain.relative[10:])
+    nearest = finished(find_nearest(FRESH[:20], lambda: iter(TRAINING.split(1024)), None, beside))
+    assert bool((nearest.indices[:10] == -1).all())
+    torch.testing.assert_close(nearest.distance[:10], torch.full((10,), 1e-3).double(), rtol=1e-2, atol=0)
+    assert bool((nearest.relative[:10] < plain.relative[:10]).all())
+    assert torch.equal(nearest.indices[10:], plain.indices[10:])
+    torch.testing.assert_close(nearest.relative[10:], plain.relative[10:])
 
 
 def alarm_of(num: int):  # type: ignore[no-untyped-def]

@@ -33,10 +33,10 @@ def stripes(length: int, across: bool = False, size: int = 32) -> Tensor:
 
 def test_a_flat_picture_has_a_color_and_nothing_else() -> None:
     flat = torch.tensor([200, 40, 90], dtype=torch.uint8)[None, :, None, None].expand(2, 3, 40, 24)
-    found = scattering(flat)
-    assert found.shape == (2, 132)
-    assert bool((found[:, :48].abs() > 0.05).all())
-    assert float(found[:, 48:].abs().max()) < 1e-5
+    features = scattering(flat)
+    assert features.shape == (2, 132)
+    assert bool((features[:, :48].abs() > 0.05).all())
+    assert float(features[:, 48:].abs().max()) < 1e-5
 
 
 def test_waves_of_a_length_and_direction_are_told_apart() -> None:
@@ -70,24 +70,24 @@ def test_the_distance_of_two_gaussians_is_the_closed_form() -> None:
 
 def test_the_corrected_distance_has_no_bias_to_speak_of() -> None:
     real = gaussian(0, 20_000, 16)
-    found = [corrected_frechet(gaussian(20_000 + 128 * k, 128, 16), real) for k in range(20)]
+    estimates = [corrected_frechet(gaussian(20_000 + 128 * k, 128, 16), real) for k in range(20)]
     raw = sum(frechet_distance(gaussian(20_000 + 128 * k, 128, 16), real) for k in range(20)) / 20
-    corrected = sum(one.value for one in found) / 20
+    corrected = sum(estimate.value for estimate in estimates) / 20
     assert raw > 0.5
     assert abs(corrected) < 0.12 * raw
-    assert sum(one.low <= 0 <= one.high for one in found) >= 17
+    assert sum(estimate.low <= 0 <= estimate.high for estimate in estimates) >= 17
 
 
 def test_of_two_sets_made_in_pairs_the_farther_one_is_told_with_a_narrower_interval() -> None:
     real, near = gaussian(0, 20_000), gaussian(20_000, 200)
     shift = torch.full((8,), 0.3).double()
     far, exact = near + shift, float(shift.square().sum())
-    found = frechet_difference(far, near, real)
+    difference = frechet_difference(far, near, real)
     alone = corrected_frechet(near, real), corrected_frechet(far, real)
-    assert found.value == pytest.approx(alone[1].value - alone[0].value)
-    assert found.low > 0
-    assert found.low < exact < found.high
-    assert found.high - found.low < alone[0].high - alone[0].low + alone[1].high - alone[1].low
+    assert difference.value == pytest.approx(alone[1].value - alone[0].value)
+    assert difference.low > 0
+    assert difference.low < exact < difference.high
+    assert difference.high - difference.low < alone[0].high - alone[0].low + alone[1].high - alone[1].low
     assert frechet_difference(near, near, real) == (0, 0, 0)
 
 
@@ -124,8 +124,8 @@ def test_any_vision_model_of_transformers_gives_features(tmp_path: Path) -> None
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ViTModel(ViTConfig(image_size=16, patch_size=8, **sizes)).save_pretrained(tmp_path)
     ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
-    found = features_of(f"hf:{tmp_path}")(torch.cat([stripes(4), stripes(8)]))
-    assert found.shape == (2, 16)
-    assert not torch.equal(found[0], found[1])
+    features = features_of(f"hf:{tmp_path}")(torch.cat([stripes(4), stripes(8)]))
+    assert features.shape == (2, 16)
+    assert not torch.equal(features[0], features[1])
     with pytest.raises(ConfigError, match="cannot load the vision model"):
         features_of(f"hf:{tmp_path}/not-there")

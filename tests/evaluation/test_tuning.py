@@ -136,10 +136,10 @@ def test_tune_compares_alone_and_saves_if_asked(
     command = ["evaluate", str(model), "--data", str(drawings), "--cache", str(cache), "--asked", "8", "--tune"]
     before = (model / "config.json").read_text(encoding="utf-8")
     assert main(command) == 0
-    said = capsys.readouterr().out
-    assert "share of what captions say, 16 captions" in said
-    assert "now 4 and 3" in said
-    assert "note: --save writes the best settings into the model" in said
+    output = capsys.readouterr().out
+    assert "share of what captions say, 16 captions" in output
+    assert "now 4 and 3" in output
+    assert "note: --save writes the best settings into the model" in output
     assert (model / "config.json").read_text(encoding="utf-8") == before
     assert not (model / "evaluation").exists()
     assert main([*command, "--save", "--json"]) == 0

@@ -146,8 +146,8 @@ def test_info_tells_version_and_license(tiny_model: Path, tmp_path: Path, capsys
     assert main(["export", str(tiny_model), "--out", str(out), "--license", "MIT"]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     assert main(["info", str(out)]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "license MIT exported by Tintype 0" in shown
+    output = " ".join(capsys.readouterr().out.split())
+    assert "license MIT exported by Tintype 0" in output
     assert main(["info", str(out), "--verify"]) == 0
 
 

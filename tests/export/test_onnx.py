@@ -61,8 +61,8 @@ def graph() -> Any:
     tensors.append(onnx.numpy_helper.from_array(np.array([2, 3]), "axes"))
     inputs = [helper.make_tensor_value_info("ids", kinds.INT64, ["n"])]
     outputs = [helper.make_tensor_value_info("out", kinds.FLOAT, ["n", 25, 1, 1])]
-    made = helper.make_graph(nodes, "kinds", inputs, outputs, tensors)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx_graph = helper.make_graph(nodes, "kinds", inputs, outputs, tensors)
+    model = helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model
 
@@ -210,8 +210,8 @@ def test_what_is_exported_is_told(exported: Path, capsys: pytest.CaptureFixture[
         *("README.md", "net.onnx", "text.onnx", "tintype.json", "tokenizer.json")
     }
     assert main(["info", str(exported)]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "exported as onnx name tiny license MIT" in shown
+    output = " ".join(capsys.readouterr().out.split())
+    assert "exported as onnx name tiny license MIT" in output
     assert main(["generate", "a", "--model", str(exported)]) == 1
     assert "is not a model" in capsys.readouterr().err
 

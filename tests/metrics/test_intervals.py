@@ -25,31 +25,31 @@ def test_student_is_that_of_scipy(freedom: int) -> None:
 
 @pytest.mark.parametrize(("right", "num"), [(0, 10), (10, 10), (3, 10), (71, 100)])
 def test_share_is_wilsons(right: int, num: int) -> None:
-    found, expected = proportion(right, num), stats.binomtest(right, num).proportion_ci(method="wilson")
-    assert found.value == right / num
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    estimate, expected = proportion(right, num), stats.binomtest(right, num).proportion_ci(method="wilson")
+    assert estimate.value == right / num
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 def test_the_difference_of_two_shares_is_newcombes() -> None:
     """Newcombe (1998), table II, example (a): 56/70 and 48/80, 0.2000 [0.0524, 0.3339]."""
-    found = proportion_difference(proportion(56, 70), proportion(48, 80))
-    assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    difference = proportion_difference(proportion(56, 70), proportion(48, 80))
+    assert difference == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
 
 
 def test_the_interval_of_a_mean_holds_it_95_times_in_100() -> None:
     draws = normal(0, 0, torch.arange(2000), (12,))
-    held = sum(found.low <= 0 <= found.high for found in map(mean, draws))
+    held = sum(estimate.low <= 0 <= estimate.high for estimate in map(mean, draws))
     assert held / 2000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_a_bootstrap_finds_the_interval_of_a_ratio() -> None:
     """Delta method for the ratio of two independent means."""
     over, under = 3 + normal(1, 0, 0, (400,))[0], 2 + 0.5 * normal(2, 0, 0, (300,))[0]
-    (found,) = bootstrap([over[:, None], under[:, None]], lambda means: means[0] / means[1], seed=0)
+    (ratio,) = bootstrap([over[:, None], under[:, None]], lambda means: means[0] / means[1], seed=0)
     value = float(over.mean() / under.mean())
     error = value * math.hypot(float(over.std() / over.mean()) / 20, float(under.std() / under.mean()) / math.sqrt(300))
-    assert found.value == pytest.approx(value)
-    assert (found.high - found.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.12)
+    assert ratio.value == pytest.approx(value)
+    assert (ratio.high - ratio.low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.12)
 
 
 def test_a_jackknife_of_a_mean_has_about_its_standard_error() -> None:

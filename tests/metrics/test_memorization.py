@@ -23,10 +23,10 @@ def blobs(first: int, num: int) -> Tensor:
 
 def gauged(given: CaptionedDenoiser) -> tuple[list[float], bool]:
     training, held_out = blobs(0, 400), blobs(400, 400)
-    found = memorization_ratio(
+    ratios = memorization_ratio(
         measured(given, held_out, first=400), measured(given, training), ideal(training, slice(0, 400)), WEIGHTS, seed=0
     )
-    return [one.value for one in found], all(one.low < 0 < one.high for one in found[:4])
+    return [ratio.value for ratio in ratios], all(ratio.low < 0 < ratio.high for ratio in ratios[:4])
 
 
 def test_a_model_that_is_the_ideal_denoiser_has_a_gauge_of_one() -> None:
@@ -49,12 +49,12 @@ def test_halfway_between_the_two_lies_halfway() -> None:
     best = ideal(training, slice(0, 200))
     given: CaptionedDenoiser = lambda captions: true  # noqa: E731
     seen = measured(given, training)
-    found = memorization_ratio(measured(given, held_out, first=400), (seen + best) / 2, best, WEIGHTS, seed=0)
-    assert 0.4 < found[2].value < 0.6
-    assert found[2].low < 0.5 < found[2].high
+    ratios = memorization_ratio(measured(given, held_out, first=400), (seen + best) / 2, best, WEIGHTS, seed=0)
+    assert 0.4 < ratios[2].value < 0.6
+    assert ratios[2].low < 0.5 < ratios[2].high
 
 
 def test_where_new_pictures_are_no_harder_there_is_no_gauge() -> None:
     same = torch.ones(30, 2, dtype=torch.float64)
-    found = memorization_ratio(same, same, same, torch.ones(2), seed=0)
-    assert all(one.value != one.value for one in found)
+    ratios = memorization_ratio(same, same, same, torch.ones(2), seed=0)
+    assert all(ratio.value != ratio.value for ratio in ratios)

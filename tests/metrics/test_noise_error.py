@@ -19,8 +19,8 @@ def test_the_error_on_gaussian_data_is_that_of_the_closed_form() -> None:
     variance = 0.3
     x0 = 0.2 + variance**0.5 * normal(7, 0, torch.arange(400), SHAPE)
     for seed in (0, 1):
-        found = column_means(measured(lambda captions: gaussian_denoiser(0.2, variance), x0, seed))
-        for sigma, estimate in zip(SIGMAS.tolist(), found, strict=True):
+        errors = column_means(measured(lambda captions: gaussian_denoiser(0.2, variance), x0, seed))
+        for sigma, estimate in zip(SIGMAS.tolist(), errors, strict=True):
             exact = variance / (variance + sigma**2)
             assert abs(estimate.value - exact) < 1.5 * (estimate.high - estimate.low) / 2
             assert estimate.high - estimate.low < 0.1 * exact
@@ -43,9 +43,9 @@ def test_predicting_nothing_is_an_error_of_one() -> None:
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_the_streamed_ideal_is_that_of_the_ideal_denoiser(size: int) -> None:
     points = 0.5 * normal(3, 0, torch.arange(60), SHAPE)
-    found = ideal(points, slice(5, 15), size)
+    errors = ideal(points, slice(5, 15), size)
     direct = measured(lambda captions: finite_denoiser(points), points[5:15], first=5)
-    torch.testing.assert_close(found, direct, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(errors, direct, rtol=1e-4, atol=1e-9)
 
 
 def test_a_prior_leaves_out_points_and_weighs_them() -> None:
@@ -55,8 +55,8 @@ def test_a_prior_leaves_out_points_and_weighs_them() -> None:
     few[20:] = -torch.inf  # a set of half the size
     twice = torch.zeros(40)
     twice[:10] = 0.6931472  # ten points that are there two times
-    found = finished(finite_errors(blocks_of(points, 16), points[:4], noise, SIGMAS, [few, twice]))
-    for given, expected in ((points[:20], found[0]), (torch.cat([points, points[:10]]), found[1])):
+    errors = finished(finite_errors(blocks_of(points, 16), points[:4], noise, SIGMAS, [few, twice]))
+    for given, expected in ((points[:20], errors[0]), (torch.cat([points, points[:10]]), errors[1])):
         for level, sigma in enumerate(SIGMAS.tolist()):
             sigmas = torch.full((4,), sigma)
             denoised = finite_denoiser(given)(points[:4] + sigma * noise, sigmas)

@@ -27,9 +27,9 @@ def parts(value: float = 1.0) -> dict[str, dict[str, Tensor]]:
 
 
 def save(run: Path, step: int, value: float = 1.0) -> Path:
-    place = checkpoint.step_folder(run, step)
-    checkpoint.save_parts(place, parts(value), {"config.json": "{}\n", "note.txt": "grün\n"})
-    return place
+    folder = checkpoint.step_folder(run, step)
+    checkpoint.save_parts(folder, parts(value), {"config.json": "{}\n", "note.txt": "grün\n"})
+    return folder
 
 
 def value_of(folder: Path) -> float:
@@ -37,32 +37,32 @@ def value_of(folder: Path) -> float:
 
 
 def test_what_is_saved_comes_back_exactly(tmp_path: Path) -> None:
-    place = save(tmp_path, 3, 0.1)
-    loaded = checkpoint.load_parts(place, ["model", "optimizer"])
+    folder = save(tmp_path, 3, 0.1)
+    loaded = checkpoint.load_parts(folder, ["model", "optimizer"])
     for name, tensors in parts(0.1).items():
         assert set(loaded[name]) == set(tensors)
         for key, tensor in tensors.items():
             assert torch.equal(loaded[name][key], tensor)
             assert loaded[name][key].dtype == tensor.dtype
-    assert checkpoint.load_texts(place) == {"config.json": "{}\n", "note.txt": "grün\n"}
-    assert place.name == "step-00000003"
+    assert checkpoint.load_texts(folder) == {"config.json": "{}\n", "note.txt": "grün\n"}
+    assert folder.name == "step-00000003"
 
 
 def test_tensors_that_share_memory_or_are_not_contiguous_can_be_saved(tmp_path: Path) -> None:
-    whole = torch.arange(6.0).reshape(2, 3)
-    checkpoint.save_parts(tmp_path / "c", {"model": {"turned": whole.T, "row": whole[0], "whole": whole}}, {})
+    tensor = torch.arange(6.0).reshape(2, 3)
+    checkpoint.save_parts(tmp_path / "c", {"model": {"turned": tensor.T, "row": tensor[0], "whole": tensor}}, {})
     loaded = checkpoint.load_parts(tmp_path / "c", ["model"])["model"]
-    assert torch.equal(loaded["turned"], whole.T)
-    assert torch.equal(loaded["row"], whole[0])
+    assert torch.equal(loaded["turned"], tensor.T)
+    assert torch.equal(loaded["row"], tensor[0])
 
 
 def test_files_can_be_read_by_others_as_far_as_the_user_allows(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
-        place = save(tmp_path, 1)
+        folder = save(tmp_path, 1)
     finally:
         os.umask(old)
-    assert stat.S_IMODE((place / "model.safetensors").stat().st_mode) == 0o644
+    assert stat.S_IMODE((folder / "model.safetensors").stat().st_mode) == 0o644
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
@@ -84,13 +84,13 @@ def interrupted(
     monkeypatch: pytest.MonkeyPatch, action: Callable[[], Any], at: int | None, error: BaseException
 ) -> int:
     """Run `action`, raising `error` at its call number `at` that changes the disk. Returns the calls made."""
-    made = 0
+    num_calls = 0
 
     def failing(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
-            nonlocal made
-            made += 1
-            if at is not None and made > at:
+            nonlocal num_calls
+            num_calls += 1
+            if at is not None and num_calls > at:
                 raise error
             return real(*args, **options)
 
@@ -107,7 +107,7 @@ def interrupted(
             action()
         except Killed:
             pass
-    return made
+    return num_calls
 
 
 def test_a_kill_anywhere_in_a_save_leaves_a_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_a_kill_anywhere_in_a_save_leaves_a_whole_checkpoint(tmp_path: Path, mon
         newest = checkpoint.latest(run)
         assert newest is not None
         assert value_of(newest) == int(newest.name[-1])
-        assert all(checkpoint.is_whole(place) for place in checkpoint.checkpoints(run))
+        assert all(checkpoint.is_whole(folder) for folder in checkpoint.checkpoints(run))
         checkpoint.clean(run)
         assert not [path for path in (run / "checkpoints").iterdir() if path.name.startswith(".")]
 
@@ -176,25 +176,25 @@ def test_damage_is_found_and_the_checkpoint_before_is_taken(
     ["", "[]", "{}", '{"format": 1}', '{"format": 1, "files": 3}', '{"format": 1, "files": {"a": 3}}', "\x00"],
 )
 def test_a_damaged_manifest_is_an_error(tmp_path: Path, content: str) -> None:
-    place = save(tmp_path, 1)
-    (place / "manifest.json").write_text(content)
+    folder = save(tmp_path, 1)
+    (folder / "manifest.json").write_text(content)
     with pytest.raises(CheckpointError):
-        checkpoint.verify(place)
-    (place / "manifest.json").unlink()
+        checkpoint.verify(folder)
+    (folder / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"manifest\.json"):
-        checkpoint.load_parts(place, ["model"])
+        checkpoint.load_parts(folder, ["model"])
 
 
 def test_a_manifest_of_another_format_or_with_a_path_in_it_is_refused(tmp_path: Path) -> None:
-    place = save(tmp_path, 1)
-    manifest = json.loads((place / "manifest.json").read_text())
-    (place / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
+    folder = save(tmp_path, 1)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
     with pytest.raises(CheckpointError, match="format 99"):
-        checkpoint.verify(place)
+        checkpoint.verify(folder)
     files = {"../x": manifest["files"]["config.json"]}
-    (place / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
     with pytest.raises(CheckpointError, match="outside"):
-        checkpoint.load_texts(place)
+        checkpoint.load_texts(folder)
 
 
 def test_a_part_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_a_run_without_checkpoints_has_no_latest(tmp_path: Path) -> None:
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
     save(tmp_path, 1, 1.0)
-    place = save(tmp_path, 1, 2.0)
-    assert value_of(place) == 2.0
+    folder = save(tmp_path, 1, 2.0)
+    assert value_of(folder) == 2.0
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 

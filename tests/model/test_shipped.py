@@ -61,8 +61,8 @@ def test_its_interval_saves_a_quarter_of_what_plain_guidance_asks(pipeline: Pipe
 def test_the_first_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["generate", "a slice of pizza", "--model", "emoji"]) == 0
-    (made,) = tmp_path.glob("*.png")
-    with Image.open(made) as picture:
+    (path,) = tmp_path.glob("*.png")
+    with Image.open(path) as picture:
         slice_ = np.asarray(picture.convert("RGB"), dtype=float)
     red, green, blue = slice_[slice_.min(axis=2) < 160].mean(axis=0)  # of what is not the white ground
     assert picture.size == (64, 64)
@@ -72,8 +72,8 @@ def test_the_first_command_of_the_readme(tmp_path: Path, monkeypatch: pytest.Mon
 def test_without_a_name_it_is_shapes_that_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["generate", "a red circle left of a blue square"]) == 0
-    (made,) = tmp_path.glob("*.png")
-    with Image.open(made) as picture:
+    (path,) = tmp_path.glob("*.png")
+    with Image.open(path) as picture:
         assert picture.size == (32, 32)
         assert check_picture(picture.convert("RGB"), ASKED["a red circle left of a blue square"]).all
 
@@ -126,5 +126,5 @@ def test_emoji_have_the_colors_of_what_they_show(emoji: Pipeline) -> None:
         assert picture.size == (64, 64)
         pixels = np.asarray(picture.convert("RGB"))
         assert np.all(pixels[:3, :3] > 200)  # a white ground
-        found = np.median(pixels[16:48, 16:48].reshape(-1, 3), axis=0) > 128
-        assert found.tolist() == [red, green, blue]
+        bright = np.median(pixels[16:48, 16:48].reshape(-1, 3), axis=0) > 128
+        assert bright.tolist() == [red, green, blue]

@@ -163,19 +163,19 @@ def test_the_tokenizer_of_an_encoder_is_part_of_its_identity(tmp_path: Path) -> 
 
 def test_a_flipped_bit_of_a_finished_model_is_noticed(model: Path) -> None:
     manifest.write(model, 1000)
-    found = store.find(model)
-    assert store.verify(found) == ["config.json", "model.safetensors"]
+    stored = store.find(model)
+    assert store.verify(stored) == ["config.json", "model.safetensors"]
     path = model / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     for check in (store.verify, store.weights_hash):
         with pytest.raises(CheckpointError, match="damaged or was changed"):
-            check(found)
+            check(stored)
     (model / "model.manifest.json").unlink()
     with pytest.raises(CheckpointError, match="older Tintype"):
-        store.verify(found)
-    assert store.weights_hash(found)
+        store.verify(stored)
+    assert store.weights_hash(stored)
 
 
 def test_images_seen_decide_between_model_and_checkpoint_and_never_times(model: Path, tmp_path: Path) -> None:

@@ -93,13 +93,13 @@ def test_redo_and_info_of_odd_receipts_end_in_one_plain_line(
         assert message.count("\n") == 1, message
         assert "unexpected" not in message
         assert "Traceback" not in message
-        found = read_receipt(Path("odd.png").read_bytes())
+        receipt = read_receipt(Path("odd.png").read_bytes())
         try:
             picture_lines(Path("odd.png"))
         except TintypeError:
-            assert found is None
+            assert receipt is None
         else:
-            assert found is not None
+            assert receipt is not None
 
 
 def test_models_with_odd_names_are_not_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

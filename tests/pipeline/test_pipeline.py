@@ -47,10 +47,10 @@ def test_a_loaded_model_computes_in_float32_and_does_not_train(pipeline: Pipelin
 
 
 def test_a_pipeline_shows_what_it_is(pipeline: Pipeline, tiny_model: Path) -> None:
-    shown = repr(pipeline)
-    assert shown.startswith("<Pipeline 'tiny': 16x16 pixels, 0.")
-    assert "million weights on cpu; " in shown
-    assert shown.endswith(f" {pipeline.config.sample.steps} steps, guidance 3>")
+    text = repr(pipeline)
+    assert text.startswith("<Pipeline 'tiny': 16x16 pixels, 0.")
+    assert "million weights on cpu; " in text
+    assert text.endswith(f" {pipeline.config.sample.steps} steps, guidance 3>")
     assert repr(Pipeline.load(tiny_model, "cpu", guide=tiny_model)).endswith(", guided by 'tiny'>")
 
 
@@ -70,9 +70,9 @@ def test_a_run_gives_its_newest_whole_checkpoint_then_the_final_model(tiny_model
     for name, text in texts.items():
         (run / name).write_text(text)
     save_file(weights, run / "model.safetensors")
-    found = Pipeline.load(run)
-    assert found.model_hash == Pipeline.load(tiny_model).model_hash
-    assert found.name == "run"
+    pipeline = Pipeline.load(run)
+    assert pipeline.model_hash == Pipeline.load(tiny_model).model_hash
+    assert pipeline.name == "run"
 
 
 def damage_weights(folder: Path) -> None:
@@ -163,9 +163,9 @@ def test_no_seeds_means_seed_zero_and_a_list_means_index_zero(pipeline: Pipeline
 def test_a_long_request_is_worked_on_in_parts_without_a_difference(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = pipeline.generate(CAPTIONS)
+    expected = pipeline.generate(CAPTIONS)
     monkeypatch.setattr(pipeline, "batch_limit", lambda request: 3)
-    assert all(map(same, whole, pipeline.generate(CAPTIONS)))
+    assert all(map(same, expected, pipeline.generate(CAPTIONS)))
 
 
 def test_sharing_a_batch_changes_nothing_but_rounding(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,8 +205,8 @@ def test_a_picture_is_the_same_among_strangers_at_other_steps(pipeline: Pipeline
         order = list(queries)
         places = torch.cat([torch.arange(3)[rows[name]] for name in order])
         with torch.no_grad():
-            asked = torch.cat([queries[name].x for name in order]), torch.cat([queries[name].sigma for name in order])
-            answers = denoiser(*asked, text[places]).split([len(queries[name].x) for name in order])
+            batch = torch.cat([queries[name].x for name in order]), torch.cat([queries[name].sigma for name in order])
+            answers = denoiser(*batch, text[places]).split([len(queries[name].x) for name in order])
         for name, answer in zip(order, answers, strict=True):
             try:
                 queries[name] = waiting[name].send(answer)
@@ -221,15 +221,15 @@ def test_a_picture_is_the_same_among_strangers_at_other_steps(pipeline: Pipeline
 def test_who_answers_for_several_requests_gets_the_same_pictures(pipeline: Pipeline) -> None:
     request = pipeline.request(CAPTIONS[:2], guidance=3, sampler="ddpm")
     task = pipeline.sampling_task(request, pipeline.denoiser.conditioned)
-    query, asked = next(task.coroutine), 0
+    query, num_queries = next(task.coroutine), 0
     try:
         while True:
-            asked += 1
+            num_queries += 1
             with torch.no_grad():
                 query = task.coroutine.send(task.denoise(*query))
     except StopIteration as end:
         pictures = pipeline.pictures(end.value)
-    assert asked == task.total
+    assert num_queries == task.total
     for picture, other in zip(pictures, pipeline.generate(CAPTIONS[:2], guidance=3, sampler="ddpm"), strict=True):
         assert distance(picture, other) < 1
 

@@ -42,9 +42,9 @@ texts = st.text(st.characters(), max_size=40)  # lone surrogates, control charac
 def test_any_text_and_number_comes_back(caption: str, negative: str, seed: int, guidance: float) -> None:
     receipt = dataclasses.replace(RECEIPT, caption=caption, negative=negative, seed=seed, guidance=guidance)
     with Image.open(BytesIO(encode(Image.new("RGB", (1, 1)), receipt, ".png"))) as picture:
-        found = Receipt.from_json(picture.info["tintype"])
+        restored = Receipt.from_json(picture.info["tintype"])
         assert picture.info["parameters"] == receipt.parameters()
-    assert found == dataclasses.replace(receipt, caption=clean(caption), negative=clean(negative))
+    assert restored == dataclasses.replace(receipt, caption=clean(caption), negative=clean(negative))
 
 
 def test_what_no_file_can_hold_is_left_out() -> None:

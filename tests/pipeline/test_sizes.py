@@ -119,16 +119,16 @@ def test_a_size_of_the_training_data_is_never_large(pipeline: Pipeline) -> None:
 
 
 def test_an_enlarged_picture_is_the_models_own_scaled(pipeline: Pipeline) -> None:
-    own = pipeline.generate("a", steps=2, seeds=3)[0]
+    unscaled = pipeline.generate("a", steps=2, seeds=3)[0]
     large = pipeline.generate("a", steps=2, seeds=3, width=100, height=100, enlarge=True)[0]
     assert large.size == (100, 100)
-    assert large.tobytes() == own.resize((100, 100), Image.Resampling.LANCZOS).tobytes()
+    assert large.tobytes() == unscaled.resize((100, 100), Image.Resampling.LANCZOS).tobytes()
 
 
 def test_an_enlarged_picture_of_another_shape_is_cut_and_not_stretched(pipeline: Pipeline) -> None:
-    own = pipeline.generate("a", steps=2, width=20, height=12)[0]
+    unscaled = pipeline.generate("a", steps=2, width=20, height=12)[0]
     large = pipeline.generate("a", steps=2, width=90, height=60, enlarge=True)[0]
-    assert large.tobytes() == ImageOps.fit(own, (90, 60), Image.Resampling.LANCZOS).tobytes()
+    assert large.tobytes() == ImageOps.fit(unscaled, (90, 60), Image.Resampling.LANCZOS).tobytes()
 
 
 def test_a_missing_side_of_an_enlarged_picture_follows_its_shape(pipeline: Pipeline) -> None:

@@ -130,8 +130,8 @@ def test_a_model_whose_files_change_is_loaded_again(
     assert catalog.refresh() == ["stars"]
     after = catalog.pipelines["stars"].model_hash
     assert after != before
-    whole = (second / "model.safetensors").read_bytes()
-    (second / "model.safetensors").write_bytes(whole[: len(whole) // 2])  # being copied
+    content = (second / "model.safetensors").read_bytes()
+    (second / "model.safetensors").write_bytes(content[: len(content) // 2])  # being copied
     assert catalog.refresh() == catalog.refresh() == []
     assert catalog.pipelines["stars"].model_hash == after
     assert [line.message for line in caplog.records] == ["cannot load a changed model"]

@@ -23,9 +23,9 @@ def commands(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_commands_are_those_of_today(path: Path) -> None:
-    found = commands(path.read_text())
-    assert found
-    for arguments in found:
+    named = commands(path.read_text())
+    assert named
+    for arguments in named:
         args = parser().parse_args(arguments)
         assert checked_root_path(args.root_path) in ("", "/tintype")
         assert args.allow_host in ([], ["pics.example.com"])

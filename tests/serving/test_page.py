@@ -378,8 +378,8 @@ def test_nothing_that_axe_minds_and_no_sideways_scrolling(
         tab.page.evaluate(f"location.hash = '#{view}'")
         if view == "how":
             tab.page.wait_for_selector("#how-plot svg")
-        found = axe.Axe().run(tab.page).response["violations"]
-        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+        violations = axe.Axe().run(tab.page).response["violations"]
+        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in violations] == []
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert tab.complaints == []
     tab.context.close()

@@ -31,9 +31,9 @@ class Process:
         self.lines: list[str] = []
         for line in self.process.stderr:
             self.lines.append(line)
-            found = re.search(r"http://\S+:(\d+)", line)
-            if found:
-                self.url = f"http://127.0.0.1:{found[1]}"
+            address = re.search(r"http://\S+:(\d+)", line)
+            if address:
+                self.url = f"http://127.0.0.1:{address[1]}"
                 break
 
     def healthy(self) -> bool:

@@ -45,8 +45,8 @@ def test_a_caption_says_the_scene_and_no_more(seed: int, index: int, split: str)
         (SHAPES, [spec.shape for spec in scene.specs]),
         (BACKGROUNDS, [scene.background] if scene.background else []),
     ):
-        found = [singular.get(word, word) for word in words]
-        assert sorted(word for word in found if word in names) == sorted(said)
+        singulars = [singular.get(word, word) for word in words]
+        assert sorted(word for word in singulars if word in names) == sorted(said)
     for size, synonyms in SIZE_WORDS.items():
         assert sum(word in synonyms for word in words) == sum(spec.size == size for spec in scene.specs)
     assert "a orange" not in caption

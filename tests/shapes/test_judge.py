@@ -60,11 +60,11 @@ def test_what_is_in_a_picture_is_seen_where_it_is(size: int, background: str) ->
     assert view.background == background
     assert view.clean
     assert len(view.objects) == 3
-    for one in placed:
-        detected = min(view.objects, key=lambda detected: math.dist((detected.x, detected.y), (one.x, one.y)))
-        assert (detected.color, detected.shape) == (one.spec.color, one.spec.shape)
-        assert (detected.x, detected.y) == pytest.approx((one.x, one.y), abs=0.15)
-        assert detected.radius == pytest.approx(one.radius, rel=0.05)
+    for object_ in placed:
+        detected = min(view.objects, key=lambda detected: math.dist((detected.x, detected.y), (object_.x, object_.y)))
+        assert (detected.color, detected.shape) == (object_.spec.color, object_.spec.shape)
+        assert (detected.x, detected.y) == pytest.approx((object_.x, object_.y), abs=0.15)
+        assert detected.radius == pytest.approx(object_.radius, rel=0.05)
 
 
 def test_a_verdict_speaks_only_of_what_is_said() -> None:
@@ -152,30 +152,32 @@ def test_a_picture_of_another_scene_is_never_right() -> None:
 
 
 def test_colors_on_the_wrong_things_are_wrong() -> None:
-    said = Scene((ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "left")
+    captioned = Scene((ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "left")
     verdict = check_picture(
-        draw(Scene((ObjectSpec("blue", "circle"), ObjectSpec("red", "square")), 2, "left"), 32, rng_of(0)), said
+        draw(Scene((ObjectSpec("blue", "circle"), ObjectSpec("red", "square")), 2, "left"), 32, rng_of(0)), captioned
     )
     assert verdict.count
     assert not (verdict.colors and verdict.shapes)
 
 
 def test_two_things_alike_stand_in_no_relation() -> None:
-    said = Scene((ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "left")
+    captioned = Scene((ObjectSpec("red", "circle"), ObjectSpec("blue", "square")), 2, "left")
     same = render(
         [PlacedObject(ObjectSpec("red", "circle"), 8, 16, 5), PlacedObject(ObjectSpec("red", "circle"), 24, 16, 5)],
         WHITE,
         32,
     )
-    assert check_picture(same, said).relation is False
+    assert check_picture(same, captioned).relation is False
 
 
 def test_one_more_object_fails_the_count_alone() -> None:
     for index in range(12):
         shape = SHAPES[index % 5]
-        said = Scene((ObjectSpec("green", shape),))
+        captioned = Scene((ObjectSpec("green", shape),))
         extra = PlacedObject(ObjectSpec("green", shape), 25, 25, 4)
-        verdict = check_picture(render([PlacedObject(said.specs[0], 10, 10, 5 + index / 4), extra], WHITE, 32), said)
+        verdict = check_picture(
+            render([PlacedObject(captioned.specs[0], 10, 10, 5 + index / 4), extra], WHITE, 32), captioned
+        )
         assert (verdict.count, verdict.shapes, verdict.colors) == (False, True, True)
 
 

@@ -25,9 +25,9 @@ def parts(value: float, size: int = 5) -> dict[str, dict[str, Tensor]]:
 
 
 def save(saver: Checkpointer, run: Path, step: int, value: float = 1.0, error: float | None = None) -> Path:
-    place = checkpoint.step_folder(run, step)
-    saver.save(place, parts(value), {"state.json": json.dumps({"images_seen": 10 * step, "held_out_error": error})})
-    return place
+    folder = checkpoint.step_folder(run, step)
+    saver.save(folder, parts(value), {"state.json": json.dumps({"images_seen": 10 * step, "held_out_error": error})})
+    return folder
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def test_what_changes_after_the_call_is_not_what_is_written(
 
     monkeypatch.setattr(checkpoint, "save_parts", slow)
     live = parts(1.0)
-    place = checkpoint.step_folder(tmp_path, 1)
-    saver.save(place, live, {})
+    folder = checkpoint.step_folder(tmp_path, 1)
+    saver.save(folder, live, {})
     saver.check()  # nothing to say yet, and no waiting
     live["model"]["a"].fill_(7.0)
-    assert not place.exists()
+    assert not folder.exists()
     going.set()
     saver.wait()
-    assert torch.equal(checkpoint.load_parts(place, ["model"])["model"]["a"], torch.ones(5))
+    assert torch.equal(checkpoint.load_parts(folder, ["model"])["model"]["a"], torch.ones(5))
     assert (tmp_path / "latest").read_text().strip() == "checkpoints/step-00000001"
 
 
@@ -126,9 +126,9 @@ def test_a_lack_of_memory_is_an_error_of_that_save_alone(
         with pytest.raises(CheckpointError, match="memory ran out"):
             saver.wait()
     assert checkpoint.latest(tmp_path) is None
-    place = save(saver, tmp_path, 2)
+    folder = save(saver, tmp_path, 2)
     saver.wait()
-    assert checkpoint.latest(tmp_path) == place
+    assert checkpoint.latest(tmp_path) == folder
 
 
 def test_the_newest_the_best_and_one_every_so_often_stay(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_newest_the_best_and_one_every_so_often_stay(tmp_path: Path) -> None
         saver.wait()
     saver.close()
     # 30, 60 images: steps 3 and 6. Best: step 2. Newest: 7 and 8.
-    assert [place.name[-1] for place in checkpoint.checkpoints(tmp_path)] == ["8", "7", "6", "3", "2"]
+    assert [folder.name[-1] for folder in checkpoint.checkpoints(tmp_path)] == ["8", "7", "6", "3", "2"]
     places = checkpoint.checkpoints(tmp_path)
     assert worth_keeping(places, TrainConfig(keep_best=False)) == set()
     (places[0] / "state.json").write_text("[]")
@@ -169,7 +169,7 @@ def test_numbers_that_are_not_finite_are_told_and_nothing_is_written(tmp_path: P
     with pytest.raises(NotFiniteError):
         saver.wait()
     saver.wait()  # said once
-    assert [place.name for place in checkpoint.checkpoints(tmp_path)] == ["step-00000001"]
+    assert [folder.name for folder in checkpoint.checkpoints(tmp_path)] == ["step-00000001"]
 
 
 @contextmanager

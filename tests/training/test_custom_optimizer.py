@@ -84,15 +84,15 @@ def test_going_on_from_a_checkpoint_is_exact(tmp_path: Path, name: str) -> None:
 def test_each_group_keeps_its_rate_relative_to_the_schedule() -> None:
     net = model()
     groups = [{"params": [net[0].weight]}, {"params": [net[2].weight], "lr": 0.3}]  # type: ignore[index]
-    made: list[torch.optim.Optimizer] = []
+    optimizers: list[torch.optim.Optimizer] = []
 
     def factory(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-        made.append(torch.optim.SGD(groups, lr=config.lr))
-        return made[0]
+        optimizers.append(torch.optim.SGD(groups, lr=config.lr))
+        return optimizers[0]
 
     optimizer = CustomOptimizer(net, factory, CONFIG)
     optimizer.set_lr(0.01)
-    assert [group["lr"] for group in made[0].param_groups] == pytest.approx([0.01, 0.03])
+    assert [group["lr"] for group in optimizers[0].param_groups] == pytest.approx([0.01, 0.03])
     assert CustomOptimizer(net, FACTORIES["sgd"], replace(CONFIG, lr=0.2)).state()["group/0/lr"].item() == 0.2
 
 

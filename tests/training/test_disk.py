@@ -52,9 +52,9 @@ def set_free(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     usage = shutil.disk_usage("/")
 
     def set_free(*looks: int, later: int | None = None) -> None:
-        left = iter(looks)
+        remaining = iter(looks)
         last = looks[-1] if later is None else later
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=next(left, last)))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=next(remaining, last)))
 
     return set_free
 
@@ -179,8 +179,8 @@ def test_a_run_that_may_keep_more_than_fits_is_warned_and_trained(
     (saved,) = checkpoint.checkpoints(request_.out.with_name("other"))
     size = sum(path.stat().st_size for path in saved.iterdir())
     set_free(2 * size)
-    said = run(request_)
-    assert "room for 1 of the 5 checkpoints" in said
+    output = run(request_)
+    assert "room for 1 of the 5 checkpoints" in output
     assert (request_.out / "model.safetensors").exists()
 
 
@@ -189,9 +189,9 @@ def test_if_only_the_last_save_fails_the_model_is_saved_all_the_same(
 ) -> None:
     with monkeypatch.context() as patched:
         fill(patched, "optimizer.safetensors")
-        said = run(request_)
-    assert "No space left on device" in said
-    assert "the model is finished all the same" in said
+        output = run(request_)
+    assert "No space left on device" in output
+    assert "the model is finished all the same" in output
     assert checkpoint.checkpoints(request_.out) == []
     assert Pipeline.load(request_.out).generate("shade number 2", steps=1)[0].size == (8, 8)
     assert "complete: 40 images" in run(request_)  # nothing is trained again

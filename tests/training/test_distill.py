@@ -71,13 +71,13 @@ def test_one_step_of_the_teacher_is_what_it_says_with_guidance_where_that_acts(t
     # Above the interval; inside, without and with a caption; and where guidance comes up at an end of it.
     sigma = torch.tensor([80.0, 5.0, 5.0, 8.0])
     x = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    told = target(x, x, sigma, SENT)
+    learned = target(x, x, sigma, SENT)
     with torch.no_grad():
         told_by_teacher = teacher.conditioned(teacher.condition(SENT))
         untold = teacher.conditioned(teacher.condition([SENT[1]] * 4))
         expected = guide(told_by_teacher, untold, torch.tensor([1.0, 1.0, 3.0, 3.0]), (0.4, 10.0))(x, sigma)
-    torch.testing.assert_close(told, expected)
-    assert not torch.allclose(told[2:], told_by_teacher(x, sigma)[2:])
+    torch.testing.assert_close(learned, expected)
+    assert not torch.allclose(learned[2:], told_by_teacher(x, sigma)[2:])
 
 
 def test_a_student_that_is_a_one_step_teacher_has_no_error(tiny: Config) -> None:
@@ -188,8 +188,10 @@ def _everything(folder: Path) -> dict[str, Tensor]:
 
 def test_the_student_starts_as_its_teacher(request_: TrainRequest, teacher: Path) -> None:
     run(replace(request_, images=4, lr=1e-8))
-    taught, own = (checkpoint.read_tensors(folder / "model.safetensors") for folder in (request_.out, teacher))
-    assert max(float((taught[name] - own[name]).abs().max()) for name in own) < 1e-6
+    student_tensors, teacher_tensors = (
+        checkpoint.read_tensors(folder / "model.safetensors") for folder in (request_.out, teacher)
+    )
+    assert max(float((student_tensors[name] - teacher_tensors[name]).abs().max()) for name in teacher_tensors) < 1e-6
 
 
 @pytest.mark.slow
@@ -235,9 +237,9 @@ def test_zero_steps_are_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.slow
 def test_training_on_from_a_student_is_ordinary_training(request_: TrainRequest, tmp_path: Path) -> None:
     run(request_)
-    made = read_config(find(str(request_.out)))
-    made = replace(made, sample=replace(made.sample, schedule_center=1.4))
-    (request_.out / "config.json").write_text(made.to_json())
+    student = read_config(find(str(request_.out)))
+    student = replace(student, sample=replace(student.sample, schedule_center=1.4))
+    (request_.out / "config.json").write_text(student.to_json())
     out = tmp_path / "on"
     run(TrainRequest(data=request_.data, out=out, from_model=str(request_.out), images=8, device="cpu"))
     config = read_config(find(str(out)))

@@ -68,12 +68,12 @@ def signal_in(monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> list[s
 
 
 def test_every_part_of_the_finish_is_told(request_: TrainRequest) -> None:
-    said = run(request_)
-    lines = said.splitlines()
+    output = run(request_)
+    lines = output.splitlines()
     assert [line for line in lines if line in PARTS] == PARTS
     assert re.search(r"8 of 8 images *$", lines[lines.index(PARTS[0]) - 1])  # no time is left, and none is promised
-    shown = run(replace(request_, images=12), terminal=True)
-    assert all(part in shown for part in PARTS)
+    terminal_output = run(replace(request_, images=12), terminal=True)
+    assert all(part in terminal_output for part in PARTS)
 
 
 def test_a_signal_in_the_finish_saves_and_the_same_command_does_the_rest(
@@ -90,9 +90,9 @@ def test_a_signal_in_the_finish_saves_and_the_same_command_does_the_rest(
         (saved,) = checkpoint.checkpoints(request_.out)
         assert '"held_out_error": 0' in (saved / "state.json").read_text()  # measured before the samples
         saved_at.add(saved.stat().st_mtime_ns)
-    said = run(request_)
-    assert "loss" not in said  # no step is taken
-    assert PARTS[1] not in said
+    output = run(request_)
+    assert "loss" not in output  # no step is taken
+    assert PARTS[1] not in output
     assert saved_at == {saved.stat().st_mtime_ns}
     straight = replace(request_, out=tmp_path / "straight")
     run(straight)
@@ -117,9 +117,9 @@ def test_where_nothing_can_be_saved_a_signal_leaves_a_model(
 
     monkeypatch.setattr(Path, "open", full)
     went_on = signal_in(monkeypatch, "measure", 1)
-    said = run(request_)
-    assert "No space left on device" in said
-    assert "the model is finished all the same" in said
+    output = run(request_)
+    assert "No space left on device" in output
+    assert "the model is finished all the same" in output
     assert (request_.out / "model.safetensors").exists()
     assert went_on == []
 
@@ -192,8 +192,8 @@ def test_a_process_hears_a_signal_in_its_finish(
     assert "run the same command again to finish" in rest
     assert not (tmp_path / "run" / "model.safetensors").exists()
     with start(0.0) as again:
-        said, _ = again.communicate()
+        output, _ = again.communicate()
     assert again.returncode == 0
-    assert "resuming at 8 of 8 images" in said
-    assert "loss" not in said
+    assert "resuming at 8 of 8 images" in output
+    assert "loss" not in output
     assert (tmp_path / "run" / "model.safetensors").exists()

@@ -66,8 +66,8 @@ def test_kill_9_at_any_moment_changes_nothing(pictures: Path, tmp_path: Path) ->
         time.sleep(chance.uniform(0, 0.2))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        for place in checkpoint.checkpoints(killed):
-            checkpoint.verify(place)
+        for folder in checkpoint.checkpoints(killed):
+            checkpoint.verify(folder)
     assert start(pictures, killed).wait() == 0
     assert_same_end(straight, killed)
 

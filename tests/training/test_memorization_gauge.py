@@ -62,11 +62,14 @@ def test_the_gauge_is_one_by_heart_and_zero_for_one_that_understands(dataset: Da
     unseen = torch.rand(30, len(LEVELS), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
     by_heart = gauge.ratios(unseen, ideal, ideal)
     assert set(by_heart) == {"0.1", "0.3", "1", "3", "10", OVERALL}
-    assert all(one.value == pytest.approx(1) for one in by_heart.values())
+    assert all(estimate.value == pytest.approx(1) for estimate in by_heart.values())
     alike = unseen.mean(0).expand(len(ideal), -1)
-    assert all(abs(one.value) < 1e-6 and one.low < 0 < one.high for one in gauge.ratios(unseen, alike, ideal).values())
+    assert all(
+        abs(estimate.value) < 1e-6 and estimate.low < 0 < estimate.high
+        for estimate in gauge.ratios(unseen, alike, ideal).values()
+    )
     halfway = gauge.ratios(unseen, (alike + ideal) / 2, ideal)
-    assert all(one.value == pytest.approx(0.5, abs=1e-6) for one in halfway.values())
+    assert all(estimate.value == pytest.approx(0.5, abs=1e-6) for estimate in halfway.values())
 
 
 def test_with_few_pictures_and_where_nothing_can_be_told_nothing_is(dataset: DatasetCache, tiny: Config) -> None:
@@ -82,21 +85,21 @@ def test_the_ideal_is_that_of_the_pictures_trained_on_and_waits_until_it_is_chea
     gauge = MemorizationGauge(dataset, held_out(tiny))
     assert finished(gauge.ideal_errors(0.0)) is None
     assert finished(gauge.ideal_errors(1e-3)) is None
-    found = finished(gauge.ideal_errors(ENOUGH))
-    assert found is not None
-    assert finished(gauge.ideal_errors(0.0)) is found  # known by now
-    shown, _ = dataset.split(0.3)
-    assert set(gauge.indices.tolist()) <= set(shown.tolist())
-    assert len(gauge.indices) == min(64, len(shown))
+    errors = finished(gauge.ideal_errors(ENOUGH))
+    assert errors is not None
+    assert finished(gauge.ideal_errors(0.0)) is errors  # known by now
+    training, _ = dataset.split(0.3)
+    assert set(gauge.indices.tolist()) <= set(training.tolist())
+    assert len(gauge.indices) == min(64, len(training))
     # Of one picture, among those that share its caption.
-    place = int(gauge.indices[5])
-    points = [one for one in shown.tolist() if dataset.choices[place][0] in dataset.choices[one]]
-    x0 = dataset.pictures(torch.tensor([place])).float() / 127.5 - 1
-    noise = normal(tiny.train.seed, Purpose.EVALUATE, torch.tensor([place]), tuple(x0.shape[1:]))
+    held_index = int(gauge.indices[5])
+    points = [index for index in training.tolist() if dataset.choices[held_index][0] in dataset.choices[index]]
+    x0 = dataset.pictures(torch.tensor([held_index])).float() / 127.5 - 1
+    noise = normal(tiny.train.seed, Purpose.EVALUATE, torch.tensor([held_index]), tuple(x0.shape[1:]))
     sigma = torch.tensor([3.0])
     alike = dataset.pictures(torch.tensor(points)).float() / 127.5 - 1
     expected = noise_error(finite_denoiser(alike)(add_noise(x0, noise, sigma), sigma), x0, sigma)
-    assert float(found[5, LEVELS.index(3.0)]) == pytest.approx(float(expected), abs=1e-6)
+    assert float(errors[5, LEVELS.index(3.0)]) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_samples_that_lie_in_no_copy_have_no_ideal(make_trainer: Callable[..., Trainer], tiny: Config) -> None:
@@ -128,7 +131,7 @@ def test_a_run_logs_the_gauge_and_its_card_tells_it(tmp_path: Path, monkeypatch:
     gauge, low, high = row["memorization"][OVERALL]
     assert low <= gauge <= high
     assert abs(gauge) < 0.5  # after two steps it knows nothing by heart
-    assert all(math.isfinite(number) for found in row["memorization"].values() for number in found)
+    assert all(math.isfinite(number) for estimate in row["memorization"].values() for number in estimate)
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| sigma | held out | training | gauge |" in card
     assert "The gauge of all levels" in card

@@ -16,26 +16,26 @@ def test_the_singular_values_come_near_one(rows: int, columns: int, seed: int, s
     generator = torch.Generator().manual_seed(seed)
     u, _, v = torch.linalg.svd(torch.randn(rows, columns, generator=generator), full_matrices=False)
     values = torch.linspace(1.0, 0.1, u.shape[1])
-    found = torch.linalg.svdvals(orthogonalized(scale * (u * values) @ v))
-    assert found.min() > 0.6
-    assert found.max() < 1.3
+    singular_values = torch.linalg.svdvals(orthogonalized(scale * (u * values) @ v))
+    assert singular_values.min() > 0.6
+    assert singular_values.max() < 1.3
 
 
 def test_in_bfloat16_singular_values_come_near_one_too() -> None:
     matrices = torch.randn(3, 64, 24, generator=torch.Generator().manual_seed(1))
-    made = orthogonalized(matrices, bf16=True).float()
-    found = torch.linalg.svdvals(made)
-    assert found.min() > 0.6
-    assert found.max() < 1.3
+    orthogonal = orthogonalized(matrices, bf16=True).float()
+    singular_values = torch.linalg.svdvals(orthogonal)
+    assert singular_values.min() > 0.6
+    assert singular_values.max() < 1.3
     exact = orthogonalized(matrices)
-    assert (made * exact).sum() / (made.norm() * exact.norm()) > 0.999
+    assert (orthogonal * exact).sum() / (orthogonal.norm() * exact.norm()) > 0.999
 
 
 def test_the_singular_vectors_stay() -> None:
     matrix = torch.diag(torch.tensor([3.0, 1.0, 0.5]))
-    made = orthogonalized(matrix)
-    assert torch.allclose(made, torch.diag(made.diagonal()), atol=1e-6)
-    assert (made.diagonal() > 0).all()
+    orthogonal = orthogonalized(matrix)
+    assert torch.allclose(orthogonal, torch.diag(orthogonal.diagonal()), atol=1e-6)
+    assert (orthogonal.diagonal() > 0).all()
 
 
 def test_a_stack_is_done_matrix_by_matrix() -> None:
@@ -47,11 +47,11 @@ def test_a_stack_is_done_matrix_by_matrix() -> None:
 
 def test_the_parts_of_a_stacked_matrix_are_made_orthogonal_each_on_its_own() -> None:
     matrices = torch.randn(2, 12, 4, generator=torch.Generator().manual_seed(0))
-    made = orthogonalized(matrices, num_stacked=3)
-    assert made.shape == matrices.shape
+    orthogonal = orthogonalized(matrices, num_stacked=3)
+    assert orthogonal.shape == matrices.shape
     for number in range(3):
         rows = slice(4 * number, 4 * number + 4)
-        assert torch.allclose(made[:, rows], orthogonalized(matrices[:, rows].contiguous()), atol=1e-5)
+        assert torch.allclose(orthogonal[:, rows], orthogonalized(matrices[:, rows].contiguous()), atol=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [(1.0, 1.0, 1.0), (1.0, 1e-3, 1e3)])

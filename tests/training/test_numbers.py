@@ -59,11 +59,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, bad: range) -> list[int]:
 
 def test_one_bad_sample_costs_its_step_and_is_named(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, range(21, 22))
-    said = run(request_)
-    assert "skipped, at 24 images" in said
+    output = run(request_)
+    assert "skipped, at 24 images" in output
     (row,) = [row["skipped"] for row in read_log(request_.out / "log.jsonl") if "skipped" in row]
     assert row["loss"] is None
-    assert row["pictures"][0] in said
+    assert row["pictures"][0] in output
     assert {f"{number}.png" for number in range(6)} >= set(row["pictures"])
     newest = checkpoint.latest(request_.out)
     assert newest is not None
@@ -74,9 +74,9 @@ def test_a_bad_stretch_is_passed_over_from_the_last_good_checkpoint(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = poison(monkeypatch, range(20, 20 + 4 * MAX_SKIPPED))
-    said = run(request_)
+    output = run(request_)
     end = 20 + 4 * MAX_SKIPPED
-    assert f"restored the weights of step-00000005, skipping images 20 to {end}" in said
+    assert f"restored the weights of step-00000005, skipping images 20 to {end}" in output
     assert sorted(seen) == list(range(64))  # nothing is shown twice
     (row,) = [row["went_back"] for row in read_log(request_.out / "log.jsonl") if "went_back" in row]
     assert row == {"checkpoint": "step-00000005", "from": 20, "until": end}
@@ -100,10 +100,10 @@ def test_weights_that_broke_are_replaced_by_those_of_the_last_checkpoint(
             yield report
 
     monkeypatch.setattr(Trainer, "steps", broken_once)
-    said = run(request_)
-    assert "restored the weights of" in said
-    for place in checkpoint.checkpoints(request_.out):
-        for tensors in checkpoint.load_parts(place, checkpoint.part_names(place)).values():
+    output = run(request_)
+    assert "restored the weights of" in output
+    for folder in checkpoint.checkpoints(request_.out):
+        for tensors in checkpoint.load_parts(folder, checkpoint.part_names(folder)).values():
             assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
 
 
@@ -116,9 +116,9 @@ def test_when_going_back_does_not_help_the_run_ends_with_an_error(
     with pytest.raises(TrainingError) as error:
         run(request)
     step = 5 + (MAX_RETURNS + 1) * MAX_SKIPPED
-    said = str(error.value)
-    assert f"{MAX_RETURNS} returns to a checkpoint did not help, at {4 * step:,} images, step {step}" in said
-    assert "--lr" in said
+    message = str(error.value)
+    assert f"{MAX_RETURNS} returns to a checkpoint did not help, at {4 * step:,} images, step {step}" in message
+    assert "--lr" in message
     good = checkpoint.latest(request.out)
     assert good is not None
     assert good.name == "step-00000005"
@@ -164,7 +164,7 @@ def test_a_spike_is_logged_with_its_pictures(request_: TrainRequest, monkeypatch
         return original(self, part) * torch.where(mask, 1e5, 1.0)
 
     monkeypatch.setattr(objective.Objective, "_losses", losses)
-    said = run(replace(request_, images=160, save_minutes=5.0))
+    output = run(replace(request_, images=160, save_minutes=5.0))
     (row,) = [row for row in read_log(request_.out / "log.jsonl") if "spike" in row]
     assert row["images_seen"] == 152
-    assert row["spike"]["pictures"][0] in said
+    assert row["spike"]["pictures"][0] in output

@@ -105,9 +105,9 @@ def test_a_picture_that_goes_bad_while_it_is_needed_is_replaced_and_told(
 ) -> None:
     lose(monkeypatch, 8, [pictures / "3.png"])
     request = TrainRequest(data=pictures, out=tmp_path / "run", images=80, device="cpu", stream=True)
-    said = run(request)
-    assert "3.png can no longer be read" in said
-    assert said.count("can no longer be read") == 1  # not at every step
+    output = run(request)
+    assert "3.png can no longer be read" in output
+    assert output.count("can no longer be read") == 1  # not at every step
     rows = [row["unreadable"] for row in read_log(request.out / "log.jsonl") if "unreadable" in row]
     assert rows == [{"pictures": ["3.png"]}]
     assert (request.out / "model.safetensors").is_file()

@@ -20,13 +20,13 @@ STEPS, BATCH = 400, 10
 
 
 def test_inner_products_equal_the_integrals() -> None:
-    one, two = Profile(3.0, 4.5), Profile(2.0, 9.0)
+    profile, other = Profile(3.0, 4.5), Profile(2.0, 9.0)
     t = (torch.arange(200_000, dtype=torch.float64) + 0.5) * (2.0 / 200_000)
-    first = (one.gamma + 1) * t**one.gamma / one.images ** (one.gamma + 1)
-    second = (two.gamma + 1) * t**two.gamma / two.images ** (two.gamma + 1)
+    first = (profile.gamma + 1) * t**profile.gamma / profile.images ** (profile.gamma + 1)
+    second = (other.gamma + 1) * t**other.gamma / other.images ** (other.gamma + 1)
     expected = float((first * second).sum()) * 2.0 / 200_000
-    assert inner_product(one, two) == pytest.approx(expected, rel=1e-6)
-    assert inner_product(two, one) == pytest.approx(expected, rel=1e-6)
+    assert inner_product(profile, other) == pytest.approx(expected, rel=1e-6)
+    assert inner_product(other, profile) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_kept_profile_is_found_again_exactly() -> None:
@@ -61,8 +61,8 @@ class Run:
 @pytest.mark.parametrize("width", [0.07, 0.12, 0.2])
 def test_another_width_is_nearly_what_training_would_have_kept(tmp_path: Path, width: float) -> None:
     run = Run(tmp_path / "run", [width])
-    found, _, distance, _ = averaged(run.folder, width)
-    error = float((found["weight"] - run.direct[width]).norm())
+    average, _, distance, _ = averaged(run.folder, width)
+    error = float((average["weight"] - run.direct[width]).norm())
     others = min(float((run.direct[kept] - run.direct[width]).norm()) for kept in (0.05, 0.1))
     assert error < 0.1 * others
     assert distance < 0.03

@@ -43,9 +43,9 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def assert_same(left: Trainer, right: Trainer) -> None:
-    one, two = everything(left), everything(right)
-    assert set(one) == set(two)
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+    first, second = everything(left), everything(right)
+    assert set(first) == set(second)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert left.counts() == right.counts()
 
 
@@ -68,17 +68,17 @@ def test_going_on_is_bit_for_bit_the_run_without_a_stop(
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 3])
 def test_micro_batches_give_the_gradient_of_the_whole_batch(make_trainer: Make, tiny: Config, micro_batch: int) -> None:
-    whole, parted = make_trainer(), make_trainer(with_train(tiny, micro_batch=micro_batch))
-    for one, two in zip(whole.steps(3 * BATCH), parted.steps(3 * BATCH), strict=True):
-        assert two.loss == pytest.approx(one.loss, rel=1e-5)
-        assert two.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
-        assert torch.allclose(one.losses, two.losses, rtol=1e-4)
+    undivided, divided = make_trainer(), make_trainer(with_train(tiny, micro_batch=micro_batch))
+    for first, second in zip(undivided.steps(3 * BATCH), divided.steps(3 * BATCH), strict=True):
+        assert second.loss == pytest.approx(first.loss, rel=1e-5)
+        assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-4)
+        assert torch.allclose(first.losses, second.losses, rtol=1e-4)
 
 
 def test_micro_batches_hold_each_sample_once_and_one_shape() -> None:
     def part(start: int, num: int, side: int) -> ShapeBatch:
-        states = [torch.full((1,), index) for index in range(start, start + num)]
-        return ShapeBatch(torch.arange(start, start + num), torch.zeros(num, 3, side, side), states)
+        embeddings = [torch.full((1,), index) for index in range(start, start + num)]
+        return ShapeBatch(torch.arange(start, start + num), torch.zeros(num, 3, side, side), embeddings)
 
     parts = [part(0, 5, 8), part(5, 2, 4)]
     batches = [batch for (batch,) in micro_batches(parts, 2)]
@@ -158,13 +158,13 @@ def test_a_generated_picture_is_the_same_after_going_on(make_trainer: Make, tiny
     second = go_on(first, make_trainer(seed=1))
     list(second.steps(5 * BATCH))
     samples = [torch.full((2, 4), 0.3).half(), torch.zeros(0, 4).half()]
-    made = []
+    pictures = []
     for trainer in (straight, second):
         with trainer.averaged(), torch.no_grad():
             cond = trainer.denoiser.condition(samples)
             x, sigma = torch.ones(2, 3, 8, 8), torch.tensor([3.0, 0.5])
-            made.append(trainer.denoiser(x, sigma, cond))
-    assert torch.equal(made[0], made[1])
+            pictures.append(trainer.denoiser(x, sigma, cond))
+    assert torch.equal(pictures[0], pictures[1])
 
 
 def test_a_run_of_version_0_1_0_reuses_its_training_copy_and_ends_with_the_same_weights(

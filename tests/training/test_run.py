@@ -61,11 +61,11 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
 
 
 def assert_same_end(left: Path, right: Path) -> None:
-    one, two = checkpoint.latest(left), checkpoint.latest(right)
-    assert one is not None
-    assert two is not None
-    assert one.name == two.name
-    first, second = weights_of(one), weights_of(two)
+    newest = checkpoint.latest(left), checkpoint.latest(right)
+    assert newest[0] is not None
+    assert newest[1] is not None
+    assert newest[0].name == newest[1].name
+    first, second = weights_of(newest[0]), weights_of(newest[1])
     assert set(first) == set(second)
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
@@ -76,7 +76,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, images_seen: int, number: int) -
 
 
 def test_a_run_leaves_a_model_folder(request_: TrainRequest) -> None:
-    said = run(request_)
+    output = run(request_)
     folder = request_.out
     assert Config.from_json((folder / "config.json").read_text()).train.images == 40
     assert Config.from_json((folder / "config.json").read_text()).train.warmup_images == 4
@@ -94,7 +94,7 @@ def test_a_run_leaves_a_model_folder(request_: TrainRequest) -> None:
     assert "`pictures`" in card
     assert str(request_.data) not in card  # no paths of the maker's machine
     assert "shade number" in card
-    assert "plan: 40 images in batches of 4, 6.7 times each" in said
+    assert "plan: 40 images in batches of 4, 6.7 times each" in output
     assert not [path for path in folder.rglob("*") if ".tmp-" in path.name]
 
 
@@ -153,8 +153,8 @@ def test_a_run_that_is_preempted_asks_to_be_started_again(
 
 def test_a_run_that_is_asked_says_where_it_stands(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_after(monkeypatch, 12, signal.SIGUSR1)
-    said = run(request_)
-    assert "of 40 images" in said
+    output = run(request_)
+    assert "of 40 images" in output
     assert 12 in [row["images_seen"] for row in read_log(request_.out / "log.jsonl")]
     assert (request_.out / "model.safetensors").exists()
 
@@ -214,10 +214,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def test_a_finished_run_names_a_command_that_makes_a_picture(request_: TrainRequest) -> None:
     lines = run(request_).splitlines()
-    place = next(index for index, line in enumerate(lines) if line.startswith("done: "))
-    words = shlex.split(lines[place + 1])
+    index = next(number for number, line in enumerate(lines) if line.startswith("done: "))
+    words = shlex.split(lines[index + 1])
     assert words[:2] == ["tintype", "generate"]
-    assert words[2] in [f"shade number {index}" for index in range(6)]
+    assert words[2] in [f"shade number {number}" for number in range(6)]
     assert words[3:] == ["--model", str(request_.out)]
 
 
@@ -245,13 +245,13 @@ def test_that_command_can_be_copied(captions: list[str], run_name: str, says: st
 def test_a_complete_run_is_left_alone(request_: TrainRequest) -> None:
     run(request_)
     before = {path: path.stat().st_mtime_ns for path in request_.out.rglob("*") if path.is_file()}
-    said = run(request_)
-    assert re.search(r"complete: 40 images in \d+ s; nothing to do", said)
-    assert "--images, such as 80" in said
+    output = run(request_)
+    assert re.search(r"complete: 40 images in \d+ s; nothing to do", output)
+    assert "--images, such as 80" in output
     longer = run(replace(request_, images=None, minutes=10.0))
-    found = re.search(r"to train this one for 10 min in all, give --images (\d+)", longer)
-    assert found is not None
-    images, seconds = int(found[1]), read_state(request_.out)["seconds"]
+    match = re.search(r"to train this one for 10 min in all, give --images (\d+)", longer)
+    assert match is not None
+    images, seconds = int(match[1]), read_state(request_.out)["seconds"]
     assert images % 4 == 0
     assert images == pytest.approx(40 * 600 / seconds, abs=4)
     assert {path: path.stat().st_mtime_ns for path in request_.out.rglob("*") if path.is_file()} == before
@@ -283,10 +283,10 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(request_: Tra
 
 def test_a_run_may_be_made_longer_and_save_at_other_times(request_: TrainRequest) -> None:
     run(request_)
-    said = run(replace(request_, images=48, save_minutes=1.0, keep_last=2, micro_batch=2))
-    assert "changed: train.images was 40 and is 48 now" in said
-    assert "changed: train.keep_last was 3 and is 2 now" in said
-    assert "resuming at 40 of 48 images" in said
+    output = run(replace(request_, images=48, save_minutes=1.0, keep_last=2, micro_batch=2))
+    assert "changed: train.images was 40 and is 48 now" in output
+    assert "changed: train.keep_last was 3 and is 2 now" in output
+    assert "resuming at 40 of 48 images" in output
     newest = checkpoint.latest(request_.out)
     assert newest is not None
     assert newest.name == "step-00000012"
@@ -329,11 +329,11 @@ def test_damaged_checkpoints_are_passed_over_with_a_warning(
                 run(request_)
     newest = checkpoint.step_folder(request_.out, 6)
     (newest / "weights.safetensors").write_bytes(b"\0")
-    said = run(request_)
+    output = run(request_)
     assert (
-        "step-00000006/weights.safetensors is damaged: it does not match the manifest; resuming from an older" in said
+        "step-00000006/weights.safetensors is damaged: it does not match the manifest; resuming from an older" in output
     )
-    assert "resuming at 12 of 40" in said
+    assert "resuming at 12 of 40" in output
     assert_same_end(request_.out, straight.out)
 
 
@@ -374,13 +374,13 @@ def test_going_on_from_a_checkpoint_given_by_hand(
         stop_after(patched, 12, signal.SIGTERM)
         with pytest.raises(Terminated):
             run(request_)
-    place = checkpoint.step_folder(request_.out, 3)
-    branch = replace(request_, out=tmp_path / "branch", resume=str(place))
+    folder = checkpoint.step_folder(request_.out, 3)
+    branch = replace(request_, out=tmp_path / "branch", resume=str(folder))
     assert "resuming at 12" in run(branch)
     run(replace(request_, resume=str(request_.out)))
     assert_same_end(request_.out, branch.out)
     with pytest.raises(CheckpointError, match="another checkpoint"):
-        run(replace(request_, resume=str(place)))
+        run(replace(request_, resume=str(folder)))
     with pytest.raises(CheckpointError, match="neither a checkpoint nor a run"):
         run(replace(request_, out=tmp_path / "new", resume=str(tmp_path / "missing")))
     assert not (tmp_path / "new").exists()
@@ -428,12 +428,12 @@ def test_starting_from_a_model_of_another_resolution(request_: TrainRequest, tmp
 def test_a_model_to_start_from_must_fit(request_: TrainRequest, tmp_path: Path) -> None:
     run(request_)
     child = replace(request_, out=tmp_path / "child", from_model=str(request_.out))
-    for other, says in (
+    for other, message in (
         (replace(child, text="minilm"), "was trained with text encoder learned"),
         (replace(child, preset="small", text="learned"), "another network than preset small"),
         (replace(child, resolution=18), "multiple of the patch"),
     ):
-        with pytest.raises(ConfigError, match=says):
+        with pytest.raises(ConfigError, match=message):
             run(other)
         assert not child.out.exists()
 
@@ -472,9 +472,9 @@ def test_a_request_that_cannot_work_leaves_nothing_behind(request_: TrainRequest
 
 def test_a_dry_run_says_the_plan_and_keeps_nothing(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "MEASURE_SECONDS", 0.1)
-    said = run(replace(request_, dry_run=True))
-    assert "plan: 40 images" in said
-    assert "images/s" in said
+    output = run(replace(request_, dry_run=True))
+    assert "plan: 40 images" in output
+    assert "images/s" in output
     assert not request_.out.exists()
 
 
@@ -524,7 +524,7 @@ def test_samples_and_checkpoints_come_when_they_are_due(
     often = replace(base, train=replace(base.train, save_minutes=1e-9, sample_minutes=1e-9))
     monkeypatch.setitem(PRESETS, "nano", lambda resolution=8: often)
     run(request_)
-    assert [place.name[-2:] for place in checkpoint.checkpoints(request_.out)] == ["10", "09", "08"]
+    assert [folder.name[-2:] for folder in checkpoint.checkpoints(request_.out)] == ["10", "09", "08"]
     assert len(list((request_.out / "samples").glob("*.png"))) == 10
 
 

@@ -59,8 +59,8 @@ def stop_once(monkeypatch: pytest.MonkeyPatch, request: TrainRequest, images_see
 def test_what_is_excluded_is_not_trained_on_and_stands_in_data_json(request_: TrainRequest, tmp_path: Path) -> None:
     unwanted = tmp_path / "unwanted.txt"
     unwanted.write_text("3.png\n")
-    said = run(replace(request_, exclude=unwanted))
-    assert "1 x excluded on request (3.png)" in said
+    output = run(replace(request_, exclude=unwanted))
+    assert "1 x excluded on request (3.png)" in output
     data = json.loads((request_.out / "data.json").read_text())
     assert [row["key"] for row in data["samples"]] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
     assert {"path": "3.png", "reason": "excluded on request"} in data["left_out"]

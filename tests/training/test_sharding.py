@@ -144,18 +144,18 @@ def test_a_shared_model_trains_and_goes_on_as_a_whole_one(
     folder: Path, name: str, size: int, start: str | None
 ) -> None:
     (alone,) = told(folder, "alone")
-    found = told(folder, name)
-    assert len(found) == size
+    reports = told(folder, name)
+    assert len(reports) == size
     expected = alone["rows"] if start is None else alone["rows"][2:]
-    for entry in found:
+    for entry in reports:
         assert len(entry["rows"]) == len(expected)
         for (loss, norm), (other_loss, other_norm) in zip(entry["rows"], expected, strict=True):
             assert loss == pytest.approx(other_loss, rel=1e-5)
             assert norm == pytest.approx(other_norm, rel=1e-4)
         for part, totals in alone["parts"].items():
             assert entry["parts"][part] == pytest.approx(totals, rel=1e-3, abs=2e-3)
-        assert (entry["rows"], entry["parts"]) == (found[0]["rows"], found[0]["parts"])  # to the last bit
-    assert found[0]["made"] == pytest.approx(alone["made"], abs=1e-3)
+        assert (entry["rows"], entry["parts"]) == (reports[0]["rows"], reports[0]["parts"])  # to the last bit
+    assert reports[0]["made"] == pytest.approx(alone["made"], abs=1e-3)
 
 
 @pytest.mark.slow
@@ -178,20 +178,20 @@ def test_what_goes_wrong_in_one_process_is_known_in_all_and_nothing_is_left(fold
 
 @pytest.mark.slow
 def test_a_damaged_shard_is_found_and_named(folder: Path) -> None:
-    place = checkpoint.step_folder(folder / "two", 2)
-    whole = read_parts(place, {}, None)
-    assert {part: set(tensors) == set(whole["model"]) for part, tensors in whole.items() if part != "optimizer"} == {
+    saved = checkpoint.step_folder(folder / "two", 2)
+    parts = read_parts(saved, {}, None)
+    assert {part: set(tensors) == set(parts["model"]) for part, tensors in parts.items() if part != "optimizer"} == {
         "model": True,
         "model_long": True,
         "weights": True,
     }
-    path = place / "shard-00002-model-00001-of-00001.safetensors"
+    path = saved / "shard-00002-model-00001-of-00001.safetensors"
     content = path.read_bytes()
     try:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         with pytest.raises(CheckpointError, match="shard-00002"):
-            read_parts(place, {}, None)
-        assert not checkpoint.is_whole(place)
+            read_parts(saved, {}, None)
+        assert not checkpoint.is_whole(saved)
     finally:
         path.write_bytes(content)
 

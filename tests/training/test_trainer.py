@@ -30,9 +30,9 @@ def snapshot(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def assert_same(left: Trainer, right: Trainer) -> None:
-    one, two = snapshot(left), snapshot(right)
-    assert set(one) == set(two)
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+    first, second = snapshot(left), snapshot(right)
+    assert set(first) == set(second)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert left.counts() == right.counts()
 
 
@@ -44,7 +44,7 @@ def test_resuming_is_bit_for_bit_the_run_without_a_stop(make_trainer: Make, stop
     first = make_trainer(bf16=bf16)
     list(first.steps(stop_after * 4))
     second = make_trainer(seed=1, bf16=bf16)  # other weights at first: all must be replaced
-    tensors = {part: {k: v.clone() for k, v in own.items()} for part, own in first.tensors().items()}
+    tensors = {part: {k: v.clone() for k, v in named.items()} for part, named in first.tensors().items()}
     second.load(tensors, first.counts())
     assert list(second.steps(6 * 4)) == reports[stop_after:]
     assert_same(straight, second)
@@ -62,20 +62,20 @@ def test_looking_at_the_model_between_steps_changes_nothing(make_trainer: Make) 
 
 
 def test_global_random_numbers_are_neither_used_nor_touched(make_trainer: Make) -> None:
-    one, two = make_trainer(), make_trainer()
+    first, second = make_trainer(), make_trainer()
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    list(one.steps(8))
+    list(first.steps(8))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    list(two.steps(8))
-    assert_same(one, two)
+    list(second.steps(8))
+    assert_same(first, second)
 
 
 def test_another_seed_is_another_run(make_trainer: Make, tiny: Config) -> None:
     other = replace(tiny, train=replace(tiny.train, seed=1))
-    one, two = make_trainer(), make_trainer(other)
-    assert [report.loss for report in one.steps(8)] != [report.loss for report in two.steps(8)]
+    first, second = make_trainer(), make_trainer(other)
+    assert [report.loss for report in first.steps(8)] != [report.loss for report in second.steps(8)]
 
 
 def test_steps_report_after_the_step_and_count_images(make_trainer: Make, tiny: Config) -> None:
@@ -99,17 +99,17 @@ def test_a_sample_at_a_position_does_not_depend_on_its_batch(make_trainer: Make,
     calls: list[tuple[Tensor, Tensor, Tensor]] = []
 
     class Recording(CleanPicture):
-        def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, states: Sequence[Tensor]) -> Tensor:
+        def __call__(self, x0: Tensor, x: Tensor, sigma: Tensor, embeddings: Sequence[Tensor]) -> Tensor:
             calls.append((x0, x, sigma))
-            return super().__call__(x0, x, sigma, states)
+            return super().__call__(x0, x, sigma, embeddings)
 
     target = Recording(tiny)
     list(make_trainer(replace(tiny, train=replace(tiny.train, batch_size=12)), target=target).steps(12))
     list(make_trainer(target=target).steps(12))
-    whole, *thirds = calls
+    full_batch, *thirds = calls
     assert len(thirds) == 3
     for index in range(3):
-        assert torch.equal(whole[index], torch.cat([third[index] for third in thirds]))
+        assert torch.equal(full_batch[index], torch.cat([third[index] for third in thirds]))
 
 
 def test_captions_are_dropped_at_the_share_that_is_set(make_trainer: Make, tiny: Config) -> None:

@@ -41,9 +41,9 @@ def test_the_model_and_its_samples_have_the_sizes_of_the_data(run: Path, tmp_pat
     config = Config.from_json((run / "config.json").read_text(encoding="utf-8"))
     assert config.sample.sizes == "24x16 16x24"  # at most 25 patches of 4 x 4 pixels; the most usual size first
     columns = rows = 4  # of 13 captions
-    with Image.open(next((run / "samples").glob("*.png"))) as grid:
-        assert grid.width == columns * (5 * 24 + MARGIN) + MARGIN
-        assert grid.height == rows * (5 * 16 + LABEL + MARGIN) + MARGIN
+    with Image.open(next((run / "samples").glob("*.png"))) as sheet:
+        assert sheet.width == columns * (5 * 24 + MARGIN) + MARGIN
+        assert sheet.height == rows * (5 * 16 + LABEL + MARGIN) + MARGIN
     assert Pipeline.load(run, "cpu").generate(["a shade"])[0].size == (24, 16)
     main(["generate", "a shade", "--model", str(run), "--out", str(tmp_path / "shade.png"), "--device", "cpu"])
     with Image.open(tmp_path / "shade.png") as picture:

@@ -73,15 +73,15 @@ def test_pictures_and_states_come_back_as_they_went_in(folder: Path, tmp_path: P
     assert pictures.dtype == torch.uint8
     assert pictures.shape == (3, 3, 16, 16)
     assert pictures[:, :, 8, 8].tolist() == [[24, 0, 252], [232, 0, 226], [24, 0, 252]]
-    states = it.text_embeddings(torch.tensor([4, 4, 4, 12]), torch.tensor([0, 1, 2**40, 1]))
-    assert states[0].dtype == torch.float16
-    assert [s[:, 0].tolist() for s in states] == [[7, 1], [6, 4], [7, 1], [6, 12]]
+    embeddings = it.text_embeddings(torch.tensor([4, 4, 4, 12]), torch.tensor([0, 1, 2**40, 1]))
+    assert embeddings[0].dtype == torch.float16
+    assert [s[:, 0].tolist() for s in embeddings] == [[7, 1], [6, 4], [7, 1], [6, 12]]
 
 
 def test_token_ids_stay_whole_numbers(folder: Path, tmp_path: Path) -> None:
-    states = packed(folder, tmp_path, Words(ids=True)).text_embeddings(torch.tensor([4]), torch.tensor([1]))
-    assert states[0].dtype == torch.int64
-    assert states[0].tolist() == [6, 4]
+    embeddings = packed(folder, tmp_path, Words(ids=True)).text_embeddings(torch.tensor([4]), torch.tensor([1]))
+    assert embeddings[0].dtype == torch.int64
+    assert embeddings[0].tolist() == [6, 4]
 
 
 def test_equal_captions_are_encoded_once(draw, data: Path, tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ def test_equal_captions_are_encoded_once(draw, data: Path, tmp_path: Path) -> No
 def test_an_empty_caption_has_no_states(tmp_path: Path, folder: Path) -> None:
     pairs = find_pairs(folder)[0]
     bare = [type(pair)(pair.key, pair.source, ("",)) for pair in pairs]
-    states = finished(build_cache(bare, preprocess_for(16), tmp_path / "cache", Words())).text_embeddings(
+    embeddings = finished(build_cache(bare, preprocess_for(16), tmp_path / "cache", Words())).text_embeddings(
         torch.tensor([0]), torch.tensor([0])
     )
-    assert states[0].shape == (0, 4)
+    assert embeddings[0].shape == (0, 4)
 
 
 def test_bad_files_are_left_out_and_listed(draw, folder: Path, tmp_path: Path) -> None:
@@ -177,23 +177,23 @@ def test_states_that_are_not_finite_are_refused_when_written_and_when_read(folde
     with pytest.raises(DataError, match="finite"):
         packed(folder, tmp_path, Words(poison=1e6))  # beyond float16
     path = packed(folder, tmp_path).folder / "states.npy"
-    states = np.load(path)
-    states[:] = np.nan
-    np.save(path, states)
+    embeddings = np.load(path)
+    embeddings[:] = np.nan
+    np.save(path, embeddings)
     with pytest.raises(DataError, match="damaged: restart training"):
         packed(folder, tmp_path).text_embeddings(torch.tensor([0]), torch.tensor([0]))
 
 
 def test_progress_tells_both_stages(one_by_one, folder: Path, tmp_path: Path) -> None:
-    told = list(build_cache(find_pairs(folder)[0], preprocess_for(16), tmp_path / "cache", Words()))
-    assert told[:30] == [Progress("pictures", i, 30) for i in range(1, 31)]
-    assert told[-1] == Progress("captions", 60, 60)
+    progress = list(build_cache(find_pairs(folder)[0], preprocess_for(16), tmp_path / "cache", Words()))
+    assert progress[:30] == [Progress("pictures", i, 30) for i in range(1, 31)]
+    assert progress[-1] == Progress("captions", 60, 60)
 
 
 def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(one_by_one, draw, folder: Path, tmp_path: Path) -> None:
     draw("07.png", color="red").write_bytes(b"rubbish")
     pairs = find_pairs(folder)[0]
-    whole = content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "whole", Words())).folder)
+    expected = content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "whole", Words())).folder)
     done = []
     for stop in (1, 13, 5):
         progress = build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words())
@@ -204,7 +204,7 @@ def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(one_by_one, draw, fold
         assert not list((tmp_path / "cache").glob("pack-*"))
     assert done == [1, 14, 19]
     last = finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words()))
-    assert content(last.folder) == whole
+    assert content(last.folder) == expected
     assert [p.path for p in last.problems] == ["07.png"]
     assert packs(tmp_path / "cache") == [last.folder.name]
 
@@ -212,7 +212,7 @@ def test_a_stopped_pack_is_gone_on_with_to_the_same_bytes(one_by_one, draw, fold
 @pytest.mark.parametrize("damage", ["journal", "array", "both"])
 def test_a_stopped_pack_that_was_damaged_is_begun_again(one_by_one, folder: Path, tmp_path: Path, damage: str) -> None:
     pairs = find_pairs(folder)[0]
-    whole = content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "whole", Words())).folder)
+    expected = content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "whole", Words())).folder)
     progress = build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words())
     for _ in range(20):
         next(progress)
@@ -223,7 +223,7 @@ def test_a_stopped_pack_that_was_damaged_is_begun_again(one_by_one, folder: Path
     if damage in ("array", "both"):
         array = journal.with_suffix("") / "pictures-16x16.npy"
         array.write_bytes(array.read_bytes()[:-100])
-    assert content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words())).folder) == whole
+    assert content(finished(build_cache(pairs, preprocess_for(16), tmp_path / "cache", Words())).folder) == expected
 
 
 def test_two_at_once_wait_for_each_other(folder: Path, tmp_path: Path) -> None:

@@ -68,5 +68,5 @@ def test_kill_9_while_packing_at_twenty_moments(draw, data: Path, tmp_path: Path
             process.wait()
     finish(start(data, tmp_path / "killed"))
     assert content(tmp_path / "killed") == content(tmp_path / "straight")
-    left = {path.name.split("-")[0] for path in (tmp_path / "killed").iterdir()}
-    assert left <= {"pack", "stamp", ".lock"}
+    names = {path.name.split("-")[0] for path in (tmp_path / "killed").iterdir()}
+    assert names <= {"pack", "stamp", ".lock"}

@@ -89,35 +89,35 @@ def test_no_sample_is_lost_or_doubled(shards: Path, tmp_path: Path, world: int, 
         read = ReadAhead(lambda positions: stream.pictures(order.at(positions)), workers)
         for number, start in enumerate(range(0, 15 * epochs, size)):
             batch = read(shard_positions(torch.arange(start, start + size), rank, world), size)
-            found = [(int(red) // 50 * 10 + int(green) // 9) for red, green in batch[:, :2, 8, 8].tolist()]
+            indices = [(int(red) // 50 * 10 + int(green) // 9) for red, green in batch[:, :2, 8, 8].tolist()]
             if rank == 0:
                 batches.append([])
-            batches[number] += found
+            batches[number] += indices
     samples = [sample for batch in batches for sample in batch]
     assert {sample: samples.count(sample) for sample in set(samples)} == dict.fromkeys(
         [10 * shard + index for shard in range(3) for index in range(4 + shard)], epochs
     )
-    whole = stream.pictures(order.at(torch.arange(15 * epochs)))
-    expected = [(int(red) // 50 * 10 + int(green) // 9) for red, green in whole[:, :2, 8, 8].tolist()]
+    pictures = stream.pictures(order.at(torch.arange(15 * epochs)))
+    expected = [(int(red) // 50 * 10 + int(green) // 9) for red, green in pictures[:, :2, 8, 8].tolist()]
     assert [sorted(batch) for batch in batches] == [
         sorted(expected[start : start + size]) for start in range(0, 15 * epochs, size)
     ]
 
 
 def test_reading_ahead_gives_the_same_and_reads_each_batch_once() -> None:
-    asked: list[int] = []
+    reads: list[int] = []
 
     def read(positions: Tensor) -> int:
         time.sleep(0.001)
-        asked.append(int(positions[0]))
+        reads.append(int(positions[0]))
         return int(positions.sum())
 
     ahead = ReadAhead(read, 2)
     assert [ahead(torch.arange(start, start + 4)) for start in range(0, 40, 4)] == [
         sum(range(start, start + 4)) for start in range(0, 40, 4)
     ]
-    assert sorted(asked)[:10] == list(range(0, 40, 4))
-    assert len(asked) == len(set(asked)) <= 12
+    assert sorted(reads)[:10] == list(range(0, 40, 4))
+    assert len(reads) == len(set(reads)) <= 12
     assert ahead(torch.tensor([1000])) == 1000  # somewhere else, as after going on from a checkpoint
 
 
@@ -155,11 +155,11 @@ def test_weights_are_met_in_every_epoch_and_exactly_over_many() -> None:
     assert order.epoch_length == 21
     counts = torch.zeros(19)
     for epoch in range(400):
-        shown = torch.bincount(order.at(torch.arange(21 * epoch, 21 * (epoch + 1))), minlength=19)
-        assert bool((shown[:10] == 1).all())
-        assert set(shown[10:14].tolist()) <= {2, 3}
-        assert set(shown[14:].tolist()) <= {0, 1}
-        counts += shown
+        epoch_counts = torch.bincount(order.at(torch.arange(21 * epoch, 21 * (epoch + 1))), minlength=19)
+        assert bool((epoch_counts[:10] == 1).all())
+        assert set(epoch_counts[10:14].tolist()) <= {2, 3}
+        assert set(epoch_counts[14:].tolist()) <= {0, 1}
+        counts += epoch_counts
     assert (counts / 400 - weights).abs().max() < 0.08
     positions = torch.tensor([5000, 3, 77])
     assert Order(1, 19, weights).at(positions).tolist() == [int(order.at(positions[i : i + 1])) for i in range(3)]

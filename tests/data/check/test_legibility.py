@@ -30,8 +30,8 @@ def test_captions_that_become_equal_are_counted_once_whatever_their_case_and_spa
 
 def test_many_captions_are_counted_in_chunks() -> None:
     captions = [f"{'abcz'[number % 4]}{number}" for number in range(9000)]
-    found = measure_legibility(captions, FirstLetter())
-    assert (found.num, found.illegible, found.equal) == (9000, 2250, 9000)
+    legibility = measure_legibility(captions, FirstLetter())
+    assert (legibility.num, legibility.illegible, legibility.equal) == (9000, 2250, 9000)
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,12 @@ def test_the_terminal_shows_reasons_histograms_and_notes(draw, data: Path) -> No
 
 def test_json_holds_all_of_it(draw, data: Path) -> None:
     trouble(draw, data)
-    found = json.loads(to_json(check_data(data)))
-    assert found["usable"] == found["captions"] == 13
-    assert found["left_out"] == 3
-    assert {problem["path"] for problem in found["problems"]} == {"<b>bad.png", "flat.png", "none.png"}
-    assert found["duplicates"] == [["00.png", "copy.png"]]
-    assert found["histograms"]["shorter side, pixels"] == {"32 to 63": 13}
+    report = json.loads(to_json(check_data(data)))
+    assert report["usable"] == report["captions"] == 13
+    assert report["left_out"] == 3
+    assert {problem["path"] for problem in report["problems"]} == {"<b>bad.png", "flat.png", "none.png"}
+    assert report["duplicates"] == [["00.png", "copy.png"]]
+    assert report["histograms"]["shorter side, pixels"] == {"32 to 63": 13}
 
 
 def test_some_captions_are_shown_as_the_encoder_reads_them(draw, data: Path) -> None:
@@ -130,12 +130,12 @@ class Page(HTMLParser):
 def test_the_page_shows_the_worst_and_carries_everything_in_it(draw, data: Path) -> None:
     trouble(draw, data)
     page = to_html(check_data(data))
-    found = Page()
-    found.feed(page)
-    assert found.open == []
-    assert "script" not in found.tags
-    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
-    sizes = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size for source in found.sources]
+    parser = Page()
+    parser.feed(page)
+    assert parser.open == []
+    assert "script" not in parser.tags
+    assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
+    sizes = [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).size for source in parser.sources]
     assert (112, 11) in sizes  # the long one, left out
     assert "&lt;b&gt;bad.png" in page
     assert "<b>bad" not in page

@@ -65,5 +65,5 @@ def test_hashes_up_to_four_bits_apart_are_found(base: int, flips: set[int]) -> N
     other = base
     for bit in flips:
         other ^= 1 << bit
-    found = near_duplicates(seen([base, other], np.zeros((2, 48), dtype=np.uint8)))
-    assert found == ([[0, 1]] if len(flips) <= 4 and other else [])
+    pairs = near_duplicates(seen([base, other], np.zeros((2, 48), dtype=np.uint8)))
+    assert pairs == ([[0, 1]] if len(flips) <= 4 and other else [])

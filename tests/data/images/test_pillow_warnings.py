@@ -26,19 +26,19 @@ def test_warnings_of_pillow_are_ignored_inside_and_nowhere_else() -> None:
 
 def test_threads_that_leave_in_another_order_restore_the_filters() -> None:
     before = list(warnings.filters)
-    left = threading.Event()
+    has_left = threading.Event()
     entered = threading.Event()
 
     def stay() -> None:
         with pillow_warnings_ignored:
             entered.set()
-            left.wait(10)
+            has_left.wait(10)
             warn_as_pillow()
 
     thread = threading.Thread(target=stay)
     with pillow_warnings_ignored:
         thread.start()
         entered.wait(10)
-    left.set()
+    has_left.set()
     thread.join()
     assert warnings.filters == before

@@ -29,8 +29,8 @@ def test_crop_and_resize_takes_the_centre_square(size: tuple[int, int]) -> None:
 def test_crop_and_resize_is_antialiased_and_exact_at_its_own_size() -> None:
     board = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
     assert np.abs(crop_and_resize(board, (16, 16)).astype(int) - 127).max() <= 3
-    own = gradient(32, 32)
-    assert np.array_equal(crop_and_resize(own, (32, 32)), pixels_of(own))
+    picture = gradient(32, 32)
+    assert np.array_equal(crop_and_resize(picture, (32, 32)), pixels_of(picture))
 
 
 @pytest.mark.parametrize("size", [(128, 128), (50, 37), (24, 24), (150, 40)])

@@ -103,12 +103,12 @@ def test_bad_rows_are_listed_by_line(draw, data: Path) -> None:
         "not json\n"
     )
     assert captions(data) == {"a.png": ("x", "again")}
-    found = reasons(data)
+    problems = reasons(data)
     outside = ["metadata.jsonl:4: ../a.png", "metadata.jsonl:5: /etc/passwd", "metadata.jsonl:6: C:\\a.png"]
-    assert set(found) == {"b.png", "metadata.jsonl:2: gone.png", "metadata.jsonl:7", *outside}
-    assert "missing (file_name is relative to the metadata file)" in found["metadata.jsonl:2: gone.png"]
-    assert all("leads out" in found[path] for path in outside)
-    assert "no caption" in found["b.png"]
+    assert set(problems) == {"b.png", "metadata.jsonl:2: gone.png", "metadata.jsonl:7", *outside}
+    assert "missing (file_name is relative to the metadata file)" in problems["metadata.jsonl:2: gone.png"]
+    assert all("leads out" in problems[path] for path in outside)
+    assert "no caption" in problems["b.png"]
 
 
 def test_missing_empty_and_undecodable_captions_leave_their_picture_out(draw, data: Path) -> None:
@@ -118,9 +118,9 @@ def test_missing_empty_and_undecodable_captions_leave_their_picture_out(draw, da
     draw("latin.png", None)
     (data / "latin.txt").write_bytes("ein Käfer".encode("latin-1"))
     assert set(captions(data)) == {"good.png"}
-    found = reasons(data)
-    assert set(found) == {"missing.png", "empty.txt", "latin.txt"}
-    assert "UTF-8" in found["latin.txt"]
+    problems = reasons(data)
+    assert set(problems) == {"missing.png", "empty.txt", "latin.txt"}
+    assert "UTF-8" in problems["latin.txt"]
 
 
 def test_shared_and_stray_caption_files_are_mentioned(draw, data: Path) -> None:

@@ -127,11 +127,11 @@ def test_every_source_refuses_a_caption_beyond_the_limit(draw: Draw, data: Path)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     assert captions(data) == {"ok.png": ("fine",)}
-    told = reasons(data)
-    assert "larger than 1 MB" in told["metadata.jsonl:1"]
-    assert "larger than 1 MB" in told["text.txt"]
-    assert "larger than 1 MB" in told["a.tar/j.json"]
-    assert any(path.startswith("sub/metadata.csv") for path in told)
+    problems = reasons(data)
+    assert "larger than 1 MB" in problems["metadata.jsonl:1"]
+    assert "larger than 1 MB" in problems["text.txt"]
+    assert "larger than 1 MB" in problems["a.tar/j.json"]
+    assert any(path.startswith("sub/metadata.csv") for path in problems)
 
 
 def test_objects_from_python_refuse_a_caption_beyond_the_limit() -> None:
@@ -173,15 +173,22 @@ def test_pictures_and_captions_of_a_dictionary_are_read(data: Path) -> None:
 
 
 def test_a_row_of_a_data_set_reads_only_its_own_files(tmp_path: Path) -> None:
-    own, outside = tmp_path / "set", tmp_path / "private.png"
-    own.mkdir()
-    (own / "a.png").write_bytes(png())
+    folder, outside = tmp_path / "set", tmp_path / "private.png"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
     outside.write_bytes(png("blue"))
-    os.mkfifo(own / "pipe")
-    (own / "link.png").symlink_to(outside)
-    paths = [own / "a.png", outside, own / ".." / "private.png", own / "link.png", own / "pipe", Path("/dev/zero")]
+    os.mkfifo(folder / "pipe")
+    (folder / "link.png").symlink_to(outside)
+    paths = [
+        folder / "a.png",
+        outside,
+        folder / ".." / "private.png",
+        folder / "link.png",
+        folder / "pipe",
+        Path("/dev/zero"),
+    ]
     cells = [{"image": {"bytes": None, "path": str(path)}} for path in paths]
-    column = Column(cells, "image", b"", (own.resolve(),))
+    column = Column(cells, "image", b"", (folder.resolve(),))
     assert Row(column, 0).read() == png()
     for index in range(1, len(cells)):
         with pytest.raises(DataError, match=r"leads outside the data set|not a regular file"):

@@ -70,8 +70,8 @@ def test_captions_are_taken_from_names_in_folders_and_archives(tmp_path: Path, s
     first, second, third = (name for name in members if name.endswith("png"))
     assert captions(caption_from="file") == {second: ("big terrier",)}
     assert captions(caption_from="path") == {first: ("dogs white poodle",), second: ("dogs big terrier",)}
-    found = captions(caption_from="folder")
-    assert found == {first: ("white poodle",), second: ("dogs",), third: ("pets",)}
+    from_folders = captions(caption_from="folder")
+    assert from_folders == {first: ("white poodle",), second: ("dogs",), third: ("pets",)}
     assert captions(caption_from="file", no_caption="empty")[third] == ("",)
     assert captions(caption_from="file", no_caption="name")[third] == ("IMG 0001",)
 

@@ -101,7 +101,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
             path.touch()
             path.with_suffix(".txt").write_text(f"picture number {number}")
         command = [sys.executable, "-c", LISTING, str(tmp_path / str(num))]
-        found, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        assert int(found) == num
+        num_pairs, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert int(num_pairs) == num
         peaks.append(int(peak))
     assert peaks[1] - peaks[0] < 3000 * 16  # bytes: what waits to be written, and nothing for each picture

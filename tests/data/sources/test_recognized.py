@@ -37,10 +37,10 @@ def encoded(format: str = "JPEG", color: str = "red") -> bytes:
 @pytest.fixture
 def members() -> dict[str, bytes]:
     """Pictures without a usual suffix with their captions, files of other kinds, and junk."""
-    found = {name: encoded() for name in PICTURES}
-    found |= {f"{os.path.splitext(name)[0]}.txt": f"a picture {name}".encode() for name in PICTURES}
-    found |= {name: b"" if name == "empty" else f"BM {name} is no picture".encode() for name in OTHERS}
-    return found | dict.fromkeys((".DS_Store", "Thumbs.db", ".hidden", "__MACOSX/._a.jpe"), b"junk")
+    contents = {name: encoded() for name in PICTURES}
+    contents |= {f"{os.path.splitext(name)[0]}.txt": f"a picture {name}".encode() for name in PICTURES}
+    contents |= {name: b"" if name == "empty" else f"BM {name} is no picture".encode() for name in OTHERS}
+    return contents | dict.fromkeys((".DS_Store", "Thumbs.db", ".hidden", "__MACOSX/._a.jpe"), b"junk")
 
 
 def folder_of(members: dict[str, bytes], path: Path) -> Path:

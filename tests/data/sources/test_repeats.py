@@ -76,8 +76,8 @@ def test_weights_of_a_list_and_of_folders_multiply(tmp_path: Path) -> None:
     folder_of(pictures(tmp_path, "10_cat/a.png", "b.png"), tmp_path / "mine")
     folder_of(pictures(tmp_path, "c.png"), tmp_path / "7_dog")
     (tmp_path / "list.txt").write_text("mine weight=2\n7_dog weight=0.5\n")
-    found = weights(tmp_path / "list.txt")
-    assert found == {"mine/10_cat/a.png": 20.0, "mine/b.png": 2.0, "7_dog/c.png": 0.5}
+    by_key = weights(tmp_path / "list.txt")
+    assert by_key == {"mine/10_cat/a.png": 20.0, "mine/b.png": 2.0, "7_dog/c.png": 0.5}
 
 
 def test_the_words_after_the_number_are_the_caption_of_pictures_without_one(tmp_path: Path) -> None:

@@ -23,9 +23,9 @@ from tintype.errors import DataError
 
 
 def keyed(start: int, part: NDArray[Any]) -> NDArray[Any]:
-    found = np.empty(len(part), dtype=[("key", "<u8"), ("place", "<i8")])
-    found["key"], found["place"] = part, np.arange(start, start + len(part))
-    return found
+    rows = np.empty(len(part), dtype=[("key", "<u8"), ("place", "<i8")])
+    rows["key"], rows["place"] = part, np.arange(start, start + len(part))
+    return rows
 
 
 def facts_of(num: int, seed: int = 0) -> NDArray[Any]:
@@ -106,16 +106,17 @@ def test_a_full_temporary_folder_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_survey_in_small_parts_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     facts, pairs = facts_of(400), Captioned(400)
-    whole = summarize("data", pairs, facts, [], Counter())
-    assert whole.duplicates == tuple((f"{i:07}", f"{i + 200:07}") for i in range(3))
-    assert whole.near_duplicates == tuple((f"{i:07}", f"{i + 392:07}") for i in range(4, 8))
+    expected = summarize("data", pairs, facts, [], Counter())
+    assert expected.duplicates == tuple((f"{i:07}", f"{i + 200:07}") for i in range(3))
+    assert expected.near_duplicates == tuple((f"{i:07}", f"{i + 392:07}") for i in range(4, 8))
     monkeypatch.setattr(row_file, "CHUNK", 32)
     monkeypatch.setattr(row_file, "_SAMPLED", 3)
     parted = summarize("data", pairs, facts, [], Counter())
     assert [
         getattr(parted, name) for name in ("duplicates", "near_duplicates", "leaks", "histograms", "extremes", "notes")
     ] == [
-        getattr(whole, name) for name in ("duplicates", "near_duplicates", "leaks", "histograms", "extremes", "notes")
+        getattr(expected, name)
+        for name in ("duplicates", "near_duplicates", "leaks", "histograms", "extremes", "notes")
     ]
 
 

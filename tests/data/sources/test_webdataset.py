@@ -91,8 +91,8 @@ def test_every_kind_of_trouble_is_listed(tmp_path: Path) -> None:
         },
     )
     assert set(captions(path)) == {"a.tar/good.png", "a.tar/two.png", "a.tar/bad.png"}
-    found = reasons(path)
-    assert set(found) == {
+    problems = reasons(path)
+    assert set(problems) == {
         f"a.tar/{name}"
         for name in ("none.png", "empty.txt", "latin.txt", "json.json", "alone.txt", "photo.jxl", "two.png")
     }

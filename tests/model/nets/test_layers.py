@@ -29,8 +29,8 @@ def test_rotary_products_depend_on_the_offset_only(row: int, column: int, down: 
     turns = rotary_embedding(torch.cartesian_prod(torch.arange(11), torch.arange(11)), 16)
 
     def turned(x: torch.Tensor, at_row: int, at_column: int) -> torch.Tensor:
-        place = at_row * 11 + at_column
-        return rotate(x, turns[place : place + 1])
+        index = at_row * 11 + at_column
+        return rotate(x, turns[index : index + 1])
 
     moved = (turned(query, row, column) * turned(key, row + down, column + right)).sum()
     origin = (turned(query, 0, 0) * turned(key, down, right)).sum()
@@ -61,9 +61,9 @@ def test_attention_in_bfloat16_is_that_of_float32_but_for_rounding() -> None:
     expected = attend(query, key, value, mask)
     wanted = torch.autograd.grad(expected.sum(), (query, key, value))
     with torch.autocast("cpu", torch.bfloat16):
-        found = attend(query, key, value, mask)
-    torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
-    for got, want in zip(torch.autograd.grad(found.float().sum(), (query, key, value)), wanted, strict=True):
+        attended = attend(query, key, value, mask)
+    torch.testing.assert_close(attended.float(), expected, atol=3e-2, rtol=3e-2)
+    for got, want in zip(torch.autograd.grad(attended.float().sum(), (query, key, value)), wanted, strict=True):
         torch.testing.assert_close(got, want, atol=6e-2, rtol=6e-2)
 
 

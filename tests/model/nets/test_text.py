@@ -86,10 +86,10 @@ def test_word_order_matters() -> None:
 @pytest.mark.slow
 def test_minilm_states_know_that_words_are_alike() -> None:
     encoder = make_encoder(TextConfig(encoder="minilm", max_tokens=16))
-    states = encoder.text_embeddings(["a small dog", "a little puppy", "the stock market", ""])
-    assert [state.shape[1] for state in states] == [384] * 4
-    assert len(states[3]) == 0
-    dog, puppy, market = (torch.nn.functional.normalize(state.float().mean(0), dim=0) for state in states[:3])
+    embeddings = encoder.text_embeddings(["a small dog", "a little puppy", "the stock market", ""])
+    assert [state.shape[1] for state in embeddings] == [384] * 4
+    assert len(embeddings[3]) == 0
+    dog, puppy, market = (torch.nn.functional.normalize(state.float().mean(0), dim=0) for state in embeddings[:3])
     assert dog @ puppy > 0.6 > 0.4 > dog @ market
 
 

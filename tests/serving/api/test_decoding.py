@@ -119,16 +119,19 @@ def test_large_images_of_one_key_hold_up_no_other(tiny_model: Path, blocked: thr
         alpha, beta = clients
         try:
             num = MAX_OPEN_OF_CLIENT + 1
-            asked = [pool.submit(http.post, "/api/jobs", json=blue, headers=alpha) for _ in range(num)]
-            until(lambda: any(future.done() for future in asked))  # the one too many
-            answer = next(future.result() for future in asked if future.done())
+            requests = [pool.submit(http.post, "/api/jobs", json=blue, headers=alpha) for _ in range(num)]
+            until(lambda: any(future.done() for future in requests))  # the one too many
+            answer = next(future.result() for future in requests if future.done())
             check(answer, 429, code="slow_down")
             assert int(answer.headers["retry-after"]) >= 1
             assert http.post("/api/jobs", json=red, headers=beta).status_code == 202
             assert http.post("/api/jobs", json={"prompt": "a", "steps": 1}, headers=alpha).status_code == 202
         finally:
             blocked.set()
-        assert {future.result().status_code for future in asked} <= {202, 429}  # 429: the queue has its share per key
+        assert {future.result().status_code for future in requests} <= {
+            202,
+            429,
+        }  # 429: the queue has its share per key
         assert http.post("/api/jobs", json=red, headers=beta).status_code == 202
 
 

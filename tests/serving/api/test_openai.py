@@ -165,7 +165,7 @@ def test_formats(form: Any, kind: str, client: openai.OpenAI) -> None:
 
 def test_streaming_shows_the_models_guesses_and_ends_with_the_same_picture(client: openai.OpenAI) -> None:
     options = {"seed": 5, "num_inference_steps": 8}
-    whole = client.images.generate(prompt=PROMPT, extra_body=options)
+    unstreamed = client.images.generate(prompt=PROMPT, extra_body=options)
     events = list(client.images.generate(prompt=PROMPT, stream=True, partial_images=3, extra_body=options))
     kinds = [event.type for event in events]
     assert kinds[-1] == "image_generation.completed"
@@ -175,8 +175,8 @@ def test_streaming_shows_the_models_guesses_and_ends_with_the_same_picture(clien
     steps = [event.step for event in partial]  # type: ignore[attr-defined]
     assert steps == sorted(set(steps))
     assert set(steps) <= {1, 3, 5}
-    assert whole.data is not None
-    assert events[-1].b64_json == whole.data[0].b64_json
+    assert unstreamed.data is not None
+    assert events[-1].b64_json == unstreamed.data[0].b64_json
     assert events[-1].usage.total_tokens > 0  # type: ignore[union-attr]
     assert all(picture(event.b64_json).size == (16, 16) for event in events)
     assert {event.quality for event in events} <= {"low", "medium", "high", "auto"}
