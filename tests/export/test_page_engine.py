@@ -24,7 +24,8 @@ from tintype.export.page import read_page_file
 from tintype.export.payload import PART, Payload, text_parts
 from tintype.model import store
 from tintype.model.denoiser import Denoiser
-from tintype.model.nets.tokens import learn_tokenizer
+from tintype.model.nets.legibility import FrozenReader
+from tintype.model.nets.tokens import encoder_folder, learn_tokenizer, read_tokenizer
 from tintype.pipeline.pipeline import Pipeline
 
 CAPTIONS = ["a red circle", "a blue square left of a green star", "ein Haus am See", "東京", "🍕 and 🍕"]
@@ -135,6 +136,29 @@ def test_captions_of_any_script_give_the_same_tokens_and_notes(
         captions, reader.token_ids(captions), reader.illegible(captions), found, strict=True
     ):
         assert (caption, found_ids, found_unknown) == (caption, ids, unknown)
+
+
+def test_words_of_minilm_are_those_of_its_tokenizer(javascript: Run) -> None:
+    folder = encoder_folder("minilm")
+    reader, known = FrozenReader(folder), read_tokenizer(folder).get_vocab()
+    captions = [
+        *CAPTIONS, "Café CRÈME, naïve!", "東京 tower", "🍕 pizza🍕x y", "[CLS] hi [UNK] [sep]",
+        "a\0b\x0bc\x85d\u200be\u00adf",
+        "don't; stop!!", f"{'x' * 101} y", "ﬁ ½ №", "👩‍🎤 sings", "İstanbul ΑΣ ẞ", "हिन्दी ไทย 한국어",
+        "ok\tgo\n", "$5 ^_^ |y|", "\u0378 \ue000",
+    ]  # fmt: skip
+    words = sorted(known, key=lambda word: int(known[word]))
+    found = javascript(
+        f"const tokenizer = new WordPiece({json.dumps(words)}, 6);"
+        "const all = (text) => [tokenizer.ids(text), tokenizer.illegible(text), tokenizer.read(text)];"
+        f"return {json.dumps(captions)}.map(all);"
+    )
+    for caption, ids, unknown, answer in zip(
+        captions, reader.token_ids(captions), reader.illegible(captions), found, strict=True
+    ):
+        assert (caption, *answer[:2]) == (caption, ids, unknown)
+        assert answer[2] == {"ids": [known["[CLS]"], *ids[:4], known["[SEP]"]], "isCut": len(ids) > 4}
+    assert javascript('return new WordPiece([], 6).read("");') == {"ids": [], "isCut": False}
 
 
 def test_noise_is_that_of_the_seed(javascript: Run) -> None:

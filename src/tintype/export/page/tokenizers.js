@@ -63,6 +63,7 @@ class LearnedTokenizer {
 }
 
 const isSpace = (sign) => new RegExp(`^[${WHITESPACE}]$`, "u").test(sign);
+const isControl = (sign) => /^[\p{Cc}\p{Cf}\p{Co}]$/u.test(sign) && !/^[\t\n\r]$/.test(sign);
 const isPunctuation = (sign) => /^[!-/:-@[-`{-~]$|^\p{P}$/u.test(sign);
 const isChinese = (sign) => /^[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2b73f}\u{2b740}-\u{2b81f}\u{2b920}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]$/u.test(sign);
 
@@ -85,8 +86,8 @@ class WordPiece {
     };
     const alone = (text, place) => { end(); add(text, place); end(); };
     [...caption].forEach((sign, place) => {
+      if (sign === "\ufffd" || isControl(sign)) return undefined;
       if (isSpace(sign)) return end();
-      if (sign === "\ufffd" || /^\p{C}$/u.test(sign)) return undefined;
       const text = sign.normalize("NFD").replace(/\p{Mn}/gu, "");
       for (const part of text) {
         for (const lower of part.toLowerCase()) {
