@@ -113,7 +113,7 @@ def test_folders_with_repeats_are_weights_of_the_run(request_: TrainRequest, tmp
     for suffix in ("png", "txt"):
         (pictures / f"0.{suffix}").rename(pictures / "10_name" / f"0.{suffix}")
     said = run(replace(request_, data_options=DataOptions(repeats="folder")))
-    assert "1 x its leading number is how often an epoch shows each of its pictures (--repeats ignore" in said
+    assert "1 x a folder whose leading number is how often an epoch shows each of its pictures (--repeats" in said
     assert "times each on average, by their weights" in said
     data = json.loads((request_.out / "data.json").read_text())
     assert {row["key"]: row["weight"] for row in data["samples"]}["10_name/0.png"] == 10

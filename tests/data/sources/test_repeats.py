@@ -39,7 +39,7 @@ def test_the_leading_number_is_a_weight_and_this_is_said(tmp_path: Path, store, 
     assert remarks(data) == {f"{prefix}10_sks dog": APPLIED, f"{prefix}3_dog": APPLIED}
     assert set(weights(data, DataConfig()).values()) == {1.0}  # as runs of older versions, which resume unchanged
     assert remarks(data, DataConfig()) == {f"{prefix}10_sks dog": IGNORED, f"{prefix}3_dog": IGNORED}
-    assert any("2 x its leading number is how often an epoch" in line for line in check_data(data).lines())
+    assert any("2 x a folder whose leading number is how often an epoch" in line for line in check_data(data).lines())
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
-from tintype.data.check.report import Report, counted, num_files, pictures_to_review
+from tintype.data.check.report import Report, counted, examples, num_files, pictures_to_review
 from tintype.data.images.decode import decode_image
 from tintype.data.sources.files import FileError, ImageSource
 from tintype.printable import html_text
@@ -32,7 +32,7 @@ def to_html(report: Report) -> str:
     if report.problems:
         rows = (
             f'<tr><td class="number">{num_files(problems):,}</td><td>{"left out" if left_out else "remark"}</td>'
-            f"<td>{html_text(reason)}</td></tr>"
+            f"<td>{html_text(reason)}</td><td>{html_text(examples(problems))}</td></tr>"
             for left_out, reason, problems in report.groups()
         )
         parts.append("<h2>Problems</h2><table>" + "".join(rows) + "</table>")

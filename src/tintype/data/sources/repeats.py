@@ -11,9 +11,9 @@ from dataclasses import replace
 from tintype.data.sources.pair_list import PairList
 from tintype.data.sources.pairs import Listing, Problem, sorted_problems
 
-APPLIED = "its leading number is how often an epoch shows each of its pictures (--repeats ignore: once)"
-IGNORED = "its leading number is not taken as repeats (--repeats folder, or weight=N in a list of folders)"
-COUNTED = "its leading number is not taken as repeats, since those here count up from 1 (weight=N in a list of folders)"
+APPLIED = "a folder whose leading number is how often an epoch shows each of its pictures (--repeats ignore: once)"
+IGNORED = "a folder whose leading number is not taken as repeats (--repeats folder, or weight=N in a list of folders)"
+COUNTED = "a folder whose leading number counts up from 1 with others: no repeats (weight=N in a list of folders)"
 FEW = 3  # folders that count up from 1, from which on their numbers are those of classes
 # Years and numbers with zeros before them mean other things; so do the folders of cameras, such as 101_PANA.
 _REPEATS = re.compile(r"([1-9][0-9]{0,2})_(?=.*[^\W\d_])(.+)", re.DOTALL)
