@@ -147,7 +147,9 @@ def _card(model: store.Model, options: ExportOptions) -> str:
         card = export_card(
             config, options, num_weights=num_weights, images_seen=images_seen(model), metrics=read_metrics(model.folder)
         )
-    card = _USE.sub("", without_front_matter(card)).replace("<Gallery />\n", "")
+    card = _USE.sub("", without_front_matter(card))
+    for elsewhere in ("<Gallery />\n", "config.json holds every setting.\n"):
+        card = card.replace(elsewhere, "")
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     rendered: str = markdown.render(re.sub(r"<!--.*?-->", "", card, flags=re.DOTALL))
     return _STYLE.sub("", rendered)
