@@ -19,6 +19,8 @@ from tintype.cli.main import main
 from tintype.config import Config, NetConfig, NoiseConfig, SampleConfig, TextConfig
 from tintype.errors import ConfigError, MissingExtraError
 from tintype.export.forms import export_model
+from tintype.export.onnx.check import require_same
+from tintype.export.onnx.graphs import graphs_of
 from tintype.export.onnx.precision import quantized, store_weights
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import CaptionKV
@@ -154,6 +156,27 @@ def test_a_graph_that_computes_something_else_is_not_exported(
     ):
         export_model(tiny_model, tmp_path / "out", to="onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("precision", "rounding"), [("fp16", 1e-3), ("int8", 0.2)])
+def test_rounded_weights_may_change_numbers_as_much_as_rounding_does(
+    precision: str, rounding: float, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoiser = Pipeline.load(tiny_model, "cpu").denoiser
+    text, _ = graphs_of(denoiser)
+
+    def session(proto: float) -> SimpleNamespace:
+        def run(names: None, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+            with torch.no_grad():
+                *found, mask, pooled = text.module(*map(torch.from_numpy, inputs.values()))
+            return [mask.numpy() if part is mask else part.numpy() * (1 + proto) for part in (*found, mask, pooled)]
+
+        return SimpleNamespace(run=run)
+
+    monkeypatch.setattr("tintype.export.onnx.check.session_of", session)
+    assert require_same(text, rounding, denoiser, precision) == pytest.approx(rounding, rel=1e-3)
+    with pytest.raises(ConfigError, match="the exported graph text differs from the model by"):
+        require_same(text, 50 * rounding, denoiser, precision)
 
 
 def test_without_a_package_the_extra_is_named(
