@@ -37,7 +37,7 @@ def network(**changes: Any) -> NetConfig:
     return dataclasses.replace(SMALL, **changes)
 
 
-# Between them: one to three levels, strides of the patches, widths that no vector divides, several groups of channels,
+# Between them: one to three levels, stems that start smaller, a head, strides of the patches, widths that no vector divides, several groups of channels,
 # wide and narrow heads, pictures that are not square, all predictions, all samplers of plans, strong guidance.
 VARIANTS = {
     "two levels": (network(), NoiseConfig(), SampleConfig(steps=4)),
@@ -50,6 +50,16 @@ VARIANTS = {
         network(resolution=32, patch=8, stem_levels=3, depth=2),
         NoiseConfig(prediction="edm"),
         SampleConfig(steps=4, sampler="dpmpp_2m", sizes="48x16 32x32"),
+    ),
+    "a head": (
+        network(resolution=32, patch=8, stem_factor=4, head_width=24, stem_width=48),
+        NoiseConfig(),
+        SampleConfig(steps=3, sizes="48x16 32x32"),
+    ),
+    "a smaller stem alone": (
+        network(patch=8, stem_factor=2, stem_levels=1, stem_width=16),
+        NoiseConfig(),
+        SampleConfig(steps=3),
     ),
     "odd widths": (
         network(patch=2, stem_width=6, width=36, heads=3, stem_depth=2, text_depth=2),

@@ -1,123 +1,5 @@
 // The diffusion transformer of model/nets/dit.py for one picture: pictures as [height][width][channels].
 
-// A convolution with its stride as its size, or of size 3 with stride 1 over a padded picture.
-class Convolution {
-  // weights [out][in][size][size] -> panels [ky][kx][in]; order: of the outputs, if another one.
-  constructor(heap, weights, prefix, order = null) {
-    const { shape } = weights.header(`${prefix}.weight`);
-    const [outputs, inputs, size] = shape;
-    const from = weights.tensor(`${prefix}.weight`);
-    const biases = weights.tensor(`${prefix}.bias`);
-    const to = new Float32Array(from.length);
-    const bias = new Float32Array(outputs);
-    const area = size * size;
-    for (let out = 0; out < outputs; out++) {
-      const row = order === null ? out : order(out);
-      bias[out] = biases[row];
-      for (let k = 0; k < area; k++) {
-        for (let i = 0; i < inputs; i++) to[(out * area + k) * inputs + i] = from[(row * inputs + i) * area + k];
-      }
-    }
-    Object.assign(this, { heap, inputs, size, layer: heap.layer(to, outputs, bias) });
-  }
-
-  // x with rows of `width` pixels -> out [rows][columns][outputs]; pixels that neighbors share are read again.
-  run(x, width, step, out, rows, columns, add = 0) {
-    const { heap, inputs, size, layer } = this;
-    for (let y = 0; y < rows; y++) {
-      const to = y * columns * layer.columns;
-      heap.product(x + y * step * width * inputs, step * inputs, size, width * inputs, size * inputs, layer, add && add + to, out + to, layer.columns, columns);
-    }
-  }
-}
-
-// The pixels of a square that `shuffled` spreads: outputs (channel, y, x) come in the order (y, x, channel).
-const spread = (side, channels) => (out) => (out % channels) * side * side + Math.floor(out / channels);
-
-// out [rows * side][columns * side][channels] = squares [rows][columns][side][side][channels] + add, of the same shape.
-function shuffled(heap, squares, out, rows, columns, side, channels, add) {
-  const n = heap.numbers;
-  const line = side * channels;
-  for (let y = 0; y < rows * side; y++) {
-    for (let x = 0; x < columns; x++) {
-      const from = squares + ((Math.floor(y / side) * columns + x) * side + (y % side)) * line;
-      const to = (y * columns + x) * line;
-      for (let k = 0; k < line; k++) n[out + to + k] = n[from + k] + n[add + to + k];
-    }
-  }
-}
-
-// One size of the stem: pictures [height][width][channels], and a padded one that convolutions read.
-class Level {
-  constructor(heap, height, width, channels) {
-    Object.assign(this, { heap, height, width, channels, groups: Math.max(1, Math.floor(channels / 16)) });
-    this.pixels = height * width;
-    this.padded = heap.alloc((height + 2) * (width + 2), channels);
-    this.hidden = heap.alloc(this.pixels, channels);
-    [this.mean, this.sums, this.squares, this.scale, this.shift] = Array.from({ length: 5 }, () => heap.alloc(1, channels));
-  }
-
-  buffer() {
-    return this.heap.alloc(this.pixels, this.channels);
-  }
-
-  // Scale and shift per channel that norm the groups of x; signal: scales and shifts to apply after it.
-  norm(x, signal = null) {
-    const { heap, pixels, channels, groups, mean, sums, squares, scale, shift } = this;
-    const n = heap.numbers;
-    const size = channels / groups;
-    const total = (address, group) => {
-      let sum = 0;
-      for (let c = group * size; c < (group + 1) * size; c++) sum += n[address + c];
-      return sum / (size * pixels);
-    };
-    n.fill(0, mean, mean + channels);
-    heap.moments(x, pixels, channels, mean, sums, squares);
-    for (let group = 0; group < groups; group++) n.fill(total(sums, group), mean + group * size, mean + (group + 1) * size);
-    heap.moments(x, pixels, channels, mean, sums, squares);
-    for (let c = 0; c < channels; c++) {
-      const factor = 1 / Math.sqrt(total(squares, Math.floor(c / size)) + 1e-5);
-      const gain = signal === null ? 1 : 1 + n[signal + c];
-      n[scale + c] = factor * gain;
-      n[shift + c] = -n[mean + c] * factor * gain + (signal === null ? 0 : n[signal + channels + c]);
-    }
-  }
-
-  // silu of x, scaled and shifted, into the padded picture, whose border stays zero.
-  activate(x) {
-    const { heap, height, width, channels } = this;
-    for (let y = 0; y < height; y++) {
-      heap.scaledSilu(x + y * width * channels, this.padded + ((y + 1) * (width + 2) + 1) * channels, width, channels, this.scale, this.shift);
-    }
-  }
-
-  convolve(convolution, out, add = 0) {
-    convolution.run(this.padded, this.width + 2, 1, out, this.height, this.width, add);
-  }
-}
-
-class ConvBlock {
-  constructor(heap, weights, prefix) {
-    this.heap = heap;
-    this.first = new Convolution(heap, weights, `${prefix}.first`);
-    this.second = new Convolution(heap, weights, `${prefix}.second`);
-    const signal = weights.tensor(`${prefix}.signal.weight`);
-    const bias = weights.tensor(`${prefix}.signal.bias`);
-    this.signal = heap.layer(signal, bias.length, bias);
-    this.signals = heap.alloc(1, bias.length);
-  }
-
-  run(x, out, level, condition) {
-    this.heap.linear(condition, this.signal, this.signals, 1);
-    level.norm(x);
-    level.activate(x);
-    level.convolve(this.first, level.hidden);
-    level.norm(level.hidden, this.signals);
-    level.activate(level.hidden);
-    level.convolve(this.second, out, x);
-  }
-}
-
 class Block {
   constructor(heap, weights, prefix, width, heads) {
     Object.assign(this, { heap, width, heads });
@@ -164,6 +46,37 @@ class Block {
   }
 }
 
+// The layers at full size above a stem that starts smaller.
+class Head {
+  constructor(heap, weights, config, height, width) {
+    Object.assign(this, { heap, channels: config.channels });
+    this.detail = new Convolution(heap, weights, "net.detail");
+    this.last = new Convolution(heap, weights, "net.last");
+    this.level = new Level(heap, height, width, config.head_width, 1);
+    this.input = heap.alloc((height + 2) * (width + 2), config.channels);
+    this.detailed = this.level.buffer();
+  }
+
+  // What the head reads of the input itself, x as Float32Array [channels][height][width]: an address.
+  details(x) {
+    const { heap, channels, level: { height, width } } = this;
+    for (let c = 0, i = 0; c < channels; c++) {
+      for (let y = 0; y < height; y++) {
+        const row = this.input + ((y + 1) * (width + 2) + 1) * channels + c;
+        for (let k = 0; k < width; k++, i++) heap.numbers[row + k * channels] = x[i];
+      }
+    }
+    this.detail.run(this.input, width + 2, 1, this.detailed, height, width);
+    return this.detailed;
+  }
+
+  run(x, out) {
+    this.level.norm(x);
+    this.level.activate(x);
+    this.level.convolve(this.last, out);
+  }
+}
+
 class Network {
   // config: the section `net` of config.json.
   constructor(heap, weights, config, height, width) {
@@ -176,7 +89,8 @@ class Network {
       const matrix = weights.tensor(`${name}.weight`);
       return heap.layer(matrix, weights.header(`${name}.weight`).shape[0], bias);
     };
-    this.stride = patch / 2 ** (levels - 1);
+    const factor = config.stem_factor; // pixels, along a side, that a position of the first level stands for
+    this.stride = patch / (factor * 2 ** (levels - 1));
     this.level = [linear("net.level.0"), linear("net.level.2")];
     this.summary = linear("net.summary");
     this.modulation = linear("net.modulation");
@@ -190,19 +104,22 @@ class Network {
     this.patches = this.patchLayer(weights, channels.at(-1));
     this.up = blocks("up");
     this.grow = between("grow", (level) => spread(2, channels[level]));
-    this.write = new Convolution(heap, weights, "net.write");
+    const written = config.head_width || config.channels;
+    this.write = new Convolution(heap, weights, "net.write", spread(factor, written));
     this.rows = height / patch;
     this.columns = width / patch;
     this.positions = this.grid(linear("net.position"));
     const places = Float32Array.from({ length: 2 * this.rows * this.columns }, (_, i) => (i % 2 ? (i >> 1) % this.columns : Math.floor((i >> 1) / this.columns)));
     this.rope = rotaryEmbedding(places, 2, dim / heads);
-    this.levels = channels.map((size, level) => new Level(heap, height >> level, width >> level, size));
-    this.input = heap.alloc((height + 2) * (width + 2), config.channels);
+    this.levels = channels.map((size, level) => new Level(heap, height / factor >> level, width / factor >> level, size));
+    this.input = heap.alloc((height / factor + 2) * (width / factor + 2), config.channels * factor ** 2);
     this.buffers = this.levels.map((level) => ({ down: [level.buffer(), level.buffer()], up: [level.buffer(), level.buffer()] }));
     this.sequence = heap.alloc(this.rows * this.columns, dim);
     this.squares = heap.alloc(this.rows * this.columns, this.stride ** 2 * channels.at(-1));
     this.condition = heap.alloc(1, dim);
     this.output = heap.alloc(height * width, config.channels);
+    this.written = heap.alloc(height * width, written);
+    this.head = config.head_width ? new Head(heap, weights, config, height, width) : null;
   }
 
   patchLayer(weights, channels) {
@@ -244,18 +161,13 @@ class Network {
 
   // x, Float32Array [channels][height][width] already scaled, at a noise level -> the output, likewise.
   run(x, noise, caption) {
-    const { heap, config, height, width, levels, buffers } = this;
+    const { heap, levels, buffers } = this;
     this.setCondition(noise, caption);
-    for (let c = 0, i = 0; c < config.channels; c++) {
-      for (let y = 0; y < height; y++) {
-        const row = this.input + ((y + 1) * (width + 2) + 1) * config.channels + c;
-        for (let k = 0; k < width; k++, i++) heap.numbers[row + k * config.channels] = x[i];
-      }
-    }
+    this.setInput(x);
     const skips = [];
     levels.forEach((level, index) => {
       const [first] = buffers[index].down;
-      if (index === 0) this.read.run(this.input, width + 2, 1, first, height, width);
+      if (index === 0) this.read.run(this.input, level.width + 2, 1, first, level.height, level.width);
       else this.shrink[index - 1].run(skips[index - 1], levels[index - 1].width, 2, first, level.height, level.width);
       skips.push(this.convolutions(this.down[index], buffers[index].down, level));
     });
@@ -276,8 +188,44 @@ class Network {
     }
     levels[0].norm(at);
     levels[0].activate(at);
-    levels[0].convolve(this.write, this.output);
+    this.finish(x);
     return this.picture();
+  }
+
+  // x, with squares of pixels as channels, into the padded picture that the stem reads.
+  setInput(x) {
+    const { heap, config, height, width } = this;
+    const factor = config.stem_factor;
+    const line = width / factor + 2;
+    const channels = config.channels * factor ** 2;
+    for (let c = 0, i = 0; c < config.channels; c++) {
+      for (let y = 0; y < height; y++) {
+        const row = (Math.floor(y / factor) + 1) * line + 1;
+        const channel = (c * factor + (y % factor)) * factor;
+        for (let k = 0; k < width; k++, i++) {
+          heap.numbers[this.input + (row + Math.floor(k / factor)) * channels + channel + (k % factor)] = x[i];
+        }
+      }
+    }
+  }
+
+  // From the activated first level to the output.
+  finish(x) {
+    const { heap, config, height, width, levels, head } = this;
+    const factor = config.stem_factor;
+    if (factor === 1 && head === null) {
+      levels[0].convolve(this.write, this.output);
+      return;
+    }
+    const channels = config.head_width || config.channels;
+    const mark = heap.used;
+    const squares = heap.alloc(levels[0].pixels, channels * factor ** 2);
+    levels[0].convolve(this.write, squares);
+    const to = head === null ? this.output : this.written;
+    const add = head === null ? heap.alloc(height * width, channels) : head.details(x);
+    shuffled(heap, squares, to, height / factor, width / factor, factor, channels, add);
+    heap.release(mark);
+    if (head !== null) head.run(this.written, this.output);
   }
 
   setCondition(noise, caption) {
