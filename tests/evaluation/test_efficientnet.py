@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tintype.errors import MissingExtraError
+from tintype.errors import CheckpointError, MissingExtraError
 from tintype.evaluation import efficientnet
 from tintype.evaluation.features import features_of
 
@@ -71,6 +71,13 @@ def test_pictures_of_any_size_and_none() -> None:
     plain = [features(torch.full((1, 3, *size), 200, dtype=torch.uint8)) for size in ((32, 32), (224, 224), (300, 170))]
     assert torch.allclose(plain[0], plain[1], atol=1e-4)
     assert torch.allclose(plain[2], plain[1], atol=1e-4)
+
+
+@needs_weights
+def test_another_file_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efficientnet, "SHA256", f"{efficientnet.SHA256[:8]}{'0' * 56}")
+    with pytest.raises(CheckpointError, match="install it again"):
+        features_of("efficientnet")
 
 
 def test_without_the_package_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

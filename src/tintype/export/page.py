@@ -30,7 +30,20 @@ from tintype.export.record import write_record
 from tintype.model import checkpoint, store
 
 SHARED = ("style.css", "icon.svg")  # files of the served page, which looks the same
-WORKER = ("plain", "heap", "layers", "stem", "network", "text", "noise", "tokenizers", "unpack", "sampler", "png", "worker")
+WORKER = (
+    "plain",
+    "heap",
+    "layers",
+    "stem",
+    "network",
+    "text",
+    "noise",
+    "tokenizers",
+    "unpack",
+    "sampler",
+    "png",
+    "worker",
+)
 PACKED = "model.bin"  # of a site
 SOFTWARE = "The page was made with Tintype {version}, under the Apache License 2.0."
 MINILM = (
