@@ -37,8 +37,9 @@ def network(**changes: Any) -> NetConfig:
     return dataclasses.replace(SMALL, **changes)
 
 
-# Between them: one to three levels, stems that start smaller, a head, strides of the patches, widths that no vector divides, several groups of channels,
-# wide and narrow heads, pictures that are not square, all predictions, all samplers of plans, strong guidance.
+# Between them: one to three levels, stems that start smaller, a head, strides of the patches, widths that no vector
+# divides, several groups of channels, wide and narrow heads, pictures that are not square, all predictions, all samplers
+# of plans, strong guidance.
 VARIANTS = {
     "two levels": (network(), NoiseConfig(), SampleConfig(steps=4)),
     "one level": (

