@@ -38,8 +38,8 @@ def network(**changes: Any) -> NetConfig:
 
 
 # Between them: one to three levels, stems that start smaller, a head, strides of the patches, widths that no vector
-# divides, several groups of channels, wide and narrow heads, pictures that are not square, all predictions, all samplers
-# of plans, strong guidance.
+# divides, several groups of channels, wide and narrow heads, pictures that are not square, all predictions, all
+# samplers of plans, strong guidance.
 VARIANTS = {
     "two levels": (network(), NoiseConfig(), SampleConfig(steps=4)),
     "one level": (
