@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 import struct
@@ -28,6 +27,7 @@ from tintype.export.options import ExportOptions
 from tintype.export.payload import PART, text_parts
 from tintype.export.record import write_record
 from tintype.model import checkpoint, store
+from tintype.printable import html_text
 
 SHARED = ("style.css", "icon.svg")  # files of the served page, which looks the same
 WORKER = (
@@ -119,14 +119,14 @@ def _page(model: store.Model, options: ExportOptions, description: dict[str, Any
     values = {
         "version": __version__,
         "policy": _policy(script, style, connects="'none'" if parts else "'self'"),
-        "name": html.escape(options.name),
+        "name": html_text(options.name),
         "icon": "data:image/svg+xml;base64," + base64.b64encode(read_page_file("icon.svg").encode()).decode(),
         "style": style,
-        "terms": html.escape(
+        "terms": html_text(
             f"{options.name} makes pictures of {' x '.join(map(str, config.default_size))} pixels. {terms}"
         ),
         "card": _card(model, options),
-        "credits": html.escape(SOFTWARE.format(version=__version__) + (MINILM if description["encoder"] else "")),
+        "credits": html_text(SOFTWARE.format(version=__version__) + (MINILM if description["encoder"] else "")),
         "page": json.dumps(page).replace("<", "\\u003c"),
         "worker": worker_script(),
         "script": script,
