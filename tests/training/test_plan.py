@@ -148,3 +148,9 @@ def test_noise_levels_and_where_weights_fade_move_with_the_resolution(side: int)
         assert made.log_sigma_mean == pytest.approx(nano(32).noise.log_sigma_mean + 0.5 * math.log(side / 32), abs=1e-3)
         assert made.weight_fade == pytest.approx(nano(32).noise.weight_fade * side / 32)
         assert made.log_sigma_std == pytest.approx(nano(32).noise.log_sigma_std + 0.15 * math.log2(side / 32))
+
+
+@pytest.mark.parametrize(("side", "highest"), [(16, 10), (32, 10), (128, 40)])
+def test_guidance_acts_up_to_more_noise_in_larger_pictures(side: int, highest: float) -> None:
+    for config in (nano(side), at_resolution(nano(32), side)):
+        assert config.sample.guidance_max == highest

@@ -164,7 +164,10 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     step = net.patch_multiple
     sizes = [size for size in range(max(4, step), net.resolution + 1, step) if net.resolution % size == 0]
     patch = min(sizes, key=lambda size: abs(math.log(net.resolution / patches / size)))
-    noise = noise_at(NoiseConfig(weight_fade=WEIGHT_FADE), net.resolution / 32)
+    ratio = net.resolution / 32
+    noise = noise_at(NoiseConfig(weight_fade=WEIGHT_FADE), ratio)
+    # What a picture shows is decided at more noise in larger pictures: guidance acts up to there.
+    sample = SampleConfig(guidance_max=SampleConfig().guidance_max * max(1.0, ratio))
     return Config(
         preset=name,
         net=dataclasses.replace(net, patch=patch),
@@ -172,6 +175,7 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
         noise=noise,
         train=train,
         data=DataConfig.of_new_runs(),
+        sample=sample,
     )
 
 
@@ -180,7 +184,7 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
 
 
 def nano(resolution: int = 32) -> Config:
-    """About 4.4 million weights: for CPUs. From 64 pixels on, four times the tokens and a thinner, deeper stem."""
+    """About 4.4 million weights: for CPUs. At 64 pixels with a thinner, deeper stem, from 128 on with a smaller one."""
     train = TrainConfig(batch_size=32, lr=1.4e-3)
     if resolution < 64:
         return _preset("nano", 4, NetConfig(resolution=resolution, stem_depth=1), train)

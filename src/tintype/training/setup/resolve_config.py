@@ -72,7 +72,12 @@ def at_resolution(config: Config, resolution: int) -> Config:
         config,
         net=replace(config.net, resolution=resolution),
         noise=noise_at(config.noise, ratio),
-        sample=replace(sample, schedule_center=round(sample.schedule_center * ratio, 4), sizes=""),
+        sample=replace(
+            sample,
+            schedule_center=round(sample.schedule_center * ratio, 4),
+            guidance_max=round(sample.guidance_max * max(1.0, ratio), 4),
+            sizes="",
+        ),
     )
 
 
