@@ -107,11 +107,11 @@ def test_without_a_checker_the_setting_nearest_to_real_pictures_is_best(
 
 
 @pytest.mark.slow
-def test_settings_are_chosen_by_likeness_where_captions_are_not_of_the_world(
+def test_settings_are_chosen_by_likeness_where_pictures_are_not_of_the_world(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
     pipeline, data = opened(cautious, drawings, cache)
-    data.dataset.unique = [f"photograph {number}" for number in range(len(data.dataset.unique))]
+    data = replace(data, is_drawn=False)
     notes: list[str] = []
     result = finished(tune(pipeline, data, SMALL, notes))
     assert isinstance(result, TuningResult)
