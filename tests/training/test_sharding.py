@@ -21,7 +21,7 @@ from tintype.training.checkpoints.posthoc_ema import averaged
 
 # One process imports torch, then forks those that train: each with the environment that torchrun would give it.
 FORK = """
-import contextlib, json, os, resource, sys, traceback, warnings
+import contextlib, json, os, resource, socket, sys, traceback, warnings
 warnings.simplefilter("error")
 sys.path.insert(0, {tests!r})
 import torch, torch.distributed.fsdp, torch.distributed.checkpoint
@@ -97,7 +97,10 @@ def work(name, rank, size, port, micro_batch, start, sharded):
         found = dict(name=name, rank=rank, rows=rows, held=held, parts=parts, made=made, said=said)
         (HERE / f"{{name}}-{{rank}}.json").write_text(json.dumps(found))
 
-for name, size, port, micro_batch, start, sharded in {runs!r}:
+for name, size, micro_batch, start, sharded in {runs!r}:
+    with socket.socket() as free:  # just before it is used: later, a connection may have taken it
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     for rank in range(size):
         if os.fork() == 0:
             try:
@@ -128,8 +131,7 @@ def free_port() -> int:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the processes of all the runs have written."""
     folder = tmp_path_factory.mktemp("shards")
-    runs = [(name, size, free_port(), *more) for name, size, *more in RUNS]
-    script = FORK.format(tests=str(Path(__file__).parent), folder=str(folder), runs=runs)
+    script = FORK.format(tests=str(Path(__file__).parent), folder=str(folder), runs=RUNS)
     subprocess.run([sys.executable, "-c", script], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
     return folder
 
