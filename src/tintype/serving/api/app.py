@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from tintype._version import __version__
 from tintype.serving import logs
-from tintype.serving.api import inspection, jobs, openai, runs
+from tintype.serving.api import denoise, inspection, jobs, openai, runs
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError, from_validation
 from tintype.serving.api.guard import RequestGuard
@@ -92,6 +92,7 @@ def create_app(
     app.include_router(openai.router(dispatcher))
     app.include_router(jobs.router(dispatcher))
     app.include_router(inspection.router(dispatcher))
+    app.include_router(denoise.router(dispatcher))
     app.include_router(runs.router(dispatcher))
     _add_operation(app, dispatcher)
     _add_page(app)
