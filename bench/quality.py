@@ -55,6 +55,7 @@ BATCH = 16
 DIMENSIONS = 64  # principal components of the Frechet distance
 COPY_RATE = 0.01  # share of held-out pictures that may count as copies
 SHEET = (8, 6)  # pictures across and down
+GAP = 4  # pixels between them
 MIN_LABELED = 0.5  # share of the pictures whose kind can be learned; below it, the nearest picture is asked for
 
 
@@ -246,7 +247,7 @@ def judge(judges: Judges, name: str, options: argparse.Namespace) -> dict[str, A
     table["mesh"] = round(drawn_spectrum.mesh / max(real_spectrum.mesh, 1e-12), 3)
     table["copies"] = _rounded(copies(judges, features))
     if options.sheet is not None:
-        sheet(samples, judges.held_out, judges.side).save(
+        sheet(samples, judges.held_out).save(
             options.sheet.with_stem(f"{options.sheet.stem}-{Path(name).name}")
         )
     return table
@@ -256,16 +257,18 @@ def _rounded(estimate: Estimate, digits: int = 3) -> list[float]:
     return [round(estimate.value, digits), round(estimate.low, digits), round(estimate.high, digits)]
 
 
-def sheet(samples: Pictures, real: Pictures, side: int) -> Image.Image:
+def sheet(samples: Pictures, real: Pictures) -> Image.Image:
     """Unselected samples to the left of as many real pictures."""
     across, down = SHEET
+    every = [*samples.pixels, *real.pixels]
+    height, width = (max(picture.shape[axis] for picture in every) + GAP for axis in (1, 2))
     panels = []
     for pictures in (samples, real):
         rows = np.linspace(0, len(pictures.pixels) - 1, across * down).round().astype(int)
-        panel = Image.new("RGB", (across * (side + 32), down * (side + 32)), "white")
+        panel = Image.new("RGB", (across * width, down * height), "white")
         for place, row in enumerate(rows):
             picture = Image.fromarray(pictures.pixels[row].movedim(0, 2).numpy())
-            panel.paste(picture, (place % across * (side + 32), place // across * (side + 32)))
+            panel.paste(picture, (place % across * width, place // across * height))
         panels.append(panel)
     whole = Image.new("RGB", (2 * panels[0].width + 24, panels[0].height), "black")
     whole.paste(panels[0], (0, 0))

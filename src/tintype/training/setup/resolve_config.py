@@ -74,7 +74,6 @@ def at_resolution(config: Config, resolution: int) -> Config:
         noise=noise_at(config.noise, ratio),
         sample=replace(
             sample,
-            schedule_center=round(sample.schedule_center * ratio, 4),
             guidance_max=round(sample.guidance_max * max(1.0, ratio), 4),
             sizes="",
         ),
