@@ -247,9 +247,7 @@ def judge(judges: Judges, name: str, options: argparse.Namespace) -> dict[str, A
     table["mesh"] = round(drawn_spectrum.mesh / max(real_spectrum.mesh, 1e-12), 3)
     table["copies"] = _rounded(copies(judges, features))
     if options.sheet is not None:
-        sheet(samples, judges.held_out).save(
-            options.sheet.with_stem(f"{options.sheet.stem}-{Path(name).name}")
-        )
+        sheet(samples, judges.held_out).save(options.sheet.with_stem(f"{options.sheet.stem}-{Path(name).name}"))
     return table
 
 

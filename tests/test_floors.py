@@ -26,6 +26,7 @@ ROOMS = (
     "shapes",
     "metrics",
     "training",
+    "tokens",
     "export",
     "evaluation",
     "serving",
@@ -68,7 +69,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "page",
         ("forms", "push"),
     ),
-    "serving": (("settings", "logs", "catalog"), "engine", "api", "server"),
+    "serving": (("settings", "logs", "catalog", "writers"), "engine", "api", "server"),
     "cli": (("options", "progress"), "run", "commands", "main"),
 }
 RUNS_STORED_CODE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

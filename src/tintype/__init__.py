@@ -8,7 +8,8 @@
         print(report.images_seen, report.loss)
 
 Pictures: `Pipeline` with `Options`, `Receipt`, `Step`; `sample` with a sampler of `SAMPLERS` and noise levels of
-`SCHEDULES`; `Query`, what a sampler yields. `export_model` writes a model in other forms.
+`SCHEDULES`; `Query`, what a sampler yields. `export_model` writes a model in other forms. `TokenWriter` writes
+pictures token by token.
 Training: `train`, `StepReport`, `Config`, `load_dataset`; `Trainer` and `Denoiser` below them.
 To pass in: `CaptionedImages`, `Network`, `Prediction` with `Scalings`, `NoiseLevelSampler`, `LossWeight`,
 `OptimizerFactory`. `help(tintype.NAME)` has an example of each.
@@ -37,6 +38,7 @@ if _TYPE_CHECKING:
     from tintype.pipeline.pipeline import Pipeline
     from tintype.pipeline.receipt import Receipt
     from tintype.pipeline.request import Options
+    from tintype.tokens.writer import TokenWriter
     from tintype.training.api import train
     from tintype.training.core.components import NoiseLevelSampler
     from tintype.training.core.custom_optimizer import OptimizerFactory
@@ -69,6 +71,7 @@ _MODULES = {
     "Step": "tintype.diffusion.samplers",
     "StepReport": "tintype.training.core.trainer",
     "TintypeError": "tintype.errors",
+    "TokenWriter": "tintype.tokens.writer",
     "Trainer": "tintype.training.core.trainer",
     "TrainingError": "tintype.errors",
     "export_model": "tintype.export.forms",
@@ -102,6 +105,7 @@ __all__ = [
     "Step",
     "StepReport",
     "TintypeError",
+    "TokenWriter",
     "Trainer",
     "TrainingError",
     "__version__",

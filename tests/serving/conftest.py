@@ -31,6 +31,7 @@ from tintype.serving.engine.engine import Engine
 from tintype.serving.engine.job import GenerateTask, Job
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
+from tintype.serving.writers import Writers
 
 
 class Held(Denoiser):
@@ -140,8 +141,8 @@ def done(job: Job) -> torch.Tensor:
 class Live:
     """A server that answers on a real socket."""
 
-    def __init__(self, catalog: Catalog, settings: Settings) -> None:
-        app, self.engine = create_app(catalog, settings)
+    def __init__(self, catalog: Catalog, settings: Settings, writers: Writers | None = None) -> None:
+        app, self.engine = create_app(catalog, settings, writers=writers)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -32,6 +32,7 @@ from tintype.cli.commands import (
     push,
     serve,
     shapes,
+    tokens,
     train,
 )
 from tintype.cli.options import Parser
@@ -141,6 +142,7 @@ def parser() -> Parser:
         ("check", "find problems in captioned pictures", check.add_options),
         ("train", "train a model on captioned pictures, or resume a run", train.add_options),
         ("distill", "distill a trained model into one that needs few steps and no guidance", distill.add_options),
+        ("tokens", "train a model that writes pictures token by token", tokens.add_options),
         ("average", "average the weights of a run over another window", average.add_options),
         ("generate", "make pictures from captions", generate.add_options),
         ("evaluate", "measure a model and write a report", evaluate.add_options),

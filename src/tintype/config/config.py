@@ -111,10 +111,14 @@ class Config:
         if not isinstance(values, dict) or values.get("format") not in (1, FORMAT):
             raise ConfigError(f"config.json is not of format {FORMAT}; it needs another version of Tintype")
         renamed = RENAMED if values.pop("format") == 1 else {}
-        return _build(cls, values, "config.json", renamed)
+        return build_settings(cls, values, "config.json", renamed)
 
 
-def _build(cls: type[T], values: object, where: str, renamed: Mapping[str, str]) -> T:
+def build_settings(cls: type[T], values: object, where: str, renamed: Mapping[str, str]) -> T:
+    """Settings read from JSON as a dataclass whose fields are numbers, texts or such dataclasses.
+
+    where: what they were read from, for messages. renamed: older names of settings. Raises ConfigError.
+    """
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must be an object of settings")
     values = {renamed.get(name, name): value for name, value in values.items()}
@@ -126,7 +130,7 @@ def _build(cls: type[T], values: object, where: str, renamed: Mapping[str, str])
     for name, value in values.items():
         hint = hints[name]
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            built[name] = _build(hint, value, f"{where}: {name}", renamed)
+            built[name] = build_settings(hint, value, f"{where}: {name}", renamed)
         elif hint is float and type(value) in (int, float):
             built[name] = _float(name, value)
         elif type(value) is hint:

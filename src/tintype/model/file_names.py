@@ -3,6 +3,8 @@
 CONFIG = "config.json"  # every setting: `config.Config`
 WEIGHTS = "model.safetensors"
 MODEL_MANIFEST = "model.manifest.json"  # of a finished model: images seen, size and sha256 of its files
+TOKEN_CONFIG = "tokens.json"  # of a model that writes pictures token by token, in place of config.json
+TOKEN_WEIGHTS = "tokens.safetensors"  # its weights and codebook
 TOKENIZER = "tokenizer.json"  # the learned vocabulary, if the model has one
 COMPONENTS = "components.json"  # parts that are Python objects, only where there are such parts
 CARD = "README.md"  # the model card

@@ -15,7 +15,7 @@ from tintype.diffusion.parameterization import Prediction
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint, custom, hub, manifest
 from tintype.model.denoiser import Denoiser
-from tintype.model.file_names import CHECKPOINTS, CONFIG, LOG, STATE, TOKENIZER, WEIGHTS
+from tintype.model.file_names import CHECKPOINTS, CONFIG, LOG, STATE, TOKEN_CONFIG, TOKEN_WEIGHTS, TOKENIZER, WEIGHTS
 from tintype.model.meta_device import meta_device
 from tintype.model.nets.tokens import require_learned
 from tintype.model.network import NetFactory
@@ -41,8 +41,22 @@ class Model(NamedTuple):
 
 def shipped() -> dict[str, Path]:
     """Models shipped inside the package: name -> folder."""
+    return _shipped_with(WEIGHTS)
+
+
+def shipped_token_models() -> dict[str, Path]:
+    """Shipped models that write pictures token by token (`tintype.tokens`): name -> folder."""
+    return _shipped_with(TOKEN_WEIGHTS)
+
+
+def _shipped_with(weights: str) -> dict[str, Path]:
     here = Path(str(files("tintype.model") / "shipped"))
-    return {folder.name: folder for folder in sorted(here.iterdir()) if (folder / WEIGHTS).is_file()}
+    return {folder.name: folder for folder in sorted(here.iterdir()) if (folder / weights).is_file()}
+
+
+def is_token_model(model: str | Path) -> bool:
+    """Whether a name or folder is a model that writes pictures token by token, which `find` refuses."""
+    return str(model) in shipped_token_models() or (Path(model) / TOKEN_CONFIG).is_file()
 
 
 def find(model: str | Path) -> Model:
@@ -59,6 +73,11 @@ def find(model: str | Path) -> Model:
         return Model(model, hub.fetched(model), None)
     folder = Path(model)
     names = ", ".join(packaged) or "none"
+    if is_token_model(model):
+        raise CheckpointError(
+            f"{model} writes pictures token by token and has no noise levels: a diffusion model is needed here; draw "
+            "with it by tintype generate --model, or tintype.TokenWriter"
+        )
     if not folder.is_dir():
         raise CheckpointError(
             f"no model {str(model)!r}: give a model folder, a run folder, hf:OWNER/NAME or a shipped name ({names})"

@@ -33,6 +33,8 @@ from tintype.serving.api.keys import read_keys
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.settings import Settings
+from tintype.serving.writers import Writers
+from tintype.tokens.store import is_token_model
 
 SPARE_FILES = 256  # that the process opens beside its connections
 SWITCH_SECONDS = 0.001  # after which a computing thread yields to the event loop; Python's default is 5 ms
@@ -45,10 +47,17 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
     with _listen(settings) as listener:
         for warning in warnings_of(settings):
             print_line(f"tintype: warning: {warning}", sys.stderr)
-        catalog = Catalog(models, device)
+        token_models = [model for model in models if is_token_model(model)]
+        writers = Writers(token_models, device)
+        others = [model for model in models if model not in token_models]
+        if not others:
+            raise ConfigError(
+                f"{token_models[0]} is served beside a diffusion model: name one too, such as shapes, or leave it out"
+            )
+        catalog = Catalog(others, device)
         logs.set_up()
         refresh_now = asyncio.Event()
-        app, engine = create_app(catalog, settings, refresh_now)
+        app, engine = create_app(catalog, settings, refresh_now, writers)
         config = uvicorn.Config(
             app,
             log_config=None,

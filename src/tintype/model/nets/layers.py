@@ -106,14 +106,26 @@ class Attention(nn.Module):
         text: tuple[Tensor, Tensor] | None = None,  # keys and values [B, L, heads, D / heads]
         mask: Tensor | None = None,  # [B, 1, 1, L + T] bool, True = attend; text keys come first
     ) -> Tensor:
+        query, key, value = self.project(x, rope)
+        if text is not None:
+            key, value = torch.cat([text[0], key], dim=1), torch.cat([text[1], value], dim=1)
+        return self.mix(query, key, value, mask)
+
+    def project(self, x: Tensor, rope: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x [B, T, D], normalized and rotated: [B, T, heads, D / heads] each."""
         qkv = self.qkv(x).unflatten(-1, (3 * self.heads, -1))  # [B, T, 3 heads, D / heads]
         query_key, value = qkv.split((2 * self.heads, self.heads), dim=2)
         query_key = rms_norm(query_key)
         if rope is not None:
             query_key = rotate(query_key, rope)
         query, key = query_key.chunk(2, dim=2)
-        if text is not None:
-            key, value = torch.cat([text[0], key], dim=1), torch.cat([text[1], value], dim=1)
+        return query, key, value
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """What queries [B, T, heads, D / heads] read from keys and values [B, S, heads, D / heads]: [B, T, D].
+
+        mask: bool, True = attend, broadcast to [B, heads, T, S].
+        """
         query, key, value = ((query * self.scale).transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
         mixed = attend(query, key, value, mask)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from tintype._version import __version__
 from tintype.serving import logs
-from tintype.serving.api import denoise, inspection, jobs, openai, runs
+from tintype.serving.api import denoise, inspection, jobs, openai, runs, tokens
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError, from_validation
 from tintype.serving.api.guard import RequestGuard
@@ -29,6 +29,7 @@ from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
+from tintype.serving.writers import Writers
 
 REFRESH_SECONDS = 10.0  # between searches for newer checkpoints, other models and keys
 PAGE = {
@@ -50,10 +51,14 @@ QUEUE_COST = 8  # of the waiting requests, in requests of the highest cost
 
 
 def create_app(
-    catalog: Catalog, settings: Settings, refresh_now: asyncio.Event | None = None
+    catalog: Catalog,
+    settings: Settings,
+    refresh_now: asyncio.Event | None = None,
+    writers: Writers | None = None,
 ) -> tuple[ASGIApp, Engine]:
     """An ASGI application and its engine, which starts and stops with it.
 
+    writers: the token models; None: the shipped ones.
     refresh_now: when it is set, keys and models are looked at again at once, and not only every REFRESH_SECONDS.
     """
     metrics = Metrics()
@@ -94,6 +99,7 @@ def create_app(
     app.include_router(inspection.router(dispatcher))
     app.include_router(denoise.router(dispatcher))
     app.include_router(runs.router(dispatcher))
+    app.include_router(tokens.router(dispatcher, writers or Writers()))
     _add_operation(app, dispatcher)
     _add_page(app)
     _add_error_handlers(app)

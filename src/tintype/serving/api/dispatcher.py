@@ -20,7 +20,7 @@ from tintype.serving.api.job_store import JobStore
 from tintype.serving.api.schemas import GenerateBody, to_request
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
-from tintype.serving.engine.job import GenerateTask, Job, PreviewSteps, Task
+from tintype.serving.engine.job import GenerateTask, Job, PreviewSteps, Reason, Status, Task
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.engine.queue import Rejected
 from tintype.serving.settings import Settings
@@ -100,10 +100,7 @@ class Dispatcher:
         try:
             self.engine.submit(job)
         except Rejected as rejected:
-            self.metrics.rejected.labels(rejected.reason).inc()
-            overloaded = rejected.reason in _OVERLOADED
-            status, code = (429, "slow_down") if overloaded else (503, "server_is_overloaded")
-            raise ApiError(status, str(rejected), code, retry_after=rejected.retry_after) from None
+            raise rejection_error(self.metrics, rejected) from None
         self._log(job, request)
         if request_hash:
             self._idempotency.add(request, request_hash, job)
@@ -142,17 +139,30 @@ class Dispatcher:
         logs.event("submitted", **fields)
 
 
+def rejection_error(metrics: Metrics, rejected: Rejected) -> ApiError:
+    """The error of a request that the engine does not accept, which is counted."""
+    metrics.rejected.labels(rejected.reason).inc()
+    overloaded = rejected.reason in _OVERLOADED
+    status, code = (429, "slow_down") if overloaded else (503, "server_is_overloaded")
+    return ApiError(status, str(rejected), code, retry_after=rejected.retry_after)
+
+
 def job_error(job: Job) -> ApiError:
     """The error of a job that ended without a result."""
-    if job.status == "cancelled":
+    return failure_error(job.status, job.reason, job.message)
+
+
+def failure_error(status: Status, reason: Reason | None, message: str) -> ApiError:
+    """The error of work in the engine that ended without a result."""
+    if status == "cancelled":
         return ApiError(409, "the request was cancelled", "cancelled", final=True)
-    if job.reason == "deadline":
-        return ApiError(504, job.message, "timeout", retry_after=10)
-    if job.reason == "memory":
-        return ApiError(503, job.message, "out_of_memory", retry_after=10)
-    if job.reason in ("shutdown", "dead"):
-        return ApiError(503, job.message, "server_is_overloaded", retry_after=10)
-    return ApiError(500, job.message or "the request failed", "generation_failed", final=True)
+    if reason == "deadline":
+        return ApiError(504, message, "timeout", retry_after=10)
+    if reason == "memory":
+        return ApiError(503, message, "out_of_memory", retry_after=10)
+    if reason in ("shutdown", "dead"):
+        return ApiError(503, message, "server_is_overloaded", retry_after=10)
+    return ApiError(500, message or "the request failed", "generation_failed", final=True)
 
 
 def warning(job: Job) -> str:

@@ -23,7 +23,7 @@ from tintype.serving.settings import Settings
 
 PUBLIC = ("/health", "/healthz", "/liveness")  # without a key
 FORMS = ("/v1/images/edits", "/v1/images/variations")
-IMAGE_JSON = ("/api/jobs", "/api/look", "/api/denoise", "/api/receipt")  # JSON with images
+IMAGE_JSON = ("/api/jobs", "/api/look", "/api/denoise", "/api/receipt", "/api/tokens/encode")  # JSON with images
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

@@ -26,6 +26,7 @@ from tintype.serving.engine.network_batch import DenoiseCall
 from tintype.serving.engine.queue import Queue, Rejected
 from tintype.serving.engine.running_job import RunningJob
 from tintype.serving.engine.throughput import Throughput
+from tintype.serving.engine.writing import Writing, Writings
 from tintype.serving.settings import Settings
 
 FATAL = (SystemExit, KeyboardInterrupt)  # these end the engine; every other error, its request alone
@@ -43,12 +44,13 @@ class Engine:
         self._lock = threading.Condition()
         self._waiting = Queue(settings, max_waiting_cost)
         self._running: list[RunningJob] = []
+        self._writings = Writings(settings, metrics)
         self._groups = Groups()
         self._batcher = Batcher(settings.max_batch)
         self._throughput = Throughput()
         self._thread: threading.Thread | None = None
         self._draining = self._stopping = False
-        metrics.running.set_function(lambda: len(self._running))  # read when asked, so they are never out of date
+        metrics.running.set_function(lambda: self.num_running)  # read when asked, so they are never out of date
         metrics.waiting.set_function(lambda: len(self._waiting))
         self.ready = False
         self.failure = ""  # the error that ended the thread
@@ -64,6 +66,13 @@ class Engine:
             self._require_service()
             running = self._running_jobs()
             self._waiting.put(job, running, min(60.0, self._throughput.seconds_to_free_place(running)))
+            self._lock.notify()
+
+    def write(self, writing: Writing) -> None:
+        """Write a picture token by token, beside the jobs. Raises Rejected."""
+        with self._lock:
+            self._require_service()
+            self._writings.put(writing)
             self._lock.notify()
 
     def cancel(self, job: Job) -> None:
@@ -111,7 +120,7 @@ class Engine:
 
     @property
     def num_running(self) -> int:
-        return len(self._running)
+        return len(self._running) + len(self._writings)
 
     def position(self, job: Job) -> int:
         """Position in the queue, from 1; 0 if the job does not wait."""
@@ -172,13 +181,14 @@ class Engine:
 
     def _turn(self) -> None:
         with self._lock:
-            while not (self._waiting or self._running or self._stopping):
+            while not (self._waiting or self._running or self._writings or self._stopping):
                 self._lock.wait()
         self._drop()
         self._admit()
         following = self._groups.next(self._running)
         if following is not None:
             self._advance(*following)
+        self._writings.turn()
 
     def _drop(self) -> None:
         """Remove cancelled and expired jobs."""
@@ -303,7 +313,7 @@ class Engine:
         running.close()
 
     def _fail_with(self, job: Job, error: BaseException) -> None:
-        self._fail(job, *failure_of(job, error))
+        self._fail(job, *failure_of(job.id, job.task.pipeline.name, error))
 
     def _fail(self, job: Job, reason: Reason, message: str) -> None:
         job.end("failed", reason, message)
@@ -318,5 +328,7 @@ class Engine:
             jobs = [*self._running_jobs(), *self._waiting.pop_all()]
             self._running = []
         reason: Reason = "shutdown" if self._stopping else "dead"
+        message = "the server is shutting down" if self._stopping else "the engine has stopped"
         for job in jobs:
-            self._fail(job, reason, "the server is shutting down" if self._stopping else "the engine has stopped")
+            self._fail(job, reason, message)
+        self._writings.fail_all(reason, message)

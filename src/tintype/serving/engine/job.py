@@ -146,7 +146,7 @@ class Job:
         self._previews = previews
         self._keep_frames = keep_frames
         self._preview_steps: Collection[int] = ()
-        self._changed = _Signal()
+        self._changed = Signal()
 
     @property
     def open(self) -> bool:
@@ -222,7 +222,7 @@ class Job:
         self._changed.wake()
 
 
-class _Signal:
+class Signal:
     """Wakes coroutines from another thread, with one message per event loop however often it is woken."""
 
     def __init__(self) -> None:

@@ -73,6 +73,17 @@ class Metrics:
         else:
             self.failed.labels(job.reason or "error").inc()
 
+    def written(self, status: str, reason: str | None, seconds: float) -> None:
+        """Count a picture that was written token by token, and took so long from its arrival."""
+        if status == "done":
+            self.success.labels("stop").inc()
+            self.latency.observe(seconds)
+            self.images.inc()
+        elif status == "cancelled":
+            self.cancelled.labels("running").inc()
+        else:
+            self.failed.labels(reason or "error").inc()
+
     def text(self) -> bytes:
         return generate_latest(self.registry)
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tintype.errors import CheckpointError
-from tintype.model.denoiser import Denoiser
 from tintype.training.parallel.world import local_shard, shard_like
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 
 
 @torch.no_grad()
-def load_weights(denoiser: Denoiser, weights: Mapping[str, Tensor]) -> None:
-    """Copy `weights` into a denoiser. Raises CheckpointError naming the first that does not fit."""
-    parameters = dict(denoiser.named_parameters())
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy `weights` into a model. Raises CheckpointError naming the first that does not fit."""
+    parameters = dict(model.named_parameters())
     for name in sorted(set(parameters) ^ set(weights)):
         raise CheckpointError(
             f"the weights do not fit this model: {name} is {'missing' if name in parameters else 'unknown'}"
