@@ -235,21 +235,6 @@ def test_nine_seeds_and_a_comparison_of_guidance(tab: Tab) -> None:
     assert tab.page.locator("#others span").all_inner_texts() == [f"guidance {scale}" for scale in (1, 2, 4, 8)]
 
 
-def test_how_it_works_follows_the_slider(tab: Tab) -> None:
-    tab.page.click("nav a[data-view=how]")
-    tab.page.wait_for_selector("#how-plot svg")
-    tab.page.focus("#how-slider")
-    tab.page.keyboard.press("Home")
-    clear = tab.page.inner_text("#how-level")
-    picture = tab.pixels("#how-bench canvas")
-    tab.page.keyboard.press("End")
-    assert "100.0 % of it is noise" in tab.page.inner_text("#how-level")
-    assert clear != tab.page.inner_text("#how-level")
-    assert picture != tab.pixels("#how-bench canvas")
-    assert re.search(r"\d % of it was identified", tab.page.inner_text("#how-error"))
-    assert re.search(r"off by [\d.]+ of 255 levels", tab.page.inner_text("#how-off"))
-
-
 def test_markup_in_a_caption_is_only_text(tab: Tab) -> None:
     evil = '<img src=x onerror="document.title=1"><b>bold</b>'
     tab.develop(evil)
@@ -374,13 +359,9 @@ def test_nothing_that_axe_minds_and_no_sideways_scrolling(
     tab.develop("a red circle")
     tab.page.wait_for_selector("#download:visible")
     tab.page.click("details summary")
-    for view in ("develop", "how"):
-        tab.page.evaluate(f"location.hash = '#{view}'")
-        if view == "how":
-            tab.page.wait_for_selector("#how-plot svg")
-        violations = axe.Axe().run(tab.page).response["violations"]
-        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in violations] == []
-        assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    violations = axe.Axe().run(tab.page).response["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in violations] == []
+    assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert tab.complaints == []
     tab.context.close()
 
@@ -453,7 +434,9 @@ def test_the_page_works_behind_a_proxy_that_sends_another_host_and_removes_a_pat
             tab.page.click("#film")
         assert download.value.failure() is None
         tab.page.click("nav a[data-view=how]")
-        tab.page.wait_for_selector("#how-plot svg")
+        tab.page.click(".chapters a[href='#how/noise']")
+        tab.page.click("#noise-reveal")
+        tab.page.wait_for_selector("#noise-plot svg")
         assert tab.complaints == []
         tab.context.close()
         proxy.server.shutdown()

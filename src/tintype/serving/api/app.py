@@ -32,18 +32,19 @@ from tintype.serving.settings import Settings
 from tintype.serving.writers import Writers
 
 REFRESH_SECONDS = 10.0  # between searches for newer checkpoints, other models and keys
+SCRIPTS = (
+    *("theme", "app", "api", "plot", "training"),
+    *("develop", "state", "stage", "generate", "edit", "gallery", "paint", "size"),
+    *("how", "attempt", "subject", "pixels", "network", "plane", "plane-view", "learner", "tokens"),
+    *("how-static", "how-noise", "how-layers", "how-gradient", "how-caption", "how-ways", "how-yours"),
+)
 PAGE = {
     "index.html": "text/html; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
+    **dict.fromkeys(("style.css", "how.css"), "text/css; charset=utf-8"),
     "icon.svg": "image/svg+xml",
-    **dict.fromkeys(
-        (
-            *("theme.js", "app.js", "api.js", "plot.js", "how.js", "training.js"),
-            *("develop.js", "state.js", "stage.js", "generate.js", "edit.js", "gallery.js", "paint.js", "size.js"),
-        ),
-        "text/javascript; charset=utf-8",
-    ),
+    **{f"{name}.js": "text/javascript; charset=utf-8" for name in SCRIPTS},
 }
+PART = b"<!-- how.html -->"  # of index.html: its place is taken by that file
 HEARTBEAT_SECONDS = 0.05
 PRUNE_SECONDS = 2.0  # between searches for finished jobs beyond the limits
 RESTART_SECONDS = 1.0  # after an error of a background task
@@ -179,6 +180,7 @@ def _add_page(app: FastAPI) -> None:
     """The files of the page, read once: no path is built from a client's input."""
     folder = files("tintype.serving") / "page"
     contents = {name: (folder / name).read_bytes() for name in PAGE}
+    contents["index.html"] = contents["index.html"].replace(PART, (folder / "how.html").read_bytes())
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

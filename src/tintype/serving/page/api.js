@@ -136,6 +136,9 @@ export function drawNoise(canvas, aspect, side = 32) {
   context.putImageData(pixels, 0, 0);
 }
 
+// A number in two digits that count, as people write it.
+export const short = (value, digits = 2) => value.toLocaleString("en", { maximumSignificantDigits: digits });
+
 export const duration = (seconds) => {
   if (seconds < 90) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);

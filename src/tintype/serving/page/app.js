@@ -7,14 +7,14 @@ import * as training from "./training.js";
 const VIEWS = ["develop", "how", "training"];
 
 function view() {
-  const hash = location.hash.slice(1);
+  const [hash, chapter] = location.hash.slice(1).split("/");
   const name = VIEWS.includes(hash) ? hash : "develop";
   for (const other of VIEWS) $(other).hidden = other !== name;
-  for (const link of document.querySelectorAll("nav a")) {
+  for (const link of document.querySelectorAll("header nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  how.setVisible(name === "how");
+  how.setVisible(name === "how", chapter);
   training.setVisible(name === "training");
 }
 

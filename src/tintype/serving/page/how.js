@@ -1,104 +1,123 @@
-// How it works: one picture at many noise levels, and the model's prediction at each.
-import { $, api, blit, loadImage, readPicture } from "./api.js";
-import { newest } from "./gallery.js";
-import { plot } from "./plot.js";
-import { model } from "./state.js";
+// How it works: seven chapters, each with a link of its own, and the keys that turn its pages.
+import { $ } from "./api.js";
+import * as caption from "./how-caption.js";
+import * as gradient from "./how-gradient.js";
+import * as layers from "./how-layers.js";
+import * as noise from "./how-noise.js";
+import * as still from "./how-static.js";
+import * as ways from "./how-ways.js";
+import * as yours from "./how-yours.js";
+import { attempt } from "./attempt.js";
+import { hasModel, useFile, useModel } from "./subject.js";
 
-const LEVELS = 20;
-const CHANGE_MS = 500;
-let picture = null; // data: URL
-let levels = [];
-let heldOut = [];
+// name in the link: [the section, its module]. Every module has start(), and enter(), which shows the present state.
+const CHAPTERS = {
+  static: ["how-static", still], noise: ["how-noise", noise], layers: ["how-layers", layers], gradient: ["how-gradient", gradient],
+  caption: ["how-caption-chapter", caption], ways: ["how-ways", ways], yours: ["how-yours", yours],
+};
+const NAMES = Object.keys(CHAPTERS);
+const NEED_MODEL = ["noise", "layers", "caption", "ways"];
+const FORWARD = ["ArrowRight", "PageDown"]; // as presenters send them, too
+const BACK = ["ArrowLeft", "PageUp"];
+let here = NAMES[0];
 let visible = false;
-let numRequests = 0;
+let started = false;
+let ready = Promise.resolve(); // once the model has drawn the picture of the chapters
 
 export function start() {
-  const example = document.createElement("canvas");
-  Object.assign(example, { width: 96, height: 96 });
-  const context = example.getContext("2d");
-  context.fillStyle = "white";
-  context.fillRect(0, 0, 96, 96);
-  context.fillStyle = "#d62222";
-  context.beginPath();
-  context.arc(28, 48, 17, 0, 7);
-  context.fill();
-  context.fillStyle = "#2346d6";
-  context.fillRect(54, 33, 30, 30);
-  picture = example.toDataURL("image/png");
-  $("how-caption").value = "a red circle left of a blue square";
-
-  let typing;
-  $("how-slider").addEventListener("input", show);
-  $("how-go").addEventListener("click", sweep);
-  $("how-caption").addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(sweep, CHANGE_MS); });
-  $("how-open").addEventListener("change", (event) => { openFile(event.target.files[0]); event.target.value = ""; });
-  $("how-last").addEventListener("click", useLatest);
-  $("model").addEventListener("change", () => { levels = []; if (visible) sweep(); });
+  addEventListener("keydown", turn);
+  $("how-large").addEventListener("click", projector);
+  $("how-print").addEventListener("click", print);
+  addEventListener("beforeprint", () => document.body.classList.add("printing"));
+  addEventListener("afterprint", () => { document.body.classList.remove("printing"); open(here); });
+  addEventListener("fullscreenchange", () => { if (!document.fullscreenElement) large(false); });
+  $("model").addEventListener("change", () => { if (visible) refresh(); });
 }
 
-export function setVisible(on) {
+// The chapter of a link such as #how/noise; #how alone is the first.
+export function setVisible(on, name) {
   visible = on;
-  if (on && !levels.length) sweep();
+  document.body.classList.toggle("teaching", on);
+  if (!on) return large(false);
+  open(NAMES.includes(name) ? name : NAMES[0]);
+  refresh();
 }
 
 export async function openFile(file) {
   if (!file) return;
-  try {
-    picture = (await readPicture(file)).toDataURL("image/png");
-    sweep();
-  } catch (error) {
-    say(error.message);
-  }
-}
-
-async function useLatest() {
-  const entry = await newest();
-  if (!entry) return say("this browser has no pictures yet");
-  $("how-caption").value = entry.receipt.caption;
-  openFile(entry.blob);
-}
-
-function say(text) {
-  $("how-status").textContent = text;
-}
-
-async function sweep() {
-  const request = ++numRequests;
-  say("running");
-  try {
-    const name = $("model").value;
-    const response = await api("api/look", { image: picture, prompt: $("how-caption").value, model: name, levels: LEVELS });
-    const images = await Promise.all(response.levels.map(async (level) => ({ ...level, image: await loadImage(level.strip) })));
-    const isRun = [...$("run").options].some((option) => option.value === name);
-    const run = isRun ? await api(`api/runs/${encodeURIComponent(name)}`).catch(() => null) : null;
-    if (request !== numRequests) return;
-    levels = images;
-    heldOut = Object.entries(run?.noise_error.at(-1)?.levels ?? model()?.noise_error ?? {}).map(([sigma, error]) => [Number(sigma), error]).sort((a, b) => a[0] - b[0]);
-    const before = Number($("how-slider").max) ? Number($("how-slider").value) : Math.round(LEVELS * 0.55);
-    Object.assign($("how-slider"), { max: levels.length - 1, value: before });
-    say("");
-    show();
-  } catch (error) {
-    if (request === numRequests) say(error.message);
-  }
-}
-
-function show() {
-  const level = levels[Number($("how-slider").value)];
-  if (!level) return;
-  const width = level.image.naturalWidth / 4;
-  document.querySelectorAll("#how-bench canvas").forEach((canvas, column) => {
-    blit(canvas, level.image, column * width, 0, width, level.image.naturalHeight);
+  await attempt(async () => {
+    await useFile(file);
+    enter();
   });
-  $("how-bench").style.setProperty("--aspect", width / level.image.naturalHeight);
-  const noiseShare = level.sigma ** 2 / (1 + level.sigma ** 2);
-  $("how-level").textContent = `noise level ${level.sigma.toPrecision(2)}: ${(100 * noiseShare).toFixed(noiseShare > 0.99 ? 1 : 0)} % of it is noise`;
-  $("how-slider").setAttribute("aria-valuetext", $("how-level").textContent);
-  const predicted = 100 * Math.max(0, 1 - level.noise_error);
-  $("how-error").textContent = `${predicted.toFixed(predicted > 99 ? 2 : 0)} % of it was identified`;
-  const off = 127.5 * level.sigma * Math.sqrt(level.noise_error); // root mean square; the guess is x - sigma * noise
-  $("how-off").textContent = `off by ${off.toFixed(off < 10 ? 1 : 0)} of 255 levels`;
-  const curves = [{ name: "this picture", points: levels.map((point) => [point.sigma, point.noise_error]) }];
-  if (heldOut.length > 1) curves.push({ name: "held-out pictures", points: heldOut });
-  plot($("how-plot"), { title: "Error of the predicted noise", xName: "noise level", yName: "mean square; 1 is no prediction", curves, logX: true, logY: true, here: level.sigma });
+}
+
+function open(name) {
+  here = name;
+  const at = NAMES.indexOf(name);
+  for (const [other, [id]] of Object.entries(CHAPTERS)) $(id).hidden = other !== name;
+  document.querySelectorAll(".chapters a").forEach((link, i) => (i === at ? link.setAttribute("aria-current", "step") : link.removeAttribute("aria-current")));
+  link($("how-before"), NAMES[at - 1]);
+  link($("how-after"), NAMES[at + 1]);
+}
+
+function link(anchor, name) {
+  anchor.style.visibility = name ? "" : "hidden";
+  if (!name) return;
+  anchor.href = `#how/${name}`;
+  anchor.querySelector("span").textContent = document.querySelector(`.chapters a[href="#how/${name}"] span`).textContent;
+}
+
+// Show the chapter again, with the picture that the present model has.
+async function refresh() {
+  if (!started) for (const [, chapter] of Object.values(CHAPTERS)) chapter.start();
+  started = true;
+  await attempt(async () => {
+    ready = ready.then(drawSubject, drawSubject);
+    await ready;
+    await enter();
+  });
+}
+
+async function drawSubject() {
+  for await (const _ of useModel()) if (here === NAMES[0]) still.enter();
+}
+
+async function enter() {
+  if (!hasModel() && NEED_MODEL.includes(here)) throw new Error("this chapter needs a model of pixels: choose one above; a run has one once it has saved a checkpoint");
+  await CHAPTERS[here][1].enter();
+}
+
+// The arrow keys turn the pages, unless the focus is where they mean something else.
+function turn(event) {
+  if (!visible || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const by = FORWARD.includes(event.key) ? 1 : BACK.includes(event.key) ? -1 : 0;
+  const next = NAMES[NAMES.indexOf(here) + by];
+  if (!by || !next || (event.key.startsWith("Arrow") && event.target.closest("input, select, textarea, canvas, pre"))) return;
+  event.preventDefault();
+  location.hash = `#how/${next}`;
+  $(CHAPTERS[next][0]).querySelector("h2").focus({ preventScroll: true });
+}
+
+// Large type without the frame; the browser's full screen where it allows it.
+function projector() {
+  const on = $("how-large").getAttribute("aria-pressed") !== "true";
+  large(on);
+  if (on) document.documentElement.requestFullscreen?.().catch(() => {});
+}
+
+function large(on) {
+  document.body.classList.toggle("large", on);
+  $("how-large").setAttribute("aria-pressed", String(on));
+  if (!on && document.fullscreenElement) document.exitFullscreen().catch(() => {});
+}
+
+// Every chapter is brought into its present state first, so that none is empty on paper.
+async function print() {
+  const before = here;
+  for (const name of NAMES) {
+    open(name);
+    await attempt(enter);
+  }
+  open(before);
+  window.print();
 }
