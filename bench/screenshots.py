@@ -62,6 +62,18 @@ class Camera:
         shot.save(path, optimize=True)
         print(f"{path}: {path.stat().st_size // 1024} KB")
 
+    def turn_to(self, chapter: str) -> None:
+        self.page.evaluate(f"location.hash = '#how/{chapter}'")
+        self.page.wait_for_timeout(1500)
+
+    def shoot_chapter(self, name: str) -> None:
+        """The chapter alone, as docs/how-it-works.md shows it."""
+        self.page.wait_for_timeout(600)
+        shot = Image.open(io.BytesIO(self.page.locator(".chapter:visible").screenshot(timeout=120_000))).convert("RGB")
+        path = self._folder / f"{name}.png"
+        shot.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        print(f"{path}: {path.stat().st_size // 1024} KB")
+
     def close(self) -> None:
         self._context.close()
 
@@ -87,9 +99,7 @@ def take(browser: Any, url: str, folder: Path) -> None:
     light.page.fill("#caption", CAPTION)
     light.develop("#seeds", seed=4)
     light.shoot("seeds", full_page=False)
-    light.page.click("nav a[data-view=how]")
-    light.page.wait_for_selector("#how-plot svg", timeout=120_000)
-    light.shoot("how")
+    take_chapters(light)
     light.close()
     phone = Camera(browser, url, folder, "phone", "dark")
     phone.page.fill("#caption", CAPTION)
@@ -99,7 +109,47 @@ def take(browser: Any, url: str, folder: Path) -> None:
     phone.close()
 
 
-def _ready(server: subprocess.Popen[bytes], log: Path) -> str:
+def take_chapters(camera: Camera) -> None:
+    """The seven chapters of How it works, each in a moment that shows something."""
+    page = camera.page
+
+    def seen(chapter: str, text: str) -> None:
+        camera.wait(f"document.querySelector('#{chapter} .seen').textContent.includes('{text}')")
+
+    camera.turn_to("static")
+    camera.wait("document.querySelector('#static-source').textContent.startsWith('drawn by')")
+    page.locator("#static-level").fill("38")
+    seen("how-static", "random numbers")
+    camera.turn_to("noise")
+    page.locator("#noise-slider").fill("5")
+    page.click("#noise-reveal")
+    camera.wait("document.querySelectorAll('#noise-plots svg').length === 2")
+    camera.shoot_chapter("how-2-noise")
+    camera.turn_to("static")  # once the model has drawn its picture
+    camera.shoot_chapter("how-1-static")
+    camera.turn_to("layers")
+    seen("how-layers", "Step 12")
+    page.locator("#layers-scrub").fill("6")
+    camera.shoot_chapter("how-3-layers")
+    camera.turn_to("gradient")
+    page.click("#plane-go")
+    camera.wait("document.querySelector('#gradient-seen').textContent.includes('have arrived')")
+    page.locator("#arrow-step").fill("5")
+    camera.shoot_chapter("how-4-gradient")
+    camera.turn_to("caption")
+    seen("how-caption-chapter", "Step 12")
+    camera.shoot_chapter("how-5-caption")
+    camera.turn_to("ways")
+    camera.wait("document.querySelector('#ways-time').value === '64'")
+    page.click("#ways-half")
+    camera.shoot_chapter("how-6-ways")
+    camera.turn_to("yours")
+    page.click("#yours-go")
+    seen("how-yours", "Step 1500")
+    camera.shoot_chapter("how-7-yours")
+
+
+def ready(server: subprocess.Popen[bytes], log: Path) -> str:
     """The address of the server, once it has warmed up."""
     while True:
         if server.poll() is not None:
@@ -126,7 +176,7 @@ def main() -> None:
         command = [sys.executable, "-m", "tintype", "serve", *models, "--port", "0"]
         server = subprocess.Popen(command, stderr=stderr)
         try:
-            url = _ready(server, log)
+            url = ready(server, log)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
                 take(browser, url, options.folder)

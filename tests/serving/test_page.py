@@ -60,6 +60,8 @@ class Tab:
 
     def develop(self, caption: str, steps: int = 6) -> None:
         self.page.fill("#caption", caption)
+        if not self.page.locator("#settings").is_visible():  # folded on a phone
+            self.page.click("#settings-toggle")
         self.page.fill("#steps", str(steps))
         self.page.click("#go")
 
@@ -435,6 +437,7 @@ def test_the_page_works_behind_a_proxy_that_sends_another_host_and_removes_a_pat
         assert download.value.failure() is None
         tab.page.click("nav a[data-view=how]")
         tab.page.click(".chapters a[href='#how/noise']")
+        tab.wait("document.querySelector('#noise-seen').textContent.startsWith('Compare')")
         tab.page.click("#noise-reveal")
         tab.page.wait_for_selector("#noise-plot svg")
         assert tab.complaints == []

@@ -110,7 +110,8 @@ def test_the_error_of_the_noise_is_that_of_the_model(tab: Tab, tiny_model: Path)
         """import('/page/subject.js').then(({ subject }) => import('/page/pixels.js').then(({ draw, mix }) => {
             const canvas = document.createElement('canvas');
             draw(canvas, mix([0.5, subject.noise]), subject.shape);
-            return [...document.querySelectorAll('#noise-choices canvas')].findIndex((c) => c.toDataURL() === canvas.toDataURL());
+            const shown = [...document.querySelectorAll('#noise-choices canvas')].map((each) => each.toDataURL());
+            return shown.indexOf(canvas.toDataURL());
         }))""",
     )
     assert right in (0, 1, 2)
@@ -134,7 +135,9 @@ def test_the_error_of_the_noise_is_that_of_the_model(tab: Tab, tiny_model: Path)
         off = 127.5 * (guess - clean).square().mean().sqrt().item()
         tab.wait(f"document.querySelector('#noise-level').textContent.endsWith(' {sigma:.2g}')")
         tab.page.wait_for_timeout(200)
-        assert float(text(tab, "#noise-error").split(";")[0].split()[1].replace(",", "")) == pytest.approx(error, rel=0.06)
+        assert float(text(tab, "#noise-error").split(";")[0].split()[1].replace(",", "")) == pytest.approx(
+            error, rel=0.06
+        )
         assert float(text(tab, "#noise-off").split()[2]) == pytest.approx(off, rel=0.02, abs=0.06)
     tab.page.click("#noise-again")
     tab.wait("document.querySelector('#noise-plots').hidden")
@@ -144,13 +147,16 @@ def test_the_pages_mathematics_is_that_of_the_package(tab: Tab, tiny_model: Path
     config = Pipeline.load(tiny_model, "cpu").config
     args = (config.sample.schedule_center, config.sample.schedule_spread)
     for steps in (1, 2, 12, 60):
-        ours = in_page(tab, f"import('/page/network.js').then(({{ levels }}) => {MODEL}.then((m) => levels({steps}, m)))")
+        ours = in_page(
+            tab, f"import('/page/network.js').then(({{ levels }}) => {MODEL}.then((m) => levels({steps}, m)))"
+        )
         theirs = SCHEDULES["logistic"](steps, config.noise.sigma_min, config.noise.sigma_max, *args)
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
     sigmas = [0.3, 0.6, 1.0, 5.0, 9.0, 20.0]
     ours = in_page(
         tab,
-        f"(s) => import('/page/network.js').then(({{ scaleAt }}) => {MODEL}.then((m) => s.map((x) => scaleAt(m, 3, x))))",
+        "(s) => import('/page/network.js').then(({ scaleAt }) =>"
+        f" {MODEL}.then((m) => s.map((x) => scaleAt(m, 3, x))))",
         sigmas,
     )
     share = window(torch.tensor(sigmas), (config.sample.guidance_min, config.sample.guidance_max))
@@ -159,7 +165,8 @@ def test_the_pages_mathematics_is_that_of_the_package(tab: Tab, tiny_model: Path
     for sigma in (0.05, 0.5, 4.0):
         ours = in_page(
             tab,
-            "([points, places, s]) => import('/page/plane.js').then(({ exactGuess: g }) => places.map((p) => g(points, p, s)))",
+            "([points, places, s]) => import('/page/plane.js').then(({ exactGuess }) =>"
+            " places.map((place) => exactGuess(points, place, s)))",
             [points.tolist(), places, sigma],
         )
         exact = finite_denoiser(points)(torch.tensor(places), torch.full((3,), sigma))
@@ -259,7 +266,9 @@ def test_a_network_learns_the_data_of_the_plane(tab: Tab) -> None:
     assert best <= now < 1.2 * best
     tab.page.fill("#yours-folder", "my cats; rm -r")
     tab.page.select_option("#yours-captions", "name")
-    assert "tintype train 'my cats; rm -r' --no-caption name --out 'my cats; rm -r-model'" in text(tab, "#yours-commands")
+    assert "tintype train 'my cats; rm -r' --no-caption name --out 'my cats; rm -r-model'" in text(
+        tab, "#yours-commands"
+    )
 
 
 def test_another_model_draws_its_own_picture_and_ones_own_stays(browser: Any, tiny_model: Path, tmp_path: Path) -> None:
@@ -284,7 +293,9 @@ def test_another_model_draws_its_own_picture_and_ones_own_stays(browser: Any, ti
 
 def test_all_chapters_are_printed_with_their_pictures(tab: Tab) -> None:
     turn_to(tab, "static")
-    tab.page.evaluate("window.print = () => { window.printed = (window.printed ?? 0) + 1; dispatchEvent(new Event('beforeprint')); }")
+    tab.page.evaluate(
+        "window.print = () => { window.printed = (window.printed ?? 0) + 1; dispatchEvent(new Event('beforeprint')); }"
+    )
     tab.page.click("#how-print")
     tab.wait("window.printed === 1", 120)
     tab.page.emulate_media(media="print")

@@ -1,4 +1,4 @@
-"""Noise sweep for *How it works*: one picture at many noise levels, and the model's prediction at each."""
+"""Noise sweep of POST /api/look: one picture at many noise levels, and the model's prediction at each."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ import * as develop from "./develop.js";
 import * as how from "./how.js";
 import * as training from "./training.js";
 
+const MODEL_MS = 5000; // between questions whether there is a model
 const VIEWS = ["develop", "how", "training"];
 
 function view() {
@@ -39,6 +40,18 @@ function drops() {
   });
 }
 
+// A run has no model before its first checkpoint: the page says so, and goes on by itself once there is one.
+async function waitForModel(list) {
+  $("status").replaceChildren("No model is ready: the run has not saved a checkpoint yet. ", element("a", { href: "#training", textContent: "See how it gets on" }));
+  for (;;) {
+    await new Promise((resolve) => { setTimeout(resolve, MODEL_MS); });
+    const { models } = await api("api/models").catch(() => ({ models: [] }));
+    if (!models.length) continue;
+    $("status").textContent = "";
+    return develop.useModels(list(models));
+  }
+}
+
 async function begin() {
   $("broken").remove();
   $("theme").addEventListener("click", theme);
@@ -46,13 +59,15 @@ async function begin() {
   drops();
   try {
     const { models, samplers } = await api("api/models");
-    const byName = Object.fromEntries(models.map((model) => [model.name, model]));
-    $("model").replaceChildren(...models.map((model) => element("option", { value: model.name, textContent: model.name })));
+    const list = (all) => {
+      $("model").replaceChildren(...all.map((model) => element("option", { value: model.name, textContent: model.name })));
+      return Object.fromEntries(all.map((model) => [model.name, model]));
+    };
     $("model").addEventListener("change", () => develop.useModel());
-    develop.start(byName, samplers);
+    develop.start(list(models), samplers);
     how.start();
     await training.start(() => develop.useModel());
-    if (!models.length) $("status").textContent = "no model is ready: the run has not saved a checkpoint yet";
+    if (!models.length) waitForModel(list);
   } catch (error) {
     $("status").textContent = error.message;
     $("status").classList.add("bad");

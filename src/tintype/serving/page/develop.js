@@ -21,9 +21,16 @@ export function start(models, samplers) {
   gallery.start({ redo: edit.redo, settings: edit.useReceipt, from: edit.startFrom });
 }
 
+// Models that were not there before.
+export function useModels(models) {
+  state.models = models;
+  useModel();
+}
+
 // The selected model: its default settings and example captions.
 export function useModel() {
   const selected = model();
+  for (const id of ["go", "seeds", "scales"]) $(id).disabled = !selected;
   if (!selected) return;
   Object.assign($("steps"), { value: selected.steps, max: selected.max_steps });
   $("guidance").value = selected.guidance;
@@ -50,6 +57,7 @@ function listen() {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate.develop();
     if (event.key === "Escape") $("painting").hidden ? generate.cancel() : stage.painting(false);
   });
+  $("settings-toggle").addEventListener("click", () => $("settings-toggle").setAttribute("aria-expanded", String($("ask").classList.toggle("open"))));
   const clicks = {
     cancel: generate.cancel, dice: generate.randomSeed, seeds: () => generate.develop({ n: SEEDS }), scales: generate.compare,
     lock: () => $("lock").setAttribute("aria-pressed", String($("lock").getAttribute("aria-pressed") !== "true")),

@@ -36,7 +36,7 @@ export async function enter() {
 }
 
 async function reveal(choice) {
-  if (state.version !== subject.version) return enter();
+  if (state.version !== subject.version) return enter(); // the picture has changed: a new round
   const answer = await ask(sigma());
   if (!state.revealed && choice !== null) {
     const { score } = state;

@@ -11,15 +11,16 @@ const STEPS = 16;
 const SEED = 4;
 const FRAME_MS = 70; // between moments, one token each
 const SPOT = 2; // tokens along the side of a stain
+const CLEARLY = 8; // of 255 levels
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 // before: both pictures as they would have become without the newest change, and when it was made.
 const ways = { number: 0, tokenModel: null, prompt: "", tokens: [], steps: [], final: null, shape: null, before: null, stain: null };
 
 export function start() {
   $("ways-ask").addEventListener("submit", (event) => { event.preventDefault(); attempt(begin); });
-  $("ways-half").addEventListener("click", () => goTo(total() / 2));
+  $("ways-half").addEventListener("click", () => goTo(Math.floor($("ways-time").max / 2)));
   $("ways-on").addEventListener("click", () => attempt(play));
-  $("ways-time").addEventListener("input", () => { ways.number++; show(); });
+  $("ways-time").addEventListener("input", () => goTo(moment()));
   $("ways-change").addEventListener("submit", (event) => { event.preventDefault(); attempt(() => change({ prompt: $("ways-other").value.trim() })); });
   $("ways-spot").addEventListener("click", () => attempt(() => change({ spot: middleSpot() })));
   for (const id of ["ways-tokens", "ways-all"]) $(id).addEventListener("click", (event) => attempt(() => change({ spot: spotAt($(id), event) })));
@@ -42,6 +43,7 @@ export async function enter() {
 }
 
 async function begin() {
+  if (!ways.tokenModel) return;
   const model = partner();
   const number = ++ways.number;
   const shape = { width: model.width, height: model.height };
@@ -73,6 +75,7 @@ async function developFrom(from, x) {
 
 // Both go on from the moment on display; reduced motion shows the end at once.
 async function play() {
+  if (!ways.final) return;
   const number = ++ways.number;
   for (let time = calm.matches ? total() : moment(); time <= total(); time++) {
     if (number !== ways.number) return;
@@ -89,7 +92,7 @@ function goTo(time, stop = true) {
 
 // A change at the moment on display: another caption, or a stain; then both go on.
 async function change({ prompt, spot }) {
-  if (!ways.steps.length) return;
+  if (!ways.final) return; // still at work
   const time = Math.min(moment(), total() - 1);
   const index = stepAt(time);
   ways.number++;
@@ -106,21 +109,24 @@ async function change({ prompt, spot }) {
   const left = writeTokens(given);
   await developFrom(index, x);
   ways.tokens = await left;
-  $("ways-time").value = time;
+  goTo(time);
   await play();
 }
 
 // The places of a stain under a pointer, or under the middle of what is written.
 function spotAt(canvas, event) {
-  const { rows, columns } = ways.tokenModel;
+  const { rows, columns } = ways.tokenModel ?? { rows: 1, columns: 1 };
   const box = canvas.getBoundingClientRect();
   return spotFrom(Math.floor(((event.clientY - box.top) / box.height) * rows), Math.floor(((event.clientX - box.left) / box.width) * columns));
 }
 
-const middleSpot = () => spotFrom(Math.floor(stepRow() / 2), ways.tokenModel.columns / 2 - 1);
-const stepRow = () => Math.max(SPOT, Math.floor(moment() / ways.tokenModel.columns));
+function middleSpot() {
+  const { columns } = ways.tokenModel ?? { columns: 1 };
+  return spotFrom(Math.floor(moment() / columns / 2), columns / 2 - 1);
+}
 
 function spotFrom(row, column) {
+  if (!ways.tokenModel) return [];
   const { rows, columns } = ways.tokenModel;
   const [top, left] = [Math.max(0, Math.min(rows - SPOT, row)), Math.max(0, Math.min(columns - SPOT, column))];
   return Array.from({ length: SPOT * SPOT }, (_, i) => (top + Math.floor(i / SPOT)) * columns + left + (i % SPOT));
@@ -147,7 +153,7 @@ function dotsOf(places) {
 
 function show() {
   const { tokenModel, steps, tokens } = ways;
-  if (!steps.length) return;
+  if (!ways.final) return;
   const time = moment();
   const index = stepAt(time);
   const step = steps[index];
@@ -189,7 +195,11 @@ function whatChanged() {
   const own = written.filter((token, place) => before.spot?.includes(place)).length;
   const same = written.filter((token, place) => token === before.tokens[place] && !before.spot?.includes(place)).length;
   const left = `At left ${same} of the ${written.length - own} pieces that stood at moment ${before.time} are as they were`;
-  if (before.prompt !== undefined) return `${left}: the new caption reached only the rest. At right it reached everything: ${percent(shareChanged(after, 8))} of the dots are clearly different.`;
+  if (before.prompt !== undefined) {
+    const stood = dotsOf(written.map((token, place) => place));
+    const [there, elsewhere] = [1, 0].map((value) => percent(shareChanged(after.filter((_, i) => stood[i % stood.length] === value), CLEARLY)));
+    return `${left}: the new caption reached only the rest. At right it reached the whole picture: ${there} of the dots there are clearly different, and ${elsewhere} of the others.`;
+  }
   const inside = dotsOf(before.spot);
   const off = (picture) => LEVELS * mean(picture.map((value, i) => Math.abs(value - before.final[i])).filter((_, i) => inside[i % inside.length]));
   const stain = LEVELS * mean(before.final.map((value) => Math.abs(-1 - value)).filter((_, i) => inside[i % inside.length]));

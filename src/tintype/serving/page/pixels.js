@@ -96,7 +96,7 @@ export function shareChanged(change, levels = 1) {
   const size = change.length / 3;
   let count = 0;
   for (let i = 0; i < size; i++) if ([0, 1, 2].some((channel) => LEVELS * Math.abs(change[channel * size + i]) > levels)) count++;
-  return count / size;
+  return size ? count / size : 0;
 }
 
 // What an image or a canvas shows, in a shape: its middle, on white.

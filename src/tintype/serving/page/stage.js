@@ -1,5 +1,5 @@
 // The display: plates, strip of steps, pictures of a request side by side, and status.
-import { $, drawNoise, duration, element } from "./api.js";
+import { $, drawNoise, duration, element, short } from "./api.js";
 import * as gallery from "./gallery.js";
 import { aspect, enlargedSize } from "./size.js";
 import { current, frame, isInverting, isOpen, row, state, step, steps } from "./state.js";
@@ -28,13 +28,22 @@ export function show() {
     plate("guess").setAttribute("aria-label", `The model's guess at step ${index + 1}: ${current().body.prompt}`);
     const direction = isInverting(current(), index) ? "inversion, " : "";
     $("where").textContent = `${direction}step ${index + 1} of ${current().total} · noise level ${shown.sigma.toPrecision(3)}`;
+    $("noise-scale").textContent = scaleOfNoise(shown.sigma);
   } else {
     noise(); // not the picture before, as motion may be reduced
-    $("where").textContent = "\u00a0";
+    $("where").textContent = "every picture begins as this";
   }
+  $("what").textContent = shown ? "The model's guess" : "Static";
+  $("intro").hidden = Boolean(state.jobs.length);
   shape();
   film(index);
   others();
+}
+
+// The noise is drawn at half its strength, the noisy picture at 1 / sqrt(1 + sigma^2) of its own.
+function scaleOfNoise(sigma) {
+  const times = (0.5 * Math.hypot(1, sigma)) / sigma;
+  return times < 1.5 ? "what it takes away" : `shown ${short(times)} times as strong as it is`;
 }
 
 function noise() {
@@ -85,6 +94,7 @@ export function others() {
   const { jobs, at } = state;
   const cells = jobs.flatMap((job, j) => Array.from({ length: job.rows }, (_, picture) => ({ job, j, picture })));
   $("others").hidden = cells.length < 2;
+  $("others").classList.toggle("nine", cells.length === 9);
   if (cells.length < 2) return $("others").replaceChildren();
   while ($("others").children.length > cells.length) $("others").lastChild.remove();
   while ($("others").children.length < cells.length) $("others").append(element("button", { type: "button" }, element("canvas"), element("span")));
