@@ -18,6 +18,7 @@ from tintype.errors import CheckpointError, ConfigError
 from tintype.model import checkpoint, store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.serving.catalog import Catalog
+from tintype.serving.settings import checked_aliases
 
 
 def test_the_newest_checkpoint_is_served_as_soon_as_it_is_there(run: Path, tiny_model: Path) -> None:
@@ -201,3 +202,33 @@ def test_damaged_checkpoints_are_logged_once_with_what_is_served_instead(
         Catalog([run], "cpu")
     save(run, tiny_model, 3)
     assert catalog.refresh() == ["my-run"]
+
+
+@pytest.mark.parametrize(
+    ("alias", "model", "reason"),
+    [("tiny", "tiny", "hides the model tiny"), ("dall-e-3", "emoji", "emoji is not served; the models are tiny")],
+)
+def test_an_alias_hides_no_model_and_stands_for_one(alias: str, model: str, reason: str, tiny_model: Path) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Catalog([tiny_model], "cpu", {alias: model})
+
+
+def test_an_alias_of_a_run_without_a_checkpoint_waits_for_one(run: Path, tiny_model: Path) -> None:
+    catalog = Catalog([run], "cpu", {"dall-e-3": "my-run"})
+    assert (catalog.aliases, catalog.get("dall-e-3")) == ({}, None)
+    save(run, tiny_model, 1)
+    assert catalog.refresh() == ["my-run"]
+    assert catalog.aliases == {"dall-e-3": "my-run"}
+    assert catalog.get("dall-e-3") is catalog.get("my-run")
+
+
+@pytest.mark.parametrize("text", ["dall-e-3", "=emoji", "a=", "a b=emoji", "\n=emoji", "é=emoji", "-a=emoji"])
+def test_an_alias_is_a_name_and_a_model(text: str) -> None:
+    with pytest.raises(ConfigError, match="--alias must be NAME=MODEL"):
+        checked_aliases([text])
+
+
+def test_aliases_are_given_once_each() -> None:
+    assert checked_aliases(["a=x", "b=x=y", "a=x"]) == (("a", "x"), ("b", "x=y"))
+    with pytest.raises(ConfigError, match="a is given for x and for y"):
+        checked_aliases(["a=x", "a=y"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +38,15 @@ class ServedModel:
 class Catalog:
     """Loads models and finds them by name.
 
-    Raises CheckpointError if a model cannot be loaded, ConfigError if two models have the same name.
+    aliases: other names of models, for clients that insist on a name.
+
+    Raises CheckpointError if a model cannot be loaded, ConfigError if two models have the same name, or an alias has
+    the name of a model or stands for none.
     """
 
-    def __init__(self, sources: Sequence[str | Path], device: str | None = None) -> None:
+    def __init__(
+        self, sources: Sequence[str | Path], device: str | None = None, aliases: Mapping[str, str] | None = None
+    ) -> None:
         self._device = device
         self._models: dict[str, ServedModel] = {}
         for source in sources:
@@ -57,6 +62,8 @@ class Catalog:
                 if model.run is None or not (model.run / file_names.CONFIG).is_file() or _has_checkpoints(model.run):
                     raise
 
+        self._aliases = _checked_aliases(aliases or {}, self._models)
+
     @property
     def pipelines(self) -> dict[str, Pipeline]:
         """The loaded models; requests that name none use the first."""
@@ -67,6 +74,12 @@ class Catalog:
         """The models that are run folders."""
         return {model.name: model.run for model in self._models.values() if model.run is not None}
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Other names of the loaded models, and the models."""
+        loaded = self.pipelines
+        return {alias: name for alias, name in self._aliases.items() if name in loaded}
+
     def examples(self, name: str) -> tuple[str, ...]:
         """Captions like those that a model was trained on; empty if unknown."""
         return self._models[name].examples
@@ -76,9 +89,9 @@ class Catalog:
         return self._models[name].noise_error
 
     def get(self, name: str | None) -> Pipeline | None:
-        """A model by its name; None is the first."""
+        """A model by its name or an alias; None is the first."""
         pipelines = self.pipelines
-        return next(iter(pipelines.values()), None) if name is None else pipelines.get(name)
+        return next(iter(pipelines.values()), None) if name is None else pipelines.get(self._aliases.get(name, name))
 
     def refresh(self) -> list[str]:
         """Load newer checkpoints of runs, and models whose files have changed, which takes a moment for each.
@@ -119,6 +132,16 @@ class Catalog:
         model.examples = _examples(model)
         # The error of a distilled model is that of few steps: nothing on the page compares with it.
         model.noise_error = {} if pipeline.config.distill.steps else _noise_error(folder, model.run)
+
+
+def _checked_aliases(aliases: Mapping[str, str], models: Mapping[str, ServedModel]) -> dict[str, str]:
+    """Raises ConfigError for an alias that hides a model, or stands for one that is not served."""
+    for alias, name in aliases.items():
+        if alias in models:
+            raise ConfigError(f"--alias {alias}={name} hides the model {alias}; choose another name")
+        if name not in models:
+            raise ConfigError(f"--alias {alias}={name}: {name} is not served; the models are {', '.join(models)}")
+    return dict(aliases)
 
 
 def _stamp(folder: Path) -> tuple[tuple[object, ...], ...]:

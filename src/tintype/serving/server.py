@@ -54,7 +54,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
             raise ConfigError(
                 f"{token_models[0]} is served beside a diffusion model: name one too, such as shapes, or leave it out"
             )
-        catalog = Catalog(others, device)
+        catalog = Catalog(others, device, dict(settings.aliases))
         logs.set_up()
         refresh_now = asyncio.Event()
         app, engine = create_app(catalog, settings, refresh_now, writers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tintype.errors import ConfigError
 from tintype.pipeline.limits import MAX_SIDE
 
 PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]{1,100}){1,10}", re.ASCII)
+ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}", re.ASCII)
 MAX_PICTURES = 10  # in one request, as in the OpenAI API
 
 
@@ -25,6 +27,8 @@ class Settings:
     api_keys: tuple[str, ...] = ()  # empty: no key is needed
     api_key_file: Path | None = None  # of these keys; read again while the server runs
     log_prompts: bool = False
+    aliases: tuple[tuple[str, str], ...] = ()  # other name, model
+    a1111: bool = False  # also the API of A1111's web UI
 
     max_waiting: int = 64  # requests
     max_waiting_cost: float = 0.0  # see `cost_of`; 0: eight times the largest request
@@ -66,6 +70,18 @@ def cost_of(num: int, pixels: int, evaluations: int, guided: bool) -> float:
     evaluations: of the network per picture; a step of heun needs two, one of reference four.
     """
     return float(num * pixels * evaluations * (2 if guided else 1))
+
+
+def checked_aliases(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of another name and a model, from texts such as `dall-e-3=emoji`. Raises ConfigError."""
+    aliases: dict[str, str] = {}
+    for text in texts:
+        alias, _, model = text.partition("=")
+        if not ALIAS.fullmatch(alias) or not model:
+            raise ConfigError(f"--alias must be NAME=MODEL, such as dall-e-3=emoji, not {text[:100]}")
+        if aliases.setdefault(alias, model) != model:
+            raise ConfigError(f"--alias {alias} is given for {aliases[alias]} and for {model}; choose one")
+    return tuple(aliases.items())
 
 
 def checked_root_path(text: str) -> str:

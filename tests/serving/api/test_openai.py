@@ -21,6 +21,8 @@ from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt
 from tintype.pipeline.request import Options
 from tintype.serving.api.schemas import SamplingBody
+from tintype.serving.catalog import Catalog
+from tintype.serving.settings import Settings
 
 PROMPT = "a red circle left of a blue square"
 
@@ -240,7 +242,7 @@ def test_errors_are_the_clients_own(client: openai.OpenAI) -> None:
         client.images.generate(prompt=PROMPT, model="dall-e-3")
     assert missing.value.code == "model_not_found"
     assert missing.value.request_id
-    for wrong in ({"n": 0}, {"size": "17x16"}, {"output_format": "svg"}, {"background": "transparent"},
+    for wrong in ({"n": 0}, {"size": "7x8"}, {"output_format": "svg"}, {"background": "transparent"},
                   {"response_format": "url"}):  # fmt: skip
         with pytest.raises(openai.BadRequestError) as refused:
             client.images.generate(prompt=PROMPT, **wrong)  # type: ignore[call-overload]
@@ -350,7 +352,8 @@ def test_weights_in_a_caption_are_noted(http: httpx.Client) -> None:
 def test_a_large_size_is_made_with_a_warning_and_a_larger_one_names_the_way(http: httpx.Client) -> None:
     answer = http.post("/v1/images/generations", json={"prompt": "a", "steps": 1, "size": "64x64"})
     assert "enlarge" in answer.json()["warning"]
-    refused = http.post("/v1/images/generations", json={"prompt": "a", "steps": 1, "size": "512x512"})
+    body = {"prompt": "a", "steps": 1, "size": "512x512", "enlarge": False}
+    refused = http.post("/v1/images/generations", json=body)
     assert refused.status_code == 400
     assert "enlarge" in refused.json()["error"]["message"]
 
@@ -368,6 +371,56 @@ def test_an_enlarged_picture_may_have_any_size(http: httpx.Client) -> None:
         {**body, "size": "4000x4"},
     ):
         assert http.post("/v1/images/generations", json=refused).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("size", "made_at"),
+    [("512x512", "16x16"), ("1024x1024", "16x16"), ("1792x1024", "20x12"), ("1024x1792", "12x20"), ("21x20", "16x16")],
+)
+def test_a_size_of_large_models_is_enlarged_and_said(size: str, made_at: str, http: httpx.Client) -> None:
+    body = {"prompt": "a", "steps": 1, "size": size, "seed": 3}
+    answer = http.post("/v1/images/generations", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["size"] == size
+    assert answer.headers["x-tintype-warning"].startswith(f"made at {made_at}, the size of this model, and enlarged to")
+    receipt = receipt_of(answer)
+    assert (f"{receipt.width}x{receipt.height}", receipt.enlarge) == (made_at, f"{size} lanczos")
+    asked = http.post("/v1/images/generations", json={**body, "enlarge": True})
+    assert asked.json()["data"] == answer.json()["data"]
+    assert "x-tintype-warning" not in asked.headers
+
+
+@pytest.mark.parametrize("size", ["16x16", "24x16", "64x64", "128x32", "12x12"])
+def test_a_size_that_the_model_can_make_is_made(size: str, http: httpx.Client) -> None:
+    receipt = receipt_of(http.post("/v1/images/generations", json={"prompt": "a", "steps": 1, "size": size}))
+    assert (f"{receipt.width}x{receipt.height}", receipt.enlarge) == (size, "")
+
+
+@pytest.mark.parametrize("size", ["7x7", "2052x2052", "4096x16", "13x14"])
+def test_sizes_beyond_the_limits_and_small_odd_ones_are_still_refused(size: str, http: httpx.Client) -> None:
+    answer = http.post("/v1/images/generations", json={"prompt": "a", "steps": 1, "size": size})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "size")
+
+
+def test_the_pixels_of_all_enlarged_pictures_have_a_limit(http: httpx.Client) -> None:
+    body = {"prompt": "a", "steps": 1, "size": "1024x1024", "n": 5}
+    answer = http.post("/v1/images/generations", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "size")
+    assert len(http.post("/v1/images/generations", json={**body, "n": 4}).json()["data"]) == 4
+
+
+def test_an_edit_of_an_insisted_size_is_enlarged_with_its_mask(http: httpx.Client) -> None:
+    picture, mask = Image.new("RGB", (640, 640), "teal"), Image.new("L", (640, 640), 255)
+    files = {"image": ("a.png", png(picture), "image/png"), "mask": ("m.png", png(mask), "image/png")}
+    answer = http.post("/v1/images/edits", data={"prompt": "a", "steps": "2", "size": "1024x1024"}, files=files)
+    assert answer.status_code == 200, answer.text
+    assert receipt_of(answer).enlarge == "1024x1024 lanczos"
+
+
+def test_the_own_api_stays_strict(http: httpx.Client) -> None:
+    refused = http.post("/api/jobs", json={"prompt": "a", "steps": 1, "size": "512x512"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "size")
+    assert http.post("/api/jobs", json={"prompt": "a", "steps": 1, "size": "512x512", "enlarge": True}).is_success
 
 
 def test_an_edit_keeps_the_shape_of_its_image(http: httpx.Client) -> None:
@@ -400,3 +453,28 @@ def test_signs_that_the_model_cannot_read_are_named_in_a_warning(http: httpx.Cli
     ]
     assert last["warning"] == answer.json()["warning"]
     assert "warning" not in http.post("/v1/images/generations", json={"prompt": "a red circle", "steps": 1}).json()
+
+
+def test_an_alias_is_a_name_of_the_model(tiny_model: Path) -> None:
+    catalog = Catalog([tiny_model], "cpu", {"gpt-image-1": "tiny", "openai/dall-e-3": "tiny"})
+    server = Live(catalog, Settings(max_batch=16))
+    try:
+        server.ready()
+        with httpx.Client(base_url=server.url, timeout=30, trust_env=False) as http:
+            models = http.get("/v1/models").json()["data"]
+            assert [(model["id"], model.get("root")) for model in models] == [
+                ("tiny", None), ("gpt-image-1", "tiny"), ("openai/dall-e-3", "tiny"),
+            ]  # fmt: skip
+            assert http.get("/v1/models/openai/dall-e-3").json()["root"] == "tiny"
+            body = {"prompt": "a", "steps": 1, "seed": 5}
+            named, aliased = (
+                http.post("/v1/images/generations", json={**body, "model": model}) for model in ("tiny", "gpt-image-1")
+            )
+            assert named.json()["data"] == aliased.json()["data"]
+            assert receipt_of(aliased).model == "tiny"
+            unknown = http.post("/v1/images/generations", json={**body, "model": "dall-e-2"})
+            assert unknown.status_code == 404
+            assert "gpt-image-1" in unknown.json()["error"]["message"]
+            assert [model["name"] for model in http.get("/api/models").json()["models"]] == ["tiny"]
+    finally:
+        server.stop()

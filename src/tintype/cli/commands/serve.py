@@ -24,6 +24,18 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--port", type=whole(0, 65535), default=8000, metavar="N", help="0 chooses a free one (8000)")
     command.add_argument("--api-key-file", type=Path, metavar="FILE", help="keys that clients need, one per line")
     command.add_argument(
+        "--alias",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL",
+        help="another name of a model, for clients that insist on one, such as dall-e-3=emoji; repeatable",
+    )
+    command.add_argument(
+        "--a1111",
+        action="store_true",
+        help="also serve the API of A1111's web UI, under /sdapi/v1, for clients that speak it",
+    )
+    command.add_argument(
         "--allow-host",
         action="append",
         default=[],
@@ -59,7 +71,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from tintype.serving.server import serve, with_keys
-    from tintype.serving.settings import Settings, checked_root_path
+    from tintype.serving.settings import Settings, checked_aliases, checked_root_path
 
     settings = Settings(
         host=args.host,
@@ -67,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         allowed_hosts=tuple(args.allow_host),
         root_path=checked_root_path(args.root_path),
         log_prompts=args.log_prompts,
+        aliases=checked_aliases(args.alias),
+        a1111=args.a1111,
         max_waiting=args.max_waiting,
         max_batch=args.max_batch,
         max_steps=args.max_steps,

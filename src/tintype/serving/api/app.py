@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from tintype._version import __version__
 from tintype.serving import logs
 from tintype.serving.api import denoise, inspection, jobs, openai, runs, tokens
+from tintype.serving.api.a1111 import routes as a1111
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError, from_validation
 from tintype.serving.api.guard import RequestGuard
@@ -101,6 +102,8 @@ def create_app(
     app.include_router(denoise.router(dispatcher))
     app.include_router(runs.router(dispatcher))
     app.include_router(tokens.router(dispatcher, writers or Writers()))
+    if settings.a1111:
+        app.include_router(a1111.router(dispatcher))
     _add_operation(app, dispatcher)
     _add_page(app)
     _add_error_handlers(app)

@@ -17,7 +17,8 @@ from tintype.serving.api.encodings import Encodings
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.idempotency import GRACE_SECONDS, IdempotencyCache, has_key, hash_request
 from tintype.serving.api.job_store import JobStore
-from tintype.serving.api.schemas import GenerateBody, to_request
+from tintype.serving.api.sampling_request import to_request
+from tintype.serving.api.schemas import GenerateBody
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.engine.job import GenerateTask, Job, PreviewSteps, Reason, Status, Task
@@ -51,7 +52,7 @@ class Dispatcher:
             message = "no model is ready: the run has not saved a checkpoint yet; try again later"
             raise ApiError(503, message, "not_ready", retry_after=30)
         if pipeline is None:
-            names = ", ".join(self.catalog.pipelines)
+            names = ", ".join((*self.catalog.pipelines, *self.catalog.aliases))
             raise ApiError(404, f"unknown model; this server has {names}", "model_not_found", "model")
         return pipeline
 
@@ -174,3 +175,9 @@ def warning(job: Job) -> str:
     if job.illegible:
         notes.append(printable(ILLEGIBLE.format(named(job.illegible))))
     return ". ".join(notes)
+
+
+def warning_header(job: Job) -> dict[str, str]:
+    """The warning as a header; none without one."""
+    text = warning(job).encode("ascii", "backslashreplace").decode()
+    return {"x-tintype-warning": text} if text else {}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from tintype.pipeline.image_file import encode
+from tintype.pipeline.sizes import enlarged
 from tintype.serving.api.byte_cache import ByteCache
 from tintype.serving.api.images import guess_image, strip_png
 from tintype.serving.engine.job import GenerateTask, Job
@@ -44,6 +45,14 @@ class Encodings:
         key = (job.id, "guess", index, row, suffix, quality)
         return await self._get(key, partial(_guess, job, frame, row, suffix, quality))
 
+    async def preview(self, job: Job, row: int) -> bytes | None:
+        """The newest guess at a picture, a PNG of the finished size without a receipt; None before the first step."""
+        frames = job.frames  # as it is now: the engine replaces it
+        newest = max(frames, default=-1)
+        if newest < 0:
+            return None
+        return await self._get((job.id, "preview", newest, row), partial(_preview, job, frames[newest], row))
+
     async def _get(self, key: Key, encode_file: Callable[[], bytes]) -> bytes:
         content = self._finished.get(key)
         if content is not None:
@@ -73,3 +82,8 @@ def _guess(job: Job, frame: Frame, row: int, suffix: str, quality: int) -> bytes
     assert isinstance(job.task, GenerateTask)
     receipt = job.task.pipeline.receipts(job.task.request)[row]
     return encode(guess_image(frame, row), receipt, suffix, quality)
+
+
+def _preview(job: Job, frame: Frame, row: int) -> bytes:
+    assert isinstance(job.task, GenerateTask)
+    return encode(enlarged(guess_image(frame, row), job.task.request.enlarge), None, ".png")

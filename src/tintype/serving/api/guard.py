@@ -23,7 +23,10 @@ from tintype.serving.settings import Settings
 
 PUBLIC = ("/health", "/healthz", "/liveness")  # without a key
 FORMS = ("/v1/images/edits", "/v1/images/variations")
-IMAGE_JSON = ("/api/jobs", "/api/look", "/api/denoise", "/api/receipt", "/api/tokens/encode")  # JSON with images
+IMAGE_JSON = (  # JSON with images
+    *("/api/jobs", "/api/look", "/api/denoise", "/api/receipt", "/api/tokens/encode"),
+    *("/sdapi/v1/img2img", "/sdapi/v1/png-info"),
+)
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -139,7 +142,7 @@ class RequestGuard:
         sender.unread = False
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         expected = "multipart/form-data" if path in FORMS else "application/json"
-        is_api = wants_body and path.startswith(("/v1/", "/api/"))
+        is_api = wants_body and path.startswith(("/v1/", "/api/", "/sdapi/"))
         if is_api and content_type != expected and (pieces or content_type):
             raise ApiError(415, f"the content type must be {expected}", "unsupported_media_type")
         if content_type == "application/json":

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tintype.data.images.decode import FORMATS, MAX_PIXELS, PictureError, decode_image, decode_with_alpha
 from tintype.data.images.png import without_texts
+from tintype.errors import DataError
 from tintype.pipeline.receipt import Receipt
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.view.contact_sheet import Frame
@@ -44,12 +45,17 @@ def decode(content: bytes, param: str) -> Image.Image:
         return decode_image(content).picture
 
 
-def decode_mask(content: bytes, param: str) -> Image.Image:
-    """Decode a mask, mode L, white where to repaint: where it is transparent, or where it is white. Raises ApiError."""
+def decode_mask(content: bytes, param: str, *, opaque: bool = False) -> Image.Image:
+    """Decode a mask, mode L, white where to repaint: where it is transparent, or where it is white. Raises ApiError.
+
+    opaque: repaint where it is opaque instead, as A1111 does, unless all of it is.
+    """
     _check_size(content, param)
     with _api_errors(param):
         picture, alpha = decode_with_alpha(content)
-    return picture.convert("L") if alpha is None else alpha.point([255 - value for value in range(256)])
+    if alpha is None:
+        return picture.convert("L")
+    return alpha if opaque else alpha.point([255 - value for value in range(256)])
 
 
 def decode_base64(text: str, param: str) -> Image.Image:
@@ -89,13 +95,20 @@ def _check_size(content: bytes, param: str) -> None:
         raise ApiError(413, f"{param} has more than {MAX_PIXELS // 10**6} megapixels", "image_too_large", param)
 
 
+def read_texts(content: bytes) -> dict[str, str]:
+    """The texts inside a PNG by name, `parameters` and `tintype` among them; none of another file."""
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            return {str(name): text for name, text in image.info.items() if isinstance(text, str)}
+    except Exception:  # Pillow raises errors of many types for damaged files
+        return {}
+
+
 def read_receipt(content: bytes) -> Receipt | None:
     """The receipt inside a PNG; None if it has none, or one that cannot be read."""
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            text = image.info.get("tintype")
-        return None if not isinstance(text, str) else Receipt.from_json(text)
-    except Exception:  # Pillow raises errors of many types for damaged files
+        return Receipt.from_json(read_texts(content)["tintype"])
+    except (KeyError, DataError):
         return None
 
 

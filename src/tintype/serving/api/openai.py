@@ -18,7 +18,7 @@ from starlette.datastructures import UploadFile
 from tintype.config.sizes import size_text
 from tintype.pipeline.sizes import parse_enlarge
 from tintype.serving.api.disconnect import until_done
-from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher, job_error, warning
+from tintype.serving.api.dispatcher import SSE_HEADERS, Dispatcher, job_error, warning, warning_header
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.serving.api.images import decode, decode_mask
 from tintype.serving.api.schemas import ImagesBody, from_form
@@ -53,12 +53,13 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     @routes.get("/models")
     async def models() -> dict[str, Any]:
         """The models of this server."""
-        return {"object": "list", "data": [_model(dispatcher, name) for name in dispatcher.catalog.pipelines]}
+        catalog = dispatcher.catalog
+        return {"object": "list", "data": [_model(dispatcher, name) for name in (*catalog.pipelines, *catalog.aliases)]}
 
     @routes.get("/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
         """One model."""
-        if name not in dispatcher.catalog.pipelines:
+        if dispatcher.catalog.get(name) is None:
             raise ApiError(404, "unknown model; GET /v1/models lists them", "model_not_found", "model")
         return _model(dispatcher, name)
 
@@ -66,7 +67,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
 
 
 def _model(dispatcher: Dispatcher, name: str) -> dict[str, Any]:
-    pipeline = dispatcher.catalog.pipelines[name]
+    pipeline = dispatcher.pipeline(name)
+    alias_of = {"root": pipeline.name} if name != pipeline.name else {}
     return {
         "id": name,
         "object": "model",
@@ -74,6 +76,7 @@ def _model(dispatcher: Dispatcher, name: str) -> dict[str, Any]:
         "owned_by": "tintype",
         "size": size_text(pipeline.config.default_size),
         "sha256": pipeline.model_hash,
+        **alias_of,
     }
 
 
@@ -118,8 +121,7 @@ async def _generate(
         raise job_error(job)
     files = [await dispatcher.encodings.picture(job, row, *_file_format(body)) for row in range(job.task.num)]
     content = await asyncio.to_thread(_response_json, job, body, files)
-    headers = {"x-tintype-warning": warning(job).encode("ascii", "backslashreplace").decode()} if warning(job) else {}
-    return Response(content, media_type="application/json", headers=headers)
+    return Response(content, media_type="application/json", headers=warning_header(job))
 
 
 def _require_base64(body: ImagesBody) -> None:

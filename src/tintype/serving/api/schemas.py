@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import replace
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from PIL import Image
 from pydantic import (
     AfterValidator,
     AliasChoices,
@@ -26,11 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from tintype.config import Config
-from tintype.config.sizes import parse_size, size_text
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import SCHEDULES
-from tintype.errors import ConfigError
 from tintype.pipeline.limits import (
     MAX_CAPTION,
     MAX_GUIDANCE,
@@ -42,11 +37,9 @@ from tintype.pipeline.limits import (
     MIN_STRENGTH,
     OLDER_NAMES,
 )
-from tintype.pipeline.pipeline import Pipeline
-from tintype.pipeline.request import Options, Request
 from tintype.printable import one_line
 from tintype.serving.api.errors import bad_request, from_validation
-from tintype.serving.settings import MAX_PICTURES, Settings
+from tintype.serving.settings import MAX_PICTURES
 
 MAX_PARTIAL = 100
 MAX_LEVELS = 24
@@ -128,6 +121,10 @@ class SamplingBody(BaseModel):
 class GenerateBody(SamplingBody):
     """Fields of every request for pictures."""
 
+    # A picture larger than so many sides of the model's resolution, or of a size that the server would refuse, is made
+    # at the model's own size and enlarged, although the client did not ask for it. None: such a size is refused.
+    enlarges_beyond: ClassVar[float | None] = None
+
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
     prompt: Annotated[StrictStr, Field(max_length=MAX_CAPTION, description="The caption; empty for any picture.")]
@@ -180,6 +177,8 @@ class GenerateBody(SamplingBody):
 
 class ImagesBody(GenerateBody):
     """Body of POST /v1/images/generations: the OpenAI images API, with the usual fields of diffusion servers."""
+
+    enlarges_beyond = math.inf
 
     response_format: Literal["b64_json", "url"] | None = None
     output_format: Literal["png", "webp", "jpeg"] | None = None
@@ -250,63 +249,3 @@ def _text_names() -> set[str]:
 
 _FORM = TypeAdapter(ImagesBody)
 _TEXT_NAMES = _text_names()
-
-
-def to_request(
-    body: GenerateBody,
-    pipeline: Pipeline,
-    settings: Settings,
-    init_image: Image.Image | None = None,
-    mask: Image.Image | None = None,
-) -> Request:
-    """The pipeline's request, completed and checked; picture i has the body's seed and index i. Raises ApiError."""
-    width, height = _sides(body, pipeline.config)
-    num = body.n or 1
-    seed = secrets.randbelow(2**32) if body.seed is None or body.seed == -1 else body.seed
-    if body.source_caption is not None and init_image is None:
-        name = body.param("source_caption")
-        raise bad_request(f"{name} needs an input image", name)
-    if body.steps is not None and body.steps > settings.max_steps:
-        raise bad_request(f"steps must be from 1 to {settings.max_steps} here", "steps")
-    pixels = settings.pixel_limit(pipeline.config)
-    num_pixels = (width or 1) * (height or 1)
-    if body.enlarge and num * num_pixels > settings.max_enlarged_pixels:
-        most = f"{settings.max_enlarged_pixels} pixels in all pictures of a request"
-        raise bad_request(f"enlarged pictures must have at most {most}; ask for a smaller size or fewer", "size")
-    if not body.enlarge and num_pixels > pixels:
-        side = int(pixels**0.5)
-        raise bad_request(
-            f"size must be at most {pixels} pixels, such as {side}x{side}, for this model; with enlarge, it makes a "
-            "picture of its own size and enlarges that",
-            "size",
-        )
-    first = body.index or 0
-    options = {name: getattr(body, name) for name in SamplingBody.model_fields} | {
-        "seeds": [seed] * num,
-        "indices": range(first, first + num),
-        "init_image": init_image,
-        "mask": mask,
-        "strength": body.strength if init_image is not None else None,
-        "width": width,
-        "height": height,
-    }
-    try:
-        request = pipeline.request([body.prompt] * num, **cast(Options, options))
-    except ConfigError as error:
-        name = str(error).partition(" ")[0]  # messages start with the option's name
-        param = body.param(name) if name in SamplingBody.model_fields else None
-        raise bad_request(str(error), "size" if name in ("width", "height") else param) from None
-    if request.width * request.height > pixels:  # a side that the request left out may have followed its image
-        raise bad_request(f"size must be at most {pixels} pixels for this model, with its padding", "size")
-    return replace(request, notes=(*body.notes(), *request.notes))
-
-
-def _sides(body: GenerateBody, config: Config) -> tuple[int | None, int | None]:
-    if body.size in (None, "auto", ""):
-        return body.width, body.height
-    try:
-        return parse_size(str(body.size))
-    except ConfigError:
-        example = size_text(config.default_size)
-        message = f'size must be "auto" or WIDTHxHEIGHT in multiples of {config.net.multiple}, such as "{example}"'
-        raise bad_request(message, "size") from None
