@@ -88,7 +88,7 @@ def from_validation(errors: Sequence[Any]) -> ApiError:
     if error_type == "string_too_long":
         limit = first.get("ctx", {}).get("max_length")
         return bad_request(f"{param} is longer than {limit} characters", param, "string_above_max_length")
-    if error_type in ("model_attributes_type", "dict_type"):
+    if error_type in ("model_attributes_type", "dict_type") and param is None:
         return bad_request("the body must be a JSON object", None, "invalid_json")
     reason = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return bad_request(f"{param or 'the request'} {reason}", param)

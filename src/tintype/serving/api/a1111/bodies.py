@@ -76,7 +76,7 @@ class Txt2ImgBody(Lenient):
     restore_faces: bool = False
     tiling: bool = False
     subseed_strength: float = 0.0
-    styles: list[Name] = []
+    styles: list[Name | None] = []
     alwayson_scripts: dict[str, Any] = {}
     script_name: Name | None = None
 
@@ -130,7 +130,7 @@ class Txt2ImgBody(Lenient):
             "restore_faces": self.restore_faces,
             "tiling": self.tiling,
             "subseed_strength": self.subseed_strength,
-            "styles": any(style not in ("", "None") for style in self.styles),
+            "styles": any(style not in ("", "None", None) for style in self.styles),
             "alwayson_scripts": self.alwayson_scripts,
         }
         names = [name for name, is_asked in left_out.items() if is_asked]
