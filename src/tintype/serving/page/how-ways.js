@@ -3,7 +3,7 @@ import { $, short } from "./api.js";
 import { attempt } from "./attempt.js";
 import { develop, levels } from "./network.js";
 import { LEVELS, draw, mix, normal, shareChanged } from "./pixels.js";
-import { currentModel } from "./subject.js";
+import { currentModel, examples } from "./subject.js";
 import { state as served } from "./state.js";
 import { darkest, drawToken, loadTokenModel, write } from "./tokens.js";
 
@@ -37,8 +37,8 @@ export async function enter() {
   if (ways.tokenModel) return show();
   ways.tokenModel = await loadTokenModel();
   $("ways-time").max = total();
-  $("ways-caption").value = ways.tokenModel.examples[0];
-  $("ways-other").value = ways.tokenModel.examples[1] ?? "";
+  const known = ways.tokenModel.examples.length > 1 ? ways.tokenModel.examples : examples();
+  [$("ways-caption").value, $("ways-other").value] = known;
   await begin();
 }
 

@@ -94,6 +94,7 @@ function turn(event) {
   const next = NAMES[NAMES.indexOf(here) + by];
   if (!by || !next || (event.key.startsWith("Arrow") && event.target.closest("input, select, textarea, canvas, pre"))) return;
   event.preventDefault();
+  open(next); // before the new address does, as what is hidden takes no focus
   location.hash = `#how/${next}`;
   $(CHAPTERS[next][0]).querySelector("h2").focus({ preventScroll: true });
 }
