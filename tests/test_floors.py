@@ -66,7 +66,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         ("card", "sampling", "target", "payload", "wat"),
         ("plans", "encoder"),
         ("description", "folder", "onnx"),
-        "page",
+        ("page", "diffusers"),
         ("forms", "push"),
     ),
     "serving": (("settings", "logs", "catalog", "writers"), "engine", "api", "server"),

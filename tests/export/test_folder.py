@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from tintype.cli.main import main
 from tintype.errors import CheckpointError, ConfigError
-from tintype.export.forms import FORMS, export_model
-from tintype.export.options import FORMS as NAMES
+from tintype.export.forms import WRITERS, export_model
+from tintype.export.options import FORMS
 from tintype.export.record import read_record
 from tintype.model import checkpoint, store
 from tintype.pipeline.pipeline import Pipeline
@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_form_has_a_function() -> None:
-    assert tuple(FORMS) == NAMES
+    assert list(WRITERS) == list(FORMS)
 
 
 def test_weights_are_rounded_to_the_nearest_half_and_pictures_stay(run: Path, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_an_encoder_in_a_folder_of_this_machine_is_refused(tiny_model: Path, tmp
     ("options", "message"),
     [
         (["--license", "free for all"], "license must be an SPDX identifier"),
-        (["--precision", "int8"], "a folder has precision fp16 or fp32"),
+        (["--precision", "int8"], "a model folder has precision fp16 or fp32"),
         (["--name", "a\nb"], "name must be"),
         (["--examples", "a\nb"], "every example must be a caption"),
         (["--card", "no/such.md"], "cannot read"),

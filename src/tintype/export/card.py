@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from tintype._version import __version__
@@ -31,7 +32,7 @@ HUB_LICENSES = frozenset(
 )
 
 
-def front_matter(options: ExportOptions, pictures: dict[str, str]) -> str:
+def front_matter(options: ExportOptions, pictures: dict[str, str], more_tags: Sequence[str] = ()) -> str:
     """The metadata at the head of the card, as YAML between two lines of dashes.
 
     pictures: caption -> path of its picture in the export. Texts are JSON strings, which are YAML too.
@@ -42,7 +43,8 @@ def front_matter(options: ExportOptions, pictures: dict[str, str]) -> str:
         lines.append(f"license: {spdx}")
     elif options.license:
         lines += ["license: other", f"license_name: {_quoted(options.license)}"]
-    lines += ["library_name: tintype", "pipeline_tag: text-to-image", "tags:", *(f"- {tag}" for tag in TAGS)]
+    lines += ["library_name: tintype", "pipeline_tag: text-to-image", "tags:"]
+    lines += [f"- {tag}" for tag in (*TAGS, *more_tags)]
     if pictures:
         lines.append("widget:")
     for caption, path in pictures.items():

@@ -7,7 +7,7 @@ samples/captions.txt  samples/example-0.png ...                                 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,8 +25,20 @@ from tintype.training.monitor.log import metrics_json
 
 def write_folder(model: store.Model, out: Path, options: ExportOptions) -> None:
     """Write the form `folder` of a model at `out`, where nothing is. Raises CheckpointError, ConfigError, OSError."""
+    write_model_folder(model, out, options)
+    write_record(out, "folder", options)
+
+
+def write_model_folder(
+    model: store.Model, out: Path, options: ExportOptions, use: str = "", tags: Sequence[str] = ()
+) -> None:
+    """Write a model folder for other people at `out`, where nothing is; the record is left to the caller.
+
+    use: Markdown at the end of a card that is made here. tags: more of them in its metadata. Raises CheckpointError,
+    ConfigError, OSError.
+    """
     if options.precision == "int8":
-        raise ConfigError("a folder has precision fp16 or fp32; int8 is for other forms")
+        raise ConfigError("a model folder has precision fp16 or fp32; int8 is for other forms")
     config = store.read_config(model)
     require_portable(config.text.encoder)
     weights = store.read_weights(model)
@@ -45,9 +57,9 @@ def write_folder(model: store.Model, out: Path, options: ExportOptions) -> None:
     card = options.card
     if card is None:
         num_weights = sum(weight.numel() for weight in weights.values())
-        card = export_card(config, options, num_weights=num_weights, images_seen=seen, metrics=metrics)
-    checkpoint.write_text(out / file_names.CARD, front_matter(options, pictures) + "\n" + without_front_matter(card))
-    write_record(out, "folder", options)
+        card = export_card(config, options, num_weights=num_weights, images_seen=seen, metrics=metrics) + use
+    metadata = front_matter(options, pictures, tags)
+    checkpoint.write_text(out / file_names.CARD, metadata + "\n" + without_front_matter(card))
 
 
 def write_model(model: store.Model, folder: Path, config: str, weights: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Exports: a model in one of the forms of FORMS. A form is a function that writes it, and an entry here."""
+"""Exports: a model in one of the forms of options.FORMS. Each has a function here that writes it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tintype.errors import ConfigError
+from tintype.export.diffusers.write import write_diffusers
 from tintype.export.folder import write_folder
 from tintype.export.onnx.write import write_onnx
-from tintype.export.options import DEFAULT_PRECISION, ExportOptions
+from tintype.export.options import FORMS, ExportOptions
 from tintype.export.page import write_page, write_site
 from tintype.export.record import read_record
 from tintype.export.target import filled, require_free
@@ -18,8 +19,9 @@ from tintype.model.sample_captions import sample_captions
 
 # A form gets the model, the path where its folder or file is to appear (nothing is there), and the options.
 WriteForm = Callable[[store.Model, Path, ExportOptions], None]
-FORMS: dict[str, WriteForm] = {
+WRITERS: dict[str, WriteForm] = {  # the same names as options.FORMS
     "folder": write_folder,
+    "diffusers": write_diffusers,
     "onnx": write_onnx,
     "page": write_page,
     "site": write_site,
@@ -45,9 +47,9 @@ def export_model(
     Args:
         model: what `Pipeline.load` takes; of a run that still trains, its newest checkpoint.
         out: the folder or file to write.
-        to: "folder", a model folder with weights in half precision and a card, for other people; "onnx", ONNX graphs
-            for other languages and runtimes; "page", one HTML file that opens from a disk and draws by itself; "site",
-            the same as a folder for a static web server.
+        to: "folder", a model folder with weights in half precision and a card, for other people; "diffusers", the same,
+            which Hugging Face's diffusers runs too; "onnx", ONNX graphs for other languages and runtimes; "page", one
+            HTML file that opens from a disk and draws by itself; "site", the same as a folder for a static web server.
         name: of the model, in its card; "" takes the name of `out`.
         license: an SPDX identifier, such as "CC-BY-4.0"; "" keeps that of an earlier export.
         precision: of the stored weights, "fp16", "fp32" or "int8"; "" takes that of the form.
@@ -77,13 +79,13 @@ def export_model(
     options = ExportOptions(
         name=name or target.name.removesuffix(".html"),
         license=license or (earlier.license if earlier else ""),
-        precision=precision or DEFAULT_PRECISION[to],
+        precision=precision or FORMS[to].precision,
         examples=captions,
         card=card,
     )
     require_free(target, overwrite=overwrite)
     with filled(target) as temporary:
-        FORMS[to](found, temporary, options)
+        WRITERS[to](found, temporary, options)
     return Path(out)
 
 

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tintype.errors import ConfigError
 
-FORMS = ("folder", "onnx", "page", "site")  # the first is the default; export/forms.py has a function for each
 PRECISIONS = ("fp16", "fp32", "int8")  # in which weights are stored
-DEFAULT_PRECISION = {"folder": "fp16", "onnx": "fp16", "page": "int8", "site": "int8"}  # by form
+
+
+class Form(NamedTuple):
+    """A form of export, as people choose it."""
+
+    help: str  # what it is
+    precision: str = PRECISIONS[0]  # of its weights, where none is asked for
+
+
+# By name; the first is the default. export/forms.py has the function that writes each.
+FORMS = {
+    "folder": Form("a model folder with half the size and a card, for other people"),
+    "diffusers": Form("the same, which Hugging Face's diffusers runs too, with its own schedulers"),
+    "onnx": Form("a folder of ONNX graphs for other languages and runtimes, checked against the model"),
+    "page": Form("one HTML file that opens from a disk and draws by itself", "int8"),
+    "site": Form("the same as a folder for a static web server", "int8"),
+}
 MAX_NAME = 96  # characters
 _SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
 

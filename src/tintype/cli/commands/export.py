@@ -5,14 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tintype.export.options import DEFAULT_PRECISION, FORMS, PRECISIONS
-
-HELP = {  # the same keys as FORMS
-    "folder": "a model folder with half the size and a card, for other people",
-    "onnx": "a folder of ONNX graphs for other languages and runtimes, checked against the model",
-    "page": "one HTML file that opens from a disk and draws by itself",
-    "site": "the same as a folder for a static web server",
-}
+from tintype.export.options import FORMS, PRECISIONS
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -24,8 +17,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--to",
         choices=FORMS,
-        default=FORMS[0],
-        help=f"{'; '.join(f'{form}: {HELP[form]}' for form in FORMS)} ({FORMS[0]})",
+        default=next(iter(FORMS)),
+        help=f"{'; '.join(f'{name}: {form.help}' for name, form in FORMS.items())} ({next(iter(FORMS))})",
     )
     command.add_argument("--out", type=Path, required=True, metavar="PATH", help="the folder or file to write")
     command.add_argument("--license", default="", metavar="SPDX", help="who may use it, such as CC-BY-4.0 (not given)")
@@ -34,7 +27,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="",
-        help=f"of the stored weights ({', '.join(f'{form}: {DEFAULT_PRECISION[form]}' for form in FORMS)})",
+        help=f"of the stored weights ({', '.join(f'{name}: {form.precision}' for name, form in FORMS.items())})",
     )
     command.add_argument(
         "--examples",

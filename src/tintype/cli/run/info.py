@@ -147,7 +147,7 @@ def model_lines(name: str) -> list[str]:
         ),
         ("distilled", _distilled(config)),
         ("license", (record.license or "none") if record else ""),
-        ("exported", f"by Tintype {record.version}, as {record.name!r}" if record else ""),
+        ("exported", _exported(record) if record else ""),
         ("sampling", f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}"),
         ("folder", str(model.folder)),
         *_sharing(name, folder),
@@ -155,6 +155,11 @@ def model_lines(name: str) -> list[str]:
         ("sha256", store.weights_hash(model)),
     ]
     return [f"{model.name}: a text-to-image model", *_aligned(lines)]
+
+
+def _exported(record: Record) -> str:
+    form = "" if record.form == "folder" else f", in the form {record.form}"
+    return f"by Tintype {record.version}, as {record.name!r}{form}"
 
 
 def _sharing(name: str, run: Path) -> list[tuple[str, str]]:
