@@ -14,6 +14,8 @@ from tintype.training.setup.plan import Speed, images_within
 
 TRAIN = TrainConfig(batch_size=32, warmup_images=200, sample_minutes=1e9, save_minutes=1e9)
 SPEED = Speed(images_per_second=100.0, validation_seconds=2.0, save_seconds=0.1)
+HALF_SIZE = replace(TRAIN, half_size=0.9)  # whose last fifth, of full size, takes thrice as long
+BOTH = replace(SPEED, full_size_per_second=100.0 / 3)
 
 
 @dataclass
@@ -22,17 +24,21 @@ class Run:
 
     seconds: float
     rate: Callable[[float], float]
+    settings: TrainConfig = TRAIN
+    speed: Speed = SPEED
     now: float = 0.0
     late: float | None = None
 
     def train(self) -> tuple[TrainConfig, list[float]]:
         """The final settings, and the learning rate that each step had."""
-        train = replace(TRAIN, images=images_within(self.seconds, SPEED, TRAIN))
-        budget = Budget(self.seconds, 0.0, SPEED, self.seconds, lambda: self.now)
+        train = replace(self.settings, images=images_within(self.seconds, self.speed, self.settings))
+        budget = Budget(self.seconds, 0.0, self.speed, self.seconds, lambda: self.now)
         seen, rates = 0, []
         while seen < train.images:
             rates.append(lr_at(seen, train))
             took = train.batch_size / self.rate(self.now)
+            if self.speed.full_size_per_second and seen >= train.decay_start:
+                took *= self.speed.images_per_second / self.speed.full_size_per_second
             self.now += took
             seen += train.batch_size
             budget.step(train.batch_size, took)
@@ -53,8 +59,11 @@ class Run:
         lambda now: 100.0 if now < 200 else 60.0,
     ],
 )
-def test_the_run_ends_in_time_and_is_the_run_of_its_final_length(rate: Callable[[float], float]) -> None:
-    run = Run(600.0, rate)
+@pytest.mark.parametrize(("settings", "speed"), [(TRAIN, SPEED), (HALF_SIZE, BOTH)])
+def test_the_run_ends_in_time_and_is_the_run_of_its_final_length(
+    rate: Callable[[float], float], settings: TrainConfig, speed: Speed
+) -> None:
+    run = Run(600.0, rate, settings, speed)
     train, rates = run.train()
     assert 0.85 * 600 < run.now < 1.15 * 600
     assert rates == [lr_at(step * train.batch_size, train) for step in range(len(rates))]  # exactly

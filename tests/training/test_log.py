@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tintype.config import TrainConfig
 from tintype.training.core.trainer import StepReport
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.monitor import log as module
@@ -62,7 +63,7 @@ def test_a_log_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
 def test_piped_output_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
     out = io.StringIO()
-    with Display(Console(file=out), 1600, 0) as display:
+    with Display(Console(file=out), TrainConfig(images=1600), 0) as display:
         display.step(report(8, 2.0), 8, 0.5)
         display.say("[/] a path in brackets [red]")
     assert out.getvalue().splitlines() == [
@@ -72,7 +73,7 @@ def test_piped_output_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_first_loss_counts_no_more_than_the_others() -> None:
-    display = Display(Console(file=io.StringIO()), 1600, 0)
+    display = Display(Console(file=io.StringIO()), TrainConfig(images=1600), 0)
     for step, loss in enumerate((10.0, 1.0, 1.0, 1.0)):
         display.step(report(8 * step + 8, loss), 8, 1.0 if step else 5.0)
     decay = module.SMOOTHING
@@ -85,7 +86,7 @@ def test_the_first_loss_counts_no_more_than_the_others() -> None:
 
 
 def test_before_the_first_finite_loss_there_is_none_to_show() -> None:
-    display = Display(Console(file=io.StringIO()), 1600, 0)
+    display = Display(Console(file=io.StringIO()), TrainConfig(images=1600), 0)
     display.step(report(8, math.nan, skipped=True), 8, 1.0)
     assert display.status().startswith("loss nan  8.0 images/s  8 of 1,600 images  ")
 
@@ -93,7 +94,7 @@ def test_before_the_first_finite_loss_there_is_none_to_show() -> None:
 def test_a_terminal_shows_a_bar() -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=120)
-    with Display(console, 1600, 0) as display:
+    with Display(console, TrainConfig(images=1600), 0) as display:
         display.step(report(800, 2.0), 8, 0.5)
         display.say("a line above")
     assert "50%" in out.getvalue()

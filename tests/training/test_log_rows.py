@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tintype.config import TrainConfig
 from tintype.training.monitor import log_rows
 from tintype.training.monitor.log_rows import read_log, trim_log
 from tintype.training.monitor.status import run_status
@@ -31,7 +32,7 @@ def test_entries_of_odd_kinds_stop_nothing(tmp_path: Path, name: str) -> None:
         for levels in (row[key] for key in row if key.startswith("noise_error")):
             assert all(float(level) and (error is None or error >= 0) for level, error in levels.items())
     for images in (4, 1000):
-        assert dict(run_status(tmp_path, images))["running"]
+        assert dict(run_status(tmp_path, TrainConfig(images=images)))["running"]
     trim_log(tmp_path / "log.jsonl", 8)
 
 

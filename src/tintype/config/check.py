@@ -77,6 +77,7 @@ def check_ranges(
         ("keep_every", train.keep_every, 0, 10**13),
         ("caption_dropout", train.caption_dropout, 0, 1),
         ("held_out", train.held_out, 0, 0.5),
+        ("half_size", train.half_size, 0, 1),
         ("min_size", data.min_size, 0, 10_000),
         ("max_aspect", data.max_aspect, 1, 1000),
         ("seed", train.seed, 0, 2**63 - 1),
@@ -95,6 +96,10 @@ def check_ranges(
     for name, value, low, high in ranges:
         if not low <= value <= high:  # NaN is neither
             raise ConfigError(f"{name} must be between {low:g} and {high:g}, not {_number(value)}")
+    if train.half_size and net.resolution < 2 * net.multiple:
+        raise ConfigError(
+            f"half_size needs pictures of at least two patches a side, {2 * net.multiple} pixels, not {net.resolution}"
+        )
     if noise.sigma_min >= noise.sigma_max:
         raise ConfigError(f"sigma_min {noise.sigma_min:g} must be below sigma_max {noise.sigma_max:g}")
 

@@ -48,6 +48,7 @@ class Purpose(IntEnum):
     SEGMENT = 16  # in distillation: whether a sample is at a level of the student, and which; index: position
     CODEBOOK = 17  # patches that a codebook starts from, and pictures it is learned from; index: 0, 1
     TOKEN = 18  # tokens of a picture, in order of their places; index: picture of the request
+    HALF_SIZE = 17  # whether a sample is trained at half the size; index: position
     WEIGHT = 20  # which samples are shown once more or less; index: epoch
     BLOCK = 21  # order of archives in an epoch; index: epoch
 

@@ -87,7 +87,7 @@ class _Run:
             checkpoint.write_text(self._run / TOKENIZER, self._trainer.model.tokenizer)
         images = self._config.train.images
         try:
-            with Display(self._console, images, self._trainer.images_seen) as display:
+            with Display(self._console, self._config.train, self._trainer.images_seen) as display:
                 start = time.perf_counter()
                 for report in self._trainer.steps(images):
                     seconds = time.perf_counter() - start

@@ -88,7 +88,7 @@ class Session:
         """
         last = None
         try:
-            with Display(self._console, self._config.train.images, self._trainer.images_seen) as display:
+            with Display(self._console, self._config.train, self._trainer.images_seen) as display:
                 while self._trainer.images_seen < self._config.train.images:
                     try:
                         last = yield from self._steps(display, interruption)
@@ -133,7 +133,7 @@ class Session:
             if self._budget is not None:
                 self._budget.step(size, seconds)
             self._after_step(report, interruption)
-            display.set_images(self._config.train.images)
+            display.set_length(self._config.train)
             if report.images_seen >= self._config.train.images:
                 return report
             try:
@@ -192,8 +192,8 @@ class Session:
     def _set_images(self, images: int) -> None:
         """Move the end of the run, before its learning rate decays."""
         planned = self._config.train.images
-        self._config = replace(self._config, train=replace(self._config.train, images=images))
-        self._trainer.config = self._config
+        self._trainer.set_images(images)
+        self._config = self._trainer.config
         if self._world.is_main:
             checkpoint.write_text(self._run / CONFIG, self._config.to_json())
             self._log.event(self._trainer.images_seen, "replanned", {"images": images, "before": planned})

@@ -62,11 +62,11 @@ def run_lines(run: Path, error: str) -> list[str]:
     from tintype.training.monitor.log_rows import read_log
     from tintype.training.monitor.status import run_status
 
-    images = store.read_config(store.Model(run.name, run, run)).train.images
+    train = store.read_config(store.Model(run.name, run, run)).train
     seen = max([0, *(row["images_seen"] for row in read_log(run / file_names.LOG))])
-    heading = f"{run}: a run without a complete checkpoint; {seen:,} of {images:,} images seen"
+    heading = f"{run}: a run without a complete checkpoint; {seen:,} of {train.images:,} images seen"
     warning = error if any((run / file_names.CHECKPOINTS).glob("step-*")) else ""
-    return [heading, *_aligned([*run_status(run, images), *_sharing(str(run), run), ("warning", warning)])]
+    return [heading, *_aligned([*run_status(run, train), *_sharing(str(run), run), ("warning", warning)])]
 
 
 def record_lines(folder: Path, record: Record) -> list[str]:
@@ -137,7 +137,7 @@ def model_lines(name: str) -> list[str]:
         ("preset", f"{config.preset}: width {net.width}, depth {net.depth}, patch {net.patch}"),
         ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
         ("training", _progress(model, train.images, [row["images_seen"] for row in rows])),
-        *(run_status(model.run, train.images) if model.run is not None else []),
+        *(run_status(model.run, train) if model.run is not None else []),
         ("data", f"{num_samples:,} captioned pictures" if num_samples else ""),
         ("settings", f"predicts {noise.prediction}, batch {train.batch_size}, lr {train.lr:g}"),
         ("loss", f"weight {noise.weighting}"),

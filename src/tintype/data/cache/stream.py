@@ -97,6 +97,10 @@ class ReadAhead(Generic[R]):
         self._ready: dict[tuple[int, ...], Future[R]] = {}
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="tintype-ahead") if workers else None
 
+    def forget(self) -> None:
+        """Drop what was read ahead, because `read` gives other results from now on."""
+        self._ready = {}
+
     def __call__(self, positions: Tensor, step: int | None = None) -> R:
         """The result of `read` for `positions` [B], ascending; `step` is the distance to the next batch (None: B)."""
         if self._executor is None:

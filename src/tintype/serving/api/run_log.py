@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from tintype.config import TrainConfig
 from tintype.model.file_names import LOG
 from tintype.training.monitor.log_rows import MAX_ROWS, LogReader, Row
 
@@ -37,8 +38,8 @@ class RunLog:
         self._reader = LogReader(folder / LOG, folder)
         self._clear()
 
-    def summary(self, images: int) -> LogSummary:
-        """Read what is new; images: the length of the run."""
+    def summary(self, train: TrainConfig) -> LogSummary:
+        """Read what is new; train: of the run."""
         with self._lock:
             rows, is_new = self._reader.new_rows()
             if is_new:
@@ -50,7 +51,7 @@ class RunLog:
             return LogSummary(
                 self._images_seen,
                 self._seconds_since(),
-                self._seconds_left(images - self._images_seen),
+                self._seconds_left(train.images_left(self._images_seen)),
                 [list(point) for point in points],
                 list(self._noise_error),
             )
@@ -78,9 +79,9 @@ class RunLog:
         written = datetime.datetime.fromisoformat(self._time)  # `LogReader` has checked it
         return max(0.0, (datetime.datetime.now(datetime.UTC) - written).total_seconds())
 
-    def _seconds_left(self, images_left: int) -> float | None:
+    def _seconds_left(self, images_left: float) -> float | None:
         speeds = sorted(speed for speed in self._speeds if speed)
-        return max(0, images_left) / speeds[len(speeds) // 2] if speeds else None
+        return images_left / speeds[len(speeds) // 2] if speeds else None
 
 
 def _thin(values: Sequence[float]) -> Sequence[float]:

@@ -74,7 +74,7 @@ def _progress(name: str, folder: Path, log: RunLog) -> dict[str, Any]:
         logs.log.error("run damaged", extra={"fields": {"run": name, "error": str(error)}})
         message = "this run's configuration cannot be read; the server's log has the details"
         raise ApiError(500, message, "run_damaged", final=True) from None
-    summary = log.summary(config.train.images)
+    summary = log.summary(config.train)
     samples = folder / "samples"
     names = sorted(path.name for path in samples.iterdir() if SAMPLE.fullmatch(path.name)) if samples.is_dir() else []
     return {

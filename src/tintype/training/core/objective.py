@@ -28,10 +28,14 @@ class ShapeBatch(NamedTuple):
     positions: Tensor  # [B] in the run
     pictures: Tensor  # [B, 3, H, W] uint8
     text_embeddings: Sequence[Tensor]  # one ragged tensor per caption; without rows where the caption is dropped
+    sigma_factor: float = 1.0  # times the noise levels at these positions
 
     def slice(self, start: int, end: int) -> ShapeBatch:
         """The samples from `start` to `end`."""
-        return ShapeBatch(self.positions[start:end], self.pictures[start:end], self.text_embeddings[start:end])
+        rows = slice(start, end)
+        return self._replace(
+            positions=self.positions[rows], pictures=self.pictures[rows], text_embeddings=self.text_embeddings[rows]
+        )
 
 
 def micro_batches(batches: Sequence[ShapeBatch], size: int) -> list[list[ShapeBatch]]:
@@ -95,7 +99,7 @@ class Objective(nn.Module):
             pictures = torch.where(mirrored, pictures.flip(-1), pictures)
         x0 = self.x0(pictures)
         noise = self.normal(Purpose.NOISE, batch.positions, tuple(x0.shape[1:]))
-        sigma = self.target.sigmas(batch.positions.to(self._draw_device)).to(self._device)
+        sigma = batch.sigma_factor * self.target.sigmas(batch.positions.to(self._draw_device)).to(self._device)
         weight = self._weight(sigma)
         with self.precision():
             x = add_noise(x0, noise, sigma)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -108,7 +108,7 @@ class Trainer:
         self.reset_moments: list[str] = []  # names of weights that another optimizer stepped before
         self._samples = samples
         self._training, self._held_out = samples.split(config.train.held_out)
-        self._read = Reader(samples, self._training, config.train, ahead)
+        self._read = Reader(samples, self._training, config.train, ahead, config.net.multiple)
         self._device = device
         self._trained = self._sharded_copy() if self._world.is_sharded else self.denoiser
         components = components or Components()
@@ -133,6 +133,11 @@ class Trainer:
     def micro_batch(self) -> int:
         """Pictures computed at once, halved when memory runs out; 0: the whole batch."""
         return self._gradient.micro_batch
+
+    def set_images(self, images: int) -> None:
+        """Move the planned end of the run, before the learning rate falls."""
+        self.config = replace(self.config, train=replace(self.config.train, images=images))
+        self._read.set_config(self.config.train)
 
     def steps(self, until: int) -> Iterator[StepReport]:
         """Train until at least `until` images were seen, and yield a report after each step.

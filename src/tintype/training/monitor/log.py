@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from tintype.config import TrainConfig
 from tintype.training.console import LINE_SECONDS, duration, say
 from tintype.training.core.trainer import StepReport
 from tintype.training.core.validation_error import ValidationMetrics
@@ -112,9 +113,10 @@ def _finite(value: float) -> float | None:
 class Display:
     """A live bar on a terminal; where output is piped, a line every ten seconds."""
 
-    def __init__(self, console: Console, images: int, images_seen: int) -> None:
+    def __init__(self, console: Console, train: TrainConfig, images_seen: int) -> None:
         self._console = console
-        self._images = images
+        self._train = train
+        self._images = train.images
         self._images_seen = images_seen
         self._loss = _Smoothed()
         self._images_a_step, self._seconds_a_step = _Smoothed(), _Smoothed()
@@ -126,11 +128,10 @@ class Display:
                 BarColumn(),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[numbers]}"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
                 console=console,
-                speed_estimate_period=120,
             )
-            self._task = self._bar.add_task("training", total=images, completed=images_seen, numbers="")
+            self._task = self._bar.add_task("training", total=train.images, completed=images_seen, numbers="", left="")
 
     def __enter__(self) -> Display:
         if self._bar is not None:
@@ -143,12 +144,13 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
 
-    def set_images(self, images: int) -> None:
-        """Set the length of the run, in images."""
-        if images != self._images:
-            self._images = images
+    def set_length(self, train: TrainConfig) -> None:
+        """Set the length of the run."""
+        self._train = train
+        if train.images != self._images:
+            self._images = train.images
             if self._bar is not None:
-                self._bar.update(self._task, total=images)
+                self._bar.update(self._task, total=train.images)
 
     def step(self, report: StepReport, num_images: int, seconds: float) -> None:
         """Take in a step that took `seconds`."""
@@ -158,7 +160,8 @@ class Display:
         self._images_a_step.add(num_images)
         self._seconds_a_step.add(max(seconds, 1e-9))
         if self._bar is not None:
-            self._bar.update(self._task, completed=min(report.images_seen, self._images), numbers=self._numbers())
+            done = min(report.images_seen, self._images)
+            self._bar.update(self._task, completed=done, numbers=self._numbers(), left=f"{self._left()} left")
         elif time.monotonic() - self._last_line >= LINE_SECONDS or report.images_seen >= self._images:
             self._last_line = time.monotonic()
             self.say(self.status())
@@ -167,12 +170,14 @@ class Display:
         """The progress of the run, in one line: what is left until the last step, and nothing after it."""
         if self._images_seen >= self._images:
             return self._numbers()
-        seconds = (self._images - self._images_seen) / self._speed()
-        return f"{self._numbers()}  {duration(seconds)} left"
+        return f"{self._numbers()}  {self._left()} left"
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if it is displayed."""
         say(self._console, text)
+
+    def _left(self) -> str:
+        return duration(self._train.images_left(self._images_seen) / self._speed())
 
     def _numbers(self) -> str:
         loss, speed = self._loss.mean(), self._speed()

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tintype.config import TrainConfig
 from tintype.metrics.intervals import Estimate, format_proportion
 from tintype.model import checkpoint
 from tintype.model.file_names import LOG, WEIGHTS
@@ -26,14 +27,14 @@ _PROBLEMS = (  # events in the log, and their names in the plural
 )
 
 
-def run_status(run: Path, images: int) -> list[tuple[str, str]]:
-    """The progress and quality of a run of `images`: (name, value), with an empty value where nothing is known."""
+def run_status(run: Path, train: TrainConfig) -> list[tuple[str, str]]:
+    """The progress and quality of a run: (name, value), with an empty value where nothing is known."""
     rows = read_log(run / LOG)
     steps = [row for row in rows if row.get("lr") is not None]
     if not steps:
         return [("running", "yes, preparing" if is_at_work(run) else "no")]
     return [
-        ("running", _training(run, steps, images)),
+        ("running", _training(run, steps, train)),
         ("loss", _loss(steps)),
         ("captions", _caption_use(rows)),
         ("memorization", _memorization(rows)),
@@ -42,8 +43,8 @@ def run_status(run: Path, images: int) -> list[tuple[str, str]]:
     ]
 
 
-def _training(run: Path, steps: Sequence[Mapping[str, Any]], images: int) -> str:
-    remaining = images - steps[-1]["images_seen"]
+def _training(run: Path, steps: Sequence[Mapping[str, Any]], train: TrainConfig) -> str:
+    remaining = train.images_left(steps[-1]["images_seen"])
     if not is_at_work(run):
         if remaining <= 0 and (run / WEIGHTS).is_file():
             return "no, finished"

@@ -76,11 +76,13 @@ class Budget:
         if not (is_due or is_last) or not self._images:
             return None
         self._checks = [share for share in self._checks if share * self.seconds > self.elapsed()]
-        self._speed = replace(self._speed, images_per_second=self._images / self._step_seconds)
+        rate = self._images / self._step_seconds
+        late_rate = self._speed.full_size_per_second * rate / self._speed.images_per_second
+        self._speed = replace(self._speed, images_per_second=rate, full_size_per_second=late_rate)
         self._images, self._step_seconds = 0, 0.0
         if images_seen > constant * train.images:
             return None
-        fitting = images_seen + images_within(self.seconds - self.elapsed(), self._speed, train)
+        fitting = images_within(self.seconds - self.elapsed(), self._speed, train, images_seen)
         shortest = -(-images_seen // train.batch_size) * train.batch_size
         if constant > 0:
             shortest = -(-int(images_seen / constant + 1) // train.batch_size) * train.batch_size
@@ -92,6 +94,6 @@ class Budget:
         if self._warned or self._images < 10 * train.batch_size:
             return None
         rate = self._images / self._step_seconds
-        end = self.elapsed() + (train.images - images_seen) / rate + finish_seconds(self._speed)
+        end = self.elapsed() + train.images_left(images_seen) / rate + finish_seconds(self._speed)
         self._warned = end > LATE * self.seconds
         return end - self.seconds if self._warned else None

@@ -39,6 +39,14 @@ class Speed:
     memory_bytes: int = 0  # peak of this process or its GPU; 0: unknown
     num_weights: int = 0
     micro_batch: int = 0  # that fitted into memory; 0: the whole batch
+    full_size_per_second: float = 0.0  # images at full size, where most are of half the size; 0: all are of full size
+
+    def mean_images_per_second(self, train: TrainConfig) -> float:
+        """Over a whole run, of which the last images, while the learning rate falls, are of full size."""
+        if not self.full_size_per_second:
+            return self.images_per_second
+        late = train.decay_fraction
+        return 1 / ((1 - late) / self.images_per_second + late / self.full_size_per_second)
 
 
 def measure(trainer: Trainer, minutes: float, validate: Callable[[], float], world: World | None = None) -> Speed:
@@ -49,14 +57,13 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], float], wor
     """
     world = world or World()
     limit = min(MEASURE_SECONDS, MEASURE_SHARE * minutes * _MINUTE)
-    steps = trainer.steps(2**62)
-    next(steps)  # the first one also allocates
-    start = time.perf_counter()
-    before = trainer.images_seen
-    num_steps = 0
-    while world.any([num_steps < 2 or (world.is_main and time.perf_counter() - start < limit)])[0]:
-        next(steps)
-        num_steps += 1
+    full_size_per_second = 0.0
+    if trainer.config.train.half_size:
+        limit /= 2
+        trainer.images_seen = trainer.config.train.images  # where all samples are of full size
+        full_size_per_second = _images_per_second(trainer, limit, world)
+        trainer.images_seen = 0
+    images_per_second = _images_per_second(trainer, limit, world)
     stepped = time.perf_counter()
     longer_seconds = validate()
     world.barrier()
@@ -64,7 +71,7 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], float], wor
     snapshot(trainer.tensors())
     copied = time.perf_counter()
     return Speed(
-        images_per_second=(trainer.images_seen - before) / (stepped - start),
+        images_per_second=images_per_second,
         validation_seconds=validated - stepped,
         save_seconds=copied - validated,
         last_save_seconds=(trainer.checkpoint_bytes + trainer.model_bytes) / SAVE_BYTES_PER_SECOND,
@@ -74,7 +81,20 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], float], wor
         memory_bytes=peak_memory(),
         num_weights=sum(weight.numel() for weight in trainer.denoiser.parameters()),
         micro_batch=trainer.micro_batch,
+        full_size_per_second=full_size_per_second,
     )
+
+
+def _images_per_second(trainer: Trainer, seconds: float, world: World) -> float:
+    """The speed from now on, of at least two steps."""
+    steps = trainer.steps(2**62)
+    next(steps)  # the first one also allocates
+    start, before = time.perf_counter(), trainer.images_seen
+    num_steps = 0
+    while world.any([num_steps < 2 or (world.is_main and time.perf_counter() - start < seconds)])[0]:
+        next(steps)
+        num_steps += 1
+    return (trainer.images_seen - before) / (time.perf_counter() - start)
 
 
 def peak_memory() -> int:
@@ -89,15 +109,20 @@ def peak_memory() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def images_within(seconds: float, speed: Speed, train: TrainConfig) -> int:
-    """The images, in whole batches, that fit into `seconds` with pauses for validation and checkpoints."""
+def images_within(seconds: float, speed: Speed, train: TrainConfig, images_seen: int = 0) -> int:
+    """The length of a run whose rest fits into `seconds` with pauses for validation and checkpoints, in images.
+
+    images_seen: before that time, in which the learning rate has not begun to fall. The rest is in whole batches.
+    """
     time_left = (1 - RESERVE) * seconds - _pauses(seconds, speed, train)
-    return max(1, int(time_left * speed.images_per_second / train.batch_size)) * train.batch_size
+    rate = speed.mean_images_per_second(train)
+    rest = time_left * rate + images_seen * (rate / speed.images_per_second - 1)
+    return images_seen + max(1, int(rest / train.batch_size)) * train.batch_size
 
 
 def expected_seconds(images: int, speed: Speed, train: TrainConfig) -> float:
     """The time for `images`, pauses included."""
-    seconds = images / speed.images_per_second
+    seconds = images / speed.mean_images_per_second(train)
     return seconds + _pauses(seconds, speed, train)
 
 
@@ -132,7 +157,7 @@ def plan_lines(
         return [line]
     seconds = expected_seconds(train.images, speed, train)
     line += (
-        f"; at {speed.images_per_second:.1f} images/s that takes {duration(seconds)}, "
+        f"; at {speed.mean_images_per_second(train):.1f} images/s that takes {duration(seconds)}, "
         f"until {clock_after(seconds)} if the machine stays as fast"
     )
     disk = most_checkpoints(train, seconds) * speed.checkpoint_bytes + speed.model_bytes + data_bytes

@@ -208,7 +208,8 @@ def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, 
         config = replace(config, distill=DistillConfig(), sample=sample)
     if config.preset in PRESETS:  # length and learning rate of the other run do not carry over
         preset = PRESETS[config.preset](config.net.resolution)
-        config = replace(config, train=preset.train, data=preset.data)
+        # What pictures show is learned already, so all samples are of full size.
+        config = replace(config, train=replace(preset.train, half_size=0.0), data=preset.data)
     return config, store.read_tokenizer(model), model
 
 
