@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
@@ -18,7 +18,15 @@ MAX_EXIF = 65_533  # bytes in a JPEG
 _UNICODE = b"UNICODE\0"  # marks UTF-16 in the EXIF tag UserComment
 
 
-def encode(picture: Image.Image, receipt: Receipt | None, suffix: str, quality: int = 100) -> bytes:
+class SavedReceipt(Protocol):
+    """What made a picture, in both forms that a file holds."""
+
+    def to_json(self) -> str: ...
+
+    def parameters(self) -> str: ...
+
+
+def encode(picture: Image.Image, receipt: SavedReceipt | None, suffix: str, quality: int = 100) -> bytes:
     """The picture as a file of the format that `suffix` names, with its receipt inside.
 
     PNG has the receipt as text chunks, JPEG and WebP as EXIF (ImageDescription and UserComment). A JPEG has room for
@@ -29,12 +37,12 @@ def encode(picture: Image.Image, receipt: Receipt | None, suffix: str, quality: 
     return ENCODERS[suffix.lower()](picture, receipt, quality)
 
 
-def has_receipt(content: bytes, receipt: Receipt) -> bool:
+def has_receipt(content: bytes, receipt: SavedReceipt) -> bool:
     """Whether `encode` had room for the receipt in this file."""
     return receipt.to_json().encode() in content
 
 
-def _png(picture: Image.Image, receipt: Receipt | None, quality: int) -> bytes:
+def _png(picture: Image.Image, receipt: SavedReceipt | None, quality: int) -> bytes:
     info = PngInfo()
     if receipt is not None:
         info.add_text("parameters", receipt.parameters())
@@ -44,19 +52,19 @@ def _png(picture: Image.Image, receipt: Receipt | None, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _webp(picture: Image.Image, receipt: Receipt | None, quality: int) -> bytes:
+def _webp(picture: Image.Image, receipt: SavedReceipt | None, quality: int) -> bytes:
     buffer = BytesIO()
     picture.save(buffer, "WEBP", quality=quality, lossless=quality == 100, exif=_exif(receipt))
     return buffer.getvalue()
 
 
-def _jpeg(picture: Image.Image, receipt: Receipt | None, quality: int) -> bytes:
+def _jpeg(picture: Image.Image, receipt: SavedReceipt | None, quality: int) -> bytes:
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=max(1, quality), subsampling=0, exif=_exif(receipt, MAX_EXIF))
     return buffer.getvalue()
 
 
-ENCODERS: dict[str, Callable[[Image.Image, Receipt | None, int], bytes]] = {
+ENCODERS: dict[str, Callable[[Image.Image, SavedReceipt | None, int], bytes]] = {
     ".png": _png,
     ".webp": _webp,
     ".jpg": _jpeg,
@@ -64,7 +72,7 @@ ENCODERS: dict[str, Callable[[Image.Image, Receipt | None, int], bytes]] = {
 }
 
 
-def _exif(receipt: Receipt | None, max_bytes: int | None = None) -> bytes:
+def _exif(receipt: SavedReceipt | None, max_bytes: int | None = None) -> bytes:
     """Both forms of a receipt, or as much as there is room for."""
     if receipt is None:
         return b""

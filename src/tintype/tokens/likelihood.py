@@ -38,7 +38,8 @@ class _Bits(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         hidden, matrix, slope = ctx.saved_tensors
         slope = slope * (grad / math.log(2))[:, None].to(slope.dtype)
-        return slope @ matrix, slope.T @ hidden, slope.sum(0, dtype=torch.float32), None
+        of_matrix = (hidden.T @ slope).T  # slope.T @ hidden would first copy slope, which is large
+        return slope @ matrix, of_matrix, slope.sum(0, dtype=torch.float32), None
 
 
 def bits_of(hidden: Tensor, matrix: Tensor, bias: Tensor, tokens: Tensor) -> Tensor:

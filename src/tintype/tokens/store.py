@@ -76,12 +76,19 @@ def read_config(folder: Path) -> TokenConfig:
 def read_weights(folder: Path, config: TokenConfig) -> dict[str, Tensor]:
     """Weights and codebook as float32, after a look at their names and shapes. Raises CheckpointError."""
     path = weights_file(folder)
-    header = read_header(path)
-    expected = _expected_shapes(config)
-    shapes = {name: shape for name, (_, shape) in header.items()}
-    if any(not dtype.startswith(("F", "BF")) for dtype, _ in header.values()) or shapes != expected:
+    is_checkpoint = (folder / checkpoint.MANIFEST).is_file()
+    headers = (
+        [read_header(path), read_header(folder / f"{CODES}.safetensors")] if is_checkpoint else [read_header(path)]
+    )
+    shapes = {name: shape for header in headers for name, (_, shape) in header.items()}
+    if any(not kind.startswith(("F", "BF")) for kind, _ in headers[0].values()) or shapes != _expected_shapes(config):
         raise CheckpointError(f"{folder}: the weights do not fit {TOKEN_CONFIG}; copy the model again")
-    tensors = {name: tensor.float() for name, tensor in checkpoint.read_tensors(path).items()}
+    if is_checkpoint:
+        parts = checkpoint.load_parts(folder, ["model", CODES])
+        tensors = {**parts["model"], **parts[CODES]}
+    else:
+        tensors = checkpoint.read_tensors(path)
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: {name} is not finite; use another checkpoint")

@@ -30,7 +30,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME|FOLDER",
-        help="shipped name, model or run folder, or hf:OWNER/NAME, fetched from the Hugging Face Hub (shapes)",
+        help="shipped name, model or run folder, also of a token model, or hf:OWNER/NAME, fetched from the Hugging "
+        "Face Hub (shapes)",
     )
     command.add_argument(
         "-n",
@@ -51,6 +52,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--guidance-interval", type=options.interval, metavar="LOW,HIGH", help="noise levels at which guidance acts"
+    )
+    command.add_argument(
+        "--temperature", type=number(0, 4), metavar="T", help="of a token model: 1 as it is, 0 the likeliest each time"
+    )
+    command.add_argument(
+        "--top-k", type=whole(0, 2**16), metavar="N", help="of a token model: draw from the N likeliest tokens; 0: all"
     )
     _renamed(command, "negative_prompt", metavar="TEXT", help="text to steer away from")
     command.add_argument("--sampler", choices=SAMPLERS, help="method of stepping")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -16,18 +15,20 @@ from torch import Tensor
 
 from tintype.cli import options
 from tintype.cli.run.prompts_file import Prompt, read_prompts
+from tintype.cli.run.save import report, save_picture
+from tintype.cli.run.write_tokens import generate_tokens, read_token_receipt, redo_tokens, require_no_writing
 from tintype.data.images.decode import PictureError, read_picture
 from tintype.diffusion.samplers import Step
 from tintype.errors import CheckpointError, ConfigError, DataError, TintypeError
 from tintype.model import hub, store
 from tintype.model.nets.legibility import ILLEGIBLE, named
 from tintype.pipeline.guided_denoiser import request_texts
-from tintype.pipeline.image_file import encode, has_receipt, read_receipt
+from tintype.pipeline.image_file import read_receipt
 from tintype.pipeline.limits import OLDER_NAMES
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.receipt import Receipt, options_of
 from tintype.pipeline.request import NEED_INIT_IMAGE, Options, Request
-from tintype.printable import print_line, print_path, shell_word
+from tintype.printable import print_path, shell_word
 from tintype.view.contact_sheet import Frame, animation, contact_sheet, frame, num_shown, strip, visible
 from tintype.view.terminal import Preview
 
@@ -41,6 +42,9 @@ def generate(args: Namespace) -> int:
         edits = ", ".join("--" + name.replace("_", "-") for name in NEED_INIT_IMAGE)
         raise ConfigError(f"{edits} need --init-image")
     prompts = _prompts(args)
+    if store.is_token_model(args.model):
+        return generate_tokens(args, prompts)
+    require_no_writing(args)
     settings = _options(args)
     pipeline = Pipeline.load(args.model, args.device, args.guide)
     series = any(settings.get(name) is not None for name in ("captions_to", "seeds_to", "variation"))
@@ -59,7 +63,7 @@ def generate(args: Namespace) -> int:
     num_pictures = sum(map(len, requests))
     for index, (picture, receipt) in enumerate(_make(pipeline, requests, frames, args.preview)):
         stem = options.numbered(f"{options.slug(receipt.caption)}-s{receipt.seed}", index % num, num)
-        path = _save(args.output, stem, picture, receipt, index, num_pictures)
+        path = save_picture(args.output, stem, picture, receipt, index, num_pictures)
         print_path(f"{path}  seed {receipt.seed}" + (f" index {receipt.index}" if num > 1 else ""))
         if args.strip is not None:
             pictures.append(picture)
@@ -72,6 +76,9 @@ def generate(args: Namespace) -> int:
 
 def redo(args: Namespace) -> int:
     """Make a picture again from its receipt. Returns the exit code."""
+    written = read_token_receipt(args.picture)
+    if written is not None:
+        return redo_tokens(args, written)
     receipt = read_receipt(args.picture)
     masked = bool(receipt.mask) and not receipt.outpaint  # outpainting makes a mask of its own
     if (
@@ -87,9 +94,9 @@ def redo(args: Namespace) -> int:
     pipeline = _load_model(receipt, args.model, args.guide, args.device)
     request = pipeline.request(receipt.caption, **settings)
     for warning in _differences(receipt, pipeline.receipts(request)[0]):
-        _report(f"warning: {warning}; the new picture may look different")
+        report(f"warning: {warning}; the new picture may look different")
     for picture, new_receipt in _make(pipeline, [request], None, args.preview):
-        print_path(_save(args.output, f"{args.picture.stem}-redo", picture, new_receipt, 0, 1))
+        print_path(save_picture(args.output, f"{args.picture.stem}-redo", picture, new_receipt, 0, 1))
     return 0
 
 
@@ -98,10 +105,6 @@ def _options(args: Namespace) -> Options:
     values = {name: value for name, value in vars(args).items() if name in Options.__annotations__}
     values.update(init_image=_read(args.init_image), mask=_read(args.mask))
     return cast(Options, values)
-
-
-def _report(message: str) -> None:
-    print_line(f"tintype: {message}", sys.stderr)
 
 
 def _read(path: Path | None) -> Image.Image | None:
@@ -120,7 +123,7 @@ def _prompts(args: Namespace) -> list[Prompt]:
         from_file, notes = read_prompts(args.prompts_file)
         prompts += from_file
         for note in notes:
-            _report(f"note: {note}")
+            report(f"note: {note}")
     if not prompts and args.init_image is not None:
         try:
             prompts = [Prompt(read_receipt(args.init_image).caption, Options())]
@@ -141,11 +144,11 @@ def _note(args: Namespace, pipeline: Pipeline, requests: Sequence[Request]) -> N
     num_cut = pipeline.num_cut(texts)
     if num_cut:
         limit = pipeline.config.text.max_tokens
-        _report(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
+        report(f"note: {num_cut} of the texts longer than the {limit} tokens this model reads; the end is not used")
     if words := pipeline.illegible(texts):
-        _report(f"warning: {ILLEGIBLE.format(named(words))}")
+        report(f"warning: {ILLEGIBLE.format(named(words))}")
     for note in dict.fromkeys(note for request in requests for note in request.notes):
-        _report(f"note: {note}")
+        report(f"note: {note}")
 
 
 def _make(
@@ -177,23 +180,12 @@ def _keep_result(stream: Generator[Step, None, Tensor], results: list[Tensor]) -
     results.append((yield from stream))
 
 
-def _save(output: Path | None, stem: str, picture: Image.Image, receipt: Receipt, index: int, num: int) -> Path:
-    """Write to a new file in a folder, or to the file that the user named, numbered if there are several."""
-    if output is None or options.is_folder(output):
-        return options.write_new(output or Path(), stem, encode(picture, receipt, ".png"))
-    path = output.with_name(options.numbered(output.stem, index, num) + output.suffix)
-    content = encode(picture, receipt, output.suffix)
-    if not has_receipt(content, receipt):
-        _report(f"note: the caption is too long for a receipt in {path}, so redo cannot reproduce it; a .png has room")
-    return options.write_over(path, content)
-
-
 def _save_steps(path: Path, frames: Sequence[Frame], num_pictures: int) -> Path:
     file_format = options.SHEETS[path.suffix.lower()]
     animated = file_format != "PNG"
     num = num_shown(len(frames[0].guess), animated)
     if num < num_pictures:
-        _report(f"note: {path} shows the first {num} of {num_pictures} pictures")
+        report(f"note: {path} shows the first {num} of {num_pictures} pictures")
     return options.write_over(path, animation(frames, file_format) if animated else contact_sheet(frames))
 
 

@@ -16,6 +16,7 @@ from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.pipeline.image_file import read_receipt, read_texts
 from tintype.pipeline.receipt import Receipt
 from tintype.printable import printable, shell_word
+from tintype.tokens.receipt import TokenReceipt
 
 if TYPE_CHECKING:
     from tintype.config import Config
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
 
 def info(target: str) -> list[str]:
     """Describe a picture, a model folder, a run folder or a shipped model. Raises TintypeError for anything else."""
+    from tintype.model.store import is_token_model
+
     path = Path(target)
     if path.is_file():
         return picture_lines(path)
     record = read_record(path) if path.is_dir() else None
     if record is not None and not (path / file_names.WEIGHTS).is_file():
         return record_lines(path, record)
+    if is_token_model(target):
+        return token_model_lines(target)
     try:
         return model_lines(target)
     except CheckpointError as error:
@@ -89,6 +94,9 @@ def picture_lines(path: Path) -> list[str]:
             f"{path}: not made by Tintype; another program says:",
             *map(printable, texts["parameters"].splitlines()),
         ]
+    written = TokenReceipt.from_json(texts.get("tintype", ""))
+    if written is not None:
+        return written_lines(path, written)
     receipt = read_receipt(path)
     lines = [
         ("caption", receipt.caption),
@@ -108,6 +116,44 @@ def picture_lines(path: Path) -> list[str]:
         ("version", f"tintype {receipt.version}"),
     ]
     return [f"{path}: made by Tintype", *_aligned(lines)]
+
+
+def written_lines(path: Path, receipt: TokenReceipt) -> list[str]:
+    """The receipt of a picture that was written token by token."""
+    lines = [
+        ("caption", receipt.caption),
+        ("seed", f"{receipt.seed}, index {receipt.index}"),
+        ("drawn", f"temperature {receipt.temperature:g}, top k {receipt.top_k or 'all'}"),
+        ("guidance", f"{receipt.guidance:g}"),
+        ("size", f"{receipt.side}x{receipt.side}"),
+        ("model", f"{receipt.model} (sha256 {receipt.model_hash[:10]}...)"),
+        ("version", f"tintype {receipt.version}"),
+    ]
+    return [f"{path}: made by Tintype, token by token", *_aligned(lines)]
+
+
+def token_model_lines(name: str) -> list[str]:
+    """Tokens, network, training and defaults of a token model. Raises CheckpointError."""
+    from tintype.tokens import store
+
+    folder = store.find(name)
+    config, weights = store.read_config(folder), store.weights_file(folder)
+    net, write = config.net, config.write
+    images = max(
+        _count_in(folder / file_names.STATE, "images_seen"), _count_in(folder / file_names.EVALUATION, "images_seen")
+    )
+    lines = [
+        ("pictures", f"{net.resolution}x{net.resolution}, {net.num_tokens} tokens of {net.patch}x{net.patch}"),
+        ("codebook", f"{net.codes:,} codes"),
+        ("weights", f"{_num_weights(weights):,} ({weights.stat().st_size / 2**20:.1f} MiB), with the codebook"),
+        ("network", f"width {net.width}, depth {net.depth}"),
+        ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
+        ("training", f"{images:,} of {config.train.images:,} images seen"),
+        ("writing", f"temperature {write.temperature:g}, top k {write.top_k or 'all'}, guidance {write.guidance:g}"),
+        ("folder", str(folder)),
+        ("sha256", store.weights_hash(folder)),
+    ]
+    return [f"{Path(name).name}: a text-to-image model that writes token by token", *_aligned(lines)]
 
 
 def _interpolation(receipt: Receipt) -> str:

@@ -1,0 +1,327 @@
+"""Two ways to make a picture, measured against each other: at once out of noise, or token by token (docs/contrast.md).
+
+    python bench/contrast.py [--diffusion shapes] [--tokens shapes-tokens] [--num 200] [--seeds 0,1,2]
+                             [--only accuracy,cost,...] [--curve RUN] [--json]
+
+The same captions of the drawn world and the same judge as in `bench/shapes_accuracy.py`; of each caption a picture for
+every seed. Intervals are Wilson's, 95 %, over all pictures. `--curve` judges the checkpoints of a run of
+`tintype tokens` instead. Seconds are of processor time, so that other programs disturb them less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from contrast_ways import AtOnce, Damage, TokenByToken, Way
+from PIL import Image
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from tintype.diffusion.noise import Purpose, uniform
+from tintype.evaluation.shapes_accuracy import SEED, SPLITS, CaptionTask, caption_tasks
+from tintype.metrics.intervals import proportion
+from tintype.model import checkpoint
+from tintype.model.codec import pictures_of, pixels_of
+from tintype.pipeline.pipeline import Pipeline
+from tintype.shapes.captions import captioned_scenes
+from tintype.shapes.judge import check_picture
+from tintype.shapes.scenes import COLORS
+from tintype.shapes.write import example
+from tintype.tokens import store
+from tintype.tokens.codebook import patches_of
+from tintype.tokens.writer import TokenWriter
+
+BATCH = 50
+SHARES = (0.25, 0.5, 0.75)  # of the making, at which something changes
+SEEN, SEEN_SEED = 100_000, 0  # captions that the models may have been trained on
+STILL_THERE = 32.0  # root mean square difference, of 255, within which a wrong patch counts as still there
+Rows = list[tuple[str, str]]  # what, and the figure
+
+
+class Contrast:
+    """The measurements: each method returns rows of a table."""
+
+    def __init__(self, diffusion: str, writer: TokenWriter, num: int, seeds: Sequence[int]) -> None:
+        net = writer.config.net
+        self.writer, self.pipeline = writer, Pipeline.load(diffusion, "cpu")
+        self.ways: list[Way] = [AtOnce(self.pipeline, net.patch), TokenByToken(writer)]
+        self.seeds = seeds
+        known = {caption for caption, _ in captioned_scenes(SEEN, SEEN_SEED)}
+        self.tasks = {split: caption_tasks(SPLITS[split], num, known) for split in SPLITS}
+
+    def accuracy(self) -> Rows:
+        """How often all that a caption says is right."""
+        rows = []
+        for way in self.ways:
+            for split, tasks in self.tasks.items():
+                right = [self._right(tasks, lambda batch, seed, way=way: way.draw(_captions(batch), seed), [seed])
+                         for seed in self.seeds]  # fmt: skip
+                each = ", ".join(f"{np.mean(hits):.1%}" for hits in right)
+                rows.append(
+                    (
+                        f"{way.name}, {split} captions",
+                        f"{_share([hit for hits in right for hit in hits])}; by seed {each}",
+                    )
+                )
+        return rows
+
+    def codebook(self) -> Rows:
+        """What tokens keep of real pictures."""
+        rows = []
+        for split, tasks in self.tasks.items():
+            real = _real(tasks, SPLITS[split])
+            kept = self.writer.model.codebook.decode(self.writer.model.codebook.encode(real))
+            errors = (kept.float() - real.float()).square().mean((1, 2, 3))
+            psnr = float((10 * torch.log10(255**2 / errors.clamp(min=1e-3))).mean())
+            rows.append(
+                (f"real pictures of {split} captions as tokens", f"{psnr:.1f} dB; right {_share(_judged(kept, tasks))}")
+            )
+        return rows
+
+    def cost(self) -> Rows:
+        """What a picture takes: evaluations, operations, processor time."""
+        rows, caption = [], "a small red circle left of a large blue square"
+        steps = sum(1 for _ in self.pipeline.stream([caption], seeds=0))
+        evaluations = {"diffusion": f"{steps} steps", "tokens": f"{self.writer.config.net.num_tokens} tokens"}
+        for way in self.ways:
+            with FlopCounterMode(display=False) as counter:
+                way.draw([caption], 0)
+            alone, together = _seconds(way, [caption]), _seconds(way, [caption] * BATCH) / BATCH
+            text = f"{evaluations[way.name]}, {counter.get_total_flops() / 1e9:.2f} billion operations, "
+            rows.append(
+                (f"{way.name}, a picture", f"{text}{alone:.3f} s alone, {together:.4f} s in a batch of {BATCH}")
+            )
+        return rows
+
+    def likelihood(self) -> Rows:
+        """Bits of unseen real pictures as tokens, and of the same pictures as PNG."""
+        tasks = self.tasks["new"]
+        real = _real(tasks, SPLITS["new"])
+        tokens = self.writer.model.codebook.encode(real)
+        kept = pictures_of(self.writer.model.codebook.decode(tokens))
+        true = torch.cat([self.writer.bits(part, _captions(batch)) for part, batch in _batches(tokens, tasks)])
+        shifted = [*tasks[1:], tasks[0]]
+        other = torch.cat([self.writer.bits(part, _captions(batch)) for part, batch in _batches(tokens, shifted)])
+        none = torch.cat([self.writer.bits(part, [""] * len(part)) for part, _ in _batches(tokens, tasks)])
+        counts = torch.bincount(tokens.flatten()).float()
+        shares = counts[counts > 0] / counts.sum()
+        frequency = float(-(shares * shares.log2()).sum()) * tokens.shape[1]
+        uniform_bits = tokens.shape[1] * math.log2(self.writer.config.net.codes)
+        png = 8 * np.mean([len(_png(picture)) for picture in kept])
+        return [
+            ("a picture as tokens of equal length", f"{uniform_bits:.0f} bits"),
+            ("by the frequencies of the tokens in these pictures", f"{frequency:.0f} bits"),
+            ("by the model, with its caption", _mean_bits(true)),
+            ("by the model, without a caption", _mean_bits(none)),
+            ("by the model, with another picture's caption", _mean_bits(other)),
+            ("the same pixels as PNG", f"{png:.0f} bits"),
+        ]
+
+    def damage(self) -> Rows:
+        """Wrong patches on the way: how often the picture is right all the same, and the patch is still there."""
+        rows, tasks, net = [], self.tasks["new"], self.writer.config.net
+        codes = self.writer.model.codebook.codes
+        for num in (1, net.side):
+            for share in SHARES:
+                for way in self.ways:
+                    hits, stays = [], []
+                    for seed in self.seeds:
+                        for start, batch in _starts(tasks):
+                            draws = uniform(seed, Purpose.EVALUATE, start + torch.arange(len(batch)), num + 1)
+                            column = (draws[:, 0] * net.side).long() if num == 1 else torch.zeros(len(batch)).long()
+                            wrong = codes[(draws[:, 1:] * len(codes)).long()]
+                            damage = Damage(share, int(share * net.side) * net.side + column, wrong)
+                            made = way.damaged(_captions(batch), seed, damage)
+                            hits += _judged(made, batch)
+                            stays += _still_there(made, damage, net.patch)
+                    what = f"{num} wrong patch{'es' if num > 1 else ''} after {share:.0%}, {way.name}"
+                    rows.append((what, f"right {_share(hits)}; wrong patch still there {_share(stays)}"))
+        return rows
+
+    def caption(self) -> Rows:
+        """Another caption on the way: which of the two the picture shows."""
+        rows, tasks = [], self.tasks["new"]
+        others = [*tasks[1:], tasks[0]]
+        for share in SHARES:
+            for way in self.ways:
+                first, second = [], []
+                for seed in self.seeds:
+                    for start, batch in _starts(tasks):
+                        later = others[start : start + len(batch)]
+                        made = way.switched(_captions(batch), _captions(later), seed, share)
+                        first += _judged(made, batch)
+                        second += _judged(made, later)
+                what = f"another caption after {share:.0%}, {way.name}"
+                rows.append((what, f"shows the new one {_share(second)}, the old one {_share(first)}"))
+        return rows
+
+    def half(self) -> Rows:
+        """One half of real pictures is given, the other made."""
+        rows, tasks, net = [], self.tasks["new"], self.writer.config.net
+        places = torch.arange(net.num_tokens)
+        halves = {"lower": places >= net.num_tokens // 2, "upper": places < net.num_tokens // 2}
+        for name, kept in halves.items():
+            for way in self.ways:
+                hits = self._right(
+                    tasks,
+                    lambda batch, seed, way=way, kept=kept: way.completed(
+                        _captions(batch), seed, _real(batch, SPLITS["new"]), kept
+                    ),
+                    self.seeds,
+                )
+                rows.append((f"the {name} half given, {way.name}", f"right {_share(hits)}"))
+        return rows
+
+    def seed(self) -> Rows:
+        """Whether a seed is a layout: how far objects overlap where only a color word, or only the seed, changes."""
+        rows = []
+        tasks = [task for task in self.tasks["new"] if task.scene.kind == "single"]
+        colors = list(COLORS)
+        captions = _captions(tasks)
+        recolored = [
+            task.caption.replace(color, colors[(colors.index(color) + 3) % len(colors)])
+            for task in tasks for color in [task.scene.specs[0].color]
+        ]  # fmt: skip
+        for way in self.ways:
+            made = [_drawn(way, captions, seed) for seed in self.seeds[:2]]
+            changed = _drawn(way, recolored, self.seeds[0])
+            same = _overlap(made[0], changed)
+            different = _overlap(made[0], made[1])
+            rows.append((f"same seed, another color word, {way.name}", f"objects overlap {_mean(same)}"))
+            rows.append((f"same caption, another seed, {way.name}", f"objects overlap {_mean(different)}"))
+        return rows
+
+    def _right(
+        self, tasks: Sequence[CaptionTask], make: Callable[[Sequence[CaptionTask], int], Tensor], seeds: Sequence[int]
+    ) -> list[bool]:
+        return [hit for seed in seeds for _, batch in _starts(tasks) for hit in _judged(make(batch, seed), batch)]
+
+
+def curve(run: Path, contrast: Contrast) -> Rows:
+    """Caption accuracy of the checkpoints of a token model, oldest first."""
+    rows = []
+    for folder in reversed(checkpoint.checkpoints(run)):
+        way = TokenByToken(TokenWriter(store.load(folder)))
+        images = json.loads((folder / "state.json").read_text())["images_seen"]
+        shares = [
+            _share(contrast._right(tasks, lambda batch, seed, way=way: way.draw(_captions(batch), seed), [0]))
+            for tasks in contrast.tasks.values()
+        ]
+        rows.append(
+            (f"{images:,} images", "; ".join(f"{s} {share}" for s, share in zip(contrast.tasks, shares, strict=True)))
+        )
+    return rows
+
+
+def _captions(tasks: Sequence[CaptionTask]) -> list[str]:
+    return [task.caption for task in tasks]
+
+
+def _starts(tasks: Sequence[CaptionTask]) -> list[tuple[int, Sequence[CaptionTask]]]:
+    return [(start, tasks[start : start + BATCH]) for start in range(0, len(tasks), BATCH)]
+
+
+def _batches(tokens: Tensor, tasks: Sequence[CaptionTask]) -> list[tuple[Tensor, Sequence[CaptionTask]]]:
+    return [(tokens[start : start + BATCH], batch) for start, batch in _starts(tasks)]
+
+
+def _drawn(way: Way, captions: list[str], seed: int) -> Tensor:
+    return torch.cat([way.draw(captions[i : i + BATCH], seed) for i in range(0, len(captions), BATCH)])
+
+
+def _real(tasks: Sequence[CaptionTask], split: str) -> Tensor:
+    """The pictures that the world draws for captions, at 64 pixels, reduced as training pictures are."""
+    pictures = [example(SEED, task.number, split, 64).picture.reduce(2) for task in tasks]
+    return torch.cat([pixels_of(picture) for picture in pictures])
+
+
+def _judged(pictures: Tensor, tasks: Sequence[CaptionTask]) -> list[bool]:
+    return [check_picture(p, task.scene).all for p, task in zip(pictures_of(pictures), tasks, strict=True)]
+
+
+def _still_there(pictures: Tensor, damage: Damage, patch: int) -> list[bool]:
+    """Whether every wrong patch of a picture is in it at the end."""
+    made = patches_of(pictures, patch)
+    num = damage.patches.shape[1]
+    own = torch.stack([row[place : place + num] for row, place in zip(made, damage.places.tolist(), strict=True)])
+    differences = (own.float() - damage.patches.float()).square().mean(2).sqrt()
+    return (differences < STILL_THERE).all(1).tolist()
+
+
+def _overlap(first: Tensor, second: Tensor) -> list[float]:
+    """Intersection over union of the objects of two pictures, which are what differs from the corner's color."""
+    masks = [(p.float() - p[:, :, :1, :1].float()).abs().amax(1) > 60 for p in (first, second)]
+    union = (masks[0] | masks[1]).sum((1, 2)).clamp(min=1)
+    return ((masks[0] & masks[1]).sum((1, 2)) / union).tolist()
+
+
+def _seconds(way: Way, captions: list[str], times: int = 5) -> float:
+    seconds = []
+    for _ in range(times):
+        start = time.process_time()
+        way.draw(captions, 0)
+        seconds.append(time.process_time() - start)
+    return sorted(seconds)[times // 2]
+
+
+def _share(hits: Sequence[bool]) -> str:
+    share, low, high = proportion(sum(hits), len(hits))
+    return f"{share:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _mean(values: Sequence[float]) -> str:
+    half = 1.96 * np.std(values) / math.sqrt(len(values))
+    return f"{np.mean(values):.2f} [{np.mean(values) - half:.2f}, {np.mean(values) + half:.2f}]"
+
+
+def _mean_bits(bits: Tensor) -> str:
+    sums = bits.sum(1).double()
+    half = 1.96 * float(sums.std()) / math.sqrt(len(sums))
+    return f"{float(sums.mean()):.0f} ± {half:.0f} bits, {float(bits.mean()):.2f} a token"
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+MEASURES = ("accuracy", "codebook", "cost", "likelihood", "damage", "caption", "half", "seed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Diffusion and token by token, compared.")
+    parser.add_argument("--diffusion", default="shapes")
+    parser.add_argument("--tokens", default="shapes-tokens")
+    parser.add_argument("--num", type=int, default=200, help="captions in each of the two sets")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", default=",".join(MEASURES), help="measurements, between commas")
+    parser.add_argument("--curve", type=Path, metavar="RUN", help="judge the checkpoints of a run instead")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    contrast = Contrast(options.diffusion, TokenWriter.load(options.tokens, "cpu"), options.num, seeds)
+    names = options.only.split(",")
+    if options.curve is not None:
+        tables = {"curve": curve(options.curve, contrast)}
+    else:
+        tables = {name: getattr(contrast, name)() for name in MEASURES if name in names}
+    if options.json:
+        print(json.dumps(tables, indent=1))
+        return
+    for name, rows in tables.items():
+        print(f"\n{getattr(Contrast, name, curve).__doc__}\n")
+        for what, figure in rows:
+            print(f"  {what:60} {figure}")
+
+
+if __name__ == "__main__":
+    main()
