@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from torch import nn
@@ -29,7 +30,7 @@ def train(
     images: int | None = None,
     steps: int | None = None,
     preset: str | None = None,
-    resolution: int | None = None,
+    resolution: int | Literal["auto"] | None = None,
     batch_size: int | None = None,
     micro_batch: int | None = None,
     lr: float | None = None,
@@ -77,7 +78,7 @@ def train(
         images: length of the run in pictures shown, repeats counted.
         steps: length of the run in batches.
         preset: "nano", "small", "base" or "large"; None chooses by device and time.
-        resolution: pixels, the side of a square picture.
+        resolution: pixels, the side of a square picture; "auto": the largest that pictures and time allow.
         batch_size: pictures in a step.
         micro_batch: the most pictures computed at once.
         lr: highest learning rate.
@@ -117,7 +118,8 @@ def train(
         images=images,
         steps=steps,
         preset=preset,
-        resolution=resolution,
+        resolution=None if resolution == "auto" else resolution,
+        auto_resolution=resolution == "auto",
         batch_size=batch_size,
         micro_batch=micro_batch,
         lr=lr,

@@ -17,7 +17,7 @@ from tintype.config import Config
 from tintype.data.sources.find import dataset_name
 from tintype.errors import TrainingError
 from tintype.model import checkpoint, manifest
-from tintype.model.file_names import CACHE_FOLDER, CONFIG, LOG, WEIGHTS
+from tintype.model.file_names import CACHE_FOLDER, LOG, WEIGHTS
 from tintype.training.checkpoints.run_folder import (
     RunLock,
     Stored,
@@ -27,7 +27,7 @@ from tintype.training.checkpoints.run_folder import (
     write_start,
 )
 from tintype.training.console import say
-from tintype.training.core.device import bf16_is_faster, choose_device, keep_memory
+from tintype.training.core.device import choose_device, keep_memory
 from tintype.training.core.threads import ThreadTuner, is_fixed
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.monitor.log import Log
@@ -36,12 +36,12 @@ from tintype.training.monitor.tensorboard import TensorBoardWriter
 from tintype.training.parallel.world import World, init_processes, local_device
 from tintype.training.session import Session
 from tintype.training.setup import plan
-from tintype.training.setup.auto_preset import SIZES, auto_preset
 from tintype.training.setup.budget import Budget
+from tintype.training.setup.choices import with_preset, with_resolution
 from tintype.training.setup.disk import DiskNeeds, most_checkpoints, require_disk
 from tintype.training.setup.prepare import Prepared, numerics, prepare
 from tintype.training.setup.request import TrainRequest
-from tintype.training.setup.resolve_config import preset_for, with_images
+from tintype.training.setup.resolve_config import with_images
 from tintype.training.signals import Interruption, Terminated
 from tintype.training.summary import say_complete, say_cut, say_done, say_plan
 
@@ -81,29 +81,13 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
                 sweep(run)
         if request.shard and not world.is_sharded:
             say(console, "note: --shard has no effect with one process; start several with torchrun")
-        request = _with_preset(request, device, world, console)
+        request = with_resolution(request, device, world, console)
+        request = with_preset(request, device, world, console)
         threads = _choose_threads(request, device, world, console)
         stored, prepared = _prepare(request, run, device, world, console)
         config, budget = _plan(request, run, stored, prepared, world, started, console)
         if not request.dry_run:
             yield from _train(request, run, config, prepared, world, console, budget, interruption, threads, lock)
-
-
-def _with_preset(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
-    """The request, with a preset and batch size for its time if it leaves them open and there is a choice."""
-    largest = preset_for(device, request.resolution)
-    is_chosen = request.preset is not None or request.from_model is not None or request.config is not None
-    is_stored = request.resume not in ("auto", "never") or (request.out / CONFIG).is_file()
-    if is_chosen or is_stored or request.minutes is None or largest == SIZES[0]:
-        return request
-    choice = {"preset": "", "batch_size": 0}
-    if world.is_main:
-        say(console, "measuring which preset fits the time")
-        seconds = 60 * request.minutes * world.size
-        config = auto_preset(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device))
-        choice = {"preset": config.preset, "batch_size": request.batch_size or config.train.batch_size}
-    choice = json.loads(world.broadcast(json.dumps(choice)))
-    return replace(request, **choice)
 
 
 def _choose_threads(request: TrainRequest, device: torch.device, world: World, console: Console) -> ThreadTuner | None:

@@ -26,7 +26,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     length.add_argument("--steps", type=whole(1, 10**10), metavar="N", help="optimizer steps")
     command.add_argument("--preset", choices=("auto", *PRESETS), default="auto", help="size of the model (auto)")
     command.add_argument(
-        "--resolution", type=whole(8, MAX_SIDE), metavar="PX", help="side of the pictures (the preset's)"
+        "--resolution",
+        type=_resolution,
+        metavar="PX",
+        help="side of the pictures; auto: the largest that pictures and time allow (the preset's)",
     )
     command.add_argument("--from", dest="from_model", metavar="MODEL", help="start from the weights of this model")
     command.add_argument(
@@ -75,7 +78,19 @@ def run_options(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     request = request_of(args)
-    return train_as(replace(request, preset=None if request.preset == "auto" else request.preset))
+    is_auto = args.resolution == "auto"
+    return train_as(
+        replace(
+            request,
+            preset=None if request.preset == "auto" else request.preset,
+            resolution=None if is_auto else request.resolution,
+            auto_resolution=is_auto,
+        )
+    )
+
+
+def _resolution(text: str) -> int | str:
+    return text if text == "auto" else whole(8, MAX_SIDE)(text)
 
 
 def request_of(args: argparse.Namespace) -> TrainRequest:

@@ -33,6 +33,7 @@ class TrainRequest:
     images: int | None = None  # trained on, repeats counted
     preset: str | None = None  # a name in config.PRESETS; None chooses by device
     resolution: int | None = None  # pixels
+    auto_resolution: bool = False  # the largest that pictures and time allow, in place of `resolution`
     batch_size: int | None = None
     micro_batch: int | None = None  # pictures computed at once; the gradient is that of the whole batch
     lr: float | None = None
