@@ -1,12 +1,14 @@
 """How fast a preset trains here, and what share of this machine's matrix-multiplication rate that is.
 
-    python bench/train_speed.py [--preset nano] [--resolution 32] [--batch-size N] [--rounds 12] [--bf16] [--malloc]
+    python bench/train_speed.py [--preset nano] [--resolution 32] [--batch-size N] [--rounds 12] [--bf16]
+                                [--malloc | --versus PX]
 
 Steps of the real `Trainer` and plain float32 matrix products take turns in one process, so that a machine that slows
 down or is shared slows both; the share is the median over rounds of (FLOP/s of steps) / (FLOP/s of products, mean of
 just before and just after). FLOPs are those of matrix products, attention and convolutions, forward and backward, and
 of Muon's products, from `torch.utils.flop_counter`. `--malloc` compares, in processes that take turns, steps with
-`keep_memory`, as training has it, and with glibc's defaults.
+`keep_memory`, as training has it, and with glibc's defaults. `--versus PX` has steps at another resolution take turns:
+at the beginning of a run, at its end, where all samples are of full size, and over a whole run.
 """
 
 from __future__ import annotations
@@ -126,6 +128,39 @@ def measure(config: Config, device: torch.device, rounds: int, bf16: bool) -> di
     }
 
 
+def compare_sizes(config: Config, other: Config, device: torch.device, rounds: int, bf16: bool) -> dict[str, float]:
+    """Images/s of `config` over a whole run, and the median ratio to those of `other`, in turns."""
+    trainers = [Trainer(Denoiser(one), SyntheticData(one), one, device, bf16=bf16) for one in (config, config, other)]
+    trainers[1].images_seen = config.train.images  # at the end of the run
+    steps = [trainer.steps(until=sys.maxsize) for trainer in trainers]
+    for _ in range(2):
+        for iterator in steps:
+            next(iterator)
+    late = config.train.decay_fraction
+    speeds, ratios, ratios_late = [], [], []
+    for _ in range(rounds):
+        seconds = []
+        for trainer, iterator in zip(trainers, steps, strict=True):
+            num, start = 0, time.perf_counter()
+            while (took := time.perf_counter() - start) < STEP_SECONDS:
+                next(iterator)
+                wait(device)
+                num += 1
+            seconds.append(took / (num * trainer.config.train.batch_size))
+        whole = (1 - late) * seconds[0] + late * seconds[1]
+        speeds.append(1 / whole)
+        ratios.append(seconds[2] / whole)
+        ratios_late.append(seconds[2] / seconds[1])
+    return {
+        "images_per_second": statistics.median(speeds),
+        "ratio": statistics.median(ratios),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+        "ratio_at_full_size": statistics.median(ratios_late),
+        "threads": torch.get_num_threads(),
+    }
+
+
 def compare_malloc(arguments: list[str], pairs: int = 3) -> dict[str, float]:
     """Median images/s with glibc's defaults and with `keep_memory`, and the median ratio of neighboring runs."""
     rates: dict[str, list[float]] = {"default": [], "kept": []}
@@ -148,6 +183,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="compute the network in bfloat16")
     parser.add_argument("--malloc", action="store_true", help="compare glibc's defaults with keep_memory")
+    parser.add_argument("--versus", type=int, metavar="PX", help="compare with steps at this resolution")
     parser.add_argument("--default-malloc", action="store_true", help="leave glibc's defaults")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -160,7 +196,11 @@ def main() -> None:
         config = make(options.resolution) if options.resolution else make()
         batch_size = options.batch_size or config.train.batch_size
         config = replace(config, train=replace(config.train, batch_size=batch_size))
-        result = measure(config, torch.device(options.device), options.rounds, options.bf16)
+        device = torch.device(options.device)
+        if options.versus:
+            result = compare_sizes(config, make(options.versus), device, options.rounds, options.bf16)
+        else:
+            result = measure(config, device, options.rounds, options.bf16)
     if options.json:
         print(json.dumps(result))
         return
