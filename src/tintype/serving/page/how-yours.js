@@ -57,7 +57,7 @@ function measured(named) {
 
 async function train() {
   if (!plane.points.length) throw new Error("there is no data yet: draw some in chapter 4");
-  if (state.net.steps >= STEPS) forget();
+  if (state.version !== plane.version || state.net.steps >= STEPS) forget();
   const number = ++state.number;
   while (state.net.steps < STEPS) {
     for (let i = 0; i < REPORT; i++) learn(state.net, plane.points, BATCH, LOW, HIGH);

@@ -17,6 +17,7 @@ const CHAPTERS = {
 };
 const NAMES = Object.keys(CHAPTERS);
 const NEED_MODEL = ["noise", "layers", "caption", "ways"];
+const NEED_SUBJECT = ["static", "noise"];
 const FORWARD = ["ArrowRight", "PageDown"]; // as presenters send them, too
 const BACK = ["ArrowLeft", "PageUp"];
 let here = NAMES[0];
@@ -73,7 +74,7 @@ async function refresh() {
   started = true;
   await attempt(async () => {
     ready = ready.then(drawSubject, drawSubject);
-    await ready;
+    if (NEED_SUBJECT.includes(here)) await ready;
     await enter();
   });
 }
