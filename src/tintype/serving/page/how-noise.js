@@ -49,7 +49,7 @@ async function reveal(choice) {
   state.revealed = true;
   await show();
   for (let i = 0; i < NUM_LEVELS; i++) await ask(sigmaAt(i)); // the curves
-  curves();
+  await show();
 }
 
 // The model's answer at a noise level: its guess, the noise it names, and how wrong that is.
@@ -96,16 +96,23 @@ async function show() {
   draw($("noise-guess"), answer.guess, shape);
   $("noise-error").textContent = `error ${short(answer.error)}; 1 is knowing nothing`;
   $("noise-off").textContent = `off by ${answer.off.toFixed(answer.off < 10 ? 1 : 0)} of 255 levels`;
-  $("noise-seen").textContent = whatIsSeen(answer, level);
+  $("noise-seen").textContent = whatIsSeen(answer);
   curves();
 }
 
-function whatIsSeen(answer, level) {
-  const values = agreements(answer).map((value, i) => `${NAMES[i]} ${value.toFixed(2)}`).join(", ");
+const signed = (value) => value.toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "−");
+
+function whatIsSeen(answer) {
+  const values = agreements(answer).map((value, i) => `${NAMES[i]} ${signed(value)}`).join(", ");
   const you = state.choice === null ? "" : state.choice === state.right ? "You are right. " : `You said ${NAMES[state.choice]}; it is ${NAMES[state.right]}. `;
-  const easy = answer.error > 0.5 ? "The noise is too slight to be named, and the picture hardly needs it"
-    : answer.off > 40 ? "Nearly all is noise, so naming it is easy; the picture, the small rest, is only roughly guessed" : "Both are named well";
-  return `${you}The model names ${NAMES[pick(answer)]}: what it says agrees with ${values} (1 is the same). ${easy}.`;
+  return `${you}The model names ${NAMES[pick(answer)]}: what it says agrees with ${values} (1 is the same).${ends()}`;
+}
+
+// The errors at both ends, once they are known: what is easy and what is hard.
+function ends() {
+  const [slight, complete] = [sigmaAt(0), sigmaAt(NUM_LEVELS - 1)].map((level) => state.answers.get(level));
+  if (!slight || !complete) return "";
+  return ` Slight noise: the picture is off by ${short(slight.off)} levels, the error of the noise is ${short(slight.error)}. Complete static: the picture is off by ${short(complete.off)}, the error of the noise is ${short(complete.error)}.`;
 }
 
 // Both errors over the noise level: of the noise, hard at slight levels, and of the picture, hard at complete static.

@@ -14,7 +14,7 @@ const SPOT = 2; // tokens along the side of a stain
 const CLEARLY = 8; // of 255 levels
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 // before: both pictures as they would have become without the newest change, and when it was made.
-const ways = { number: 0, tokenModel: null, prompt: "", tokens: [], steps: [], final: null, shape: null, before: null, stain: null };
+const ways = { number: 0, tokenModel: null, prompt: "", tokens: [], steps: [], final: null, shape: null, before: null, working: false };
 
 export function start() {
   $("ways-ask").addEventListener("submit", (event) => { event.preventDefault(); attempt(begin); });
@@ -43,16 +43,14 @@ export async function enter() {
 }
 
 async function begin() {
-  if (!ways.tokenModel) return;
+  if (!ways.tokenModel || ways.working) return;
   const model = partner();
   const number = ++ways.number;
   const shape = { width: model.width, height: model.height };
-  Object.assign(ways, { prompt: $("ways-caption").value.trim(), tokens: [], steps: [], final: null, shape, before: null, stain: null });
+  Object.assign(ways, { prompt: $("ways-caption").value.trim(), tokens: [], steps: [], final: null, shape, before: null });
   $("ways-time").value = 0;
   const start = normal(SEED, 3 * shape.width * shape.height).map((value) => value * model.sigma_max);
-  const left = writeTokens([]);
-  await developFrom(0, start);
-  ways.tokens = await left;
+  await bothFrom([], 0, start);
   if (number === ways.number) await play();
 }
 
@@ -64,13 +62,19 @@ async function writeTokens(given) {
   return tokens;
 }
 
-// The steps from one of them on, with the noisy picture x; those before stay as they are.
-async function developFrom(from, x) {
+// Both pictures to their ends: tokens of which some are given, and steps from one of them on with the noisy picture x.
+async function bothFrom(given, from, x) {
   const model = partner();
+  const left = writeTokens(given);
   const steps = ways.steps.slice(0, from);
-  for await (const step of develop({ model, shape: ways.shape, x, prompt: ways.prompt, sigmas: levels(STEPS, model), guidance: model.guidance, from })) steps.push(step);
-  ways.steps = steps;
-  ways.final = steps.at(-1).guess;
+  ways.final = null;
+  ways.working = true; // nothing else may begin meanwhile
+  try {
+    for await (const step of develop({ model, shape: ways.shape, x, prompt: ways.prompt, sigmas: levels(STEPS, model), guidance: model.guidance, from })) steps.push(step);
+    Object.assign(ways, { tokens: await left, steps, final: steps.at(-1).guess });
+  } finally {
+    ways.working = false;
+  }
 }
 
 // Both go on from the moment on display; reduced motion shows the end at once.
@@ -106,9 +110,7 @@ async function change({ prompt, spot }) {
     for (let place = 0; place < given.length; place++) given[place] ??= null;
     x = stained(ways.steps[index], spot);
   }
-  const left = writeTokens(given);
-  await developFrom(index, x);
-  ways.tokens = await left;
+  await bothFrom(given, index, x);
   goTo(time);
   await play();
 }
