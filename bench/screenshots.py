@@ -50,6 +50,8 @@ class Camera:
         raise SystemExit(f"{condition} did not come true")
 
     def develop(self, button: str, seed: int = 3) -> None:
+        if not self.page.locator("#settings").is_visible():  # folded on a phone
+            self.page.click("#settings-toggle")
         self.page.fill("#seed", str(seed))
         self.page.click(button)
         self.wait(DONE)
@@ -105,6 +107,7 @@ def take(browser: Any, url: str, folder: Path) -> None:
     phone.page.fill("#caption", CAPTION)
     phone.develop("#go")
     phone.page.locator("#scrub").fill(str(middle))
+    phone.page.click("#settings-toggle")
     phone.shoot("develop")
     phone.close()
 
