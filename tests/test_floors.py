@@ -68,6 +68,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         ("description", "folder", "onnx"),
         ("page", "diffusers"),
         ("forms", "push"),
+        "importing",
     ),
     "serving": (("settings", "logs", "catalog", "writers"), "engine", "api", "server"),
     "cli": (("options", "progress"), "run", "commands", "main"),

@@ -17,7 +17,7 @@ import tintype
 PUBLIC = {
     *("Options", "Pipeline", "Step", "Query", "Receipt", "SAMPLERS", "SCHEDULES", "sample"),
     *("train", "StepReport", "Trainer", "Denoiser", "Conditioning", "Config", "Dataset", "load_dataset"),
-    *("Network", "CaptionKV", "export_model", "TokenWriter"),
+    *("Network", "CaptionKV", "export_model", "import_model", "TokenWriter"),
     *("CaptionedImages", "Prediction", "Scalings", "NoiseLevelSampler", "LossWeight", "OptimizerFactory"),
     *("TintypeError", "ConfigError", "DataError", "CheckpointError", "TrainingError", "MissingExtraError"),
     "__version__",

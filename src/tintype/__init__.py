@@ -8,8 +8,8 @@
         print(report.images_seen, report.loss)
 
 Pictures: `Pipeline` with `Options`, `Receipt`, `Step`; `sample` with a sampler of `SAMPLERS` and noise levels of
-`SCHEDULES`; `Query`, what a sampler yields. `export_model` writes a model in other forms. `TokenWriter` writes
-pictures token by token.
+`SCHEDULES`; `Query`, what a sampler yields. `export_model` writes a model in other forms, `import_model`
+reads them. `TokenWriter` writes pictures token by token.
 Training: `train`, `StepReport`, `Config`, `load_dataset`; `Trainer` and `Denoiser` below them.
 To pass in: `CaptionedImages`, `Network`, `Prediction` with `Scalings`, `NoiseLevelSampler`, `LossWeight`,
 `OptimizerFactory`. `help(tintype.NAME)` has an example of each.
@@ -32,6 +32,7 @@ if _TYPE_CHECKING:
     from tintype.diffusion.sigmas import SCHEDULES
     from tintype.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TintypeError, TrainingError
     from tintype.export.forms import export_model
+    from tintype.export.importing.import_model import import_model
     from tintype.model.denoiser import Denoiser
     from tintype.model.nets.conditioning import CaptionKV, Conditioning
     from tintype.model.network import Network
@@ -75,6 +76,7 @@ _MODULES = {
     "Trainer": "tintype.training.core.trainer",
     "TrainingError": "tintype.errors",
     "export_model": "tintype.export.forms",
+    "import_model": "tintype.export.importing.import_model",
     "load_dataset": "tintype.data.dataset",
     "sample": "tintype.diffusion.samplers",
     "train": "tintype.training.api",
@@ -110,6 +112,7 @@ __all__ = [
     "TrainingError",
     "__version__",
     "export_model",
+    "import_model",
     "load_dataset",
     "sample",
     "train",

@@ -14,6 +14,7 @@ from tintype.data.sources.files import MAX_BYTES
 from tintype.data.sources.find import MAX_LIST_BYTES
 from tintype.data.sources.remote import MAX_EXPANDED
 from tintype.data.sources.tar_members import MAX_HEADER_BYTES
+from tintype.export.importing import packed
 from tintype.model import read_file
 from tintype.model.nets.encoder_files import MAX_GROWTH, MAX_JSON_BYTES, MAX_LAYERS
 from tintype.model.nets.text import MAX_UNSAVED
@@ -44,6 +45,8 @@ ROWS = [
     f"the newest {read_file.MAX_LOG_BYTES // MIB} MiB; {MAX_ROWS:,}; {MAX_ROW_BYTES // MIB} MiB; "
     f"{read_file.MAX_RECORD_BYTES // GIB} GiB",
     f"its captions | {read_file.MAX_SAMPLE_BYTES // MIB} MiB; {read_file.MAX_CAPTIONS_BYTES // MIB} MiB",
+    f"entries in it | {packed.MAX_PAGE_BYTES // GIB} GiB; {packed.MAX_HEAD_BYTES // MIB} MiB; {packed.MAX_ENTRIES:,}",
+    f"when they are unpacked | {packed.MAX_GROWTH} times",
     f"its noise levels | {MAX_NAME} characters; {MAX_GRID:,} characters",
     f"waiting and running | {S.deadline:g} s",
     f"of one address that sends no key | {S.max_connections}; {S.max_connections_per_client}",

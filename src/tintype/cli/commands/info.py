@@ -7,7 +7,9 @@ import argparse
 
 def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "what", metavar="FILE|FOLDER", help="a picture, a model folder, a run folder, a shipped name, hf:OWNER/NAME"
+        "what",
+        metavar="FILE|FOLDER",
+        help="a picture, an exported page, a folder of a model, export or run, a shipped name, hf:OWNER/NAME",
     )
     command.add_argument(
         "--verify",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tintype.config.sizes import size_text
 from tintype.errors import CheckpointError, DataError
 from tintype.export.record import Record, read_record
+from tintype.export.target import is_page
 from tintype.model import file_names, manifest
 from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.pipeline.image_file import read_receipt, read_texts
@@ -29,8 +30,10 @@ def info(target: str) -> list[str]:
 
     path = Path(target)
     if path.is_file():
-        return picture_lines(path)
+        return packed_lines(path, "page") if is_page(path) else picture_lines(path)
     record = read_record(path) if path.is_dir() else None
+    if record is not None and record.form == "site":
+        return packed_lines(path, "site")
     if record is not None and not (path / file_names.WEIGHTS).is_file():
         return record_lines(path, record)
     if is_token_model(target):
@@ -84,6 +87,33 @@ def record_lines(folder: Path, record: Record) -> list[str]:
         ("files", f"{', '.join(record.files)} ({size / 2**20:.1f} MiB)"),
     ]
     return [f"{folder}: a text-to-image model, exported as {printable(record.form)}", *_aligned(lines)]
+
+
+def packed_lines(path: Path, form: str) -> list[str]:
+    """A page or site: the model in it, of which only the head is read. Raises CheckpointError."""
+    from tintype.export.importing.import_model import config_of, text_of
+    from tintype.export.importing.packed import read_packed
+    from tintype.export.importing.sources import PACKED
+
+    model = read_packed(path)
+    config = config_of(model)
+    receipt = model.description.get("receipt")
+    sha256 = receipt.get("model_hash") if isinstance(receipt, dict) else None
+    size = (path / PACKED if path.is_dir() else path).stat().st_size
+    sample = config.sample
+    lines = [
+        ("name", text_of(model, "name")),
+        ("license", text_of(model, "license") or "none"),
+        ("exported", f"by Tintype {text_of(model, 'version')}"),
+        ("pictures", ", ".join(map(size_text, config.sizes))),
+        ("weights", f"stored as {text_of(model, 'precision')} ({size / 2**20:.1f} MiB)"),
+        ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
+        ("distilled", _distilled(config)),
+        ("sampling", f"{sample.sampler}, {sample.steps} steps, guidance {sample.guidance:g}"),
+        ("original", f"sha256 {sha256[:64]}" if isinstance(sha256, str) else ""),
+        ("to use it", f"tintype import {shell_word(str(path))} --out FOLDER"),
+    ]
+    return [f"{path}: a text-to-image model, exported as {form}", *_aligned(lines)]
 
 
 def picture_lines(path: Path) -> list[str]:
