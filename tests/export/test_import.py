@@ -105,6 +105,14 @@ def test_an_exported_folder_comes_back_byte_by_byte(tiny_model: Path, tmp_path: 
     assert record.license == "MIT"
 
 
+def test_an_export_for_diffusers_is_a_model_folder(tiny_model: Path, tmp_path: Path) -> None:
+    exported = export_model(tiny_model, tmp_path / "diffusers", to="diffusers")
+    model = import_model(exported, tmp_path / "model")
+    assert (model / "model.safetensors").read_bytes() == (exported / "model.safetensors").read_bytes()
+    assert not [file for file in model.rglob("*") if file.suffix == ".py"]
+    assert np.array_equal(picture(model), picture(exported))
+
+
 def test_a_page_of_halves_has_the_matrices_of_the_folder(tiny_model: Path, tmp_path: Path, few_steps: None) -> None:
     page = export_model(tiny_model, tmp_path / "tiny.html", to="page", precision="fp16")
     folder = export_model(tiny_model, tmp_path / "folder")
