@@ -1,7 +1,7 @@
 """Two ways to make a picture, measured against each other: at once out of noise, or token by token (docs/contrast.md).
 
-    python bench/contrast.py [--diffusion shapes] [--tokens shapes-tokens] [--num 200] [--seeds 0,1,2]
-                             [--only accuracy,cost,...] [--curve RUN] [--json]
+    python bench/contrast.py [--diffusion shapes] [--tokens shapes-tokens] [--num 100] [--changed 40] [--seeds 0,1,2]
+                             [--ways diffusion,tokens] [--only accuracy,cost,...] [--curve RUN] [--json]
 
 The same captions of the drawn world and the same judge as in `bench/shapes_accuracy.py`; of each caption a picture for
 every seed. Intervals are Wilson's, 95 %, over all pictures. `--curve` judges the checkpoints of a run of
@@ -49,13 +49,17 @@ Rows = list[tuple[str, str]]  # what, and the figure
 class Contrast:
     """The measurements: each method returns rows of a table."""
 
-    def __init__(self, diffusion: str, writer: TokenWriter, num: int, seeds: Sequence[int]) -> None:
+    def __init__(
+        self, diffusion: str, writer: TokenWriter, num: int, changed: int, seeds: Sequence[int], ways: Sequence[str]
+    ) -> None:
         net = writer.config.net
         self.writer, self.pipeline = writer, Pipeline.load(diffusion, "cpu")
-        self.ways: list[Way] = [AtOnce(self.pipeline, net.patch), TokenByToken(writer)]
+        both: list[Way] = [AtOnce(self.pipeline, net.patch), TokenByToken(writer)]
+        self.ways = [way for way in both if way.name in ways]
         self.seeds = seeds
         known = {caption for caption, _ in captioned_scenes(SEEN, SEEN_SEED)}
         self.tasks = {split: caption_tasks(SPLITS[split], num, known) for split in SPLITS}
+        self.changed = self.tasks["new"][:changed]
 
     def accuracy(self) -> Rows:
         """How often all that a caption says is right."""
@@ -94,7 +98,7 @@ class Contrast:
         for way in self.ways:
             with FlopCounterMode(display=False) as counter:
                 way.draw([caption], 0)
-            alone, together = _seconds(way, [caption]), _seconds(way, [caption] * BATCH) / BATCH
+            alone, together = _seconds(way, [caption], 5), _seconds(way, [caption] * BATCH, 1) / BATCH
             text = f"{evaluations[way.name]}, {counter.get_total_flops() / 1e9:.2f} billion operations, "
             rows.append(
                 (f"{way.name}, a picture", f"{text}{alone:.3f} s alone, {together:.4f} s in a batch of {BATCH}")
@@ -127,7 +131,7 @@ class Contrast:
 
     def damage(self) -> Rows:
         """Wrong patches on the way: how often the picture is right all the same, and the patch is still there."""
-        rows, tasks, net = [], self.tasks["new"], self.writer.config.net
+        rows, tasks, net = [], self.changed, self.writer.config.net
         codes = self.writer.model.codebook.codes
         for num in (1, net.side):
             for share in SHARES:
@@ -148,7 +152,7 @@ class Contrast:
 
     def caption(self) -> Rows:
         """Another caption on the way: which of the two the picture shows."""
-        rows, tasks = [], self.tasks["new"]
+        rows, tasks = [], self.changed
         others = [*tasks[1:], tasks[0]]
         for share in SHARES:
             for way in self.ways:
@@ -165,7 +169,7 @@ class Contrast:
 
     def half(self) -> Rows:
         """One half of real pictures is given, the other made."""
-        rows, tasks, net = [], self.tasks["new"], self.writer.config.net
+        rows, tasks, net = [], self.changed, self.writer.config.net
         places = torch.arange(net.num_tokens)
         halves = {"lower": places >= net.num_tokens // 2, "upper": places < net.num_tokens // 2}
         for name, kept in halves.items():
@@ -191,7 +195,7 @@ class Contrast:
             for task in tasks for color in [task.scene.specs[0].color]
         ]  # fmt: skip
         for way in self.ways:
-            made = [_drawn(way, captions, seed) for seed in self.seeds[:2]]
+            made = [_drawn(way, captions, seed) for seed in (self.seeds[0], self.seeds[0] + 1)]
             changed = _drawn(way, recolored, self.seeds[0])
             same = _overlap(made[0], changed)
             different = _overlap(made[0], made[1])
@@ -263,7 +267,7 @@ def _overlap(first: Tensor, second: Tensor) -> list[float]:
     return ((masks[0] & masks[1]).sum((1, 2)) / union).tolist()
 
 
-def _seconds(way: Way, captions: list[str], times: int = 5) -> float:
+def _seconds(way: Way, captions: list[str], times: int) -> float:
     seconds = []
     for _ in range(times):
         start = time.process_time()
@@ -301,14 +305,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Diffusion and token by token, compared.")
     parser.add_argument("--diffusion", default="shapes")
     parser.add_argument("--tokens", default="shapes-tokens")
-    parser.add_argument("--num", type=int, default=200, help="captions in each of the two sets")
+    parser.add_argument("--num", type=int, default=100, help="captions in each of the two sets")
+    parser.add_argument("--changed", type=int, default=40, help="of the new ones, those whose pictures are changed")
+    parser.add_argument("--ways", default="diffusion,tokens")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default=",".join(MEASURES), help="measurements, between commas")
     parser.add_argument("--curve", type=Path, metavar="RUN", help="judge the checkpoints of a run instead")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    contrast = Contrast(options.diffusion, TokenWriter.load(options.tokens, "cpu"), options.num, seeds)
+    contrast = Contrast(
+        options.diffusion, TokenWriter.load(options.tokens, "cpu"), options.num, options.changed, seeds, options.ways
+    )
     names = options.only.split(",")
     if options.curve is not None:
         tables = {"curve": curve(options.curve, contrast)}

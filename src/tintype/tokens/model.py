@@ -55,9 +55,9 @@ class TokenModel(nn.Module):
 
     def forward(self, tokens: Tensor, cond: Conditioning) -> Tensor:
         """Tokens int64 [B, T] -> the bits of each, -log2 of its probability after those before it: float32 [B, T]."""
-        hidden = self.net.hidden(self.net.start(cond), tokens[:, :-1]).flatten(0, 1)
-        matrix = self.net.matrix().to(hidden.dtype)
-        return bits_of(hidden, matrix, self.net.bias, tokens.flatten()).reshape(tokens.shape)
+        reading = self.net.start(cond)
+        hidden = self.net.hidden(reading, tokens[:, :-1]).flatten(0, 1)
+        return bits_of(hidden, reading.matrix.to(hidden.dtype), self.net.bias, tokens.flatten()).reshape(tokens.shape)
 
     def muon_matrices(self) -> dict[str, int]:
         """Names of the weights that Muon steps -> number of matrices stacked in each."""

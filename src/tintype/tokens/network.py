@@ -65,10 +65,16 @@ class Block(nn.Module):
 class Reading:
     """What the network has read: a caption, and the first `length` tokens of each picture [B]."""
 
-    def __init__(self, caches: list[Cache], mask: Tensor, modulation: Tensor) -> None:
+    def __init__(
+        self, caches: list[Cache], mask: Tensor, modulation: Tensor, matrix: Tensor, positions: Tensor, rope: Tensor
+    ) -> None:
         self.caches = caches
         self.mask = mask  # [B, L] bool, of the caption
         self.modulation = modulation  # [B, 6, D]
+        # Computed once for all places:
+        self.matrix = matrix  # [V, D], the embedding of each code
+        self.positions = positions  # [T, D]
+        self.rope = rope  # [T, 1, D / heads / 2]
         self.length = 0
 
 
@@ -107,7 +113,10 @@ class TokenTransformer(nn.Module):
         pooled_text = (cond.tokens * weights).sum(1) / weights.sum(1).clamp(min=1)
         modulation = self.modulation(F.silu(self.summary(pooled_text))).unflatten(1, (6, -1))
         caches = [cast(Block, block).cache(cond) for block in self.blocks]
-        return Reading(caches, cond.mask, modulation)
+        places = cast(Tensor, self.places)
+        rope = rotary_embedding(places, self.config.width // self.config.heads)
+        matrix, positions = self.own + self.look(self.codes), self.position(self._grid(places))
+        return Reading(caches, cond.mask, modulation, matrix, positions, rope)
 
     def forward(self, tokens: Tensor, cond: Conditioning) -> Tensor:
         """The logits of every token of pictures, each from those before it: int64 [B, T] -> [B, T, V]."""
@@ -118,28 +127,22 @@ class TokenTransformer(nn.Module):
 
         For a reading without tokens the first place counts too: [B, S + 1, V].
         """
-        return F.linear(self.hidden(reading, tokens), self.matrix(), self.bias)
+        return F.linear(self.hidden(reading, tokens), reading.matrix, self.bias)
 
     def hidden(self, reading: Reading, tokens: Tensor) -> Tensor:
-        """`extend` before the last layer, which is `matrix` and `bias`: [B, S, D]."""
-        embedded = self.matrix()[tokens]
+        """`extend` before the last layer, which is `reading.matrix` and `bias`: [B, S, D]."""
+        embedded = reading.matrix[tokens]
         if reading.length == 0:
             embedded = torch.cat([self.first.to(embedded.dtype).expand(len(tokens), 1, -1), embedded], dim=1)
         start, num = reading.length, embedded.shape[1]
         reading.length += num
-        places = cast(Tensor, self.places)[start : start + num]
-        x = embedded + self.position(self._grid(places))
-        rope = rotary_embedding(places, self.config.width // self.config.heads)
+        x = embedded + reading.positions[start : start + num]
+        rope = reading.rope[start : start + num]
         mask = self._mask(reading, start, num)
         for block, cache in zip(self.blocks, reading.caches, strict=True):
             x = block(x, reading.modulation, cache, rope, mask)
         out: Tensor = self.read(rms_norm(x))
         return out
-
-    def matrix(self) -> Tensor:
-        """The embedding of each code, [V, D]."""
-        matrix: Tensor = self.own + self.look(self.codes)
-        return matrix
 
     def _grid(self, places: Tensor) -> Tensor:
         """Places [S, 2] as sinusoids of their share of each side, [S, 64]."""
