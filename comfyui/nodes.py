@@ -17,7 +17,7 @@ from torch import Tensor
 from tintype import Pipeline, Receipt
 from tintype.diffusion.names import SAMPLERS, SCHEDULES
 from tintype.errors import ConfigError
-from tintype.model import store
+from tintype.model import hub, store
 from tintype.pipeline.limits import MAX_GUIDANCE, MAX_SEED, MAX_SIDE, MAX_STEPS, MIN_STRENGTH, STRENGTH
 
 from .images import mask_picture, one_picture, to_image, to_pictures
@@ -59,8 +59,9 @@ class LoadModel:
 
     @classmethod
     def IS_CHANGED(cls, name: str, path: str = "") -> str:
-        """Another text when the model has changed on disk, as that of a run does."""
-        return store.weights_hash(store.find(cls.place(name, path)))
+        """Another text when the model has changed on disk, as that of a run does; the Hub is not asked again."""
+        place = cls.place(name, path)
+        return place if place.startswith(hub.PREFIX) else store.weights_hash(store.find(place))
 
     @staticmethod
     def place(name: str, path: str) -> str:

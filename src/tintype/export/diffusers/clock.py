@@ -117,14 +117,17 @@ class Clock:
 def denoise_sample(denoise: Denoise, sample: Tensor, amounts: Amounts, limits: tuple[float, float]) -> Tensor:
     """The predicted clean pictures of a scheduler's sample, both [B, C, H, W].
 
-    limits: the noise levels of training. Above them the sample, nearly all noise, is scaled to the highest; below them
-    the network is asked at the lowest.
+    limits: the noise levels of training. Above them the sample, nearly all noise, is scaled to the highest. Below them
+    the network is asked at the lowest, and of the noise that it sees there the share is taken that the level has: a
+    sampler divides by the level, so that the error of a prediction for more noise would be multiplied.
     """
     lowest, highest = limits
     if amounts.noise > highest * amounts.signal:
         return denoise(sample * (highest / amounts.noise), sample.new_full((len(sample),), highest))
-    sigma = max(amounts.noise / amounts.signal, lowest)
-    return denoise(sample / amounts.signal, sample.new_full((len(sample),), sigma))
+    x, sigma = sample / amounts.signal, amounts.noise / amounts.signal
+    if sigma >= lowest:
+        return denoise(x, sample.new_full((len(x),), sigma))
+    return torch.lerp(x, denoise(x, x.new_full((len(x),), lowest)), sigma / lowest)
 
 
 def _noise(sample: Tensor, x0: Tensor, amounts: Amounts) -> Tensor:

@@ -4,7 +4,7 @@ pipeline = DiffusionPipeline.from_pretrained("cats", custom_pipeline="cats", tru
 pipeline("a black cat").images[0].save("cat.png")
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: older versions of diffusers read the types of __init__ as classes.
 
 from collections.abc import Callable, Sequence
 from collections.abc import Generator as Coroutine
@@ -56,7 +56,7 @@ class TintypePipeline(DiffusionPipeline):  # type: ignore[misc]
         self._interrupt, self._num_timesteps = False, 0
 
     @classmethod
-    def from_model(cls, model: str | Path) -> TintypePipeline:
+    def from_model(cls, model: str | Path) -> "TintypePipeline":
         """Load any model that `tintype.Pipeline.load` takes, exported or not, and run no code of its folder.
 
         Raises CheckpointError.
