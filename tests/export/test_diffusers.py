@@ -314,9 +314,7 @@ def test_a_schedule_from_pure_noise_to_almost_none_follows_the_flow_of_gaussian_
 
     loaded.scheduler = getattr(diffusers, scheduler)()
     clock = Clock(loaded.scheduler)
-    clock.start(
-        60, None, torch.device("cpu")
-    )  # its own levels: from flow time 1, where nothing of x0 is left, to 0.001
+    clock.start(60, None, torch.device("cpu"))  # levels of its own, from flow time 1 to 0.001
     assert clock.amounts(0).signal == 0
     noise = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     x0 = loaded._finish(loaded._steps(clock, denoise, noise, None), None, ())

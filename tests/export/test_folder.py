@@ -50,8 +50,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_every_form_has_a_function() -> None:
+def test_every_form_has_a_function_and_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(WRITERS) == list(FORMS)
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    assert main(["export", "--help"]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    for name, form in FORMS.items():
+        assert f"`--to {name}`" in page
+        assert f'"{name}"' in str(export_model.__doc__)
+        assert f"{name}: {form.help}" in output
 
 
 def test_weights_are_rounded_to_the_nearest_half_and_pictures_stay(run: Path, tmp_path: Path) -> None:

@@ -67,6 +67,13 @@ def test_the_export_is_published_with_its_name_in_the_card(
     assert hub.files["model.safetensors"] == (exported / "model.safetensors").read_bytes()
 
 
+def test_code_of_an_earlier_push_does_not_stay(hub: Any, exported: Path, tiny_model: Path, tmp_path: Path) -> None:
+    push(export_model(tiny_model, tmp_path / "code", to="diffusers", license="MIT"), "ann/tiny")
+    assert {"pipeline.py", "denoiser/model.py", "model_index.json"} <= set(hub.files)
+    push(exported, "ann/tiny")
+    assert not [name for name in hub.files if name.endswith(".py") or name == "model_index.json"]
+
+
 def test_a_new_repository_may_be_private(hub: Any, exported: Path) -> None:
     push(exported, "hf:ann/tiny", private=True)
     assert hub.created == [("ann/tiny", True)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tintype.errors import CheckpointError, ConfigError
 from tintype.export.card import HUB_NAME
+from tintype.export.diffusers import layout
 from tintype.export.record import read_record
 from tintype.export.target import added_files
 from tintype.model import hub
@@ -14,6 +15,7 @@ from tintype.model.file_names import CARD, RECORD
 from tintype.model.read_file import MAX_CONFIG_BYTES, read_text
 from tintype.printable import one_line
 
+KNOWN = {*hub.FILES, *layout.FILES}  # what an export may leave in a repository
 _REPOSITORY = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 
 
@@ -38,7 +40,7 @@ def push(folder: str | Path, repository: str, *, private: bool = False) -> str:
     contents = {file: card.encode() if file == CARD else source / file for file in files}
     try:
         client.create_repo(name, private=private or None, exist_ok=True)
-        stale = [file for file in client.list_repo_files(name) if file in hub.FILES and file not in files]
+        stale = [file for file in client.list_repo_files(name) if file in KNOWN and file not in files]
         commit = client.create_commit(
             name,
             [

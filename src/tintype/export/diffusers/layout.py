@@ -23,6 +23,7 @@ CODE = {  # file -> the class that it imports; each folder that was ever exporte
     "denoiser/model.py": ("tintype.export.diffusers.denoiser", "TintypeDenoiser"),
 }
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+FILES = (MODEL_INDEX, *CODE, SCHEDULER_CONFIG)
 NUM_LEVELS = 1000  # noise levels in the table of a scheduler, its "training timesteps"
 LEAST_RATIO = 0.9996  # between neighbors, so that schedulers can tell them apart in float32
 

@@ -23,8 +23,8 @@ pipeline = DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, tru
 pipeline({caption!r}, seeds=7).images[0].save("picture.png")
 ```
 
-FOLDER is this folder. `trust_remote_code` lets diffusers run `pipeline.py` and `denoiser/model.py`, which import their
-classes from the package tintype and do nothing else.
+FOLDER is this folder, or the name of its repository on the Hugging Face Hub. `trust_remote_code` lets diffusers run
+`pipeline.py` and `denoiser/model.py`, which import their classes from the package tintype and do nothing else.
 """
 
 
