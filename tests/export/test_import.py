@@ -454,6 +454,11 @@ def test_a_run_and_an_onnx_export_are_refused_with_the_way(
     assert "model folder or a page" in refused(onnx, "ONNX export")
 
 
+def test_a_page_that_is_named_as_a_model_names_the_way(page_of: Page) -> None:
+    with pytest.raises(CheckpointError, match="tintype import makes a model folder of it"):
+        store.find(page_of())
+
+
 def test_names_lead_nowhere(page_of: Page, tmp_path: Path) -> None:
     def name(described: dict[str, Any]) -> None:
         described["name"] = "../../../etc/passwd"

@@ -78,6 +78,8 @@ def find(model: str | Path) -> Model:
             f"{model} writes pictures token by token and has no noise levels: a diffusion model is needed here; draw "
             "with it by tintype generate --model, or tintype.TokenWriter"
         )
+    if folder.suffix in (".html", ".htm") and folder.is_file():
+        raise CheckpointError(f"{model} is a page: tintype import makes a model folder of it, if it is an exported one")
     if not folder.is_dir():
         raise CheckpointError(
             f"no model {str(model)!r}: give a model folder, a run folder, hf:OWNER/NAME or a shipped name ({names})"

@@ -237,9 +237,10 @@ def test_aiyabot(http: httpx.Client) -> None:
     ok(http.get("/sdapi/v1/cmd-flags"))
     assert http.head("/").status_code == 200
     assert http.get("/config").status_code == 404  # a page of Gradio; the bot goes on without
-    for path in ("prompt-styles", "face-restorers", "hypernetworks", "loras"):
+    for path in ("prompt-styles", "face-restorers", "hypernetworks", "loras", "realesrgan-models"):
         assert ok(http.get(f"/sdapi/v1/{path}")) == []
     assert ok(http.get("/sdapi/v1/embeddings"))["loaded"] == {}
+    assert ok(http.get("/sdapi/v1/memory")) == {"ram": {}, "cuda": {}}  # webuiapi asks it
     payload = {"prompt": "a red circle", "negative_prompt": "", "steps": 30, "width": 512, "height": 512,
                "cfg_scale": "7.0", "sampler_index": "Euler a", "seed": 4_294_967_295, "seed_resize_from_h": -1,
                "seed_resize_from_w": -1, "denoising_strength": None, "n_iter": 1, "batch_size": 2, "styles": [None],

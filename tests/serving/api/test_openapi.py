@@ -16,7 +16,7 @@ def test_no_request_makes_the_server_fail(tiny_model: Path) -> None:
     from hypothesis import strategies as st
     from schemathesis import GenerationMode
 
-    with live(tiny_model, max_steps=3, max_pixels=32 * 32) as server:
+    with live(tiny_model, max_steps=3, max_pixels=32 * 32, a1111=True) as server:
         schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
         operations = [operation.ok() for operation in schema.get_all_operations()]
         assert len(operations) >= 15

@@ -67,6 +67,11 @@ def add_lists(routes: APIRouter, dispatcher: Dispatcher) -> None:
         """How the server was started, as far as clients ask for it."""
         return {"api": True}
 
+    @routes.get("/memory")
+    async def memory() -> dict[str, dict[str, int]]:
+        """Nothing that a stranger needs to know."""
+        return {"ram": {}, "cuda": {}}
+
     async def nothing() -> list[str]:
         """None: this server has nothing of this kind."""
         return []
