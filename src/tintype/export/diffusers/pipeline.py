@@ -111,7 +111,8 @@ class TintypePipeline(DiffusionPipeline):  # type: ignore[misc]
 
         Args:
             prompt: one caption or several.
-            height, width: pixels, multiples of the model's patch.
+            height: pixels, a multiple of the model's patch.
+            width: likewise.
             num_inference_steps: steps of the scheduler; one of second order, such as Heun's, takes two evaluations for
                 each but the last.
             sigmas: the noise levels of the steps, standard deviations of noise in pictures of -1 to 1, decreasing to 0.
