@@ -1,6 +1,6 @@
 """CPU time of a step of each chapter of How it works, in the server and in the page, and the time to the first chapter.
 
-    python bench/how_it_works.py [--model shapes] [--steps 20]
+    python bench/how_it_works.py [MODEL ...] [--steps 20]
 
 A step is one move of the chapter's main control, or one network call where the chapter runs by itself. Server: user and
 system time of the process per step. Page: time of the browser's main thread per step. Needs Linux and Chromium.
@@ -32,6 +32,9 @@ RUNS = {
     "ways": ("#ways-ask [type=submit]", 16, "document.querySelector('#ways-seen').textContent.includes('for good')"),
     "yours": ("#yours-go", 60, "document.querySelector('#yours-seen').textContent.startsWith('Step 1500')"),
 }
+# The chapter's first run is over once what it says no longer changes.
+QUIET = """(() => { const told = [...document.querySelectorAll('.seen')].map((each) => each.textContent).join();
+    const same = told === window.told; window.told = told; return same; })()"""
 SLIDERS = {"static": "#static-level", "layers": "#layers-scrub", "gradient": "#plane-level", "ways": "#ways-time"}
 
 
@@ -59,22 +62,27 @@ class Clock:
         return tuple(b - a for a, b in zip(before, self.read(), strict=True))  # type: ignore[return-value]
 
 
-def wait(page: Any, condition: str, seconds: float = 300) -> None:
-    for _ in range(int(seconds / 0.05)):
-        if page.evaluate(condition):
+def wait(page: Any, condition: str, seconds: float = 120) -> None:
+    """Until a condition is true three times in a row."""
+    row = 0
+    for _ in range(int(seconds / 0.1)):
+        row = row + 1 if page.evaluate(condition) else 0
+        if row == 3:
             return
-        page.wait_for_timeout(50)
+        page.wait_for_timeout(100)
     raise SystemExit(f"{condition} did not come true")
 
 
 def measure(page: Any, url: str, pid: int, steps: int) -> None:
+    page.goto(f"{url}/version")  # in the process that the page will have
+    clock = Clock(page, pid)
     start = time.monotonic()
-    page.goto(f"{url}/#how/static")
-    wait(page, "document.querySelector('#static-seen')?.textContent.length > 0")
-    print(f"first chapter interactive {time.monotonic() - start:.2f} s after the server was ready (wall clock)")
+    server, script = clock.spent(partial(first_chapter, page, url))
+    wall = time.monotonic() - start
+    print(f"first chapter interactive {wall:.2f} s after the server was ready (wall clock); CPU time of the server")
+    print(f"{server:.2f} s, of the page's main thread {script:.2f} s")
     wait(page, "document.querySelector('#static-source').textContent.startsWith('drawn by')")
     page.wait_for_timeout(2000)
-    clock = Clock(page, pid)
     print("| chapter | step | server, ms | page, ms |\n| --- | --- | ---: | ---: |")
 
     def row(chapter: str, what: str, num: int, work: Callable[[], None]) -> None:
@@ -86,11 +94,17 @@ def measure(page: Any, url: str, pid: int, steps: int) -> None:
         page.wait_for_timeout(1000)
         if chapter in RUNS:
             button, num, over = RUNS[chapter]
-            wait(page, "!document.querySelector('#how-status').textContent")
-            page.wait_for_timeout(2000)
+            wait(page, "document.querySelector('.chapter:not([hidden]) .seen').textContent.length > 0")
+            wait(page, QUIET)
             row(chapter, "one of a run", num, partial(run, page, button, over))
         if chapter in SLIDERS:
             row(chapter, "slider", steps, partial(slide, page, SLIDERS[chapter], steps))
+
+
+def first_chapter(page: Any, url: str) -> None:
+    page.goto(f"{url}/#how/static")
+    while not page.evaluate("document.querySelector('#static-seen')?.textContent.length > 0"):
+        page.wait_for_timeout(20)
 
 
 def run(page: Any, button: str, over: str) -> None:
@@ -110,12 +124,14 @@ def slide(page: Any, slider: str, steps: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the steps of How it works.")
-    parser.add_argument("--model", default="shapes")
+    parser.add_argument(
+        "models", nargs="*", default=["shapes"], help="as for tintype serve; the page begins with the first"
+    )
     parser.add_argument("--steps", type=int, default=20, help="moves of a slider")
     options = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as stderr:
-        command = [sys.executable, "-m", "tintype", "serve", options.model, "--port", "0"]
+        command = [sys.executable, "-m", "tintype", "serve", *options.models, "--port", "0"]
         server = subprocess.Popen(command, stderr=stderr)
         try:
             url = ready(server, Path(folder) / "log")

@@ -36,7 +36,10 @@ export async function enter() {
 }
 
 async function reveal(choice) {
-  if (state.version !== subject.version) return enter(); // the picture has changed: a new round
+  if (state.version !== subject.version) { // the picture has changed since: a new round
+    await enter();
+    if (choice !== null) return;
+  }
   const answer = await ask(sigma());
   if (!state.revealed && choice !== null) {
     const { score } = state;

@@ -49,6 +49,7 @@ async function begin() {
   const shape = { width: model.width, height: model.height };
   Object.assign(ways, { prompt: $("ways-caption").value.trim(), tokens: [], steps: [], final: null, shape, before: null });
   $("ways-time").value = 0;
+  $("ways-seen").textContent = "Both begin.";
   const start = normal(SEED, 3 * shape.width * shape.height).map((value) => value * model.sigma_max);
   await bothFrom([], 0, start);
   if (number === ways.number) await play();
