@@ -357,6 +357,7 @@ def test_all_chapters_are_printed_with_their_pictures(tab: Tab) -> None:
     told = tab.page.locator(".seen:visible").all_inner_texts()
     assert [text for text in told if len(text) < 20] == []
     assert len(told) >= 7
+    assert tab.page.locator("#noise-plots svg").count() == 2  # the answer of the quiz, too
     tab.page.emulate_media(media="screen")
     tab.page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.page.locator(".chapter:visible").count() == 1

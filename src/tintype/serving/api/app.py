@@ -45,7 +45,7 @@ PAGE = {
     "icon.svg": "image/svg+xml",
     **{f"{name}.js": "text/javascript; charset=utf-8" for name in SCRIPTS},
 }
-PART = b"<!-- how.html -->"  # of index.html: its place is taken by that file
+CHAPTERS, SCRIPT_LINKS = b"<!-- how.html -->", b"<!-- scripts -->"  # places in index.html
 HEARTBEAT_SECONDS = 0.05
 PRUNE_SECONDS = 2.0  # between searches for finished jobs beyond the limits
 RESTART_SECONDS = 1.0  # after an error of a background task
@@ -183,7 +183,9 @@ def _add_page(app: FastAPI) -> None:
     """The files of the page, read once: no path is built from a client's input."""
     folder = files("tintype.serving") / "page"
     contents = {name: (folder / name).read_bytes() for name in PAGE}
-    contents["index.html"] = contents["index.html"].replace(PART, (folder / "how.html").read_bytes())
+    links = "".join(f'<link rel="modulepreload" href="page/{name}.js">' for name in SCRIPTS if name != "theme")
+    index_page = contents["index.html"].replace(CHAPTERS, (folder / "how.html").read_bytes())
+    contents["index.html"] = index_page.replace(SCRIPT_LINKS, links.encode())
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

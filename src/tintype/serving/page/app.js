@@ -66,13 +66,15 @@ async function begin() {
     $("model").addEventListener("change", () => develop.useModel());
     develop.start(list(models), samplers);
     how.start();
+    view(); // before the runs are known, which only their tab needs
     await training.start(() => develop.useModel());
+    if (!$("training").hidden) view();
     if (!models.length) waitForModel(list);
   } catch (error) {
     $("status").textContent = error.message;
     $("status").classList.add("bad");
+    view();
   }
-  view();
 }
 
 begin();

@@ -15,7 +15,7 @@ export function start() {
   $("noise-slider").max = NUM_LEVELS - 1;
   $("noise-slider").addEventListener("input", () => attempt(show));
   $("noise-again").addEventListener("click", () => { otherNoise(); attempt(enter); });
-  $("noise-reveal").addEventListener("click", () => attempt(() => reveal(null)));
+  $("noise-reveal").addEventListener("click", () => attempt(tell));
   [...$("noise-choices").children].forEach((button, i) => button.addEventListener("click", () => attempt(() => reveal(i))));
 }
 
@@ -34,6 +34,9 @@ export async function enter() {
   }
   await show();
 }
+
+// The answer without a choice, for those who ask for it and for paper.
+export const tell = () => reveal(null);
 
 async function reveal(choice) {
   if (state.version !== subject.version) { // the picture has changed since: a new round

@@ -120,6 +120,7 @@ async function print() {
     open(name);
     await attempt(enter);
   }
+  if (hasModel()) await attempt(noise.tell);
   open(before);
   window.print();
 }
