@@ -29,17 +29,14 @@ __all__ = ["run"]  # a fixture
 ADDED = {"model_index.json", "pipeline.py", "denoiser/model.py", "scheduler/scheduler_config.json"}
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_model(tiny_model, tmp_path_factory.mktemp("exports") / "cats", to="diffusers", license="MIT")
-
-
-def test_the_folder_is_a_model_folder_with_four_files_more(exported: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_folder_is_a_model_folder_with_four_files_more(
+    diffusers_folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
     plain = contents(export_model(tiny_model, tmp_path / "cats", license="MIT"))
-    files = contents(exported)
+    files = contents(diffusers_folder)
     assert set(files) == set(plain) | ADDED
     assert {name for name in plain if files[name] != plain[name]} == {"README.md", "tintype.json"}
-    one, other = (Pipeline.load(folder, "cpu").generate("a red circle")[0] for folder in (exported, tiny_model))
+    one, other = (Pipeline.load(folder, "cpu").generate("a red circle")[0] for folder in (diffusers_folder, tiny_model))
     assert np.array_equal(np.asarray(one), np.asarray(other))
 
 
@@ -50,12 +47,12 @@ def test_nothing_private_goes_along(run: Path, tmp_path: Path) -> None:
             assert secret.encode() not in content, name
 
 
-def test_the_code_in_the_folder_imports_a_class_and_does_nothing_else(exported: Path) -> None:
-    index = json.loads((exported / "model_index.json").read_text())
+def test_the_code_in_the_folder_imports_a_class_and_does_nothing_else(diffusers_folder: Path) -> None:
+    index = json.loads((diffusers_folder / "model_index.json").read_text())
     assert index["_class_name"][0] == "pipeline"
     assert index["denoiser"][0] == "model"
     for file, (_, name) in {"pipeline.py": index["_class_name"], "denoiser/model.py": index["denoiser"]}.items():
-        _, imported, exports = ast.parse((exported / file).read_text()).body
+        _, imported, exports = ast.parse((diffusers_folder / file).read_text()).body
         assert isinstance(imported, ast.ImportFrom)
         assert [alias.name for alias in imported.names] == [name]
         assert isinstance(exports, ast.Assign)
@@ -65,25 +62,25 @@ def test_the_code_in_the_folder_imports_a_class_and_does_nothing_else(exported: 
         assert name in {node.name for node in defined if isinstance(node, ast.ClassDef)}
 
 
-def test_info_names_model_version_license_and_form(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["info", str(exported)]) == 0
+def test_info_names_model_version_license_and_form(diffusers_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(diffusers_folder)]) == 0
     output = " ".join(capsys.readouterr().out.split())
-    assert output.startswith(f"{exported.name}: a text-to-image model")
+    assert output.startswith(f"{diffusers_folder.name}: a text-to-image model")
     assert "license MIT exported by Tintype 0" in output
     assert "as 'cats', in the form diffusers" in output
-    assert main(["info", str(exported), "--verify"]) == 0
+    assert main(["info", str(diffusers_folder), "--verify"]) == 0
 
 
-def test_the_card_says_how_to_load_it_and_what_runs(exported: Path) -> None:
-    card = (exported / "README.md").read_text(encoding="utf-8")
+def test_the_card_says_how_to_load_it_and_what_runs(diffusers_folder: Path) -> None:
+    card = (diffusers_folder / "README.md").read_text(encoding="utf-8")
     assert "- diffusers\n" in card.split("---\n")[1]
     assert "custom_pipeline=FOLDER, trust_remote_code=True" in card
     assert "pip install tintype diffusers" in card
 
 
-def test_the_scheduler_is_told_what_every_other_one_reads_from_its_settings(exported: Path) -> None:
-    settings = json.loads((exported / "scheduler" / "scheduler_config.json").read_text())
-    assert settings["_class_name"] == json.loads((exported / "model_index.json").read_text())["scheduler"][1]
+def test_the_scheduler_is_told_what_every_other_one_reads_from_its_settings(diffusers_folder: Path) -> None:
+    settings = json.loads((diffusers_folder / "scheduler" / "scheduler_config.json").read_text())
+    assert settings["_class_name"] == json.loads((diffusers_folder / "model_index.json").read_text())["scheduler"][1]
     assert len(settings["trained_betas"]) == settings["num_train_timesteps"]
     assert (settings["prediction_type"], settings["clip_sample"]) == ("epsilon", False)
 
