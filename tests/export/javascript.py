@@ -17,7 +17,8 @@ from tintype.model import store
 
 Run = Callable[[str], Any]  # the body of an async function that returns what JSON can hold -> that
 
-SCOPE = "const fromText = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));"
+SCOPE = """const fromText = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+const all = async (steps) => { const found = []; for await (const step of steps) found.push(step); return found; };"""
 
 
 def in_node(node: str, folder: Path) -> Run:

@@ -51,7 +51,9 @@ def test_a_page_holds_the_whole_model_and_draws_it(page: Path, tiny_model: Path,
     pipeline = Pipeline.load(tiny_model, "cpu")
     picture = np.asarray(pipeline.generate(CAPTION, seeds=9, steps=3, guidance=2.5)[0], int)
     request = json.dumps({"caption": CAPTION, "seed": "9", "numSteps": 3, "guidance": 2.5})
-    pixels = javascript(f"{unpacked(page)} return Array.from(pixelsOf([...drawer.draw({request})].at(-1).denoised));")
+    pixels = javascript(
+        f"{unpacked(page)} return Array.from(pixelsOf((await all(drawer.draw({request}))).at(-1).denoised));"
+    )
     assert np.abs(np.array(pixels).reshape(16, 16, 4)[..., :3] - picture).max() <= 1
 
 

@@ -102,7 +102,8 @@ def drawn(javascript: Run, statements: str, caption: str, seed: int, config: Con
         "guidance": config.sample.guidance,
     }
     steps = javascript(
-        f"{statements} return Array.from(model.draw({json.dumps(request)}), (step) => Array.from(step.denoised));"
+        f"{statements} const steps = await all(model.draw({json.dumps(request)}));"
+        "return steps.map((step) => Array.from(step.denoised));"
     )
     return np.array(steps, np.float32).reshape(-1, 3, height, width)
 
@@ -282,7 +283,8 @@ def test_the_shipped_models_draw_the_same_pictures(name: str, share: float, leve
             "guidance": pipeline.config.sample.guidance,
         }
         pixels = javascript(
-            f"{statements} return Array.from(pixelsOf([...model.draw({json.dumps(request)})].at(-1).denoised));"
+            f"{statements} const steps = await all(model.draw({json.dumps(request)}));"
+            "return Array.from(pixelsOf(steps.at(-1).denoised));"
         )
         difference = np.abs(np.array(pixels).reshape(*picture.shape[:2], 4)[..., :3] - picture)
         assert difference.max() <= levels

@@ -32,6 +32,7 @@ from tintype.printable import html_text
 SHARED = ("style.css", "icon.svg")  # files of the served page, which looks the same
 WORKER = (
     "plain",
+    "attention",
     "heap",
     "layers",
     "stem",

@@ -19,13 +19,15 @@ _PLAIN = {
     "i32.mul": 0x6C,
     "i32.shl": 0x74,
     "i32.shr_u": 0x76,
+    "f32.sqrt": 0x91,
     "f32.add": 0x92,
+    "f32.div": 0x95,
     "f32.max": 0x97,
+    "f32.convert_i32_u": 0xB3,
 }
 _SIMD = {  # behind the byte 0xFD
     "i32x4.splat": 0x11,
     "f32x4.splat": 0x13,
-    "f32x4.nearest": 0x6A,
     "i32x4.shl": 0xAB,
     "i32x4.add": 0xAE,
     "f32x4.neg": 0xE1,
@@ -33,9 +35,9 @@ _SIMD = {  # behind the byte 0xFD
     "f32x4.sub": 0xE5,
     "f32x4.mul": 0xE6,
     "f32x4.div": 0xE7,
-    "f32x4.min": 0xE8,
     "f32x4.max": 0xE9,
-    "i32x4.trunc_sat_f32x4_s": 0xF8,
+    "f32x4.pmin": 0xEA,
+    "f32x4.pmax": 0xEB,
     "f32x4.relaxed_madd": 0x105,
 }
 _MEMORY = {"v128.load": (0x00, 4), "v128.load32_splat": (0x09, 2), "v128.store": (0x0B, 4)}  # and log2 of the alignment

@@ -91,23 +91,24 @@
       (br_if $panels (local.get $panel))))
 
   ;; e^x to about 1e-7, for x between -87 and 88 (beyond: of the nearest of these): 2^n times a polynomial, as in Cephes.
+  ;; n stands in the lowest bits of x / ln 2 + 1.5 * 2^23, which has no room for a fraction.
   (func $exp (param $x v128) (result v128)
-    (local $n v128)
-    (local.set $x (f32x4.max (f32x4.min (local.get $x) (f32x4.splat (f32.const 88))) (f32x4.splat (f32.const -87))))
-    (local.set $n (f32x4.nearest (f32x4.mul (local.get $x) (f32x4.splat (f32.const 1.44269504)))))
-    (local.set $x (f32x4.sub (local.get $x) (f32x4.mul (local.get $n) (f32x4.splat (f32.const 0.693359375)))))
-    (local.set $x (f32x4.add (local.get $x) (f32x4.mul (local.get $n) (f32x4.splat (f32.const 0.000212194440)))))
+    (local $t v128) (local $n v128)
+    (local.set $x (f32x4.pmax (f32x4.pmin (local.get $x) (f32x4.splat (f32.const 88))) (f32x4.splat (f32.const -87))))
+    (local.set $t (f32x4.relaxed_madd (local.get $x) (f32x4.splat (f32.const 1.44269504)) (f32x4.splat (f32.const 12582912))))
+    (local.set $n (f32x4.sub (local.get $t) (f32x4.splat (f32.const 12582912))))
+    (local.set $x (f32x4.relaxed_madd (local.get $n) (f32x4.splat (f32.const -0.693359375)) (local.get $x)))
+    (local.set $x (f32x4.relaxed_madd (local.get $n) (f32x4.splat (f32.const 0.000212194440)) (local.get $x)))
+    (local.set $n (f32x4.relaxed_madd
+      (local.get $x) (f32x4.splat (f32.const 0.00019875691)) (f32x4.splat (f32.const 0.00139819995))))
+    (local.set $n (f32x4.relaxed_madd (local.get $n) (local.get $x) (f32x4.splat (f32.const 0.00833345190))))
+    (local.set $n (f32x4.relaxed_madd (local.get $n) (local.get $x) (f32x4.splat (f32.const 0.0416657959))))
+    (local.set $n (f32x4.relaxed_madd (local.get $n) (local.get $x) (f32x4.splat (f32.const 0.166666655))))
+    (local.set $n (f32x4.relaxed_madd (local.get $n) (local.get $x) (f32x4.splat (f32.const 0.500000012))))
     (f32x4.mul
-      (f32x4.add (f32x4.add (f32x4.mul (f32x4.mul (local.get $x) (local.get $x))
-        (f32x4.add (f32x4.mul (f32x4.add (f32x4.mul (f32x4.add (f32x4.mul (f32x4.add (f32x4.mul (f32x4.add
-          (f32x4.mul (f32x4.splat (f32.const 0.00019875691)) (local.get $x))
-          (f32x4.splat (f32.const 0.00139819995))) (local.get $x))
-          (f32x4.splat (f32.const 0.00833345190))) (local.get $x))
-          (f32x4.splat (f32.const 0.0416657959))) (local.get $x))
-          (f32x4.splat (f32.const 0.166666655))) (local.get $x))
-          (f32x4.splat (f32.const 0.500000012))))
-        (local.get $x)) (f32x4.splat (f32.const 1)))
-      (i32x4.shl (i32x4.add (i32x4.trunc_sat_f32x4_s (local.get $n)) (i32x4.splat (i32.const 127))) (i32.const 23))))
+      (f32x4.add (f32x4.relaxed_madd (f32x4.mul (local.get $x) (local.get $x)) (local.get $n) (local.get $x))
+                 (f32x4.splat (f32.const 1)))
+      (i32x4.shl (i32x4.add (local.get $t) (i32x4.splat (i32.const 127))) (i32.const 23))))
 
   (func $silu (param $x v128) (result v128)
     (f32x4.div (local.get $x)
@@ -192,4 +193,47 @@
           (f32x4.div (v128.load (i32.add (local.get $x) (local.get $c))) (local.get $sum)))
         (br_if $shares (i32.lt_u (local.tee $c (i32.add (local.get $c) (i32.const 16))) (local.get $size))))
       (local.set $x (i32.add (local.get $x) (local.get $size)))
+      (br_if $all (local.tee $rows (i32.sub (local.get $rows) (i32.const 1))))))
+
+  ;; out = x / rms(x) * (1 + scale) + shift for each row; x and out [rows][size / 4], size a multiple of 16.
+  (func (export "rms_norm")
+    (param $x i32) (param $out i32) (param $rows i32) (param $size i32) (param $shift i32) (param $scale i32)
+    (local $c i32) (local $v v128) (local $sum v128)
+    (loop $all
+      (local.set $c (i32.const 0))
+      (local.set $sum (f32x4.splat (f32.const 0)))
+      (loop $squares
+        (local.set $v (v128.load (i32.add (local.get $x) (local.get $c))))
+        (local.set $sum (f32x4.relaxed_madd (local.get $v) (local.get $v) (local.get $sum)))
+        (br_if $squares (i32.lt_u (local.tee $c (i32.add (local.get $c) (i32.const 16))) (local.get $size))))
+      (local.set $sum (f32x4.splat (f32.div (f32.const 1) (f32.sqrt (f32.add (f32.const 0.000001) (f32.div
+        (f32.add
+          (f32.add (f32x4.extract_lane 0 (local.get $sum)) (f32x4.extract_lane 1 (local.get $sum)))
+          (f32.add (f32x4.extract_lane 2 (local.get $sum)) (f32x4.extract_lane 3 (local.get $sum))))
+        (f32.convert_i32_u (i32.shr_u (local.get $size) (i32.const 2)))))))))
+      (local.set $c (i32.const 0))
+      (loop $scaled
+        (v128.store (i32.add (local.get $out) (local.get $c))
+          (f32x4.relaxed_madd
+            (f32x4.mul (v128.load (i32.add (local.get $x) (local.get $c))) (local.get $sum))
+            (f32x4.add (f32x4.splat (f32.const 1)) (v128.load (i32.add (local.get $scale) (local.get $c))))
+            (v128.load (i32.add (local.get $shift) (local.get $c)))))
+        (br_if $scaled (i32.lt_u (local.tee $c (i32.add (local.get $c) (i32.const 16))) (local.get $size))))
+      (local.set $x (i32.add (local.get $x) (local.get $size)))
+      (local.set $out (i32.add (local.get $out) (local.get $size)))
+      (br_if $all (local.tee $rows (i32.sub (local.get $rows) (i32.const 1))))))
+
+  ;; x += gate * y for each row; x and y [rows][size / 4], size a multiple of 16.
+  (func (export "add_gated") (param $x i32) (param $y i32) (param $rows i32) (param $size i32) (param $gate i32)
+    (local $c i32)
+    (loop $all
+      (local.set $c (i32.const 0))
+      (loop $columns
+        (v128.store (i32.add (local.get $x) (local.get $c))
+          (f32x4.relaxed_madd (v128.load (i32.add (local.get $gate) (local.get $c)))
+            (v128.load (i32.add (local.get $y) (local.get $c)))
+            (v128.load (i32.add (local.get $x) (local.get $c)))))
+        (br_if $columns (i32.lt_u (local.tee $c (i32.add (local.get $c) (i32.const 16))) (local.get $size))))
+      (local.set $x (i32.add (local.get $x) (local.get $size)))
+      (local.set $y (i32.add (local.get $y) (local.get $size)))
       (br_if $all (local.tee $rows (i32.sub (local.get $rows) (i32.const 1)))))))

@@ -6,15 +6,15 @@ class Block {
     this.attention = new Attention(heap, weights, `${prefix}.attention`, width, heads);
     this.feed = new SwiGLU(heap, weights, `${prefix}.feed`, width);
     this.text = heap.layer(weights.tensor(`${prefix}.text.weight`), 2 * width);
-    this.own = weights.tensor(`${prefix}.modulation`);
+    this.own = heap.store(weights.tensor(`${prefix}.modulation`));
   }
 
   // Text tokens, an address [rows][width] -> keys and values, Float32Array [rows][width] each.
   captionKeys(tokens, rows) {
     const { heap, width, heads } = this;
     const mark = heap.used;
-    const both = heap.alloc(rows, 2 * width);
-    const keys = heap.alloc(rows, width);
+    const both = heap.scratch(rows, 2 * width);
+    const keys = heap.scratch(rows, width);
     heap.linear(tokens, this.text, both, rows);
     const n = heap.numbers;
     const values = new Float32Array(rows * width);
@@ -22,26 +22,27 @@ class Block {
       n.copyWithin(keys + i * width, both + 2 * i * width, both + (2 * i + 1) * width);
       values.set(n.subarray(both + (2 * i + 1) * width, both + 2 * (i + 1) * width), i * width);
     }
-    rmsNorm(heap, keys, keys, rows * heads, width / heads);
+    heap.rmsNorm(keys, keys, rows * heads, width / heads);
     const found = { keys: n.slice(keys, keys + rows * width), values };
     heap.release(mark);
     return found;
   }
 
-  // x [rows][width] in place; shared: the modulation of all blocks, Float32Array [6 * width].
+  // x [rows][width] in place; shared: the modulation of all blocks, [6 * width].
   run(x, rows, shared, text, rope) {
     const { heap, width } = this;
-    const parts = [0, 1, 2, 3, 4, 5].map((part) => shared.slice(part * width, (part + 1) * width));
-    parts.forEach((part, number) => part.forEach((_, k) => { part[k] += this.own[number * width + k]; }));
     const mark = heap.used;
-    const normed = heap.alloc(rows, width);
-    const change = heap.alloc(rows, width);
-    rmsNorm(heap, x, normed, rows, width, parts[0], parts[1]);
+    const own = heap.scratch(1, 6 * width);
+    const normed = heap.scratch(rows, width);
+    const change = heap.scratch(rows, width);
+    const part = (number) => own + number * width;
+    heap.add(shared, this.own, own, 6 * width);
+    heap.rmsNorm(x, normed, rows, width, part(0), part(1));
     this.attention.run(normed, change, rows, rope, text);
-    addGated(heap, x, change, rows, width, parts[2]);
-    rmsNorm(heap, x, normed, rows, width, parts[3], parts[4]);
+    heap.addGated(x, change, rows, width, part(2));
+    heap.rmsNorm(x, normed, rows, width, part(3), part(4));
     this.feed.run(normed, change, rows);
-    addGated(heap, x, change, rows, width, parts[5]);
+    heap.addGated(x, change, rows, width, part(5));
     heap.release(mark);
   }
 }
@@ -53,20 +54,13 @@ class Head {
     this.detail = new Convolution(heap, weights, "net.detail");
     this.last = new Convolution(heap, weights, "net.last");
     this.level = new Level(heap, height, width, config.head_width, 1);
-    this.input = heap.alloc((height + 2) * (width + 2), config.channels);
     this.detailed = this.level.buffer();
   }
 
   // What the head reads of the input itself, x as Float32Array [channels][height][width]: an address.
   details(x) {
-    const { heap, channels, level: { height, width } } = this;
-    for (let c = 0, i = 0; c < channels; c++) {
-      for (let y = 0; y < height; y++) {
-        const row = this.input + ((y + 1) * (width + 2) + 1) * channels + c;
-        for (let k = 0; k < width; k++, i++) heap.numbers[row + k * channels] = x[i];
-      }
-    }
-    this.detail.run(this.input, width + 2, 1, this.detailed, height, width);
+    const { height, width } = this.level;
+    this.detail.run(this.heap.put(bordered(x, this.channels, height, width, 1)), width + 2, 1, this.detailed, height, width);
     return this.detailed;
   }
 
@@ -110,15 +104,16 @@ class Network {
     this.columns = width / patch;
     this.positions = this.grid(linear("net.position"));
     const places = Float32Array.from({ length: 2 * this.rows * this.columns }, (_, i) => (i % 2 ? (i >> 1) % this.columns : Math.floor((i >> 1) / this.columns)));
-    this.rope = rotaryEmbedding(places, 2, dim / heads);
+    const rope = rotaryEmbedding(places, 2, dim / heads);
+    this.rope = { cosines: heap.store(rope.cosines), sines: heap.store(rope.sines) };
     this.levels = channels.map((size, level) => new Level(heap, height / factor >> level, width / factor >> level, size));
-    this.input = heap.alloc((height / factor + 2) * (width / factor + 2), config.channels * factor ** 2);
     this.buffers = this.levels.map((level) => ({ down: [level.buffer(), level.buffer()], up: [level.buffer(), level.buffer()] }));
     this.sequence = heap.alloc(this.rows * this.columns, dim);
     this.squares = heap.alloc(this.rows * this.columns, this.stride ** 2 * channels.at(-1));
     this.condition = heap.alloc(1, dim);
     this.output = heap.alloc(height * width, config.channels);
     this.written = heap.alloc(height * width, written);
+    this.nothing = heap.alloc(height * width, written); // what is added where there is no head
     this.head = config.head_width ? new Head(heap, weights, config, height, width) : null;
   }
 
@@ -140,9 +135,8 @@ class Network {
       all.set(sinusoids(Math.fround((Math.floor(i / columns) + 0.5) / rows), 32, 1, 50), 64 * i);
       all.set(sinusoids(Math.fround(((i % columns) + 0.5) / columns), 32, 1, 50), 64 * i + 32);
     }
+    const from = heap.store(all);
     const out = heap.alloc(rows * columns, this.config.width);
-    const from = heap.alloc(rows * columns, 64);
-    heap.numbers.set(all, from);
     heap.linear(from, layer, out, rows * columns);
     return out;
   }
@@ -160,14 +154,25 @@ class Network {
   }
 
   // x, Float32Array [channels][height][width] already scaled, at a noise level -> the output, likewise.
-  run(x, noise, caption) {
-    const { heap, levels, buffers } = this;
+  async run(x, noise, caption) {
+    const { channels } = this.config;
+    this.compute(x, noise, caption);
+    const output = await this.heap.read(this.output, channels * this.height * this.width);
+    const picture = new Float32Array(output.length);
+    const pixels = output.length / channels;
+    for (let c = 0; c < channels; c++) for (let i = 0; i < pixels; i++) picture[c * pixels + i] = output[i * channels + c];
+    return picture;
+  }
+
+  compute(x, noise, caption) {
+    const { heap, levels, buffers, config } = this;
+    const start = heap.used;
     this.setCondition(noise, caption);
-    this.setInput(x);
+    const input = heap.put(bordered(x, config.channels, this.height, this.width, config.stem_factor));
     const skips = [];
     levels.forEach((level, index) => {
       const [first] = buffers[index].down;
-      if (index === 0) this.read.run(this.input, level.width + 2, 1, first, level.height, level.width);
+      if (index === 0) this.read.run(input, level.width + 2, 1, first, level.height, level.width);
       else this.shrink[index - 1].run(skips[index - 1], levels[index - 1].width, 2, first, level.height, level.width);
       skips.push(this.convolutions(this.down[index], buffers[index].down, level));
     });
@@ -179,34 +184,17 @@ class Network {
       const mark = heap.used;
       let squares = at;
       if (index < levels.length - 1) {
-        squares = heap.alloc(level.pixels / 4, 4 * level.channels);
+        squares = heap.scratch(level.pixels / 4, 4 * level.channels);
         this.grow[index].run(at, level.width / 2, 1, squares, level.height / 2, level.width / 2);
       }
-      shuffled(heap, squares, first, level.height / side, level.width / side, side, level.channels, skips[index]);
+      heap.shuffle(squares, first, level.height / side, level.width / side, side, level.channels, skips[index]);
       heap.release(mark);
       at = this.convolutions(this.up[index], buffers[index].up, level);
     }
     levels[0].norm(at);
     levels[0].activate(at);
     this.finish(x);
-    return this.picture();
-  }
-
-  // x, with squares of pixels as channels, into the padded picture that the stem reads.
-  setInput(x) {
-    const { heap, config, height, width } = this;
-    const factor = config.stem_factor;
-    const line = width / factor + 2;
-    const channels = config.channels * factor ** 2;
-    for (let c = 0, i = 0; c < config.channels; c++) {
-      for (let y = 0; y < height; y++) {
-        const row = (Math.floor(y / factor) + 1) * line + 1;
-        const channel = (c * factor + (y % factor)) * factor;
-        for (let k = 0; k < width; k++, i++) {
-          heap.numbers[this.input + (row + Math.floor(k / factor)) * channels + channel + (k % factor)] = x[i];
-        }
-      }
-    }
+    heap.release(start);
   }
 
   // From the activated first level to the output.
@@ -219,11 +207,11 @@ class Network {
     }
     const channels = config.head_width || config.channels;
     const mark = heap.used;
-    const squares = heap.alloc(levels[0].pixels, channels * factor ** 2);
+    const squares = heap.scratch(levels[0].pixels, channels * factor ** 2);
     levels[0].convolve(this.write, squares);
     const to = head === null ? this.output : this.written;
-    const add = head === null ? heap.alloc(height * width, channels) : head.details(x);
-    shuffled(heap, squares, to, height / factor, width / factor, factor, channels, add);
+    const add = head === null ? this.nothing : head.details(x);
+    heap.shuffle(squares, to, height / factor, width / factor, factor, channels, add);
     heap.release(mark);
     if (head !== null) head.run(this.written, this.output);
   }
@@ -231,14 +219,12 @@ class Network {
   setCondition(noise, caption) {
     const { heap, config } = this;
     const mark = heap.used;
-    const [a, b] = [heap.alloc(1, config.width), heap.alloc(1, config.width)];
-    const from = heap.put(sinusoids(noise, 64, 0.5, 30));
-    heap.linear(from, this.level[0], a, 1);
-    const activate = (to) => { for (let k = to; k < to + config.width; k++) heap.numbers[k] = silu(heap.numbers[k]); };
-    activate(a);
+    const [a, b] = [heap.scratch(1, config.width), heap.scratch(1, config.width)];
+    heap.linear(heap.put(sinusoids(noise, 64, 0.5, 30)), this.level[0], a, 1);
+    heap.silu(a, config.width);
     heap.linear(heap.put(caption.pooled), this.summary, b, 1);
     heap.linear(a, this.level[1], this.condition, 1, b);
-    activate(this.condition);
+    heap.silu(this.condition, config.width);
     heap.release(mark);
   }
 
@@ -257,22 +243,13 @@ class Network {
     const last = this.levels.at(-1);
     this.tokens.run(x, last.width, this.stride, sequence, rows, columns, this.positions);
     const mark = heap.used;
-    const modulation = heap.alloc(1, 6 * config.width);
-    heap.linear(this.condition, this.modulation, modulation, 1);
-    const shared = heap.numbers.slice(modulation, modulation + 6 * config.width);
+    const shared = heap.scratch(1, 6 * config.width);
+    heap.linear(this.condition, this.modulation, shared, 1);
     this.blocks.forEach((block, number) => block.run(sequence, num, shared, caption.blocks[number], this.rope));
-    const normed = heap.alloc(num, config.width);
-    rmsNorm(heap, sequence, normed, num, config.width);
+    const normed = heap.scratch(num, config.width);
+    heap.rmsNorm(sequence, normed, num, config.width);
     heap.linear(normed, this.patches, this.squares, num);
     heap.release(mark);
     return this.squares;
-  }
-
-  picture() {
-    const { channels } = this.config;
-    const pixels = this.height * this.width;
-    const out = new Float32Array(channels * pixels);
-    for (let c = 0; c < channels; c++) for (let i = 0; i < pixels; i++) out[c * pixels + i] = this.heap.numbers[this.output + i * channels + c];
-    return out;
   }
 }

@@ -62,3 +62,18 @@ function plainSoftmax(n, x, rows, columns) {
     for (let i = start; i < start + columns; i++) n[i] /= sum;
   }
 }
+
+function plainRmsNorm(n, x, out, rows, columns, shift, scale) {
+  for (let i = 0; i < rows; i++) {
+    let sum = 0;
+    for (let k = i * columns, end = k + columns; k < end; k++) sum += n[x + k] * n[x + k];
+    const inverse = 1 / Math.sqrt(sum / columns + 1e-6);
+    for (let k = i * columns, j = 0; j < columns; j++, k++) n[out + k] = n[x + k] * inverse * (1 + n[scale + j]) + n[shift + j];
+  }
+}
+
+function plainAddGated(n, x, y, rows, columns, gate) {
+  for (let i = 0; i < rows; i++) {
+    for (let k = i * columns, j = 0; j < columns; j++, k++) n[x + k] += n[gate + j] * n[y + k];
+  }
+}

@@ -26,11 +26,11 @@ function combined(x, keep, weights, terms) {
 }
 
 // Steps of a multistep sampler from x on, as in diffusion/ode.py: { x, denoised, sigma } each; the last guess is the picture.
-function* steps(x, plan, denoise) {
+async function* steps(x, plan, denoise) {
   let before = x;
   let predictions = [];
   for (const stage of stagesOf(plan)) {
-    const denoised = denoise(x, stage);
+    const denoised = await denoise(x, stage);
     yield { x, denoised, sigma: stage.sigma };
     predictions = [denoised, ...predictions.slice(0, 3)];
     if (stage.keep === 0) return;
@@ -74,8 +74,8 @@ class Model {
     return notes;
   }
 
-  evaluate(x, stage, text) {
-    const output = this.network.run(x.map((value) => value * stage.in), stage.noise, this.caption(text));
+  async evaluate(x, stage, text) {
+    const output = await this.network.run(x.map((value) => value * stage.in), stage.noise, this.caption(text));
     return output.map((value, i) => stage.skip * x[i] + stage.out * value);
   }
 
@@ -85,10 +85,10 @@ class Model {
     const isStrong = guidance > this.model.sampler.above;
     const plan = this.weights.tensor(isStrong && this.weights.has(`strong.${numSteps}`) ? `strong.${numSteps}` : `plan.${numSteps}`);
     const noise = normal(seed, START, 0, 3 * this.height * this.width);
-    const denoise = (x, stage) => {
-      const denoised = this.evaluate(x, stage, text);
-      if (guidance === 1 || stage.window === 0) return denoised;
-      const base = this.evaluate(x, stage, "");
+    const denoise = async (x, stage) => {
+      const isGuided = guidance !== 1 && stage.window !== 0;
+      const [denoised, base] = await Promise.all((isGuided ? [text, ""] : [text]).map((caption) => this.evaluate(x, stage, caption)));
+      if (!isGuided) return denoised;
       const scale = 1 + (guidance - 1) * stage.window;
       return base.map((value, i) => value + scale * (denoised[i] - value));
     };

@@ -23,28 +23,26 @@ class Convolution {
 
   // x with rows of `width` pixels -> out [rows][columns][outputs]; pixels that neighbors share are read again.
   run(x, width, step, out, rows, columns, add = 0) {
-    const { heap, inputs, size, layer } = this;
-    for (let y = 0; y < rows; y++) {
-      const to = y * columns * layer.columns;
-      heap.product(x + y * step * width * inputs, step * inputs, size, width * inputs, size * inputs, layer, add && add + to, out + to, layer.columns, columns);
-    }
+    this.heap.convolve(x, width, this.inputs, this.size, step, this.layer, add, out, rows, columns);
   }
 }
 
 // The pixels of a square that `shuffled` spreads: outputs (channel, y, x) come in the order (y, x, channel).
 const spread = (side, channels) => (out) => (out % channels) * side * side + Math.floor(out / channels);
 
-// out [rows * side][columns * side][channels] = squares [rows][columns][side][side][channels] + add, of the same shape.
-function shuffled(heap, squares, out, rows, columns, side, channels, add) {
-  const n = heap.numbers;
-  const line = side * channels;
-  for (let y = 0; y < rows * side; y++) {
-    for (let x = 0; x < columns; x++) {
-      const from = squares + ((Math.floor(y / side) * columns + x) * side + (y % side)) * line;
-      const to = (y * columns + x) * line;
-      for (let k = 0; k < line; k++) n[out + to + k] = n[from + k] + n[add + to + k];
+// A picture [channels][height][width] as [height / factor][width / factor][squares of it], with a border of zeros.
+function bordered(x, channels, height, width, factor) {
+  const line = width / factor + 2;
+  const depth = channels * factor ** 2;
+  const out = new Float32Array((height / factor + 2) * line * depth);
+  for (let c = 0, i = 0; c < channels; c++) {
+    for (let y = 0; y < height; y++) {
+      const row = (Math.floor(y / factor) + 1) * line + 1;
+      const channel = (c * factor + (y % factor)) * factor;
+      for (let k = 0; k < width; k++, i++) out[(row + Math.floor(k / factor)) * depth + channel + (k % factor)] = x[i];
     }
   }
+  return out;
 }
 
 // One size of the stem: pictures [height][width][channels], and a padded one that convolutions read.
@@ -54,41 +52,21 @@ class Level {
     this.pixels = height * width;
     this.padded = heap.alloc((height + 2) * (width + 2), channels);
     this.hidden = heap.alloc(this.pixels, channels);
-    [this.mean, this.sums, this.squares, this.scale, this.shift] = Array.from({ length: 5 }, () => heap.alloc(1, channels));
+    [this.scale, this.shift] = [heap.alloc(1, channels), heap.alloc(1, channels)];
   }
 
   buffer() {
     return this.heap.alloc(this.pixels, this.channels);
   }
 
-  // Scale and shift per channel that norm the groups of x; signal: scales and shifts to apply after it.
-  norm(x, signal = null) {
-    const { heap, pixels, channels, groups, mean, sums, squares, scale, shift } = this;
-    const n = heap.numbers;
-    const size = channels / groups;
-    const total = (address, group) => {
-      let sum = 0;
-      for (let c = group * size; c < (group + 1) * size; c++) sum += n[address + c];
-      return sum / (size * pixels);
-    };
-    n.fill(0, mean, mean + channels);
-    heap.moments(x, pixels, channels, mean, sums, squares);
-    for (let group = 0; group < groups; group++) n.fill(total(sums, group), mean + group * size, mean + (group + 1) * size);
-    heap.moments(x, pixels, channels, mean, sums, squares);
-    for (let c = 0; c < channels; c++) {
-      const factor = 1 / Math.sqrt(total(squares, Math.floor(c / size)) + 1e-5);
-      const gain = signal === null ? 1 : 1 + n[signal + c];
-      n[scale + c] = factor * gain;
-      n[shift + c] = -n[mean + c] * factor * gain + (signal === null ? 0 : n[signal + channels + c]);
-    }
+  // Scale and shift that norm x; signal: those to apply after it, or none.
+  norm(x, signal = this.heap.zeros) {
+    this.heap.groupNorm(x, this.pixels, this.channels, this.groups, signal, this.scale, this.shift);
   }
 
   // silu of x, scaled and shifted, into the padded picture, whose border stays zero.
   activate(x) {
-    const { heap, height, width, channels } = this;
-    for (let y = 0; y < height; y++) {
-      heap.scaledSilu(x + y * width * channels, this.padded + ((y + 1) * (width + 2) + 1) * channels, width, channels, this.scale, this.shift);
-    }
+    this.heap.activate(x, this.padded, this.height, this.width, this.channels, this.scale, this.shift);
   }
 
   convolve(convolution, out, add = 0) {

@@ -40,19 +40,20 @@ class TextRefiner {
     if (num > 0 && this.isLearned) {
       embeddings.forEach((id, i) => heap.numbers.set(this.table.subarray(id * width, (id + 1) * width), change + i * width));
     } else if (num > 0) heap.linear(heap.put(embeddings), this.embed, change, num);
-    rmsNorm(heap, change, tokens + width, num, width);
+    if (num > 0) heap.rmsNorm(change, tokens + width, num, width);
     heap.numbers.set(this.start, tokens);
-    const rope = rotaryEmbedding(Float32Array.from({ length: rows }, (_, i) => i), 1, this.head);
-    const ones = new Float32Array(width).fill(1);
+    const places = rotaryEmbedding(Float32Array.from({ length: rows }, (_, i) => i), 1, this.head);
+    const rope = { cosines: heap.put(places.cosines), sines: heap.put(places.sines) };
+    const ones = heap.put(new Float32Array(width).fill(1));
     for (const { attention, feed } of this.blocks) {
-      rmsNorm(heap, tokens, normed, rows, width);
+      heap.rmsNorm(tokens, normed, rows, width);
       attention.run(normed, change, rows, rope);
-      addGated(heap, tokens, change, rows, width, ones);
-      rmsNorm(heap, tokens, normed, rows, width);
+      heap.addGated(tokens, change, rows, width, ones);
+      heap.rmsNorm(tokens, normed, rows, width);
       feed.run(normed, change, rows);
-      addGated(heap, tokens, change, rows, width, ones);
+      heap.addGated(tokens, change, rows, width, ones);
     }
-    rmsNorm(heap, tokens, tokens, rows, width);
+    heap.rmsNorm(tokens, tokens, rows, width);
     return { tokens, rows };
   }
 }

@@ -27,7 +27,7 @@ async function draw({ id, ...request }) {
   const notes = drawer.notes(cleanText(request.caption));
   let pixels = null;
   let index = 0;
-  for (const { x, denoised, sigma } of drawer.draw(request)) {
+  for await (const { x, denoised, sigma } of drawer.draw(request)) {
     const noise = x.map((value, i) => (value - denoised[i]) / sigma);
     pixels = pixelsOf(denoised);
     const frame = { noisy: pixelsOf(x, 1 / Math.sqrt(1 + sigma * sigma)), guess: pixels, noise: pixelsOf(noise, 0.5), sigma };
