@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -33,7 +34,10 @@ def describe(model: store.Model, options: ExportOptions) -> tuple[dict[str, Any]
     add_weights(payload, store.read_weights(model), options.precision)
     encoder = add_minilm(payload, config.text, options.precision) if config.text.encoder == "minilm" else None
     tokenizer = store.read_tokenizer(model) if config.text.encoder == "learned" else None
-    receipt = receipts_of(make_request(config, "", {}), (options.name, store.weights_hash(model)))[0]
+    receipt = dataclasses.replace(
+        receipts_of(make_request(config, "", {}), (options.name, store.weights_hash(model)))[0],
+        precision="" if options.precision == "fp32" else options.precision,
+    )
     description = {
         "name": options.name,
         "version": __version__,

@@ -34,6 +34,7 @@ WORKER = (
     "plain",
     "attention",
     "heap",
+    "webgpu",
     "layers",
     "stem",
     "network",
@@ -42,6 +43,7 @@ WORKER = (
     "tokenizers",
     "unpack",
     "sampler",
+    "engine",
     "png",
     "worker",
 )

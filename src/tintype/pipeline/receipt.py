@@ -57,11 +57,14 @@ class Receipt(PlainOptions):
     caption_to: str | None = None
     seed_to: int | None = None
     index_to: int = 0
+    precision: str = ""  # to which the weights were rounded; "": they are those of model_hash
+    engine: str = ""  # of an exported page: webgpu, wasm or javascript; "": PyTorch
 
     def to_json(self) -> str:
         values = {k: clean(v) if isinstance(v, str) else v for k, v in dataclasses.asdict(self).items()}
-        if not self.enlarge:  # so that versions without it can read all other receipts
-            del values["enlarge"]
+        for name in ("enlarge", "precision", "engine"):  # so that versions without them can read all other receipts
+            if not values[name]:
+                del values[name]
         return json.dumps({"format": FORMAT, **values})
 
     @classmethod
@@ -108,6 +111,8 @@ class Receipt(PlainOptions):
         if self.enlarge:
             size, _, resampler = self.enlarge.partition(" ")
             entries |= {"Hires resize": size, "Hires upscaler": resampler.title()}
+        if self.precision:
+            entries["Precision"] = self.precision
         entries["Version"] = f"tintype {self.version}"
         lines = [self.caption]
         if self.negative:

@@ -224,6 +224,8 @@ def _differences(before: Receipt, now: Receipt) -> Iterator[str]:
     """Everything that differs from when the picture was made."""
     if before.model_hash != now.model_hash:
         yield f"model {now.model} has other weights than the model of the picture ({before.model_hash[:10]})"
+    if before.precision:
+        yield f"a page drew the picture with weights rounded to {before.precision}, and here they are not"
     if before.guide_hash != now.guide_hash:
         yield f"the guide {now.guide} has other weights than the one of the picture ({before.guide_hash[:10]})"
     if before.version != now.version:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tintype.config import Config
     from tintype.model.store import Model
 
+ENGINES = {"webgpu": "WebGPU", "wasm": "WebAssembly", "javascript": "JavaScript"}
 
 def info(target: str) -> list[str]:
     """Describe a picture, a model folder, a run folder or a shipped model. Raises TintypeError for anything else."""
@@ -143,6 +144,8 @@ def picture_lines(path: Path) -> list[str]:
         ("inverted", f"as {receipt.invert!r}" if receipt.invert is not None else ""),
         ("mixed in", _interpolation(receipt) if receipt.share else ""),
         ("model", f"{receipt.model} (sha256 {receipt.model_hash[:10]}...)"),
+        ("weights", f"rounded to {receipt.precision}" if receipt.precision else ""),
+        ("drawn by", f"a page, with {ENGINES.get(receipt.engine, receipt.engine)}" if receipt.engine else ""),
         ("version", f"tintype {receipt.version}"),
     ]
     return [f"{path}: made by Tintype", *_aligned(lines)]

@@ -40,11 +40,11 @@ async function pngOf(pixels, width, height, texts) {
   return new Blob([signature, chunk("IHDR", new Uint8Array(size.buffer)), ...notes, chunk("IDAT", await deflated(rows)), chunk("IEND", new Uint8Array(0))], { type: "image/png" });
 }
 
-// The texts of a picture's receipt; seed: decimal digits, as long as 63 bits allow.
-function receiptTexts(model, { caption, seed, numSteps, guidance }) {
+// The texts of a picture's receipt; seed: decimal digits, as long as 63 bits allow; engine: what drew it.
+function receiptTexts(model, { caption, seed, numSteps, guidance, engine }) {
   const sampler = guidance > model.sampler.above ? model.sampler.strong : model.sampler.usual;
   const text = cleanText(caption);
-  const values = { ...model.receipt, caption: text, steps: numSteps, guidance, sampler, seed: 0 };
+  const values = { ...model.receipt, caption: text, steps: numSteps, guidance, sampler, engine, seed: 0 };
   const json = JSON.stringify(values).replace('"seed":0,', () => `"seed":${seed},`);
   const filledIn = { caption: text, steps: numSteps, sampler, guidance: Number(guidance.toPrecision(6)), seed };
   const parameters = model.parameters.replace(/\{(caption|steps|sampler|guidance|seed)\}/g, (_, name) => filledIn[name]);

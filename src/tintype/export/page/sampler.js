@@ -44,7 +44,7 @@ class Model {
   constructor(model, weights, kernels) {
     requireKnown(model);
     const { net, text } = model.config;
-    Object.assign(this, { model, weights, heap: new Heap(kernels), captions: new Map() });
+    Object.assign(this, { model, weights, heap: new Heap(kernels), captions: new Map(), gpu: null, isGpuUsed: false });
     [this.width, this.height] = model.size;
     this.tokenizer = text.encoder === "learned" ? new LearnedTokenizer(model.tokenizer, text.max_tokens) : new WordPiece(weights.words("vocabulary"), text.max_tokens);
     this.encoder = text.encoder === "learned" ? null : new MiniLM(this.heap, weights, model.encoder);
@@ -75,8 +75,26 @@ class Model {
   }
 
   async evaluate(x, stage, text) {
-    const output = await this.network.run(x.map((value) => value * stage.in), stage.noise, this.caption(text));
+    const output = await this.answer(x.map((value) => value * stage.in), stage.noise, this.caption(text));
     return output.map((value, i) => stage.skip * x[i] + stage.out * value);
+  }
+
+  // The network's output; a graphics card that fails is not asked again.
+  async answer(x, noise, caption) {
+    if (this.isGpuUsed) {
+      try {
+        const output = await this.gpu.run(x, noise, caption);
+        if (output.every(Number.isFinite)) return output;
+      } catch { /* its device is lost: the processor goes on */ }
+      Object.assign(this, { gpu: null, isGpuUsed: false });
+    }
+    return this.network.run(x, noise, caption);
+  }
+
+  // What the network runs on, for receipts.
+  get engine() {
+    if (this.isGpuUsed) return "webgpu";
+    return this.heap.isFast ? "wasm" : "javascript";
   }
 
   // Steps of a picture; seed: decimal digits.

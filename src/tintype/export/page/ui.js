@@ -187,18 +187,29 @@ const answers = {
     say(isFast ? "" : "This browser has no fast arithmetic (SIMD in WebAssembly), so a picture takes a while");
     document.body.dataset.ready = "true";
   },
+  // There is a graphics card: it is used if it is faster, or if it is chosen.
+  engine({ isGpu, milliseconds }) {
+    $("engines").hidden = false;
+    $("engine").value = isGpu ? "card" : "processor";
+    [...$("engine").options].forEach((option, i) => { option.textContent += ` (${Math.max(1, Math.round(milliseconds[i]))} ms)`; });
+    document.body.dataset.gpu = "yes";
+  },
+  noGpu({ reason }) {
+    document.body.dataset.gpu = reason;
+  },
   step({ id, index, frame }) {
     if (id !== current.id) return;
     frames[index] = frame;
     if (shown === null) show();
     else showStrip(shown);
   },
-  done({ id, png, notes, seconds }) {
+  done({ id, png, notes, hasGpu, seconds }) {
     if (id !== current.id) return;
     setOpen(false);
     URL.revokeObjectURL($("save").href);
     Object.assign($("save"), { href: URL.createObjectURL(png), download: fileName(current) });
     $("actions").hidden = false;
+    if (!hasGpu) $("engines").hidden = true;
     say([`done in ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`, ...notes].join(" · "));
   },
   cancelled({ id }) {
@@ -226,6 +237,7 @@ function startForm() {
   $("lock").addEventListener("click", () => $("lock").setAttribute("aria-pressed", String($("lock").getAttribute("aria-pressed") !== "true")));
   $("dice").addEventListener("click", randomSeed);
   $("cancel").addEventListener("click", cancel);
+  $("engine").addEventListener("change", () => worker.postMessage({ kind: "use", isGpu: $("engine").value === "card" }));
   $("play").addEventListener("click", play);
   $("scrub").addEventListener("input", () => goTo(Number($("scrub").value)));
   $("examples").hidden = page.examples.length === 0;
