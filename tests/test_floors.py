@@ -70,7 +70,7 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         ("forms", "push"),
         "importing",
     ),
-    "serving": (("settings", "logs", "catalog", "writers"), "engine", "api", "server"),
+    "serving": (("settings", "logs", "catalog", "writers"), "exporter", "engine", "api", "server"),
     "cli": (("options", "progress"), "run", "commands", "main"),
 }
 RUNS_STORED_CODE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

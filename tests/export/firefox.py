@@ -1,6 +1,6 @@
-"""Firefox without a window, steered by Marionette, its own protocol: lines of JSON over a socket, so no library needed.
+"""Firefox without a window, steered by its own protocol, Marionette: JSON over a socket, so that no library is needed.
 
-Playwright has a Firefox of its own only, which must be downloaded, and a driver for the ordinary one is another program.
+Playwright has a Firefox of its own only, which must be downloaded; a driver for the ordinary one is another program.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Firefox:
         """The file that a click saves."""
         self.run(f"document.querySelector({json.dumps(selector)}).click();")
         for _ in range(300):
-            files = [file for file in (self.folder / "saved").iterdir() if file.suffix != ".part" and file.stat().st_size]
+            files = [
+                file for file in (self.folder / "saved").iterdir() if file.suffix != ".part" and file.stat().st_size
+            ]
             if files and not list((self.folder / "saved").glob("*.part")):
                 return files[0]
             time.sleep(0.1)

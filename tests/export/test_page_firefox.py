@@ -1,4 +1,4 @@
-"""An exported page in Firefox, from a disk and without a network: the picture of the command line, and no complaints."""
+"""An exported page in Firefox, from a disk and without a network: the command line's picture, and no complaints."""
 
 from __future__ import annotations
 

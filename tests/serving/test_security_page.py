@@ -20,6 +20,7 @@ from tintype.model.nets.encoder_files import MAX_GROWTH, MAX_JSON_BYTES, MAX_LAY
 from tintype.model.nets.text import MAX_UNSAVED
 from tintype.model.nets.tokens import MAX_VOCABULARY
 from tintype.pipeline.receipt import MAX_GRID, MAX_NAME
+from tintype.serving import exporter
 from tintype.serving.api import app, connection, decoding, guard, job_store, jobs, transport, turns
 from tintype.serving.api.keys import MIN_KEY_LENGTH
 from tintype.serving.engine.job import MAX_FRAME_BYTES
@@ -60,6 +61,7 @@ ROWS = [
     f"frames of one job | {MAX_FRAME_BYTES // MIB} MiB",
     f"films that are made or wait for it; of one client | {jobs.MAX_OPEN_FILMS}; {jobs.MAX_OPEN_FILMS_OF_CLIENT}",
     f"films that are kept | {jobs.MAX_FILM_PIXELS // 10**6} million; {jobs.MAX_KEPT_FILM_BYTES // MIB} MiB",
+    f"weights of a model that is exported | 1; {exporter.SECONDS:g} s; {exporter.MAX_WEIGHTS_BYTES // GIB} GiB",
     f"repeated requests included | {S.kept_jobs}, {S.kept_minutes:g} minutes, {job_store.MAX_KEPT_BYTES // MIB} MiB",
     f"at least {MIN_KEY_LENGTH} characters",
     f"dropped, for {transport.LINGER_SECONDS:g} s and at most {transport.MAX_DROPPED // MIB} MiB",
@@ -75,3 +77,4 @@ def test_the_page_has_the_limit(row: str) -> None:
 def test_limits_that_are_told_in_words() -> None:
     assert {S.head_seconds, S.body_seconds, S.write_seconds} == {30}
     assert (app.QUEUE_COST, KEY_SHARE) == (8, 0.5)
+    assert exporter.KEPT_SECONDS == 600

@@ -80,6 +80,16 @@ class Catalog:
         loaded = self.pipelines
         return {alias: name for alias, name in self._aliases.items() if name in loaded}
 
+    def source(self, name: str) -> str | Path:
+        """A model as the command line names it."""
+        return self._models[name].source
+
+    def folder(self, name: str) -> Path:
+        """The folder that a loaded model is from."""
+        folder = self._models[name].folder
+        assert folder is not None
+        return folder
+
     def examples(self, name: str) -> tuple[str, ...]:
         """Captions like those that a model was trained on; empty if unknown."""
         return self._models[name].examples

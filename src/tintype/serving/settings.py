@@ -29,6 +29,7 @@ class Settings:
     log_prompts: bool = False
     aliases: tuple[tuple[str, str], ...] = ()  # other name, model
     a1111: bool = False  # also the API of A1111's web UI
+    allow_export: bool = False  # to every client; otherwise on this machine only
 
     max_waiting: int = 64  # requests
     max_waiting_cost: float = 0.0  # see `cost_of`; 0: eight times the largest request

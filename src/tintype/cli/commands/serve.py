@@ -64,6 +64,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds for a request, with its time in the queue (600)",
     )
+    command.add_argument(
+        "--allow-export", action="store_true", help="let every client export models (clients on this machine)"
+    )
     command.add_argument("--log-prompts", action="store_true", help="write captions to the log")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.set_defaults(run=run)
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         log_prompts=args.log_prompts,
         aliases=checked_aliases(args.alias),
         a1111=args.a1111,
+        allow_export=args.allow_export,
         max_waiting=args.max_waiting,
         max_batch=args.max_batch,
         max_steps=args.max_steps,

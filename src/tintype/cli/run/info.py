@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ENGINES = {"webgpu": "WebGPU", "wasm": "WebAssembly", "javascript": "JavaScript"}
 
+
 def info(target: str) -> list[str]:
     """Describe a picture, a model folder, a run folder or a shipped model. Raises TintypeError for anything else."""
     from tintype.model.store import is_token_model

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 
 from tintype._version import __version__
 from tintype.serving import logs
-from tintype.serving.api import denoise, inspection, jobs, openai, runs, tokens
+from tintype.serving.api import denoise, exports, inspection, jobs, openai, runs, tokens
 from tintype.serving.api.a1111 import routes as a1111
 from tintype.serving.api.dispatcher import Dispatcher
 from tintype.serving.api.errors import ApiError, from_validation
@@ -29,13 +29,14 @@ from tintype.serving.api.keys import Keys
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.engine.metrics import Metrics
+from tintype.serving.exporter import Exporter
 from tintype.serving.settings import Settings
 from tintype.serving.writers import Writers
 
 REFRESH_SECONDS = 10.0  # between searches for newer checkpoints, other models and keys
 SCRIPTS = (
     *("theme", "app", "api", "plot", "training"),
-    *("develop", "state", "stage", "generate", "edit", "gallery", "paint", "size"),
+    *("develop", "state", "stage", "generate", "edit", "gallery", "give", "paint", "size"),
     *("how", "attempt", "subject", "pixels", "network", "plane", "plane-view", "learner", "tokens"),
     *("how-static", "how-noise", "how-layers", "how-gradient", "how-caption", "how-ways", "how-yours"),
 )
@@ -68,6 +69,7 @@ def create_app(
     largest = max((settings.cost_limit(pipeline.config) for pipeline in pipelines), default=1e12)
     engine = Engine(settings, metrics, settings.max_waiting_cost or QUEUE_COST * largest)
     dispatcher = Dispatcher(catalog, engine, settings, metrics)
+    exporter = Exporter()
     keys = Keys(settings.api_keys, settings.api_key_file)
     wake = refresh_now or asyncio.Event()
 
@@ -85,7 +87,7 @@ def create_app(
         finally:
             for task in background:
                 task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await asyncio.gather(*background, exporter.close(), return_exceptions=True)
             await asyncio.to_thread(engine.stop)
 
     app = FastAPI(
@@ -104,6 +106,7 @@ def create_app(
     app.include_router(tokens.router(dispatcher, writers or Writers()))
     if settings.a1111:
         app.include_router(a1111.router(dispatcher))
+    app.include_router(exports.router(dispatcher, exporter))
     _add_operation(app, dispatcher)
     _add_page(app)
     _add_error_handlers(app)

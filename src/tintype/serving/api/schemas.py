@@ -26,6 +26,7 @@ from pydantic import (
 
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.diffusion.sigmas import SCHEDULES
+from tintype.export import options as export_options
 from tintype.pipeline.limits import (
     MAX_CAPTION,
     MAX_GUIDANCE,
@@ -197,6 +198,17 @@ class JobBody(GenerateBody):
 
     init_image: StrictStr | None = Field(None, description="The image to start from: base64, or a data: URL.")
     mask: StrictStr | None = Field(None, description="White, or transparent, where to repaint the init_image.")
+
+
+class ExportBody(BaseModel):
+    """Body of POST /api/exports: a model as a file to give away."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: StrictStr | None = _text(200)
+    to: Annotated[StrictStr, Field(max_length=20, description="A form of `tintype export`: folder, page, ...")]
+    name: StrictStr | None = _text(export_options.MAX_NAME)
+    license: StrictStr | None = _text(64)
 
 
 class NoiseLevelsBody(BaseModel):

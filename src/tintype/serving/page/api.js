@@ -2,7 +2,7 @@
 
 export const $ = (id) => document.getElementById(id);
 
-const LABELS = { num_inference_steps: "Steps", steps: "Steps", guidance_scale: "Guidance", n: "Pictures", negative_prompt: "Negative prompt", prompt: "Caption", width: "Width", height: "Height", seed: "Seed", size: "Size", enlarge: "Enlarge", strength: "Strength", sampler: "Sampler", source_caption: "Its caption", init_image: "The starting picture", mask: "The painted part" };
+const LABELS = { name: "Title", license: "License", num_inference_steps: "Steps", steps: "Steps", guidance_scale: "Guidance", n: "Pictures", negative_prompt: "Negative prompt", prompt: "Caption", width: "Width", height: "Height", seed: "Seed", size: "Size", enlarge: "Enlarge", strength: "Strength", sampler: "Sampler", source_caption: "Its caption", init_image: "The starting picture", mask: "The painted part" };
 const STARTING_SECONDS = 60; // to wait for a server that starts
 const STARTING = ["server_is_overloaded", "not_ready"]; // codes of errors that pass by themselves
 

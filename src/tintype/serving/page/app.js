@@ -1,6 +1,7 @@
 // The page: views, models, theme, and dropped pictures.
 import { $, api, element } from "./api.js";
 import * as develop from "./develop.js";
+import * as give from "./give.js";
 import * as how from "./how.js";
 import * as training from "./training.js";
 
@@ -48,7 +49,8 @@ async function waitForModel(list) {
     const { models } = await api("api/models").catch(() => ({ models: [] }));
     if (!models.length) continue;
     $("status").textContent = "";
-    return develop.useModels(list(models));
+    develop.useModels(list(models));
+    return give.start();
   }
 }
 
@@ -63,12 +65,13 @@ async function begin() {
       $("model").replaceChildren(...all.map((model) => element("option", { value: model.name, textContent: model.name })));
       return Object.fromEntries(all.map((model) => [model.name, model]));
     };
-    $("model").addEventListener("change", () => develop.useModel());
+    $("model").addEventListener("change", () => { develop.useModel(); give.useModel(); });
     develop.start(list(models), samplers);
     how.start();
     view(); // before the runs are known, which only their tab needs
-    await training.start(() => develop.useModel());
+    await training.start(() => { develop.useModel(); give.useModel(); });
     if (!$("training").hidden) view();
+    if (models.length) await give.start();
     if (!models.length) waitForModel(list);
   } catch (error) {
     $("status").textContent = error.message;
