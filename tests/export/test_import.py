@@ -47,7 +47,9 @@ def picture(model: Path) -> np.ndarray[Any, Any]:
 def drawn(page: Path, javascript: Run) -> np.ndarray[Any, Any]:
     """The picture that the page itself draws."""
     request = json.dumps({"caption": CAPTION, "seed": "9", "numSteps": 3, "guidance": 2.5})
-    pixels = javascript(f"{unpacked(page)} return Array.from(pixelsOf([...drawer.draw({request})].at(-1).denoised));")
+    pixels = javascript(
+        f"{unpacked(page)} return Array.from(pixelsOf((await all(drawer.draw({request}))).at(-1).denoised));"
+    )
     return np.array(pixels).reshape(16, 16, 4)[..., :3]
 
 
