@@ -18,19 +18,20 @@ from pathlib import Path
 # Where the drawing has each room: (column, row) from the top left, and its contents in a few words.
 DRAWING: dict[str, tuple[float, int, str]] = {
     "cli": (1, 0, "commands, options"),
-    "serving": (0, 1, "engine, HTTP API, page"),
-    "evaluation": (1, 1, "measures, report"),
-    "export": (2, 1, "models in other forms"),
-    "tokens": (0.5, 2, "pictures token by token"),
-    "view": (0, 3, "sheets, terminal"),
-    "training": (1, 3, "loop, run, checkpoints"),
-    "shapes": (2, 3, "a drawn world"),
-    "pipeline": (0, 4, "captions to pictures"),
-    "metrics": (1, 4, "intervals, noise error"),
-    "data": (1.6, 5, "sources, images, cache"),
-    "model": (1, 6, "networks, codec, files"),
-    "diffusion": (0.4, 7, "noise, samplers, loss"),
-    "config": (1.6, 7, "settings, presets"),
+    "studio": (0, 1, "data, captions, runs"),
+    "serving": (0, 2, "engine, HTTP API, page"),
+    "evaluation": (1, 2, "measures, report"),
+    "export": (2, 2, "models in other forms"),
+    "tokens": (0.5, 3, "pictures token by token"),
+    "view": (0, 4, "sheets, terminal"),
+    "training": (1, 4, "loop, run, checkpoints"),
+    "shapes": (2, 4, "a drawn world"),
+    "pipeline": (0, 5, "captions to pictures"),
+    "metrics": (1, 5, "intervals, noise error"),
+    "data": (1.6, 6, "sources, images, cache"),
+    "model": (1, 7, "networks, codec, files"),
+    "diffusion": (0.4, 8, "noise, samplers, loss"),
+    "config": (1.6, 8, "settings, presets"),
 }
 BOX, GAP, STEP = (190, 52), 30, 98  # width and height of a box, room between boxes, height of a row, in pixels
 REPOSITORY = Path(__file__).parent.parent

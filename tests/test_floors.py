@@ -30,6 +30,7 @@ ROOMS = (
     "export",
     "evaluation",
     "serving",
+    "studio",
     "cli",
     "__main__",
 )
@@ -70,7 +71,17 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         ("forms", "push"),
         "importing",
     ),
-    "serving": (("settings", "logs", "catalog", "writers"), "exporter", "engine", "api", "server"),
+    "serving": (("settings", "logs", "catalog", "writers"), ("exporter", "extension"), "engine", "api", "server"),
+    "studio": (
+        ("places", "process", "settings", "access", "thumbnails"),
+        ("table", "record"),
+        ("dataset", "edits", "trash", "run_queue", "tasks"),
+        ("scan", "legibility", "uploads"),
+        "verdict",
+        ("studio", "worker"),
+        "routes",
+        "extension",
+    ),
     "cli": (("options", "progress"), "run", "commands", "main"),
 }
 RUNS_STORED_CODE = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

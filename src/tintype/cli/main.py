@@ -148,6 +148,7 @@ def parser() -> Parser:
         ("generate", "make pictures from captions", generate.add_options),
         ("evaluate", "measure a model and write a report", evaluate.add_options),
         ("serve", "serve models as a web page and an API", serve.add_options),
+        ("studio", "train your own model from a page: pictures, captions, training", serve.add_studio_options),
         ("export", "write a model in another form, for other people and programs", export.add_options),
         ("import", "make a model folder of a model that someone has exported", import_model.add_options),
         ("push", "publish an exported folder on the Hugging Face Hub", push.add_options),

@@ -103,6 +103,27 @@ class Catalog:
         pipelines = self.pipelines
         return next(iter(pipelines.values()), None) if name is None else pipelines.get(self._aliases.get(name, name))
 
+    def add(self, source: Path) -> str:
+        """Serve one more model or run, while the server runs. Returns its name.
+
+        Raises ConfigError if another model has its name, CheckpointError if it cannot be loaded; a run without a
+        checkpoint is served once it has one.
+        """
+        model = _model(source)
+        known = self._models.get(model.name)
+        if known is not None:
+            if Path(known.source).absolute() != source.absolute():
+                raise ConfigError(f"another model is called {model.name}; rename one of the folders")
+            return model.name
+        if model.run is None or _has_checkpoints(model.run):
+            self._load(model, store.find(source))
+        self._models = {**self._models, model.name: model}  # others may be iterating over the one before
+        return model.name
+
+    def remove(self, name: str) -> None:
+        """Serve a model no longer; one that is not served is passed over."""
+        self._models = {key: model for key, model in self._models.items() if key != name}
+
     def refresh(self) -> list[str]:
         """Load newer checkpoints of runs, and models whose files have changed, which takes a moment for each.
 

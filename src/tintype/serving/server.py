@@ -32,6 +32,7 @@ from tintype.serving.api.connection import connection_class
 from tintype.serving.api.keys import read_keys
 from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
+from tintype.serving.extension import Extension
 from tintype.serving.settings import Settings
 from tintype.serving.writers import Writers
 from tintype.tokens.store import is_token_model
@@ -42,8 +43,10 @@ POLL_SECONDS = 0.05  # between checks for a signal
 IMAGE_BLOCK = 64 * 2**20  # bytes that Pillow asks for at once; the C library returns none under 32 MiB to the system
 
 
-def serve(models: Sequence[str], settings: Settings, device: str | None = None) -> None:
-    """Load models and serve them until SIGINT or SIGTERM. Raises TintypeError."""
+def serve(
+    models: Sequence[str], settings: Settings, device: str | None = None, extension: Extension | None = None
+) -> None:
+    """Load models and serve them until SIGINT or SIGTERM, with the routes of an extension. Raises TintypeError."""
     with _listen(settings) as listener:
         for warning in warnings_of(settings):
             print_line(f"tintype: warning: {warning}", sys.stderr)
@@ -57,7 +60,7 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
         catalog = Catalog(others, device, dict(settings.aliases))
         logs.set_up()
         refresh_now = asyncio.Event()
-        app, engine = create_app(catalog, settings, refresh_now, writers)
+        app, engine = create_app(catalog, settings, refresh_now, writers, extension)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -72,6 +75,8 @@ def serve(models: Sequence[str], settings: Settings, device: str | None = None) 
         names = ", ".join(catalog.pipelines) or "no model yet"
         address = f"http://{host}:{listener.getsockname()[1]}"
         print_line(f"tintype: serving {names} at {address}", sys.stderr)
+        if extension is not None:
+            print_line(f"tintype: {extension.link(address)}", sys.stderr)
         sys.setswitchinterval(SWITCH_SECONDS)
         _imaging.set_block_size(IMAGE_BLOCK)  # so that large images leave no holes in the memory of their threads
         _raise_file_limit(settings.max_connections + SPARE_FILES)
@@ -137,7 +142,7 @@ def with_keys(settings: Settings, path: Path | None) -> Settings:
 
 def warnings_of(settings: Settings) -> list[str]:
     """Warnings about a server with these settings."""
-    if settings.api_keys or _is_loopback(settings.host):
+    if settings.api_keys or is_loopback(settings.host):
         return []
     return [
         f"ANYONE who can reach {settings.host}:{settings.port} over the network can use this server, without a key; "
@@ -145,7 +150,7 @@ def warnings_of(settings: Settings) -> list[str]:
     ]
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -51,6 +51,7 @@ class Settings:
     max_json: int = 256 * 1024
     max_json_values: int = 2**17  # brackets and commas of JSON: more would hold the event loop
     max_form: int = 24 * 2**20  # of a form with images
+    max_chunk: int = 0  # of a file that is sent in chunks; 0: none are taken
     max_base64: int = 8 * 2**20  # of JSON with images, which the event loop parses at once
 
     kept_jobs: int = 200  # finished jobs that clients can still read

@@ -17,6 +17,7 @@ from tintype.config import Config
 from tintype.data.sources.find import dataset_name
 from tintype.errors import TrainingError
 from tintype.model import checkpoint, manifest
+from tintype.model.atomic_write import write_text
 from tintype.model.file_names import CACHE_FOLDER, LOG, WEIGHTS
 from tintype.training.checkpoints.run_folder import (
     RunLock,
@@ -43,7 +44,7 @@ from tintype.training.setup.prepare import Prepared, numerics, prepare
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import with_images
 from tintype.training.signals import Interruption, Terminated
-from tintype.training.summary import say_complete, say_cut, say_done, say_plan
+from tintype.training.summary import plan_json, say_complete, say_cut, say_done, say_plan
 
 __all__ = ["Terminated", "TrainRequest", "train"]
 
@@ -199,6 +200,8 @@ def _plan(
         config = replace(config, train=replace(config.train, micro_batch=speed.micro_batch))
     if world.is_main:
         say_plan(config, prepared, speed, world, console)
+        if request.plan is not None:
+            write_text(request.plan, plan_json(config, prepared, speed))
         if timed and speed is not None and request.minutes is not None:
             planned = time.monotonic() - started + plan.expected_seconds(config.train.images, speed, config.train)
             budget = Budget(60 * request.minutes, started, speed, planned)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -37,6 +39,36 @@ def say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world
     epoch_length = prepared.dataset.order(train.seed, training).epoch_length
     for line in plan.plan_lines(config, len(training), speed, data_bytes, world.size, epoch_length):
         say(console, line)
+
+
+def plan_json(config: Config, prepared: Prepared, speed: plan.Speed | None) -> str:
+    """What `say_plan` prints, as JSON; times in seconds, None where no speed was measured."""
+    train = config.train
+    training, held_out = prepared.dataset.split(train.held_out)
+    data_bytes = sum(prepared.dataset.sizes.values())
+    content: dict[str, Any] = {
+        "pictures": len(training),
+        "held_out": len(held_out),
+        "preset": config.preset,
+        "resolution": config.net.resolution,
+        "text": config.text.encoder,
+        "device": str(prepared.device),
+        "images": train.images,
+        "batch_size": train.batch_size,
+        "times_each": round(train.images / len(training), 2),
+    }
+    if speed is not None:
+        seconds = plan.expected_seconds(train.images, speed, train)
+        content |= {
+            "seconds": round(seconds, 1),
+            "images_per_second": round(speed.mean_images_per_second(train), 2),
+            "weights": speed.num_weights,
+            "checkpoint_bytes": speed.checkpoint_bytes,
+            "disk_bytes": plan.disk_bytes(train, speed, seconds, data_bytes),
+            "memory_bytes": speed.memory_bytes,
+            "few_pictures": plan.memorizes(config, len(training), speed),
+        }
+    return json.dumps(content, indent=1) + "\n"
 
 
 def say_cut(config: Config, prepared: Prepared, console: Console) -> None:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from tintype.cli.options import DEFAULT_MODEL, number, whole
 from tintype.pipeline.limits import MAX_STEPS
+
+
+def add_studio_options(command: argparse.ArgumentParser) -> None:
+    """The options of `tintype studio`: those of `tintype serve`, with a studio."""
+    add_options(command)
+    command.epilog = (
+        "Open the printed link in a browser on this machine: choose pictures, write captions, train, draw. Ctrl-C "
+        "stops the server; training goes on, and the same command finds it again."
+    )
+    command.set_defaults(studio=True)
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -67,6 +78,20 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--allow-export", action="store_true", help="let every client export models (clients on this machine)"
     )
+    studio = command.add_argument_group("studio")
+    studio.add_argument(
+        "--studio",
+        action="store_true",
+        help="also a studio on the page, for this machine only: data, captions and training; as `tintype studio`",
+    )
+    studio.add_argument("--root", type=Path, metavar="FOLDER", help="people choose pictures below it (the home folder)")
+    studio.add_argument(
+        "--studio-folder",
+        type=Path,
+        default=Path("tintype-studio"),
+        metavar="FOLDER",
+        help="what the studio writes: captions, uploads, runs (tintype-studio)",
+    )
     command.add_argument("--log-prompts", action="store_true", help="write captions to the log")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.set_defaults(run=run)
@@ -90,5 +115,16 @@ def run(args: argparse.Namespace) -> int:
         max_steps=args.max_steps,
         deadline=args.deadline,
     )
-    serve(args.models, with_keys(settings, args.api_key_file), args.device)
+    settings = with_keys(settings, args.api_key_file)
+    if not args.studio:
+        serve(args.models, settings, args.device)
+        return 0
+    from tintype.studio.extension import open_studio
+    from tintype.studio.uploads import UploadLimits
+
+    studio = open_studio(settings, args.root or Path.home(), args.studio_folder)
+    try:
+        serve(args.models, replace(settings, max_chunk=UploadLimits().chunk), args.device, studio)
+    finally:
+        studio.studio.close()
     return 0

@@ -69,6 +69,7 @@ def run_options(command: argparse.ArgumentParser) -> None:
     add("--tensorboard", action="store_true", help="also write curves to RUN/tensorboard")
     add("--shard", action="store_true", help="under torchrun: shard the model over all processes")
     add("--dry-run", action="store_true", help="print the plan and stop")
+    add("--plan", type=Path, metavar="FILE", help="also write the plan to FILE, as JSON")
     add("--exclude", type=Path, metavar="LIST", help="file of keys or sha256 never to train on")
     add("--dedupe", action="store_true", default=None, help="keep only the first of exact copies")
     add("--cache", type=Path, metavar="FOLDER", help="folder for caches that runs share")

@@ -30,6 +30,7 @@ from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.engine.metrics import Metrics
 from tintype.serving.exporter import Exporter
+from tintype.serving.extension import Extension
 from tintype.serving.settings import Settings
 from tintype.serving.writers import Writers
 
@@ -58,10 +59,12 @@ def create_app(
     settings: Settings,
     refresh_now: asyncio.Event | None = None,
     writers: Writers | None = None,
+    extension: Extension | None = None,
 ) -> tuple[ASGIApp, Engine]:
     """An ASGI application and its engine, which starts and stops with it.
 
     writers: the token models; None: the shipped ones.
+    extension: routes and background work beside the server's own.
     refresh_now: when it is set, keys and models are looked at again at once, and not only every REFRESH_SECONDS.
     """
     metrics = Metrics()
@@ -82,6 +85,8 @@ def create_app(
             asyncio.create_task(_supervise("heartbeat", lambda: _heartbeat(metrics))),
             asyncio.create_task(_supervise("prune", lambda: _prune(dispatcher))),
         ]
+        if extension is not None:
+            background.append(asyncio.create_task(_supervise("extension", extension.background)))
         try:
             yield
         finally:
@@ -107,6 +112,8 @@ def create_app(
     if settings.a1111:
         app.include_router(a1111.router(dispatcher))
     app.include_router(exports.router(dispatcher, exporter))
+    if extension is not None:
+        app.include_router(extension.router(catalog))
     _add_operation(app, dispatcher)
     _add_page(app)
     _add_error_handlers(app)
@@ -210,7 +217,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     async def validation(request: HttpRequest, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        if request.method == "GET":  # a malformed number in the path
+        if any(fault["loc"][0] == "path" for fault in error.errors()):  # a malformed number
             return ApiError(404, "not found", "not_found").response()
         return from_validation(error.errors()).response()
 

@@ -22,6 +22,7 @@ from tintype.serving.engine.metrics import Metrics
 from tintype.serving.settings import Settings
 
 PUBLIC = ("/health", "/healthz", "/liveness")  # without a key
+CHUNK_TYPE = "application/octet-stream"  # of parts of files, the bodies of all PUT requests
 FORMS = ("/v1/images/edits", "/v1/images/variations")
 IMAGE_JSON = (  # JSON with images
     *("/api/jobs", "/api/look", "/api/denoise", "/api/receipt", "/api/tokens/encode"),
@@ -128,7 +129,9 @@ class RequestGuard:
         if not wants_body and not sender.unread:
             return receive
         settings = self._settings
+        is_chunk = scope["method"] == "PUT" and settings.max_chunk > 0
         limit = settings.max_form if path in FORMS else settings.max_base64 if path in IMAGE_JSON else settings.max_json
+        limit = settings.max_chunk if is_chunk else limit
         length = headers.get("content-length", "0")
         pieces: list[bytearray] = []
         if length.isdecimal() and int(length[:20]) <= limit:
@@ -141,7 +144,7 @@ class RequestGuard:
             raise _too_large(limit)
         sender.unread = False
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        expected = "multipart/form-data" if path in FORMS else "application/json"
+        expected = "multipart/form-data" if path in FORMS else CHUNK_TYPE if is_chunk else "application/json"
         is_api = wants_body and path.startswith(("/v1/", "/api/", "/sdapi/"))
         if is_api and content_type != expected and (pieces or content_type):
             raise ApiError(415, f"the content type must be {expected}", "unsupported_media_type")

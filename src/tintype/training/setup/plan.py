@@ -160,18 +160,28 @@ def plan_lines(
         f"; at {speed.mean_images_per_second(train):.1f} images/s that takes {duration(seconds)}, "
         f"until {clock_after(seconds)} if the machine stays as fast"
     )
-    disk = most_checkpoints(train, seconds) * speed.checkpoint_bytes + speed.model_bytes + data_bytes
+    disk = disk_bytes(train, speed, seconds, data_bytes)
     needs = f"needs: {size(disk)} of disk ({size(speed.checkpoint_bytes)} a checkpoint, {size(data_bytes)} of data)"
     if speed.memory_bytes:  # a copy of all that is saved exists while it is written
         needs += f", {size(speed.memory_bytes)} of memory"
     lines = [line, f"{needs}; {epoch_length or num_images:,} samples an epoch"]
-    values = num_images * config.net.channels * config.net.resolution**2
-    if values <= speed.num_weights and train.images >= MEMORIZED_EPOCHS * num_images:
+    if memorizes(config, num_images, speed):
         lines.append(
             f"note: {num_images:,} pictures are few for {speed.num_weights:,} weights, and each is shown often: the "
             "model is likely to memorize them; use more pictures, a smaller --preset or fewer --images"
         )
     return lines
+
+
+def disk_bytes(train: TrainConfig, speed: Speed, seconds: float, data_bytes: int) -> int:
+    """What a run of `seconds` needs on the disk: its checkpoints, the model and the data."""
+    return most_checkpoints(train, seconds) * speed.checkpoint_bytes + speed.model_bytes + data_bytes
+
+
+def memorizes(config: Config, num_images: int, speed: Speed) -> bool:
+    """Whether a run is likely to memorize its `num_images` pictures: few for its weights, and each shown often."""
+    values = num_images * config.net.channels * config.net.resolution**2
+    return values <= speed.num_weights and config.train.images >= MEMORIZED_EPOCHS * num_images
 
 
 def clock_after(seconds: float) -> str:

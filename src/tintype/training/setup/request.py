@@ -50,6 +50,7 @@ class TrainRequest:
     keep_every: int | None = None  # images between checkpoints that stay for good; 0: none
     tensorboard: bool = False  # also write curves for TensorBoard
     dry_run: bool = False  # print the plan and stop
+    plan: Path | None = None  # a file to write the plan to as well, as JSON
     shard: bool = False  # shard the model over all processes
     data_options: DataOptions = field(default_factory=DataOptions)
     exclude: Path | None = None  # a file of keys and sha256 never to train on

@@ -1,0 +1,288 @@
+"""The studio: data sets, tasks, uploads and runs of one folder, as the routes use them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tintype.errors import ConfigError, DataError, TintypeError
+from tintype.model import file_names, store
+from tintype.serving import logs
+from tintype.serving.api.errors import ApiError
+from tintype.serving.catalog import Catalog
+from tintype.studio import edits, trash
+from tintype.studio.access import Access
+from tintype.studio.dataset import STALE, DataSet, open_dataset, prune_versions, write_version
+from tintype.studio.places import MAX_ID, Places, id_of, is_id
+from tintype.studio.record import RunRecord, log_lines
+from tintype.studio.run_queue import POSSIBLE, RunQueue, run_folders, states_of
+from tintype.studio.settings import train_arguments
+from tintype.studio.tasks import Task, Tasks
+from tintype.studio.thumbnails import Thumbnails
+from tintype.studio.uploads import UploadLimits, Uploads
+from tintype.studio.verdict import read_verdict
+from tintype.training.checkpoints.run_folder import is_at_work
+
+TICK_SECONDS = 0.5  # between looks at the processes that train
+MAX_DATASETS = 1000
+
+
+class Studio:
+    """One studio. A second server cannot use the same folder. Raises ConfigError."""
+
+    def __init__(self, places: Places, access: Access, limits: UploadLimits | None = None) -> None:
+        self.places = places
+        self.access = access
+        self._lock = FileLock(places.studio / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(f"another studio uses {places.studio}; close it, or give --studio-folder") from None
+        self.tasks = Tasks()
+        self.uploads = Uploads(limits)
+        self.thumbnails = Thumbnails()
+        self.queue = RunQueue(places)
+        self.catalog: Catalog | None = None  # of the server, once it has one
+        self._refused: set[str] = set()  # runs that cannot be served, which the log has
+
+    def close(self) -> None:
+        """End tasks and let another server use the folder. Runs go on."""
+        self.tasks.close()
+        self._lock.release()
+
+    # ---- data sets
+
+    def dataset(self, number: str) -> DataSet:
+        """A data set by its identifier. Raises ApiError."""
+        found = open_dataset(self.places.datasets / number) if is_id(number) else None
+        if found is None:
+            raise ApiError(404, "unknown data set; GET /api/studio lists them", "dataset_not_found")
+        return found
+
+    def datasets(self) -> list[DataSet]:
+        """All data sets, by identifier."""
+        found = (open_dataset(home) for home in sorted(self.places.datasets.iterdir()))
+        return [dataset for dataset in found if dataset is not None]
+
+    def new_dataset(self, name: str, chosen: str | None) -> DataSet:
+        """Make a data set of a folder below the root, or an empty one for uploads. Raises ApiError."""
+        if chosen is not None and self.places.below_root(chosen) is None:
+            raise ApiError(404, "there is no such folder below the root of the studio", "folder_not_found", "folder")
+        if len(self.datasets()) >= MAX_DATASETS:
+            raise ApiError(409, f"a studio holds at most {MAX_DATASETS} data sets; delete some", "too_many_datasets")
+        stem, number = id_of(name), 1
+        while True:
+            home = self.places.datasets / (stem if number == 1 else f"{stem[: MAX_ID - 6]}-{number}")
+            try:
+                home.mkdir()
+                break
+            except FileExistsError:  # of another data set, or of a second tab
+                number += 1
+        dataset = DataSet(home.name, home, name, chosen)
+        dataset.uploaded.mkdir()
+        dataset.save()
+        return dataset
+
+    def scan(self, dataset: DataSet, *, only_check: bool = False, resolution: int = 32) -> Task:
+        """Begin a scan and a check, or a check alone."""
+        kind = "check" if only_check and dataset.is_scanned else "scan"
+        names = (str(self.places.root), str(self.places.studio), dataset.id, str(resolution))
+        return self.tasks.add(kind, dataset.id, ("-m", "tintype.studio.worker", kind, *names))
+
+    def describe(self, dataset: DataSet) -> dict[str, Any]:
+        """A data set, as the page shows it."""
+        task = self.tasks.of(dataset.id)
+        try:
+            dataset.source(self.places)
+            gone = False
+        except DataError:
+            gone = True
+        num_edits, last, following = edits.history(dataset.table)
+        verdict = read_verdict(dataset)
+        return {
+            "id": dataset.id,
+            "name": dataset.name,
+            "folder": dataset.chosen,
+            "gone": gone,
+            "scanned": dataset.is_scanned,
+            **dataset.table.counts(),
+            "stale": (dataset.home / STALE).exists(),
+            "checked": verdict is not None and verdict["revision"] == dataset.table.revision,
+            "edits": num_edits,
+            "can_undo": None if last is None else f"{last.label}: {last.changed:,} pictures",
+            "can_redo": None if following is None else f"{following.label}: {following.changed:,} pictures",
+            "task": None if task is None else task.id,
+        }
+
+    def delete_dataset(self, dataset: DataSet) -> trash.Trashed:
+        """Move a data set to the trash. Raises ApiError while a run needs it."""
+        if any(run.dataset == dataset.id and (run.is_at_work or run.state == "queued") for run in self.queue.records()):
+            raise ApiError(409, "a run trains with this data set; stop it first", "in_use")
+        if (task := self.tasks.of(dataset.id)) is not None:
+            self.tasks.cancel(task)
+        return trash.put(self.places, "dataset", dataset.home, {})
+
+    # ---- plans and runs
+
+    def starts(self) -> dict[str, str]:
+        """The models that a run may start from: name -> what `--from` takes."""
+        served = self.catalog.pipelines if self.catalog is not None else {}
+        runs = self.catalog.runs if self.catalog is not None else {}
+        shipped = store.shipped()
+        return {
+            name: name if name in shipped else str(runs[name]) for name in served if name in shipped or name in runs
+        }
+
+    def plan(self, dataset: DataSet, settings: Mapping[str, Any]) -> Task:
+        """Begin to plan a run: what it is made of, how long it takes, what it needs. Raises ApiError."""
+        data = self._data(dataset)
+        out = self.places.plans / f"{dataset.id}-{data.name}"  # never made: a plan keeps nothing
+        file = self.places.plans / f"{dataset.id}.json"
+        arguments = train_arguments(data, out, settings, self.starts())
+        shown = shlex.join(["tintype", *arguments])
+
+        def result(lines: Sequence[str]) -> dict[str, Any]:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            notes = ["another model trains meanwhile: alone, this run is faster"] if self.queue.is_busy else []
+            return {"lines": [*lines, *notes], "command": shown, **content}
+
+        command = ("-m", "tintype", *arguments, "--dry-run", "--plan", str(file))
+        return self.tasks.add("plan", dataset.id, command, result)
+
+    def train(self, name: str, dataset: DataSet, settings: Mapping[str, Any]) -> RunRecord:
+        """Put a run into the queue. Raises ApiError."""
+        run = id_of(name)
+        if self.catalog is not None and run in {*self.catalog.pipelines, *self.catalog.runs, *store.shipped()}:
+            raise ApiError(409, "there is a model of this name already; choose another", "name_taken", "name")
+        data = self._data(dataset)
+        arguments = train_arguments(data, self.places.runs / run, settings, self.starts())
+        return self.queue.add(RunRecord(run, dataset.id, data.name, dict(settings), arguments))
+
+    def _data(self, dataset: DataSet) -> Path:
+        """The version of a data set that a run reads. Raises ApiError."""
+        if dataset.table.counts()["captioned"] == 0:
+            raise ApiError(409, "no picture has a caption yet", "nothing_to_train_on")
+        if self.tasks.of(dataset.id) is not None:
+            raise ApiError(409, "the data set is still being read; wait until it is done", "not_possible")
+        kept = {run.version for run in self.queue.records() if run.dataset == dataset.id and run.is_open}
+        try:
+            data = write_version(dataset, self.places)
+        except DataError as error:
+            raise ApiError(409, str(error), "folder_not_found") from None
+        except OSError as error:
+            raise ApiError(507, f"the captions cannot be written: {error.strerror}", "disk_full") from None
+        prune_versions(dataset, {*kept, data.name})
+        return data
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs in the folder of runs, whoever started them."""
+        records = self.queue.records()
+        places = states_of(records)
+        described = [self._described(record, places.get(record.name)) for record in records]
+        known = {record.name for record in records}
+        others = [folder for folder in run_folders(self.places.runs) if folder.name not in known]
+        return [*described, *map(self._foreign, others)]
+
+    def run(self, name: str) -> dict[str, Any]:
+        """One run. Raises ApiError."""
+        for run in self.runs():
+            if run["name"] == name:
+                return run
+        raise ApiError(404, "unknown run; GET /api/studio lists them", "run_not_found")
+
+    def _described(self, record: RunRecord, place: int | None) -> dict[str, Any]:
+        state = record.state
+        if state == "running" and not (self.places.runs / record.name / file_names.CONFIG).is_file():
+            state = "preparing"
+        lines = log_lines(self.queue.log(record.name), 1) if record.is_at_work else []
+        return {
+            "name": record.name,
+            "dataset": record.dataset,
+            "state": state,
+            "position": place,
+            "settings": record.settings,
+            "command": shlex.join(["tintype", *record.arguments]),
+            "started": record.started,
+            "ended": record.ended,
+            "message": lines[0] if lines else record.message,
+            "can": list(POSSIBLE[record.state]),
+            "model": self._can_draw(record.name),
+        }
+
+    def _foreign(self, folder: Path) -> dict[str, Any]:
+        """A run of the command line."""
+        state = "running" if is_at_work(folder) else "stopped"
+        empty = dict.fromkeys(("dataset", "position", "settings", "started", "ended"))
+        own = {"name": folder.name, "state": state, "command": "", "message": "", "can": []}
+        return {**empty, **own, "model": self._can_draw(folder.name)}
+
+    def _can_draw(self, name: str) -> bool:
+        return self.catalog is not None and name in self.catalog.pipelines
+
+    # ---- trash
+
+    def delete_run(self, name: str) -> trash.Trashed:
+        """Move a run to the trash, with its record. Raises ApiError while it is at work."""
+        record = self.queue.get(name) if is_id(name) else None
+        folder = self.places.runs / name
+        if record is None:
+            raise ApiError(404, "the studio has started no run of this name", "run_not_found")
+        self.queue.remove(name)
+        item = trash.put(self.places, "run", folder, asdict(record))
+        (self.places.jobs / f"{name}.json").unlink(missing_ok=True)
+        if self.catalog is not None:
+            self.catalog.remove(name)
+        return item
+
+    def restore(self, number: str) -> dict[str, str]:
+        """Put something back from the trash. Raises ApiError."""
+        item = self.trashed(number)
+        if item.kind == "dataset":
+            trash.restore(self.places, item, self.places.datasets / item.name)
+        else:
+            record = RunRecord(**item.extra)
+            if self.queue.get(record.name) is not None:
+                raise ApiError(409, "there is another run of this name by now", "name_taken")
+            trash.restore(self.places, item, self.places.runs / item.name)
+            record.save(self.places.jobs)
+            self.queue.restore(record)
+        return {"kind": item.kind, "name": item.name}
+
+    def trashed(self, number: str) -> trash.Trashed:
+        """Something in the trash. Raises ApiError."""
+        item = trash.find(self.places, number)
+        if item is None:
+            raise ApiError(404, "this is not in the trash", "not_in_trash")
+        return item
+
+    # ---- background
+
+    async def watch(self) -> None:
+        """Look after the processes that train, and serve the models that they save, until cancelled."""
+        while True:
+            await asyncio.to_thread(self.queue.tick)
+            await asyncio.to_thread(self._serve_runs)
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _serve_runs(self) -> None:
+        """Add to the catalog the runs that have a configuration by now."""
+        if self.catalog is None:
+            return
+        known = self.catalog.runs
+        for folder in run_folders(self.places.runs):
+            if folder.name in known or not (folder / file_names.CONFIG).is_file():
+                continue
+            try:
+                self.catalog.add(folder)
+                logs.event("run served", run=folder.name)
+            except TintypeError as error:
+                if folder.name not in self._refused:
+                    logs.log.error("cannot serve a run", extra={"fields": {"run": folder.name, "error": str(error)}})
+                self._refused.add(folder.name)
