@@ -364,6 +364,16 @@ def test_signs_that_no_page_has(sign: str, page_of: Page, refused: Callable[[Pat
     refused(page, "damaged")
 
 
+@pytest.mark.parametrize("end", [b"\r\n", b"\r"])
+def test_other_ends_of_lines_are_read_as_browsers_read_them(end: bytes, page_of: Page, tmp_path: Path) -> None:
+    page = page_of()
+    models = [import_model(page, tmp_path / "first")]
+    page.write_bytes(page.read_bytes().replace(b"\n", end))
+    models.append(import_model(page, tmp_path / "second"))
+    weights = [(model / "model.safetensors").read_bytes() for model in models]
+    assert weights[0] == weights[1]
+
+
 def test_a_page_without_its_model_is_refused(page_of: Page, refused: Callable[[Path, str], str]) -> None:
     page = page_of()
     page.write_text(page.read_text("utf-8").partition("<script")[0])

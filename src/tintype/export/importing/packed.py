@@ -164,10 +164,14 @@ def _numbers(model: PackedModel, content: bytes, name: str) -> NDArray[Any]:
 
 
 def _parts(page: bytes, path: Path) -> Iterator[bytes]:
-    """The bytes that the parts of a page stand for: what `payload.text_parts` wrote."""
+    """The bytes that the parts of a page stand for: what `payload.text_parts` wrote.
+
+    Ends of lines are read as a browser reads them: a program that copied the page may have written others.
+    """
     for match in _PART.finditer(page):
+        part = match[1].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         try:
-            signs = np.frombuffer(match[1].decode().encode("utf-32-le"), "<u4")
+            signs = np.frombuffer(part.decode().encode("utf-32-le"), "<u4")
         except UnicodeDecodeError:
             raise _damaged(path) from None
         is_pair = signs >= FIRST
