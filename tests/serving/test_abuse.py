@@ -119,7 +119,7 @@ def test_13_unknown_choices(field: str, value: str, http: httpx.Client) -> None:
     "body",
     [b'{"prompt": "a', b"[]", b'"a"', b"null", b"", b'{"prompt": "\xff\xfe"}', b'{"a":' * 50_000, b"[" * 100_000],
 )
-@pytest.mark.parametrize("path", [MAKE, "/api/jobs", "/api/look"])
+@pytest.mark.parametrize("path", [MAKE, "/api/jobs", "/api/look", "/api/denoise"])
 def test_14_bodies_that_are_no_json_object(body: bytes, path: str, http: httpx.Client) -> None:
     assert check(raw(http, body, path), 400)["type"] == "invalid_request_error"
 

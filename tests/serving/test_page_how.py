@@ -93,10 +93,10 @@ def test_every_chapter_has_a_link_and_the_arrow_keys_turn_the_pages(tab: Tab) ->
 
 
 def test_the_noisy_picture_is_the_picture_plus_the_noise(tab: Tab) -> None:
+    turn_to(tab, "noise")  # which shows once the model has drawn its picture
     turn_to(tab, "static")
-    tab.wait("document.querySelector('#static-source').textContent.startsWith('drawn by tiny')")
+    assert text(tab, "#static-source") == "drawn by tiny just now"
     slide(tab, "#static-level", 0)
-    tab.page.wait_for_timeout(1500)  # the model draws
     assert np.array_equal(tab.picture("#static-picture"), tab.picture("#static-noisy"))
     assert "768 numbers" in text(tab, "#static-seen")
     slide(tab, "#static-level", 40)

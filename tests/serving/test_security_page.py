@@ -21,7 +21,7 @@ from tintype.model.nets.text import MAX_UNSAVED
 from tintype.model.nets.tokens import MAX_VOCABULARY
 from tintype.pipeline.receipt import MAX_GRID, MAX_NAME
 from tintype.serving import exporter
-from tintype.serving.api import app, connection, decoding, guard, job_store, jobs, transport, turns
+from tintype.serving.api import app, connection, decoding, denoise, guard, inspection, job_store, jobs, transport, turns
 from tintype.serving.api.keys import MIN_KEY_LENGTH
 from tintype.serving.engine.job import MAX_FRAME_BYTES
 from tintype.serving.engine.queue import KEY_SHARE
@@ -50,6 +50,7 @@ ROWS = [
     f"when they are unpacked | {packed.MAX_GROWTH} times",
     f"its noise levels | {MAX_NAME} characters; {MAX_GRID:,} characters",
     f"waiting and running | {S.deadline:g} s",
+    f"a number in a noisy picture | {denoise.DENOISE_SECONDS:g} s; {denoise.MAX_VALUE / 10**6:g} million",
     f"of one address that sends no key | {S.max_connections}; {S.max_connections_per_client}",
     f"open requests of one key | {S.max_waiting} (`--max-waiting`); {S.max_open_per_key}",
     f"decoded at once; of one client | {decoding.PLACES}; {decoding.PLACES_OF_CLIENT}",
@@ -78,3 +79,4 @@ def test_limits_that_are_told_in_words() -> None:
     assert {S.head_seconds, S.body_seconds, S.write_seconds} == {30}
     assert (app.QUEUE_COST, KEY_SHARE) == (8, 0.5)
     assert exporter.KEPT_SECONDS == 600
+    assert inspection.SWEEP_SECONDS == denoise.DENOISE_SECONDS

@@ -209,7 +209,7 @@ def test_an_error_of_one_connection_ends_that_one(caplog: pytest.LogCaptureFixtu
 
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b"1,", b'"",'])
-@pytest.mark.parametrize("path", ["/api/jobs", "/api/look", "/api/receipt", MAKE])
+@pytest.mark.parametrize("path", ["/api/jobs", "/api/look", "/api/denoise", "/api/receipt", MAKE])
 def test_json_of_many_small_values(path: str, part: bytes, http: httpx.Client) -> None:
     size = 250_000 if path == MAKE else 8 * 2**20 - 200
     body = b'{"prompt": "a", "steps": 1, "image": "", "x": [' + part * (size // len(part)) + b"1]}"

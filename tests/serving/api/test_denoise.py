@@ -118,3 +118,9 @@ def test_it_counts_for_its_key_and_needs_one(busy: tuple[Live, Held, httpx.Clien
     submit(http, steps=2)  # with the one that runs, as many as a key may have
     assert http.post("/api/denoise", json=body(noisy())).status_code == 429
     denoiser.release()
+
+
+def test_a_large_x_that_does_not_fit_leaves_the_server_well(http: httpx.Client) -> None:
+    refused = http.post("/api/denoise", json={**body(noisy()), "x": "A" * (8 * 2**20 - 400)})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "x")
+    assert http.post("/api/denoise", json=body(noisy())).status_code == 200
