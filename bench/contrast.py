@@ -59,7 +59,8 @@ class Contrast:
         self.seeds = seeds
         known = {caption for caption, _ in captioned_scenes(SEEN, SEEN_SEED)}
         self.tasks = {split: caption_tasks(SPLITS[split], num, known) for split in SPLITS}
-        self.changed = self.tasks["new"][:changed]
+        self.num_changed, self.changed = changed, self.tasks["new"][:changed]
+        self.singles = [task for task in caption_tasks("train", 8 * changed, set()) if task.scene.kind == "single"]
 
     def accuracy(self) -> Rows:
         """How often all that a caption says is right."""
@@ -185,22 +186,23 @@ class Contrast:
         return rows
 
     def seed(self) -> Rows:
-        """Whether a seed is a layout: how far objects overlap where only a color word, or only the seed, changes."""
-        rows = []
-        tasks = [task for task in self.tasks["new"] if task.scene.kind == "single"]
-        colors = list(COLORS)
+        """What a seed decides that the caption leaves open: pictures of one object whose background is not named."""
+        rows, colors = [], list(COLORS)
+        tasks = [task for task in self.singles if task.scene.background is None][: self.num_changed]
         captions = _captions(tasks)
+        specs = [task.scene.specs[0] for task in tasks]
+        others = [colors[(colors.index(spec.color) + 3) % len(colors)] for spec in specs]
         recolored = [
-            task.caption.replace(color, colors[(colors.index(color) + 3) % len(colors)])
-            for task in tasks for color in [task.scene.specs[0].color]
-        ]  # fmt: skip
+            caption.replace(spec.color, other) for caption, spec, other in zip(captions, specs, others, strict=True)
+        ]
         for way in self.ways:
-            made = [_drawn(way, captions, seed) for seed in (self.seeds[0], self.seeds[0] + 1)]
-            changed = _drawn(way, recolored, self.seeds[0])
-            same = _overlap(made[0], changed)
-            different = _overlap(made[0], made[1])
-            rows.append((f"same seed, another color word, {way.name}", f"objects overlap {_mean(same)}"))
-            rows.append((f"same caption, another seed, {way.name}", f"objects overlap {_mean(different)}"))
+            first, second = (_drawn(way, captions, seed) for seed in (self.seeds[0], self.seeds[0] + 1))
+            for what, other in (
+                ("same seed, another color word", _drawn(way, recolored, self.seeds[0])),
+                ("same caption, another seed", second),
+            ):
+                overlap, alike = _mean(_overlap(first, other)), _share(_same_background(first, other))
+                rows.append((f"{what}, {way.name}", f"same background {alike}; objects overlap {overlap}"))
         return rows
 
     def _right(
@@ -210,10 +212,10 @@ class Contrast:
 
 
 def curve(run: Path, contrast: Contrast) -> Rows:
-    """Caption accuracy of the checkpoints of a token model, oldest first."""
+    """Caption accuracy of the checkpoints of a token model, oldest first, written as the model that is given writes."""
     rows = []
     for folder in reversed(checkpoint.checkpoints(run)):
-        way = TokenByToken(TokenWriter(store.load(folder)))
+        way = TokenByToken(TokenWriter(store.load(folder)), contrast.writer.config.write)
         images = json.loads((folder / "state.json").read_text())["images_seen"]
         shares = [
             _share(contrast._right(tasks, lambda batch, seed, way=way: way.draw(_captions(batch), seed), [0]))
@@ -265,6 +267,12 @@ def _overlap(first: Tensor, second: Tensor) -> list[float]:
     masks = [(p.float() - p[:, :, :1, :1].float()).abs().amax(1) > 60 for p in (first, second)]
     union = (masks[0] | masks[1]).sum((1, 2)).clamp(min=1)
     return ((masks[0] & masks[1]).sum((1, 2)) / union).tolist()
+
+
+def _same_background(first: Tensor, second: Tensor) -> list[bool]:
+    """Whether the corners of two pictures have about the same color."""
+    corners = [p[:, :, :2, :2].float().mean((2, 3)) for p in (first, second)]
+    return ((corners[0] - corners[1]).abs().amax(1) < 30).tolist()
 
 
 def _seconds(way: Way, captions: list[str], times: int) -> float:

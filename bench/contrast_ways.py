@@ -19,6 +19,7 @@ from tintype.pipeline.guided_denoiser import repaint
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.start import initial_noise, initial_x, request_sigmas
 from tintype.tokens.codebook import nearest, pictures_of_patches
+from tintype.tokens.config import WriteConfig
 from tintype.tokens.write import Switch
 from tintype.tokens.writer import TokenWriter
 
@@ -112,12 +113,13 @@ class AtOnce:
 
 
 class TokenByToken:
-    """The token model, with its own temperature and guidance."""
+    """A token model, with its own temperature and guidance or those given."""
 
     name = "tokens"
 
-    def __init__(self, writer: TokenWriter) -> None:
+    def __init__(self, writer: TokenWriter, write: WriteConfig | None = None) -> None:
         self.writer = writer
+        self.write = write or writer.config.write
         self.net = writer.config.net
 
     def draw(self, captions: Sequence[str], seed: int) -> Tensor:
@@ -142,7 +144,15 @@ class TokenByToken:
 
     def _tokens(self, captions: Sequence[str], seed: int, **options) -> Tensor:  # type: ignore[no-untyped-def]
         num = len(captions)
-        request = self.writer.request(list(captions), seeds=[seed] * num, indices=range(num), **options)
+        request = self.writer.request(
+            list(captions),
+            seeds=[seed] * num,
+            indices=range(num),
+            temperature=self.write.temperature,
+            top_k=self.write.top_k,
+            guidance=self.write.guidance,
+            **options,
+        )
         return self.writer.tokens(request)
 
     def _decoded(self, tokens: Tensor) -> Tensor:

@@ -41,11 +41,11 @@ class TokenNetConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WriteConfig:
-    """Default settings of writing."""
+    """Default settings of writing, by trials on drawn shapes (dev/LOG.md)."""
 
-    temperature: float = 1.0  # of the probabilities: below 1 the likely tokens become likelier; 0: always the likeliest
+    temperature: float = 0.3  # of the probabilities: below 1 the likely tokens become likelier; 0: always the likeliest
     top_k: int = 0  # only the likeliest tokens are drawn; 0: all
-    guidance: float = 2.0  # 1: off
+    guidance: float = 1.25  # 1: off
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
