@@ -7,20 +7,25 @@ import dataclasses
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tests.export.javascript import Run
 
 from tintype.cli.main import main
+from tintype.export.description import describe
 from tintype.export.forms import export_model
+from tintype.export.options import ExportOptions
 from tintype.export.page import WORKER, read_page_file
 from tintype.export.payload import PART
 from tintype.export.record import read_record
 from tintype.export.target import is_page
-from tintype.pipeline.image_file import read_receipt, read_texts
+from tintype.model import store
+from tintype.pipeline.image_file import encode, read_receipt, read_texts
 from tintype.pipeline.pipeline import Pipeline
 
 ROOT = Path(__file__).parent.parent.parent
@@ -74,7 +79,7 @@ def test_a_saved_picture_carries_the_receipt_of_python(
     )
     file = tmp_path / "saved.png"
     file.write_bytes(bytes(content))
-    expected = dataclasses.replace(pipeline.receipts(request)[0], precision="fp16", engine="wasm")
+    expected = dataclasses.replace(pipeline.receipts(request)[0], engine="wasm")  # its weights are halves already
     assert read_receipt(file) == expected
     assert read_texts(file)["parameters"] == expected.parameters()
     assert np.array_equal(np.asarray(Image.open(file)), rows[..., :3])
@@ -165,3 +170,36 @@ def test_several_parts(javascript: Run) -> None:
     const out = await unzipped(parts, content.length, (share) => shares.push(share));
     return [out.every((value, i) => value === content[i]), shares.at(-1), shares.length > 1];"""
     assert javascript(statements) == [True, 1, True]
+
+
+def test_a_receipt_says_how_weights_were_rounded(tmp_path: Path, tiny_model: Path, few_steps: None) -> None:
+    exact = tmp_path / "exact"
+    shutil.copytree(tiny_model, exact)
+    weights = {name: weight.float() + 1e-5 for name, weight in load_file(exact / "model.safetensors").items()}
+    save_file(weights, exact / "model.safetensors")
+    for folder, precision, expected in (
+        (tiny_model, "fp16", ""),
+        (tiny_model, "int8", "int8"),
+        (exact, "fp16", "fp16"),
+        (exact, "fp32", ""),
+    ):
+        description, _ = describe(store.find(folder), ExportOptions(name="x", precision=precision))
+        assert description["receipt"].get("precision", "") == expected
+        assert (f"Precision: {precision}" in description["parameters"]) is (expected != "")
+
+
+def test_redo_says_that_its_weights_are_not_rounded(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = Pipeline.load(tiny_model, "cpu")
+    request = pipeline.request("a red circle", seeds=1, steps=2)
+    receipt = dataclasses.replace(pipeline.receipts(request)[0], precision="int8", engine="webgpu")
+    file = tmp_path / "drawn.png"
+    file.write_bytes(encode(pipeline.generate("a red circle", seeds=1, steps=2)[0], receipt, ".png"))
+    assert main(["redo", str(file), "--model", str(tiny_model), "--output", str(tmp_path / "again.png")]) == 0
+    assert "a page drew the picture with weights rounded to int8, and here they are not" in capsys.readouterr().err
+    assert read_receipt(tmp_path / "again.png").precision == ""
+    assert main(["info", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "rounded to int8" in said
+    assert "a page, with WebGPU" in said

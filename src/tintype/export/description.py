@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from tintype._version import __version__
 from tintype.config import Config
@@ -31,12 +35,13 @@ def describe(model: store.Model, options: ExportOptions) -> tuple[dict[str, Any]
     for kind, of_steps in (("plan", plans.usual), ("strong", plans.strong)):
         for steps, plan in of_steps.items():
             payload.add_floats(f"{kind}.{steps}", plan)
-    add_weights(payload, store.read_weights(model), options.precision)
+    weights = store.read_weights(model)
+    add_weights(payload, weights, options.precision)
     encoder = add_minilm(payload, config.text, options.precision) if config.text.encoder == "minilm" else None
     tokenizer = store.read_tokenizer(model) if config.text.encoder == "learned" else None
     receipt = dataclasses.replace(
         receipts_of(make_request(config, "", {}), (options.name, store.weights_hash(model)))[0],
-        precision="" if options.precision == "fp32" else options.precision,
+        precision="" if is_unrounded(weights, config, options.precision) else options.precision,
     )
     description = {
         "name": options.name,
@@ -58,6 +63,12 @@ def describe(model: store.Model, options: ExportOptions) -> tuple[dict[str, Any]
         "unpacked": payload.size,
     }
     return description, payload
+
+
+def is_unrounded(weights: Mapping[str, Tensor], config: Config, precision: str) -> bool:
+    """Whether all weights of a page, those of a frozen text encoder among them, are those that the model has."""
+    are_halves = all(torch.equal(weight.half().to(weight.dtype), weight) for weight in weights.values())
+    return precision == "fp32" or (precision == "fp16" and are_halves and config.text.encoder == "learned")
 
 
 def require_known(model: store.Model, config: Config) -> None:
