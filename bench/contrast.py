@@ -11,7 +11,6 @@ every seed. Intervals are Wilson's, 95 %, over all pictures. `--curve` judges th
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import time
@@ -20,14 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from contrast_figures import bits_text, mean_text, overlap, png_bytes, same_background, share_text, still_there
 from contrast_ways import AtOnce, Damage, TokenByToken, Way
-from PIL import Image
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.diffusion.noise import Purpose, uniform
 from tintype.evaluation.shapes_accuracy import SEED, SPLITS, CaptionTask, caption_tasks
-from tintype.metrics.intervals import proportion
 from tintype.model import checkpoint
 from tintype.model.codec import pictures_of, pixels_of
 from tintype.pipeline.pipeline import Pipeline
@@ -36,13 +34,11 @@ from tintype.shapes.judge import check_picture
 from tintype.shapes.scenes import COLORS
 from tintype.shapes.write import example
 from tintype.tokens import store
-from tintype.tokens.codebook import patches_of
 from tintype.tokens.writer import TokenWriter
 
 BATCH = 50
 SHARES = (0.25, 0.5, 0.75)  # of the making, at which something changes
 SEEN, SEEN_SEED = 100_000, 0  # captions that the models may have been trained on
-STILL_THERE = 32.0  # root mean square difference, of 255, within which a wrong patch counts as still there
 Rows = list[tuple[str, str]]  # what, and the figure
 
 
@@ -73,7 +69,7 @@ class Contrast:
                 rows.append(
                     (
                         f"{way.name}, {split} captions",
-                        f"{_share([hit for hits in right for hit in hits])}; by seed {each}",
+                        f"{share_text([hit for hits in right for hit in hits])}; by seed {each}",
                     )
                 )
         return rows
@@ -87,7 +83,10 @@ class Contrast:
             errors = (kept.float() - real.float()).square().mean((1, 2, 3))
             psnr = float((10 * torch.log10(255**2 / errors.clamp(min=1e-3))).mean())
             rows.append(
-                (f"real pictures of {split} captions as tokens", f"{psnr:.1f} dB; right {_share(_judged(kept, tasks))}")
+                (
+                    f"real pictures of {split} captions as tokens",
+                    f"{psnr:.1f} dB; right {share_text(_judged(kept, tasks))}",
+                )
             )
         return rows
 
@@ -120,13 +119,13 @@ class Contrast:
         shares = counts[counts > 0] / counts.sum()
         frequency = float(-(shares * shares.log2()).sum()) * tokens.shape[1]
         uniform_bits = tokens.shape[1] * math.log2(self.writer.config.net.codes)
-        png = 8 * np.mean([len(_png(picture)) for picture in kept])
+        png = 8 * np.mean([len(png_bytes(picture)) for picture in kept])
         return [
             ("a picture as tokens of equal length", f"{uniform_bits:.0f} bits"),
             ("by the frequencies of the tokens in these pictures", f"{frequency:.0f} bits"),
-            ("by the model, with its caption", _mean_bits(true)),
-            ("by the model, without a caption", _mean_bits(none)),
-            ("by the model, with another picture's caption", _mean_bits(other)),
+            ("by the model, with its caption", bits_text(true)),
+            ("by the model, without a caption", bits_text(none)),
+            ("by the model, with another picture's caption", bits_text(other)),
             ("the same pixels as PNG", f"{png:.0f} bits"),
         ]
 
@@ -146,9 +145,9 @@ class Contrast:
                             damage = Damage(share, int(share * net.side) * net.side + column, wrong)
                             made = way.damaged(_captions(batch), seed, damage)
                             hits += _judged(made, batch)
-                            stays += _still_there(made, damage, net.patch)
+                            stays += still_there(made, damage, net.patch)
                     what = f"{num} wrong patch{'es' if num > 1 else ''} after {share:.0%}, {way.name}"
-                    rows.append((what, f"right {_share(hits)}; wrong patch still there {_share(stays)}"))
+                    rows.append((what, f"right {share_text(hits)}; wrong patch still there {share_text(stays)}"))
         return rows
 
     def caption(self) -> Rows:
@@ -165,7 +164,7 @@ class Contrast:
                         first += _judged(made, batch)
                         second += _judged(made, later)
                 what = f"another caption after {share:.0%}, {way.name}"
-                rows.append((what, f"shows the new one {_share(second)}, the old one {_share(first)}"))
+                rows.append((what, f"shows the new one {share_text(second)}, the old one {share_text(first)}"))
         return rows
 
     def half(self) -> Rows:
@@ -182,7 +181,7 @@ class Contrast:
                     ),
                     self.seeds,
                 )
-                rows.append((f"the {name} half given, {way.name}", f"right {_share(hits)}"))
+                rows.append((f"the {name} half given, {way.name}", f"right {share_text(hits)}"))
         return rows
 
     def seed(self) -> Rows:
@@ -201,8 +200,8 @@ class Contrast:
                 ("same seed, another color word", _drawn(way, recolored, self.seeds[0])),
                 ("same caption, another seed", second),
             ):
-                overlap, alike = _mean(_overlap(first, other)), _share(_same_background(first, other))
-                rows.append((f"{what}, {way.name}", f"same background {alike}; objects overlap {overlap}"))
+                shared, alike = mean_text(overlap(first, other)), share_text(same_background(first, other))
+                rows.append((f"{what}, {way.name}", f"same background {alike}; objects overlap {shared}"))
         return rows
 
     def _right(
@@ -218,7 +217,7 @@ def curve(run: Path, contrast: Contrast) -> Rows:
         way = TokenByToken(TokenWriter(store.load(folder)), contrast.writer.config.write)
         images = json.loads((folder / "state.json").read_text())["images_seen"]
         shares = [
-            _share(contrast._right(tasks, lambda batch, seed, way=way: way.draw(_captions(batch), seed), [0]))
+            share_text(contrast._right(tasks, lambda batch, seed, way=way: way.draw(_captions(batch), seed), [0]))
             for tasks in contrast.tasks.values()
         ]
         rows.append(
@@ -253,28 +252,6 @@ def _judged(pictures: Tensor, tasks: Sequence[CaptionTask]) -> list[bool]:
     return [check_picture(p, task.scene).all for p, task in zip(pictures_of(pictures), tasks, strict=True)]
 
 
-def _still_there(pictures: Tensor, damage: Damage, patch: int) -> list[bool]:
-    """Whether every wrong patch of a picture is in it at the end."""
-    made = patches_of(pictures, patch)
-    num = damage.patches.shape[1]
-    own = torch.stack([row[place : place + num] for row, place in zip(made, damage.places.tolist(), strict=True)])
-    differences = (own.float() - damage.patches.float()).square().mean(2).sqrt()
-    return (differences < STILL_THERE).all(1).tolist()
-
-
-def _overlap(first: Tensor, second: Tensor) -> list[float]:
-    """Intersection over union of the objects of two pictures, which are what differs from the corner's color."""
-    masks = [(p.float() - p[:, :, :1, :1].float()).abs().amax(1) > 60 for p in (first, second)]
-    union = (masks[0] | masks[1]).sum((1, 2)).clamp(min=1)
-    return ((masks[0] & masks[1]).sum((1, 2)) / union).tolist()
-
-
-def _same_background(first: Tensor, second: Tensor) -> list[bool]:
-    """Whether the corners of two pictures have about the same color."""
-    corners = [p[:, :, :2, :2].float().mean((2, 3)) for p in (first, second)]
-    return ((corners[0] - corners[1]).abs().amax(1) < 30).tolist()
-
-
 def _seconds(way: Way, captions: list[str], times: int) -> float:
     seconds = []
     for _ in range(times):
@@ -282,28 +259,6 @@ def _seconds(way: Way, captions: list[str], times: int) -> float:
         way.draw(captions, 0)
         seconds.append(time.process_time() - start)
     return sorted(seconds)[times // 2]
-
-
-def _share(hits: Sequence[bool]) -> str:
-    share, low, high = proportion(sum(hits), len(hits))
-    return f"{share:.1%} [{low:.1%}, {high:.1%}]"
-
-
-def _mean(values: Sequence[float]) -> str:
-    half = 1.96 * np.std(values) / math.sqrt(len(values))
-    return f"{np.mean(values):.2f} [{np.mean(values) - half:.2f}, {np.mean(values) + half:.2f}]"
-
-
-def _mean_bits(bits: Tensor) -> str:
-    sums = bits.sum(1).double()
-    half = 1.96 * float(sums.std()) / math.sqrt(len(sums))
-    return f"{float(sums.mean()):.0f} ± {half:.0f} bits, {float(bits.mean()):.2f} a token"
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 MEASURES = ("accuracy", "codebook", "cost", "likelihood", "damage", "caption", "half", "seed")
