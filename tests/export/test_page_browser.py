@@ -94,6 +94,38 @@ def test_a_picture_is_that_of_the_command_line_and_can_be_made_again(
     assert np.abs(np.asarray(Image.open(again), int) - np.asarray(Image.open(file), int)).max() <= 1
 
 
+@pytest.mark.parametrize("seed", ["0", "9223372036854775807"])
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "🍕",
+        "中国菜",
+        "مرحبا بالعالم",
+        "e\u0301\u0302\u0323 a\u030a",
+        "a red circle " * 400,
+        "a\u202eb\u200d",
+        "👩🏽‍🎤 sings",
+    ],
+)
+def test_any_caption_and_seed_by_keyboard_alone(
+    tab: Tab, caption: str, seed: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    tab.page.focus("#caption")
+    tab.page.keyboard.insert_text(caption)
+    for field, value in (("#seed", seed), ("#steps", "2")):
+        tab.page.focus(field)
+        tab.page.keyboard.press("Control+A")
+        tab.page.keyboard.type(value)
+    tab.page.keyboard.press("Enter")
+    tab.status("done in")
+    assert tab.page.get_attribute("#guess", "aria-label") == f"The model's guess at step 2: {caption}"
+    file = tab.saved(tmp_path)
+    receipt = read_receipt(file)
+    assert (receipt.caption, receipt.seed) == (caption, int(seed))
+    picture = Pipeline.load(tiny_model, "cpu").generate(caption, seeds=int(seed), steps=2)[0]
+    assert np.abs(np.asarray(picture, int) - np.asarray(Image.open(file), int)).max() <= 1
+
+
 def test_steps_can_be_gone_back_to(tab: Tab) -> None:
     shown = "document.querySelector('#guess').toDataURL()"
     tab.draw("a red circle", steps=4)

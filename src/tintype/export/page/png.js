@@ -19,9 +19,25 @@ function chunk(kind, content) {
   return out;
 }
 
+// No Blob and no Response in between: WebKit cannot read these in the worker of a page from a disk.
 async function deflated(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new CompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  const { writable, readable } = new CompressionStream("deflate");
+  const writer = writable.getWriter();
+  writer.write(bytes).then(() => writer.close());
+  const reader = readable.getReader();
+  const parts = [];
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    parts.push(value);
+  }
+  const out = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
 }
 
 // pixels [height][width][4]; texts: name -> text. Returns a Blob.
