@@ -30,6 +30,7 @@ from tintype.serving.catalog import Catalog
 from tintype.serving.engine.engine import Engine
 from tintype.serving.engine.job import GenerateTask, Job
 from tintype.serving.engine.metrics import Metrics
+from tintype.serving.extension import Extension
 from tintype.serving.settings import Settings
 from tintype.serving.writers import Writers
 
@@ -141,8 +142,14 @@ def done(job: Job) -> torch.Tensor:
 class Live:
     """A server that answers on a real socket."""
 
-    def __init__(self, catalog: Catalog, settings: Settings, writers: Writers | None = None) -> None:
-        app, self.engine = create_app(catalog, settings, writers=writers)
+    def __init__(
+        self,
+        catalog: Catalog,
+        settings: Settings,
+        writers: Writers | None = None,
+        extension: Extension | None = None,
+    ) -> None:
+        app, self.engine = create_app(catalog, settings, writers=writers, extension=extension)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -169,11 +176,13 @@ class Live:
 
 
 @contextmanager
-def live(folder: Path, pipeline: Pipeline | None = None, **settings: Any) -> Iterator[Live]:
+def live(
+    folder: Path, pipeline: Pipeline | None = None, extension: Extension | None = None, **settings: Any
+) -> Iterator[Live]:
     catalog = Catalog([folder], "cpu")
     if pipeline is not None:
         catalog._models["tiny"].pipeline = pipeline
-    server = Live(catalog, Settings(**{"max_batch": 16, **settings}))
+    server = Live(catalog, Settings(**{"max_batch": 16, **settings}), extension=extension)
     try:
         server.ready()
         yield server

@@ -39,6 +39,26 @@ def test_a_scan_lists_pictures_with_and_without_captions(client: TestClient, dat
     assert list(captions(client, offset=1, limit=2)) == ["green.png", "more/yellow_star.png"]
 
 
+def test_all_rows_of_a_search_and_what_each_filter_would_keep(client: TestClient, dataset: DataSet) -> None:
+    every = client.get(f"{URL}/captions/rows").json()
+    assert len(every["rows"]) == 4
+    assert {name: every["counts"][name] for name in ("all", "empty", "repeated", "edited", "left_out")} == {
+        "all": 4,
+        "empty": 1,
+        "repeated": 0,
+        "edited": 0,
+        "left_out": 0,
+    }
+    assert every["counts"]["unread"] is None  # nobody looked at the captions yet
+    blue = client.get(f"{URL}/captions/rows", params={"q": "BLUE"}).json()["rows"]
+    assert captions(client, rows=f"{blue[0]}") == {"blue.png": "a blue square"}
+    assert len(captions(client, rows=",".join(map(str, every["rows"])))) == 4
+    assert client.get(f"{URL}/captions/rows").json()["counts"]["unread"] == 0
+    assert edit(client, op="set", caption="the same", rows=every["rows"][:2]) == 2
+    assert client.get(f"{URL}/captions/rows", params={"filter": "repeated"}).json()["rows"] == every["rows"][:2]
+    assert client.get(f"{URL}/captions", params={"rows": "1,a"}).status_code == 400
+
+
 def test_edits_and_their_undo(client: TestClient, dataset: DataSet, root: Path) -> None:
     before = captions(client)
     assert edit(client, op="replace", find="SQUARE", **{"with": "box"}) == 3

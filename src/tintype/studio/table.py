@@ -120,6 +120,23 @@ class Table:
             ).fetchall()
         return total, [_picture(row) for row in rows]
 
+    def rows(self, selection: Selection) -> list[int]:
+        """The numbers of a selection's rows, in the order of their paths."""
+        where, values = selection.where()
+        with self.reading() as connection:
+            return [
+                row for (row,) in connection.execute(f"select row from pictures where {where} order by key", values)
+            ]
+
+    def tallies(self) -> dict[str, int | None]:
+        """How many rows each filter keeps; None where captions were not looked at yet."""
+        with self.reading() as connection:
+            (unseen,) = connection.execute("select count(*) from pictures where unread is null").fetchone()
+            sums = ", ".join(f"coalesce(sum({_CONDITIONS[name]}), 0)" for name in FILTERS)
+            tallies = connection.execute(f"select {sums} from pictures").fetchone()
+        unknown = ("unread", "cut") if unseen else ()
+        return {name: None if name in unknown else num for name, num in zip(FILTERS, tallies, strict=True)}
+
     def picture(self, row: int) -> tuple[Picture, str] | None:
         """One row and the place of its file; None without it."""
         with self.reading() as connection:

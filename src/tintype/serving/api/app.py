@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
@@ -37,17 +37,22 @@ from tintype.serving.writers import Writers
 REFRESH_SECONDS = 10.0  # between searches for newer checkpoints, other models and keys
 SCRIPTS = (
     *("theme", "app", "api", "plot", "training"),
-    *("develop", "state", "stage", "generate", "edit", "gallery", "give", "paint", "size"),
+    *("develop", "state", "stage", "generate", "edit", "gallery", "give", "paint", "size", "run-view"),
     *("how", "attempt", "subject", "pixels", "network", "plane", "plane-view", "learner", "tokens"),
     *("how-static", "how-noise", "how-layers", "how-gradient", "how-caption", "how-ways", "how-yours"),
 )
+STUDIO_SCRIPTS = (
+    *("studio", "studio-state", "studio-data", "studio-send", "studio-verdict", "studio-captions", "studio-rows"),
+    *("studio-cell", "studio-grid", "studio-plan", "studio-train", "studio-models"),
+)
 PAGE = {
     "index.html": "text/html; charset=utf-8",
-    **dict.fromkeys(("style.css", "how.css"), "text/css; charset=utf-8"),
+    **dict.fromkeys(("style.css", "how.css", "studio.css"), "text/css; charset=utf-8"),
     "icon.svg": "image/svg+xml",
-    **{f"{name}.js": "text/javascript; charset=utf-8" for name in SCRIPTS},
+    **{f"{name}.js": "text/javascript; charset=utf-8" for name in (*SCRIPTS, *STUDIO_SCRIPTS)},
 }
-CHAPTERS, SCRIPT_LINKS = b"<!-- how.html -->", b"<!-- scripts -->"  # places in index.html
+PARTS = ("how.html", "studio.html")  # of index.html: each takes the place of a comment with its name
+SCRIPT_LINKS = b"<!-- scripts -->"  # another place in index.html
 HEARTBEAT_SECONDS = 0.05
 PRUNE_SECONDS = 2.0  # between searches for finished jobs beyond the limits
 RESTART_SECONDS = 1.0  # after an error of a background task
@@ -115,7 +120,7 @@ def create_app(
     if extension is not None:
         app.include_router(extension.router(catalog))
     _add_operation(app, dispatcher)
-    _add_page(app)
+    _add_page(app, PARTS if extension is not None else PARTS[:1])
     _add_error_handlers(app)
     app.openapi()  # computed once, here, because it takes a while
     return RequestGuard(app, settings, metrics, keys), engine
@@ -189,13 +194,16 @@ def _add_operation(app: FastAPI, dispatcher: Dispatcher) -> None:
         return Response(dispatcher.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _add_page(app: FastAPI) -> None:
-    """The files of the page, read once: no path is built from a client's input."""
+def _add_page(app: FastAPI, parts: Sequence[str]) -> None:
+    """The files of the page, read once: no path is built from a client's input. parts: of PARTS, those it has."""
     folder = files("tintype.serving") / "page"
     contents = {name: (folder / name).read_bytes() for name in PAGE}
     links = "".join(f'<link rel="modulepreload" href="page/{name}.js">' for name in SCRIPTS if name != "theme")
-    index_page = contents["index.html"].replace(CHAPTERS, (folder / "how.html").read_bytes())
-    contents["index.html"] = index_page.replace(SCRIPT_LINKS, links.encode())
+    index_page = contents["index.html"].replace(SCRIPT_LINKS, links.encode())
+    for part in PARTS:
+        content = (folder / part).read_bytes() if part in parts else b""
+        index_page = index_page.replace(f"<!-- {part} -->".encode(), content)
+    contents["index.html"] = index_page
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:

@@ -12,6 +12,7 @@ function messageOf(error) {
   return label ? error.message.replaceAll(new RegExp(`\\b${error.param}\\b`, "g"), label) : error.message;
 }
 
+// The answer to a request. An error has the status, the code and the content of the answer; without them nobody answered.
 export async function api(path, body, method) {
   const options = { method: method ?? (body === undefined ? "GET" : "POST") };
   if (body !== undefined) {
@@ -25,7 +26,9 @@ export async function api(path, body, method) {
     if (response.ok) return content;
     const wait = 1000 * Number(response.headers.get("Retry-After"));
     const message = content.error?.message ? messageOf(content.error) : `the server responded with status ${response.status}`;
-    if (response.status !== 503 || !STARTING.includes(content.error?.code) || !(wait > 0) || Date.now() + wait > until) throw new Error(message);
+    if (response.status !== 503 || !STARTING.includes(content.error?.code) || !(wait > 0) || Date.now() + wait > until) {
+      throw Object.assign(new Error(message), { status: response.status, code: content.error?.code, content });
+    }
     toast(`${message[0].toUpperCase()}${message.slice(1)}: the page tries again`);
     await new Promise((resolve) => { setTimeout(resolve, wait); });
   }

@@ -6,18 +6,22 @@ import * as how from "./how.js";
 import * as training from "./training.js";
 
 const MODEL_MS = 5000; // between questions whether there is a model
-const VIEWS = ["develop", "how", "training"];
+const VIEWS = ["develop", "how", "training", "studio"];
+let studio = null; // its module, where the server has a studio
 
 function view() {
   const [hash, chapter] = location.hash.slice(1).split("/");
-  const name = VIEWS.includes(hash) ? hash : "develop";
-  for (const other of VIEWS) $(other).hidden = other !== name;
+  const here = VIEWS.filter((each) => $(each));
+  const name = here.includes(hash) ? hash : "develop";
+  for (const other of here) $(other).hidden = other !== name;
   for (const link of document.querySelectorAll("header nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   how.setVisible(name === "how", chapter);
   training.setVisible(name === "training");
+  studio?.setVisible(name === "studio", chapter);
+  $("drop").textContent = name === "studio" ? "Drop pictures, a folder or a zip" : "Drop the picture";
 }
 
 function theme() {
@@ -35,6 +39,7 @@ function drops() {
   addEventListener("drop", (event) => {
     event.preventDefault();
     over(-depth);
+    if (studio && !$("studio").hidden) return studio.openDrop(event.dataTransfer);
     const file = event.dataTransfer?.files[0];
     if ($("how").hidden) develop.openFile(file);
     else how.openFile(file);
@@ -52,6 +57,19 @@ async function waitForModel(list) {
     develop.useModels(list(models));
     return give.start();
   }
+}
+
+// The studio is part of the page only where the server has one.
+async function openStudio(list) {
+  if (!$("studio")) return;
+  studio = await import("./studio.js");
+  studio.start(async (name) => {
+    if (![...$("model").options].some((option) => option.value === name)) develop.useModels(list((await api("api/models")).models));
+    $("model").value = name;
+    develop.useModel();
+  });
+  $("studio-tab").hidden = false;
+  if (!$("studio").hidden) view();
 }
 
 async function begin() {
@@ -73,6 +91,7 @@ async function begin() {
     if (!$("training").hidden) view();
     if (models.length) await give.start();
     if (!models.length) waitForModel(list);
+    await openStudio(list);
   } catch (error) {
     $("status").textContent = error.message;
     $("status").classList.add("bad");

@@ -17,6 +17,7 @@ from tintype.studio.routes.datasets import Limit, Offset
 from tintype.studio.studio import Studio
 from tintype.studio.table import Picture, Selection
 
+Rows = Annotated[str, Query(pattern=r"^([0-9]{1,15}(,[0-9]{1,15}){0,499})?$")]  # up to 500 numbers with commas
 LABELS = {
     "replace": "search and replace",
     "append": "text added",
@@ -32,6 +33,13 @@ def router(studio: Studio) -> APIRouter:
     """The routes under /api/studio/datasets/{number}/captions, undo and redo."""
     routes = APIRouter(prefix="/studio/datasets/{number}")
 
+    @routes.get("/captions/rows")
+    async def found(
+        number: str, q: Annotated[str, Query(max_length=1000)] = "", filter: Filter = "all"
+    ) -> dict[str, Any]:
+        """The numbers of all pictures that a search finds, and how many each filter would keep."""
+        return await asyncio.to_thread(_found, studio.dataset(number), Selection(None, q, filter))
+
     @routes.get("/captions")
     async def window(
         number: str,
@@ -39,8 +47,12 @@ def router(studio: Studio) -> APIRouter:
         limit: Limit = 100,
         q: Annotated[str, Query(max_length=1000)] = "",
         filter: Filter = "all",
+        rows: Rows = "",
     ) -> dict[str, Any]:
-        """Some pictures with their captions, in the order of their paths."""
+        """Some pictures with their captions, in the order of their paths: a window, or those with some numbers."""
+        if rows:
+            numbers = tuple(int(row) for row in rows.split(","))
+            return await asyncio.to_thread(_window, studio.dataset(number), Selection(numbers), 0, len(numbers))
         return await asyncio.to_thread(_window, studio.dataset(number), Selection(None, q, filter), offset, limit)
 
     @routes.patch("/captions/{row}", response_class=JSONResponse)
@@ -64,6 +76,12 @@ def router(studio: Studio) -> APIRouter:
         return await asyncio.to_thread(_turn, studio, studio.dataset(number), False)
 
     return routes
+
+
+def _found(dataset: DataSet, selection: Selection) -> dict[str, Any]:
+    if selection.filter in ("unread", "cut"):
+        legibility.look(dataset)
+    return {"rows": dataset.table.rows(selection), "counts": dataset.table.tallies()}
 
 
 def _window(dataset: DataSet, selection: Selection, offset: int, limit: int) -> dict[str, Any]:
