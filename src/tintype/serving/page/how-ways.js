@@ -5,7 +5,7 @@ import { develop, levels } from "./network.js";
 import { LEVELS, draw, mix, normal, shareChanged } from "./pixels.js";
 import { currentModel, examples } from "./subject.js";
 import { state as served } from "./state.js";
-import { darkest, drawToken, loadTokenModel, write } from "./tokens.js";
+import { brightness, drawToken, loadTokenModel, write } from "./tokens.js";
 
 const STEPS = 16;
 const SEED = 4;
@@ -101,19 +101,26 @@ async function change({ prompt, spot }) {
   const time = Math.min(moment(), total() - 1);
   const index = stepAt(time);
   ways.number++;
-  ways.before = { tokens: ways.tokens, final: ways.final, time, index, spot, prompt };
+  const stain = stainFor(ways.tokens);
+  ways.before = { tokens: ways.tokens, final: ways.final, time, index, spot, prompt, color: stain.color };
   if (prompt !== undefined) ways.prompt = prompt;
   const given = ways.tokens.slice(0, time);
   let { x } = ways.steps[index];
   if (spot) {
-    const stain = darkest(ways.tokenModel);
-    for (const place of spot) given[place] = stain;
+    for (const place of spot) given[place] = stain.token;
     for (let place = 0; place < given.length; place++) given[place] ??= null;
-    x = stained(ways.steps[index], spot);
+    x = stained(ways.steps[index], spot, stain.color);
   }
   await bothFrom(given, index, x);
   goTo(time);
   await play();
+}
+
+// A stain that is seen: the darkest piece where the picture at left is light, else the lightest; color: -1 or 1.
+function stainFor(tokens) {
+  const all = brightness(ways.tokenModel);
+  const color = mean(tokens.map((token) => all[token])) > 0 ? -1 : 1;
+  return { color, token: all.reduce((best, value, i) => (color * value > color * all[best] ? i : best), 0) };
 }
 
 // The places of a stain under a pointer, or under the middle of what is written.
@@ -136,10 +143,10 @@ function spotFrom(row, column) {
 }
 
 // The noisy picture with the same stain in the picture and the noise as it was.
-function stained({ x, guess }, spot) {
+function stained({ x, guess }, spot, color) {
   const changed = x.slice();
   const inside = dotsOf(spot);
-  for (let i = 0; i < changed.length; i++) if (inside[i % inside.length]) changed[i] += -1 - guess[i];
+  for (let i = 0; i < changed.length; i++) if (inside[i % inside.length]) changed[i] += color - guess[i];
   return changed;
 }
 
@@ -205,7 +212,7 @@ function whatChanged() {
   }
   const inside = dotsOf(before.spot);
   const off = (picture) => LEVELS * mean(picture.map((value, i) => Math.abs(value - before.final[i])).filter((_, i) => inside[i % inside.length]));
-  const stain = LEVELS * mean(before.final.map((value) => Math.abs(-1 - value)).filter((_, i) => inside[i % inside.length]));
+  const stain = LEVELS * mean(before.final.map((value) => Math.abs(before.color - value)).filter((_, i) => inside[i % inside.length]));
   return `${left}, and the stain stays. At right the stain was ${stain.toFixed(0)} of 255 levels off and is now ${off(final).toFixed(0)}: ${off(final) < stain / 2 ? "it was revised away" : "too late, so little noise was left that it stayed"}.`;
 }
 

@@ -34,18 +34,18 @@ export function drawToken({ sheet, patch }, context, token, left, top) {
   context.drawImage(sheet, patch * (token % 64), patch * Math.floor(token / 64), patch, patch, left, top, patch, patch);
 }
 
-// The darkest piece of the sheet: a stain.
-export function darkest({ sheet, patch, codes }) {
+// The brightness of every piece of the sheet, from -1 to 1.
+export function brightness({ sheet, patch, codes }) {
   const canvas = document.createElement("canvas");
   Object.assign(canvas, { width: sheet.naturalWidth, height: sheet.naturalHeight });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(sheet, 0, 0);
   const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-  const sums = new Float64Array(codes);
+  const means = new Float64Array(codes).fill(-1);
   for (let i = 0; i < data.length; i += 4) {
     const [x, y] = [(i / 4) % canvas.width, Math.floor(i / 4 / canvas.width)];
     const code = Math.floor(y / patch) * 64 + Math.floor(x / patch);
-    if (code < codes) sums[code] += data[i] + data[i + 1] + data[i + 2];
+    if (code < codes) means[code] += (data[i] + data[i + 1] + data[i + 2]) / (3 * 127.5 * patch * patch);
   }
-  return sums.indexOf(Math.min(...sums));
+  return means;
 }
