@@ -193,6 +193,7 @@ def test_axe_finds_nothing(browser: Any, page: Path, size: str, theme: str) -> N
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra browser").Axe()
     width, height = SIZES[size]
     opened = Tab(browser, page.as_uri(), color_scheme=theme, viewport={"width": width, "height": height})
+    assert all(opened.page.is_visible(field) for field in ("#caption", "#seed", "#steps", "#guidance"))
     for state in ("empty", "drawn"):
         if state == "drawn":
             opened.draw("a red circle")
