@@ -177,7 +177,7 @@ class RunQueue:
         asked = {"pausing": "paused", "stopping": "stopped"}.get(record.state)
         record.message = last.removeprefix(ERROR)
         if code in (0, None) and is_complete(self._places.runs / record.name):
-            record.state = "finished"
+            record.state, record.message = "finished", ""
         elif asked is not None:
             record.state = asked
         elif code in PAUSED or (code is None and last.startswith(STOPPED_LINES)):

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tintype.config import DataConfig
@@ -34,7 +35,7 @@ def scan(dataset: DataSet, places: Places) -> Progress:
     """
     yield "listing", 0, 0
     source = dataset.source(places)
-    pairs, problems = _list(source)
+    pairs, problems = _list_uploaded(source) if dataset.chosen is None else _list(source)
     listed: list[tuple[Pair, str]] = []
     bounds = _Bounds(places.root, dataset.home)
     taken: set[str] = set()
@@ -57,6 +58,23 @@ def _list(source: Path) -> tuple[Sequence[Pair], list[Problem]]:
         return find_pairs(source, DataConfig(crop="none", no_caption="empty"))
     except DataError as error:
         return (), [Problem(".", str(error).replace(str(source), source.name))]
+
+
+def _list_uploaded(folder: Path) -> tuple[Sequence[Pair], list[Problem]]:
+    """The pictures in a folder and in the zip files in it, which a data source reads only by themselves."""
+    packs = sorted(path for path in folder.rglob("*.zip") if path.is_file() and not path.is_symlink())
+    pairs, problems = _list(folder)
+    if not packs:
+        return pairs, problems
+    listed = list(pairs)
+    names = [path.relative_to(folder).as_posix() for path in packs]
+    found = [] if not listed else [problem for problem in problems if problem.path not in names]
+    for path, name in zip(packs, names, strict=True):
+        inner, more = _list(path)  # keys begin with the name of the file
+        above = name[: -len(path.name)]
+        listed += [replace(pair, key=above + pair.key) for pair in inner]
+        found += [replace(problem, path=name if problem.path == "." else above + problem.path) for problem in more]
+    return listed, found
 
 
 class _Bounds:

@@ -16,6 +16,7 @@ from tintype.errors import ConfigError, DataError, TintypeError
 from tintype.model import file_names, store
 from tintype.serving import logs
 from tintype.serving.api.errors import ApiError
+from tintype.serving.api.run_log import RunLog
 from tintype.serving.catalog import Catalog
 from tintype.studio import edits, trash
 from tintype.studio.access import Access
@@ -32,6 +33,7 @@ from tintype.training.checkpoints.run_folder import is_at_work
 
 TICK_SECONDS = 0.5  # between looks at the processes that train
 MAX_DATASETS = 1000
+MEASURING = "measuring the speed"  # the line of a plan before those that are the plan
 
 
 class Studio:
@@ -50,6 +52,7 @@ class Studio:
         self.thumbnails = Thumbnails()
         self.queue = RunQueue(places)
         self.catalog: Catalog | None = None  # of the server, once it has one
+        self._logs: dict[Path, RunLog] = {}  # of run folders
         self._refused: set[str] = set()  # runs that cannot be served, which the log has
 
     def close(self) -> None:
@@ -151,7 +154,8 @@ class Studio:
         def result(lines: Sequence[str]) -> dict[str, Any]:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             notes = ["another model trains meanwhile: alone, this run is faster"] if self.queue.is_busy else []
-            return {"lines": [*lines, *notes], "command": shown, **content}
+            measured = [number for number, line in enumerate(lines) if line.startswith(MEASURING)]
+            return {"lines": [*lines[max(measured, default=-1) + 1 :], *notes], "command": shown, **content}
 
         command = ("-m", "tintype", *arguments, "--dry-run", "--plan", str(file))
         return self.tasks.add("plan", dataset.id, command, result)
@@ -169,7 +173,7 @@ class Studio:
         """The version of a data set that a run reads. Raises ApiError."""
         if dataset.table.counts()["captioned"] == 0:
             raise ApiError(409, "no picture has a caption yet", "nothing_to_train_on")
-        if self.tasks.of(dataset.id) is not None:
+        if any(task.is_open and task.dataset == dataset.id and task.kind != "plan" for task in self.tasks.all()):
             raise ApiError(409, "the data set is still being read; wait until it is done", "not_possible")
         kept = {run.version for run in self.queue.records() if run.dataset == dataset.id and run.is_open}
         try:
@@ -214,14 +218,25 @@ class Studio:
             "message": lines[0] if lines else record.message,
             "can": list(POSSIBLE[record.state]),
             "model": self._can_draw(record.name),
+            **self._progress(record.name),
         }
+
+    def _progress(self, name: str) -> dict[str, Any]:
+        """How far a run is, by its own log; nothing before it has a configuration."""
+        folder = self.places.runs / name
+        try:
+            train = store.read_config(store.Model(name, folder, folder)).train
+        except TintypeError:
+            return dict.fromkeys(("images_seen", "images", "seconds_left"))
+        summary = self._logs.setdefault(folder, RunLog(folder)).summary(train)
+        return {"images_seen": summary.images_seen, "images": train.images, "seconds_left": summary.seconds_left}
 
     def _foreign(self, folder: Path) -> dict[str, Any]:
         """A run of the command line."""
         state = "running" if is_at_work(folder) else "stopped"
         empty = dict.fromkeys(("dataset", "position", "settings", "started", "ended"))
         own = {"name": folder.name, "state": state, "command": "", "message": "", "can": []}
-        return {**empty, **own, "model": self._can_draw(folder.name)}
+        return {**empty, **own, "model": self._can_draw(folder.name), **self._progress(folder.name)}
 
     def _can_draw(self, name: str) -> bool:
         return self.catalog is not None and name in self.catalog.pipelines
@@ -235,6 +250,7 @@ class Studio:
         if record is None:
             raise ApiError(404, "the studio has started no run of this name", "run_not_found")
         self.queue.remove(name)
+        self._logs.pop(folder, None)
         item = trash.put(self.places, "run", folder, asdict(record))
         (self.places.jobs / f"{name}.json").unlink(missing_ok=True)
         if self.catalog is not None:

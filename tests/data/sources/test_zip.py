@@ -12,6 +12,7 @@ from tintype.config import DataConfig
 from tintype.data.check.run import check_data
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pair_list import PairList
+from tintype.data.sources.repeats import repeating_folders
 from tintype.errors import DataError
 
 
@@ -144,3 +145,15 @@ def test_a_zip_in_a_folder_is_left_alone(folder: Path) -> None:
     zipped(folder / "deep", folder / "copy.zip")
     assert len(captions(folder)) == 3
     assert reasons(folder)["copy.zip"] == "compressed: unpack it"
+
+
+def test_absolute_names_are_below_the_archive(draw, data: Path, tmp_path: Path) -> None:
+    """The folder above `/` is `/`: a search upwards for folders named `10_name` must end there."""
+    draw("a.png", None)
+    pack = tmp_path / "pack.zip"
+    with zipfile.ZipFile(pack, "w") as file:
+        file.write(data / "a.png", "//a.png")
+        file.writestr("/a.txt", "a caption")
+    assert captions(pack, DataConfig.of_new_runs()) == {"pack.zip/a.png": ("a caption",)}
+    assert repeating_folders("/a.png") == []
+    assert repeating_folders("/10_cats/a.png") == ["/10_cats"]

@@ -32,7 +32,7 @@ def repeats_and_words(folder: str) -> tuple[int, str]:
 def repeating_folders(key: str) -> list[str]:
     """The folders above a file whose names have the form `10_name`, the innermost first, as paths without a slash."""
     found = []
-    while key := posixpath.dirname(key):
+    while (key := posixpath.dirname(key)).strip("/"):  # the folder of "/" is "/" again
         if repeats_and_words(posixpath.basename(key))[0]:
             found.append(key)
     return found

@@ -142,7 +142,7 @@ def _folders(archive: Archive, infos: list[zipfile.ZipInfo], problems: list[Prob
     folders: dict[str, dict[str, Entry]] = {}
     runs = RunsInArchive()
     for info in infos:
-        path = PurePosixPath(info.filename)
+        path = PurePosixPath(info.filename.lstrip("/"))  # an absolute path is one below the archive
         if info.is_dir() or any(map(is_junk, path.parts)):
             continue
         key = str(path)
