@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from tests.studio.conftest import code
@@ -171,49 +173,48 @@ def test_only_captioned_data_is_trained_on(client: TestClient, dataset: DataSet)
     assert code(client.post("/api/studio/runs", json=body)) == (409, "nothing_to_train_on")
 
 
+@contextmanager
+def serving(root: Path, folder: Path, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """`tintype studio` as a process, and a client with its token. It is killed at the end."""
+    command = [sys.executable, "-m", "tintype", "studio", "--port", "0", "--root", str(root)]
+    with log.open("wb") as output:
+        server = subprocess.Popen([*command, "--studio-folder", str(folder)], stderr=output)
+    try:
+        until(lambda: b"token=" in log.read_bytes(), 120)
+        link = next(line for line in log.read_text().splitlines() if "token=" in line).split()[-1]
+        address, _, token = link.partition("/studio?token=")
+        with httpx.Client(base_url=address, headers={HEADER: token}, trust_env=False, timeout=60) as client:
+            until(lambda: client.get("/health").status_code == 200, 120)
+            yield server, client
+    finally:
+        server.kill()
+        server.wait()
+
+
 @pytest.mark.slow
 def test_training_outlives_a_killed_server_and_goes_on(root: Path, tmp_path: Path) -> None:
     """From a folder to a model: the server is killed while it trains, the next one finds the run and pauses it, and
     what it resumes becomes a finished model."""
     folder = tmp_path / "studio"
-
-    def serve() -> tuple[subprocess.Popen[str], TestClient]:
-        import httpx
-
-        command = [sys.executable, "-m", "tintype", "studio", "--port", "0", "--root", str(root)]
-        server = subprocess.Popen(
-            [*command, "--studio-folder", str(folder)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        )
-        assert server.stderr is not None
-        link = next(line for line in server.stderr if "token=" in line).split()[-1]
-        Thread(target=server.stderr.read, daemon=True).start()
-        address, _, token = link.partition("/studio?token=")
-        client = httpx.Client(base_url=address, headers={HEADER: token}, trust_env=False, timeout=60)
-        until(lambda: client.get("/health").status_code == 200)
-        return server, client  # type: ignore[return-value]
-
-    server, client = serve()
-    try:
+    run = "/api/studio/runs/run"
+    with serving(root, folder, tmp_path / "first.log") as (server, client):
         made = client.post("/api/studio/datasets", json={"name": "Squares", "folder": "Pictures/squares"}).json()
         until(lambda: client.get(f"/api/studio/tasks/{made['task']['id']}").json()["state"] == "done", 120)
         assert client.get("/api/studio/datasets/squares/verdict").json()["usable"] == 4
-        settings = {"images": 3000, "size": 32, "threads": 1, "batch_size": 8, "save_every": "1s", "text": "learned"}
+        settings = {"images": 1500, "size": 32, "threads": 1, "batch_size": 8, "save_every": "1s", "text": "learned"}
         body = {"name": "Run", "dataset": "squares", "settings": settings}
         assert client.post("/api/studio/runs", json=body).status_code == 201
-        until(lambda: client.get("/api/studio/runs/run").json()["state"] == "running", 120)
+        until(lambda: client.get(run).json()["state"] == "running", 120)
         pid = json.loads((folder / "jobs" / "run.json").read_text())["pid"]
         server.send_signal(signal.SIGKILL)
         server.wait()
-        assert started_at(pid)
-        server, client = serve()
-        assert client.get("/api/studio/runs/run").json()["state"] == "running"
-        assert client.post("/api/studio/runs/run/pause", json={}).json()["state"] == "pausing"
-        until(lambda: client.get("/api/studio/runs/run").json()["state"] == "paused", 120)
+    assert started_at(pid)
+    with serving(root, folder, tmp_path / "second.log") as (_, client):
+        assert client.get(run).json()["state"] == "running"
+        assert client.post(f"{run}/pause", json={}).json()["state"] == "pausing"
+        until(lambda: client.get(run).json()["state"] == "paused", 120)
         assert not started_at(pid)
-        client.post("/api/studio/runs/run/resume", json={})
-        until(lambda: client.get("/api/studio/runs/run").json()["state"] == "finished", 300)
-        until(lambda: client.get("/api/studio/runs/run").json()["model"])
+        assert client.post(f"{run}/resume", json={}).status_code == 200
+        until(lambda: client.get(run).json()["state"] == "finished", 300)
+        until(lambda: client.get(run).json()["model"])
         assert client.get("/api/runs/run").json()["finished"] is True
-    finally:
-        server.kill()
-        server.wait()

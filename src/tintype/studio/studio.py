@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -52,6 +53,7 @@ class Studio:
         self.thumbnails = Thumbnails()
         self.queue = RunQueue(places)
         self.catalog: Catalog | None = None  # of the server, once it has one
+        self._writing = threading.Lock()  # of a version of the data
         self._logs: dict[Path, RunLog] = {}  # of run folders
         self._refused: set[str] = set()  # runs that cannot be served, which the log has
 
@@ -95,6 +97,7 @@ class Studio:
 
     def scan(self, dataset: DataSet, *, only_check: bool = False, resolution: int = 32) -> Task:
         """Begin a scan and a check, or a check alone."""
+        self._prune(dataset)
         kind = "check" if only_check and dataset.is_scanned else "scan"
         names = (str(self.places.root), str(self.places.studio), dataset.id, str(resolution))
         return self.tasks.add(kind, dataset.id, ("-m", "tintype.studio.worker", kind, *names))
@@ -175,15 +178,22 @@ class Studio:
             raise ApiError(409, "no picture has a caption yet", "nothing_to_train_on")
         if any(task.is_open and task.dataset == dataset.id and task.kind != "plan" for task in self.tasks.all()):
             raise ApiError(409, "the data set is still being read; wait until it is done", "not_possible")
-        kept = {run.version for run in self.queue.records() if run.dataset == dataset.id and run.is_open}
         try:
-            data = write_version(dataset, self.places)
+            with self._writing:
+                data = write_version(dataset, self.places)
         except DataError as error:
             raise ApiError(409, str(error), "folder_not_found") from None
         except OSError as error:
             raise ApiError(507, f"the captions cannot be written: {error.strerror}", "disk_full") from None
-        prune_versions(dataset, {*kept, data.name})
+        self._prune(dataset)
         return data
+
+    def _prune(self, dataset: DataSet) -> None:
+        """Delete versions of the data that neither a run nor an open task reads, but for the newest."""
+        kept = {run.version for run in self.queue.records() if run.dataset == dataset.id and run.is_open}
+        plans = (task.command for task in self.tasks.all() if task.is_open and task.dataset == dataset.id)
+        kept |= {Path(argument).name for command in plans for argument in command}
+        prune_versions(dataset, kept)
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs in the folder of runs, whoever started them."""
