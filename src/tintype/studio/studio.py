@@ -29,7 +29,6 @@ from tintype.studio.settings import train_arguments
 from tintype.studio.tasks import Task, Tasks
 from tintype.studio.thumbnails import Thumbnails
 from tintype.studio.uploads import UploadLimits, Uploads
-from tintype.studio.verdict import read_verdict
 from tintype.training.checkpoints.run_folder import is_at_work
 
 TICK_SECONDS = 0.5  # between looks at the processes that train
@@ -92,6 +91,7 @@ class Studio:
                 number += 1
         dataset = DataSet(home.name, home, name, chosen)
         dataset.uploaded.mkdir()
+        dataset.table.counts()  # makes the file of the table, before two processes open it
         dataset.save()
         return dataset
 
@@ -111,7 +111,6 @@ class Studio:
         except DataError:
             gone = True
         num_edits, last, following = edits.history(dataset.table)
-        verdict = read_verdict(dataset)
         return {
             "id": dataset.id,
             "name": dataset.name,
@@ -120,7 +119,7 @@ class Studio:
             "scanned": dataset.is_scanned,
             **dataset.table.counts(),
             "stale": (dataset.home / STALE).exists(),
-            "checked": verdict is not None and verdict["revision"] == dataset.table.revision,
+            "checked": dataset.table.fact("checked") == str(dataset.table.revision),
             "edits": num_edits,
             "can_undo": None if last is None else f"{last.label}: {last.changed:,} pictures",
             "can_redo": None if following is None else f"{following.label}: {following.changed:,} pictures",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+FORMAT = 1  # of the file, in its `user_version`
 SECONDS = 15.0  # to wait for another writer
 FILTERS = ("all", "empty", "repeated", "edited", "left_out", "unread", "cut")
 _SCHEMA = """
@@ -103,9 +104,10 @@ class Table:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=SECONDS, isolation_level=None)
-        connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = normal")
-        connection.executescript(_SCHEMA)
+        if connection.execute("pragma user_version").fetchone() == (0,):  # a new file
+            connection.execute("pragma journal_mode = wal")
+            connection.executescript(f"{_SCHEMA} pragma user_version = {FORMAT};")
         return connection
 
     def window(self, selection: Selection, offset: int, limit: int) -> tuple[int, list[Picture]]:

@@ -16,6 +16,7 @@ from tintype.studio import legibility
 from tintype.studio.dataset import DataSet, write_version
 from tintype.studio.places import Places
 from tintype.studio.scan import Progress
+from tintype.studio.table import set_fact
 
 SHOWN = 12  # pictures of each kind
 PICTURES = "pictures/"  # where they are in a version
@@ -51,6 +52,8 @@ def check(dataset: DataSet, places: Places, resolution: int) -> Progress:
     ]
     content = {"revision": revision, **_json(dataset, report, listed)}
     write_text(dataset.verdict, json.dumps(content, indent=1) + "\n")
+    with dataset.table.writing() as connection:
+        set_fact(connection, "checked", str(revision))
 
 
 def read_verdict(dataset: DataSet) -> dict[str, Any] | None:
