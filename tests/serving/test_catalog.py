@@ -232,3 +232,19 @@ def test_aliases_are_given_once_each() -> None:
     assert checked_aliases(["a=x", "b=x=y", "a=x"]) == (("a", "x"), ("b", "x=y"))
     with pytest.raises(ConfigError, match="a is given for x and for y"):
         checked_aliases(["a=x", "a=y"])
+
+
+def test_models_come_and_go_while_the_server_runs(tiny_model: Path, tmp_path: Path) -> None:
+    catalog = Catalog(["shapes"], "cpu")
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    assert catalog.add(other) == "other"
+    assert catalog.add(other) == "other"  # again is no error
+    assert list(catalog.pipelines) == ["shapes", "other"]
+    twin = tmp_path / "twin" / "other"
+    shutil.copytree(tiny_model, twin)
+    with pytest.raises(ConfigError, match="called other"):
+        catalog.add(twin)
+    catalog.remove("other")
+    catalog.remove("other")
+    assert list(catalog.pipelines) == ["shapes"]

@@ -20,7 +20,8 @@ from tintype.studio.table import set_fact
 
 SHOWN = 12  # pictures of each kind
 PICTURES = "pictures/"  # where they are in a version
-LINKS = "links to files outside the data folder"  # a remark that is true of every version
+# Remarks of the data sources that say nothing here: a version is links, and those that lead out are left out.
+LINKS = ("links to files outside the data folder", "a link to a folder outside the data folder")
 
 
 def check(dataset: DataSet, places: Places, resolution: int) -> Progress:
@@ -67,8 +68,7 @@ def read_verdict(dataset: DataSet) -> dict[str, Any] | None:
 
 def _json(dataset: DataSet, report: Report, listed: list[Problem]) -> dict[str, Any]:
     """The verdict. Paths are those of the pictures in the data, and their rows where they are in the table."""
-    found = [problem for problem in report.problems if LINKS not in problem.reason]
-    problems = [*(p for p in listed if p.path), *(_renamed(p) for p in found)]
+    problems = [problem for problem in (*listed, *map(_renamed, report.problems)) if not _is_of_links(problem.reason)]
     worst = [(title, pictures) for title, pictures in pictures_to_review(report, SHOWN) if "left out" not in title]
     paths = {_own(key) for _, pictures in worst for key, _ in pictures}
     paths |= {problem.path for problem in problems} | {_own(read.key) for read in report.read}
@@ -98,7 +98,7 @@ def _json(dataset: DataSet, report: Report, listed: list[Problem]) -> dict[str, 
         "worst": [
             {"title": title, "pictures": [picture(_own(key)) for key, _ in pictures]} for title, pictures in worst
         ],
-        "notes": [note for note in report.notes if LINKS not in note],
+        "notes": [note for note in report.notes if not _is_of_links(note)],
         "histograms": [{"title": part.title, "rows": [list(row) for row in part.rows]} for part in report.histograms],
         "captions_as_read": [
             {**picture(_own(read.key)), "text": read.text, "cut": read.num_cut} for read in report.read
@@ -109,6 +109,10 @@ def _json(dataset: DataSet, report: Report, listed: list[Problem]) -> dict[str, 
             for p in problems
         ],
     }
+
+
+def _is_of_links(text: str) -> bool:
+    return any(remark in text for remark in LINKS)
 
 
 def _verdict(usable: int, counts: dict[str, int], left_out: int) -> str:
