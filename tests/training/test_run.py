@@ -470,12 +470,20 @@ def test_a_request_that_cannot_work_leaves_nothing_behind(request_: TrainRequest
         assert not request_.out.exists()
 
 
-def test_a_dry_run_says_the_plan_and_keeps_nothing(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_says_the_plan_and_keeps_nothing(
+    request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plan, "MEASURE_SECONDS", 0.1)
-    output = run(replace(request_, dry_run=True))
+    output = run(replace(request_, dry_run=True, plan=tmp_path / "plan.json"))
     assert "plan: 40 images" in output
     assert "images/s" in output
     assert not request_.out.exists()
+    content = json.loads((tmp_path / "plan.json").read_text())
+    assert content["images"] == 40
+    assert content["images"] / content["pictures"] == pytest.approx(content["times_each"], abs=0.01)
+    assert f"{content['images_per_second']:.1f} images/s" in output
+    assert content["seconds"] >= content["images"] / content["images_per_second"] - 0.1
+    assert content["disk_bytes"] > content["checkpoint_bytes"] > 0
 
 
 def test_a_time_budget_becomes_a_plan_that_is_kept(
