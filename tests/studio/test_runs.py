@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +125,19 @@ def test_a_recycled_number_is_not_the_process(places: Places, processes: list[An
     assert states(RunQueue(places)) == {"a": "interrupted"}
     assert ProcessId(os.getpid(), started_at(os.getpid())).is_alive()
     assert started_at(2**22 + 1) == ""
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
+def test_processes_are_known_by_ps_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    known = ProcessId(process.pid, started_at(process.pid))
+    assert known.started
+    assert known.is_alive()
+    process.kill()
+    until(lambda: not known.is_alive())  # before it is reaped, too
+    process.wait()
+    assert started_at(process.pid) == ""
 
 
 def test_damaged_records_are_passed_over(places: Places) -> None:

@@ -54,7 +54,7 @@ def started_at(pid: int) -> str:
         return _started_on_linux(pid)
     try:
         listing = subprocess.run(
-            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+            ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
         )
     except OSError:  # a system without ps
         return ""
