@@ -45,6 +45,8 @@ def test_what_is_used_and_what_is_not(checked: TestClient) -> None:
     assert "secret.png" in {shown["path"] for shown in outside["pictures"]}
     assert any(".svg" in reason for reason in reasons)
     assert not any("links to files outside" in json.dumps(part) for part in (verdict["notes"], verdict["problems"]))
+    assert not any("empty caption" in note or "pictures/" in note for note in verdict["notes"])
+    assert any("(red again.png = red.png)" in note for note in verdict["notes"])
     copies = next(part for part in verdict["worst"] if part["title"] == "exact copies")
     assert {shown["path"] for shown in copies["pictures"]} == {"red.png", "red again.png"}
     for shown in copies["pictures"]:

@@ -55,7 +55,7 @@ def scan(dataset: DataSet, places: Places) -> Progress:
 def _list(source: Path) -> tuple[Sequence[Pair], list[Problem]]:
     """The pictures with and without captions; a source without any picture gives the reason as a problem."""
     try:
-        return find_pairs(source, DataConfig(crop="none", no_caption="empty"))
+        return find_pairs(source, replace(DataConfig.of_new_runs(), no_caption="empty"))
     except DataError as error:
         return (), [Problem(".", str(error).replace(str(source), source.name))]
 

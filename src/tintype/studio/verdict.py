@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from tintype.config import DataConfig, TextConfig
@@ -19,6 +21,7 @@ from tintype.studio.scan import Progress
 from tintype.studio.table import set_fact
 
 SHOWN = 12  # pictures of each kind
+_NAMED = re.compile(r"(?<=[(= ])pictures/")  # before the path of a picture in a note
 PICTURES = "pictures/"  # where they are in a version
 # Remarks of the data sources that say nothing here: a version is links, and those that lead out are left out.
 LINKS = ("links to files outside the data folder", "a link to a folder outside the data folder")
@@ -32,7 +35,7 @@ def check(dataset: DataSet, places: Places, resolution: int) -> Progress:
     revision = dataset.table.revision
     version = write_version(dataset, places)
     # Pictures without a caption are looked at as well: an untouched folder has none yet.
-    options = DataConfig(crop="none", no_caption="empty")
+    options = replace(DataConfig.of_new_runs(), no_caption="empty")
     steps = check_data_steps(version, resolution, options, TextConfig(encoder=encoder))
     report = None
     try:
@@ -98,7 +101,7 @@ def _json(dataset: DataSet, report: Report, listed: list[Problem]) -> dict[str, 
         "worst": [
             {"title": title, "pictures": [picture(_own(key)) for key, _ in pictures]} for title, pictures in worst
         ],
-        "notes": [note for note in report.notes if not _is_of_links(note)],
+        "notes": [_NAMED.sub("", note) for note in report.notes if not (_is_of_links(note) or _is_of_empty(note))],
         "histograms": [{"title": part.title, "rows": [list(row) for row in part.rows]} for part in report.histograms],
         "captions_as_read": [
             {**picture(_own(read.key)), "text": read.text, "cut": read.num_cut} for read in report.read
@@ -113,6 +116,11 @@ def _json(dataset: DataSet, report: Report, listed: list[Problem]) -> dict[str, 
 
 def _is_of_links(text: str) -> bool:
     return any(remark in text for remark in LINKS)
+
+
+def _is_of_empty(note: str) -> bool:
+    """Whether a note is about empty captions, which training leaves out and the verdict counts by itself."""
+    return "an empty caption" in note or "the caption ''" in note
 
 
 def _verdict(usable: int, counts: dict[str, int], left_out: int) -> str:
