@@ -113,7 +113,7 @@ function edit(picture, caption) {
 async function save() {
   if (saving) return saving;
   $("captions-status").textContent = "Saving …";
-  saving = send();
+  saving = sendAll();
   try {
     await saving;
   } finally {
@@ -121,6 +121,12 @@ async function save() {
   }
 }
 
+// Captions may change while others are on their way.
+async function sendAll() {
+  while (unsaved.size) if (!(await send())) return;
+}
+
+// Returns whether the server answered.
 async function send() {
   let said = "Saved";
   for (const [row, { caption, before }] of unsaved) {
@@ -130,15 +136,15 @@ async function send() {
       else unsaved.delete(row);
       if (!unsaved.has(row)) rows.known.set(row, picture);
     } catch (error) {
-      if (error.status === undefined || error.status >= 500) return later(error);
+      if (error.status === undefined || error.status >= 500) return later(error), false;
       unsaved.delete(row);
       said = error.code === "changed_meanwhile" ? "Another tab changed this caption meanwhile: it is shown as it is there" : error.message;
       rows.known.delete(row);
     }
   }
-  if (unsaved.size) return send();
   $("captions-status").textContent = said;
   await after();
+  return true;
 }
 
 function later(error) {

@@ -45,7 +45,7 @@ export class CaptionGrid {
 
   cell() {
     const image = element("img", { alt: "", width: 128, height: 128, decoding: "async", draggable: false });
-    image.addEventListener("error", () => { image.hidden = true; });
+    image.addEventListener("error", () => { image.hidden = true; image.parentElement.classList.add("broken"); });
     image.addEventListener("load", () => { image.hidden = false; image.classList.toggle("small", image.naturalWidth <= 64); });
     return element("div", { className: "cell" }, element("div", { className: "thumb" }, image, element("span", { className: "flag" })), element("p"));
   }
@@ -59,6 +59,7 @@ export class CaptionGrid {
     const url = this.thumb(row);
     if (image.dataset.url !== url) {
       image.hidden = true;
+      thumb.classList.remove("broken");
       image.dataset.url = "";
       image.removeAttribute("src");
       if (!sketch) {

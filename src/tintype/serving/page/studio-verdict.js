@@ -57,7 +57,7 @@ export async function update() {
 
 function show(one, verdict) {
   $("verdict-body").hidden = false;
-  $("verdict-line").textContent = verdict.usable ? `${many(verdict.usable, "picture")} can be trained on` : "No picture can be trained on yet";
+  $("verdict-line").textContent = verdict.usable ? `${many(verdict.usable, "picture")} can be used` : "No picture can be used yet";
   const without = one.empty ? `${many(one.empty, "picture has", "pictures have")} no caption yet: the step Captions is for that. ` : "";
   $("verdict-more").textContent = `${without}${verdict.left_out ? `${many(verdict.left_out, "file")} left out, as below.` : "Nothing is left out."}`;
   $("verdict-stale").hidden = !verdict.stale;
@@ -73,7 +73,8 @@ function show(one, verdict) {
 
 const group = (title, parts) => (parts.length ? [element("h4", { textContent: title }), ...parts] : []);
 
-const reason = ({ reason: text, files, pictures }) => figures(`${many(files, "file")}: ${text}`, pictures, files - pictures.length);
+// Files by the reason that is said of them, with their names.
+const reason = ({ reason: text, files, pictures }) => figures(`${many(files, "file")}: ${text}`, pictures.map(({ row, path }) => ({ row, path, caption: path.split("/").at(-1) })), files - pictures.length);
 
 // Pictures with their names; those that cannot be read have a name alone.
 function figures(title, pictures, more = 0) {
