@@ -100,6 +100,7 @@ def test_purpose_numbers_are_fixed_for_ever() -> None:
         "RESAMPLE": 14,
         "PAIRED": 15,
         "SEGMENT": 16,
+        "HALF_SIZE": 17,
         "WEIGHT": 20,
         "BLOCK": 21,
     }

@@ -95,7 +95,8 @@ class Parser(argparse.ArgumentParser):
         if renamed is not None:
             return f"--{renamed}"
         longer = [name for name in names if len(option) > 3 and name.startswith(option)]
-        return next(iter([*longer, *difflib.get_close_matches(option, names, n=1, cutoff=ALIKE)]), None)
+        swapped = [name for name in names if sorted(name) == sorted(option)]  # letters in another order
+        return next(iter([*longer, *swapped, *difflib.get_close_matches(option, names, n=1, cutoff=ALIKE)]), None)
 
 
 def parse(top: Parser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tintype.errors import TintypeError, is_out_of_memory
+from tintype.printable import print_line
 from tintype.studio.dataset import open_dataset
 from tintype.studio.places import Places
 from tintype.studio.scan import Progress, scan
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:
         if is_out_of_memory(error):
             return _failed("not enough memory; close other programs")
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print_line(f"{type(error).__name__}: {error}", sys.stderr)
         return _failed(f"unexpected {type(error).__name__}; the server's log has the details")
     return 0
 
@@ -61,7 +62,7 @@ def _failed(message: str) -> int:
 
 
 def _say(content: dict[str, object]) -> None:
-    print(json.dumps(content), flush=True)
+    print_line(json.dumps(content))
 
 
 if __name__ == "__main__":
