@@ -35,6 +35,7 @@ def test_dir_shows_the_public_names_and_nothing_else() -> None:
     assert dir(tintype) == sorted(PUBLIC)
 
 
+@pytest.mark.slow
 def test_training_is_a_function_also_when_its_modules_were_imported_before() -> None:
     code = "import tintype.training.run, tintype.training.api, tintype; print(callable(tintype.train))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

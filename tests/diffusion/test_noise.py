@@ -100,7 +100,9 @@ def test_purpose_numbers_are_fixed_for_ever() -> None:
         "RESAMPLE": 14,
         "PAIRED": 15,
         "SEGMENT": 16,
-        "HALF_SIZE": 17,
+        "CODEBOOK": 17,
+        "TOKEN": 18,
+        "HALF_SIZE": 19,
         "WEIGHT": 20,
         "BLOCK": 21,
     }

@@ -39,6 +39,7 @@ def odd_name(folder: Path, above: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_a_report_is_left_in_the_model_and_its_card_is_filled(
     model: Path, drawings: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,7 @@ def test_without_data_there_is_advice(cautious: Path, tmp_path: Path) -> None:
         opened(model, None, tmp_path)
 
 
+@pytest.mark.slow
 def test_drawn_shapes_are_known_by_their_mark_and_not_by_words(
     cautious: Path, drawings: Path, cache: Path, tmp_path: Path
 ) -> None:

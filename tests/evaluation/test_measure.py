@@ -84,6 +84,7 @@ def test_too_little_is_said_gently(tiny_model: Path, tmp_path: Path, num: int, h
     json.loads(to_json(result))
 
 
+@pytest.mark.slow
 def test_one_caption_for_all_cannot_tell_who_listens(cautious: Path, drawings: Path, cache: Path) -> None:
     pipeline, data = opened(cautious, drawings, cache)
     data.dataset.choices[:] = [[0]] * 240

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tintype.config import Config
 from tintype.model.denoiser import Denoiser
 from tintype.model.meta_device import meta_device
@@ -20,6 +22,7 @@ def test_the_network_has_every_shape_and_no_memory() -> None:
     assert not any(t.is_meta for t in real.values())
 
 
+@pytest.mark.slow
 def test_loading_a_model_does_not_import_the_compiler() -> None:
     code = "import sys; from tintype import Pipeline; Pipeline.load('shapes'); print('torch._dynamo' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

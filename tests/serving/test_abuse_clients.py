@@ -118,6 +118,7 @@ def test_20_the_engine_dies_midway(slow: tuple[Live, Held, httpx.Client]) -> Non
     assert http.get("/liveness").status_code == 200
 
 
+@pytest.mark.slow
 def test_21_a_deadline_passes(slow: tuple[Live, Held, httpx.Client]) -> None:
     server, denoiser, http = slow
     denoiser.hold()
@@ -159,6 +160,7 @@ def test_23_a_body_that_never_comes(tiny_model: Path) -> None:
             assert plug.recv(100).startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 def test_23_a_head_that_never_comes(tiny_model: Path) -> None:
     with live(tiny_model, head_seconds=0.3) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as plug:
@@ -248,6 +250,7 @@ def test_32_a_client_that_asks_again_and_again(tiny_model: Path) -> None:
         assert len(denoiser.calls) <= 6
 
 
+@pytest.mark.slow
 def test_33_a_preview_of_every_step_for_a_reader_who_does_not_read(tiny_model: Path) -> None:
     pipeline, denoiser = held_pipeline(tiny_model)
     check_ = {"prompt": "a", "steps": 60, "stream": True, "preview_every": 1}

@@ -51,6 +51,7 @@ def process(tiny_model: Path) -> Iterator[Process]:
     started.process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals as on Unix")
 def test_it_answers_and_finishes_what_runs_when_it_is_terminated(
     process: Process, tiny_model: Path, capsys: pytest.CaptureFixture[str]

@@ -132,6 +132,7 @@ def test_a_run_that_is_left_and_called_again_is_bit_for_bit_the_run_without_a_st
     pipeline.generate(["shade", "a longer caption"], steps=2)
 
 
+@pytest.mark.slow
 def test_components_change_what_is_trained(tmp_path: Path, config: Config) -> None:
     short = replace(config, train=replace(config.train, images=2 * BATCH))
     losses = {

@@ -47,7 +47,7 @@ def test_without_a_time_the_pictures_decide(tmp_path: Path, size: tuple[int, int
 
 @pytest.mark.parametrize(("minutes", "expected"), [(1000.0, 256), (90.0, 128), (20.0, 64), (0.1, 32)])
 def test_the_largest_that_sees_enough_in_the_time_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, expected: int
+    monkeypatch: pytest.MonkeyPatch, minutes: float, expected: int
 ) -> None:
     hours = {256: 2.0, 128: 1.0, 64: 0.25}
     monkeypatch.setattr(
@@ -55,7 +55,8 @@ def test_the_largest_that_sees_enough_in_the_time_is_taken(
         "measure_preset",
         lambda config, device, bf16: (MIN_IMAGES / (3600 * hours[config.net.resolution]), 1),
     )
-    pairs = folder(tmp_path, (300, 300))
+    monkeypatch.setattr(module, "picture_side", lambda pairs, options: 300.0)
+    pairs: list[Pair] = []
     resolution, reason = auto_resolution(pairs, DataConfig(), CPU, minutes=minutes)
     assert resolution == expected
     assert ("256 would take 2 h 00 min at least" in reason) == (expected != 256)

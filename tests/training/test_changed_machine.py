@@ -80,6 +80,7 @@ def test_another_folder_at_the_same_path_is_noticed(tmp_path: Path) -> None:
             lock.check()
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_or_version_of_torch_is_said(
     request_: TrainRequest, threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_run_that_may_keep_more_than_fits_is_warned_and_trained(
     assert (request_.out / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_if_only_the_last_save_fails_the_model_is_saved_all_the_same(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

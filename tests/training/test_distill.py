@@ -165,6 +165,7 @@ def test_a_card_says_what_its_errors_are_measured_against(tiny: Config) -> None:
     assert "teacher" not in plain
 
 
+@pytest.mark.slow
 def test_a_stopped_distillation_goes_on_bit_for_bit(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     straight = replace(request_, out=request_.out.with_name("straight"))
     run(straight)

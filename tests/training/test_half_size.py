@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from tintype.config import Config, TrainConfig, nano
-from tintype.diffusion.noise import Purpose
 from tintype.errors import ConfigError
 from tintype.training.core.batches import Reader
 from tintype.training.core.half_size import SIGMA, half_size_at, halved
@@ -100,7 +99,7 @@ def test_the_noise_levels_of_the_network_are_those_of_the_smaller_picture(make_t
     assert len(torch.cat(seen[4])) == expected > 20
 
 
-@pytest.mark.parametrize("stop_after", [12, 56])
+@pytest.mark.parametrize("stop_after", [12, pytest.param(56, marks=pytest.mark.slow)])
 def test_resuming_is_bit_for_bit_the_run_without_a_stop(make_trainer: Make, config: Config, stop_after: int) -> None:
     whole, first, second = (make_trainer(config) for _ in range(3))
     for _ in whole.steps(64):
@@ -140,11 +139,6 @@ def test_pictures_of_one_patch_cannot_be_halved(tiny: Config) -> None:
     net = replace(tiny.net, patch=8)
     with pytest.raises(ConfigError, match="half_size needs pictures of at least two patches"):
         replace(tiny, net=net, train=replace(tiny.train, half_size=0.5))
-
-
-def test_its_draws_have_a_purpose_of_their_own() -> None:
-    assert len({int(purpose) for purpose in Purpose}) == len(Purpose)
-    assert Purpose.HALF_SIZE == 17
 
 
 def test_a_plan_counts_both_speeds(make_trainer: Make, config: Config) -> None:

@@ -115,6 +115,7 @@ def test_a_look_repeats_exactly(make_trainer: Callable[..., Trainer], tiny: Conf
     assert torch.equal(first, again)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_nano")
 def test_a_run_logs_the_gauge_and_its_card_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tintype.training.monitor.memorization_gauge.IDEAL_TIME_SHARE", 1e9)  # any time is enough

@@ -85,6 +85,7 @@ def test_a_stream_ends_as_a_pack_does_and_may_take_over_from_it(
     assert same_end(request_.out, mixed.out)
 
 
+@pytest.mark.slow
 def test_pictures_of_several_shapes_train_and_go_on_exactly(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from enum import IntEnum
+from enum import IntEnum, unique
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ CACHED_BLOCKS = 2**16  # of four words, drawn at once on a CPU
 GOLDEN = (0x9E3779B9, 0x7F4A7C15)  # high and low half of 2^64 / golden ratio
 
 
+@unique
 class Purpose(IntEnum):
     """The use of a draw. A number never changes and is never reused: old runs and receipts depend on it."""
 
@@ -48,7 +49,7 @@ class Purpose(IntEnum):
     SEGMENT = 16  # in distillation: whether a sample is at a level of the student, and which; index: position
     CODEBOOK = 17  # patches that a codebook starts from, and pictures it is learned from; index: 0, 1
     TOKEN = 18  # tokens of a picture, in order of their places; index: picture of the request
-    HALF_SIZE = 17  # whether a sample is trained at half the size; index: position
+    HALF_SIZE = 19  # whether a sample is trained at half the size; index: position
     WEIGHT = 20  # which samples are shown once more or less; index: epoch
     BLOCK = 21  # order of archives in an epoch; index: epoch
 

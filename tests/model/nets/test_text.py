@@ -93,6 +93,7 @@ def test_minilm_states_know_that_words_are_alike() -> None:
     assert dog @ puppy > 0.6 > 0.4 > dog @ market
 
 
+@pytest.mark.slow
 def test_minilm_states_do_not_depend_on_the_batch() -> None:
     encoder = make_encoder(TextConfig(encoder="minilm", max_tokens=16))
     alone = encoder.text_embeddings(["a dog"])[0]

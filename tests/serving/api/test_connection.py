@@ -115,6 +115,7 @@ def test_a_client_that_never_reads_is_dropped(impatient: Live) -> None:
         until(lambda: not connections)
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_slowly_gets_everything(impatient: Live) -> None:
     requests = 300
     with plug(impatient) as connected:

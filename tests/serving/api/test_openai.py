@@ -373,6 +373,7 @@ def test_an_enlarged_picture_may_have_any_size(http: httpx.Client) -> None:
         assert http.post("/v1/images/generations", json=refused).status_code == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "made_at"),
     [("512x512", "16x16"), ("1024x1024", "16x16"), ("1792x1024", "20x12"), ("1024x1792", "12x20"), ("21x20", "16x16")],
@@ -402,6 +403,7 @@ def test_sizes_beyond_the_limits_and_small_odd_ones_are_still_refused(size: str,
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "size")
 
 
+@pytest.mark.slow
 def test_the_pixels_of_all_enlarged_pictures_have_a_limit(http: httpx.Client) -> None:
     body = {"prompt": "a", "steps": 1, "size": "1024x1024", "n": 5}
     answer = http.post("/v1/images/generations", json=body)
