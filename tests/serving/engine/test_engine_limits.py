@@ -10,7 +10,9 @@ from tests.serving.conftest import EngineOf, Ready, job_of, over, until
 
 from tintype.diffusion.samplers import SAMPLERS
 from tintype.errors import CheckpointError, ConfigError
+from tintype.serving.engine.job import Job
 from tintype.serving.engine.queue import Rejected
+from tintype.serving.engine.running_job import RunningJob
 
 
 def test_the_queue_is_bounded_by_number_cost_and_key(held: Ready, engine_of: EngineOf) -> None:
@@ -52,6 +54,30 @@ def test_one_key_cannot_take_every_place(held: Ready, engine_of: EngineOf) -> No
         engine.submit(jobs[1])
     assert refused.value.reason == "key"
     engine.submit(jobs[2])
+
+
+def test_a_job_that_is_being_started_counts(held: Ready, engine_of: EngineOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the queue and its first step a job belongs to its key, too."""
+    pipeline, _ = held
+    engine = engine_of(pipeline, max_open_per_key=1, api_keys=("a-long-key",))
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow_start(job: Job) -> RunningJob:
+        entered.set()
+        assert go_on.wait(20)
+        return RunningJob(job)
+
+    monkeypatch.setattr("tintype.serving.engine.engine.RunningJob", slow_start)
+    jobs = [job_of(pipeline) for _ in range(2)]
+    engine.submit(jobs[0])
+    assert entered.wait(20)
+    with pytest.raises(Rejected) as refused:
+        engine.submit(jobs[1])
+    assert refused.value.reason == "key"
+    assert (engine.num_running, engine.num_waiting) == (1, 0)
+    go_on.set()
+    over(jobs[0])
+    assert jobs[0].status == "done"
 
 
 def test_a_deadline_ends_what_waits_and_what_runs(held: Ready, engine_of: EngineOf) -> None:

@@ -44,6 +44,7 @@ class Engine:
         self._lock = threading.Condition()
         self._waiting = Queue(settings, max_waiting_cost)
         self._running: list[RunningJob] = []
+        self._starting: Job | None = None  # out of the queue, and not in `_running` yet: it counts as running
         self._writings = Writings(settings, metrics)
         self._groups = Groups()
         self._batcher = Batcher(settings.max_batch)
@@ -120,7 +121,7 @@ class Engine:
 
     @property
     def num_running(self) -> int:
-        return len(self._running) + len(self._writings)
+        return len(self._running_jobs()) + len(self._writings)
 
     def position(self, job: Job) -> int:
         """Position in the queue, from 1; 0 if the job does not wait."""
@@ -142,7 +143,8 @@ class Engine:
             raise Rejected("starting", "the server is still warming up", 2)
 
     def _running_jobs(self) -> list[Job]:
-        return [running.job for running in self._running]
+        starting = [] if self._starting is None else [self._starting]
+        return [running.job for running in self._running] + starting
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -222,10 +224,14 @@ class Engine:
                 return
             with self._lock:
                 still_waits = self._waiting.remove(job)
-            if still_waits and fault is not None:
-                self._fail_with(job, fault)
-            elif still_waits:
-                self._start(job)
+                self._starting = job if still_waits else None
+            try:
+                if still_waits and fault is not None:
+                    self._fail_with(job, fault)
+                elif still_waits:
+                    self._start(job)
+            finally:
+                self._starting = None
 
     def _has_room(self, job: Job) -> bool:
         """Without the lock: this may measure a new network first, and the event loop would wait for that."""
@@ -244,7 +250,9 @@ class Engine:
         except BaseException as error:  # a panic of a library, too, which is no Exception: other models go on
             self._fail_with(job, error)
             return
-        self._running.append(running)
+        with self._lock:  # in one step: whoever counts the jobs finds this one once
+            self._running.append(running)
+            self._starting = None
         job.start(running.total)
 
     def _advance(self, group: Group, jobs: list[RunningJob]) -> None:
