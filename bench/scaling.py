@@ -1,6 +1,6 @@
 """What each preset needs, whatever the machine: arithmetic, data and checkpoints, as docs/scaling.md has them.
 
-    python bench/scaling.py [--presets nano,small,base,large]
+    python bench/scaling.py [--presets nano,nano:128,small,base,large]
 
 FLOPs of an image are those of products, attention and convolutions, forward and backward, counted by torch on one step.
 """
@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from train_speed import SyntheticData
 
-from tintype.config import PRESETS
+from tintype.config import Config
 from tintype.model.denoiser import Denoiser
 from tintype.training.core.trainer import Trainer
 
@@ -24,15 +24,16 @@ BATCH = 2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What each preset needs.")
-    parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--presets", default="nano,small,base,large", help="with :PIXELS, at another size")
     options = parser.parse_args()
     print(
         "| preset | pixels | weights | batch | GFLOP an image | KiB of data an image "
         "| MiB of a checkpoint | MiB of gradients |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name in options.presets.split(","):
-        preset = PRESETS[name]()
+    for text in options.presets.split(","):
+        name, _, pixels = text.partition(":")
+        preset = Config.from_preset(name, int(pixels) if pixels else None)
         config = replace(preset, train=replace(preset.train, batch_size=BATCH))
         samples = SyntheticData(config)
         trainer = Trainer(Denoiser(config), samples, config, torch.device("cpu"))

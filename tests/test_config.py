@@ -72,3 +72,22 @@ def test_another_format_is_refused(version: object) -> None:
     values = {**json.loads(nano().to_json()), "format": version}
     with pytest.raises(ConfigError, match="format"):
         Config.from_json(json.dumps(values))
+
+
+def test_a_configuration_of_before_has_its_convolution_of_three_pixels_to_the_head() -> None:
+    older = json.loads(nano(128).to_json())
+    assert older["net"].pop("write_kernel") == 1
+    assert Config.from_json(json.dumps(older)).net.write_kernel == 3
+
+
+@pytest.mark.parametrize(("head_width", "kernel"), [(0, 1), (16, 2)])
+def test_one_pixel_goes_to_a_head_alone(head_width: int, kernel: int) -> None:
+    with pytest.raises(ConfigError, match="write_kernel must be 3, or 1 for a network with a head"):
+        Config(net=dataclasses.replace(nano().net, head_width=head_width, write_kernel=kernel))
+
+
+@pytest.mark.parametrize("resolution", [36, 132, 200, 512])
+def test_presets_suit_sizes_with_few_divisors(resolution: int) -> None:
+    net = nano(resolution).net
+    assert resolution % net.patch == 0
+    assert (net.head_width > 0) == (resolution >= 128)

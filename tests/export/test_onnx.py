@@ -243,7 +243,7 @@ def test_what_is_exported_is_told(exported: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.slow
 def test_another_network_with_a_frozen_encoder_is_exported_too(tmp_path: Path, example: ModuleType) -> None:
     net = NetConfig(resolution=16, patch=8, width=32, depth=1, heads=1, stem_width=8, stem_levels=2, text_depth=0)
-    net = replace(net, stem_factor=4, head_width=8)
+    net = replace(net, stem_factor=4, head_width=8, write_kernel=1)
     config = Config(
         net=net,
         text=TextConfig(encoder="minilm", max_tokens=8),

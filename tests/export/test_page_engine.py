@@ -37,7 +37,7 @@ def network(**changes: Any) -> NetConfig:
     return dataclasses.replace(SMALL, **changes)
 
 
-# Between them: one to three levels, stems that start smaller, a head, strides of the patches, widths that no vector
+# Between them: one to three levels, stems that start smaller, heads, strides of the patches, widths that no vector
 # divides, several groups of channels, wide and narrow heads, pictures that are not square, all predictions, all
 # samplers of plans, strong guidance.
 VARIANTS = {
@@ -56,6 +56,11 @@ VARIANTS = {
         network(resolution=32, patch=8, stem_factor=4, head_width=24, stem_width=48),
         NoiseConfig(),
         SampleConfig(steps=3, sizes="48x16 32x32"),
+    ),
+    "a head after single pixels": (
+        network(patch=8, stem_factor=4, stem_levels=1, head_width=16, write_kernel=1),
+        NoiseConfig(),
+        SampleConfig(steps=2, sizes="24x8 16x16"),
     ),
     "a smaller stem alone": (
         network(patch=8, stem_factor=2, stem_levels=1, stem_width=16),

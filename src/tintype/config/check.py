@@ -49,6 +49,7 @@ def check_ranges(
         ("stem_levels", net.stem_levels, 1, 6),
         ("stem_factor", net.stem_factor, 1, 64),
         ("head_width", net.head_width, 0, 1024),
+        ("write_kernel", net.write_kernel, 1, 3),
         ("text_depth", net.text_depth, 0, 64),
         ("max_tokens", text.max_tokens, 2, 4096),
         ("vocabulary", text.vocabulary, 0, 2**20),
@@ -110,6 +111,8 @@ def check_net(net: NetConfig) -> None:
         raise ConfigError(f"patch {net.patch} must be a multiple of {net.patch_multiple}, for its stem")
     if any(size % max(1, size // 16) for size in (net.stem_width * 2**level for level in range(net.stem_levels))):
         raise ConfigError(f"stem_width must be a multiple of 16, or below 32, not {net.stem_width}")
+    if net.write_kernel == 2 or (net.write_kernel == 1 and not net.head_width):
+        raise ConfigError(f"write_kernel must be 3, or 1 for a network with a head, not {net.write_kernel}")
     if net.resolution % net.multiple:
         raise ConfigError(f"resolution {net.resolution} must be a multiple of the patch, {net.multiple}")
     if net.width % (4 * net.heads):

@@ -33,6 +33,7 @@ from tintype.errors import ConfigError
 T = TypeVar("T")
 WEIGHT_FADE = 4.0  # weight_fade at a resolution of 32, by trials (dev/LOG.md)
 LOG_SIGMA_STD_GROWTH = 0.15  # of log_sigma_std, each time a picture doubles its side
+MIN_HEAD_RESOLUTION = 128  # pixels, from which a stem at full size costs more than it teaches (dev/LOG.md)
 MIN_LOG_SIGMA_STD = 0.5  # of pictures far smaller than 32 pixels
 FORMAT = 2  # of config.json; raised when an older Tintype can no longer read it
 RENAMED = {  # names of settings in format 1 -> today's
@@ -197,26 +198,45 @@ def nano(resolution: int = 32) -> Config:
         return _preset("nano", 4, NetConfig(resolution=resolution, stem_depth=1), train)
     if resolution < 128:
         return _preset("nano", 8, NetConfig(resolution=resolution, stem_width=16, stem_depth=1, stem_levels=3), train)
-    net = NetConfig(resolution=resolution, stem_width=48, stem_depth=1, stem_factor=4, head_width=16)
+    net = _with_head(NetConfig(resolution=resolution, stem_depth=1), 8, 48 if resolution < 256 else 64)
     return _preset("nano", 8, net, dataclasses.replace(train, half_size=0.9))
 
 
 def small(resolution: int = 32) -> Config:
     """About 20 million weights: one small GPU."""
     net = NetConfig(resolution=resolution, width=320, depth=10, heads=5, stem_width=64)
-    return _preset("small", 8, net, TrainConfig(images=10_000_000, batch_size=512, lr=2e-3, warmup_images=250_000))
+    train = TrainConfig(images=10_000_000, batch_size=512, lr=2e-3, warmup_images=250_000)
+    return _preset("small", 8, _with_head(net, 8, 96), train)
 
 
 def base(resolution: int = 64) -> Config:
     """About 42 million weights: one GPU."""
     net = NetConfig(resolution=resolution, width=448, depth=12, heads=7, stem_width=64)
-    return _preset("base", 16, net, TrainConfig(images=20_000_000, batch_size=512, lr=1.4e-3, warmup_images=500_000))
+    train = TrainConfig(images=20_000_000, batch_size=512, lr=1.4e-3, warmup_images=500_000)
+    return _preset("base", 16, _with_head(net, 16, 96), train)
 
 
 def large(resolution: int = 256) -> Config:
-    """About 130 million weights: large GPUs."""
+    """About 120 million weights: large GPUs."""
     net = NetConfig(resolution=resolution, width=768, depth=12, heads=12, stem_width=64)
-    return _preset("large", 16, net, TrainConfig(images=100_000_000, batch_size=1024, lr=1e-3, warmup_images=2_000_000))
+    train = TrainConfig(images=100_000_000, batch_size=1024, lr=1e-3, warmup_images=2_000_000)
+    return _preset("large", 16, _with_head(net, 16, 128, head_width=32), train)
+
+
+def _with_head(net: NetConfig, patches: int, stem_width: int, head_width: int = 16) -> NetConfig:
+    """From 128 pixels on: `net` with a stem that starts smaller, and a thin head at full size (`model/nets/dit.py`).
+
+    patches: tokens a side. The stem starts at a quarter of the size, or at four positions along a token's side if that
+    is less.
+    """
+    if net.resolution < MIN_HEAD_RESOLUTION:
+        return net
+    factor = 4
+    while 2 * factor * 4 * patches <= net.resolution:
+        factor *= 2
+    while factor > 1 and net.resolution % (2 * factor):  # sizes such as 132 pixels
+        factor //= 2
+    return dataclasses.replace(net, stem_width=stem_width, stem_factor=factor, head_width=head_width, write_kernel=1)
 
 
 PRESETS: dict[str, Callable[..., Config]] = {"nano": nano, "small": small, "base": base, "large": large}

@@ -24,6 +24,7 @@ class NetConfig:
     stem_levels: int = 2  # sizes of its convolutions, each half the one before; channels double from level to level
     stem_factor: int = 1  # pixels, along a side, that one position of the first level stands for
     head_width: int = 0  # channels of the head at full size; 0: no head, as fits a stem that starts there
+    write_kernel: int = 3  # side of the convolution from the stem to the pixels or the head: 3, or before a head 1
     architecture: str = "dit"  # a name in model.network.NETWORKS
     codec: str = "pixels"  # between pictures and the space of the network: a name in model.codec.CODECS
     codec_factor: int = 1  # pixels that one position of that space stands for, along a side

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tintype.config import Config, NetConfig
 from tintype.errors import ConfigError
+from tintype.model.aspect_buckets import bucket_shapes
 from tintype.model.nets.conditioning import Conditioning
 from tintype.model.nets.dit import DiffusionTransformer
 
@@ -21,7 +22,7 @@ TINY_HEAD = NetConfig(
     resolution=16, patch=4, width=32, depth=2, heads=2, stem_width=16, stem_depth=1, stem_levels=2, stem_factor=2,
     head_width=8, text_depth=1,
 )  # fmt: skip
-NETS = [TINY, TINY_LEVELS, TINY_HEAD]
+NETS = [TINY, TINY_LEVELS, TINY_HEAD, replace(TINY_HEAD, write_kernel=1)]
 
 
 def scrambled(config: NetConfig) -> DiffusionTransformer:
@@ -57,6 +58,22 @@ def test_any_size_that_the_patch_divides(config: NetConfig, height: int, width: 
     net = scrambled(config)
     x, level = pictures(2, height, width)
     assert net(x, level, net.caption_kv(captions(2, 3))).shape == x.shape
+
+
+@pytest.mark.parametrize("resolution", [128, 256])
+@pytest.mark.parametrize("preset", ["nano", "small", "base", "large"])
+def test_presets_for_large_pictures_take_any_shape_of_theirs(preset: str, resolution: int) -> None:
+    config = Config.from_preset(preset, resolution)
+    shapes = bucket_shapes(resolution, config.net.multiple, config.data.max_aspect)
+    assert {height < width for height, width in shapes} == {True, False}
+    height, width = max(shapes)
+    with torch.device("meta"):  # shapes alone
+        net = DiffusionTransformer(config.net)
+        cond = Conditioning(torch.zeros(1, 3, config.net.width), torch.ones(1, 3, dtype=torch.bool))
+        x = torch.zeros(1, 3, height, width)
+        assert net(x, torch.zeros(1), net.caption_kv(cond)).shape == x.shape
+    assert (resolution // config.net.patch) ** 2 in (64, 256)
+    assert 2 * net.config.stem_factor * net.stride == config.net.patch
 
 
 def test_another_size_is_refused_in_words() -> None:

@@ -69,8 +69,10 @@ class Level {
     this.heap.activate(x, this.padded, this.height, this.width, this.channels, this.scale, this.shift);
   }
 
+  // A convolution of size 1 reads the padded picture inside its border.
   convolve(convolution, out, add = 0) {
-    convolution.run(this.padded, this.width + 2, 1, out, this.height, this.width, add);
+    const border = convolution.size === 1 ? (this.width + 3) * this.channels : 0;
+    convolution.run(this.padded + border, this.width + 2, 1, out, this.height, this.width, add);
   }
 }
 

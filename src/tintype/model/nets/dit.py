@@ -111,7 +111,8 @@ class DiffusionTransformer(nn.Module):
         self.patches = nn.Linear(width, channels[-1] * stride**2)
         self.up = nn.ModuleList(Convolutions(config.stem_depth, size, width) for size in channels)
         self.grow = nn.ModuleList(nn.Conv2d(larger, size * 4, 1) for size, larger in pairwise(channels))
-        self.write = nn.Conv2d(channels[0], (head or config.channels) * area, 3, padding=1)
+        kernel = config.write_kernel
+        self.write = nn.Conv2d(channels[0], (head or config.channels) * area, kernel, padding=kernel // 2)
         self.groups = max(1, channels[0] // 16)
         if head:
             self.detail = nn.Conv2d(config.channels, head, 3, padding=1)
