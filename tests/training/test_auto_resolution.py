@@ -55,6 +55,7 @@ def test_the_largest_that_sees_enough_in_the_time_is_taken(
         "measure_preset",
         lambda config, device, bf16: (MIN_IMAGES / (3600 * hours[config.net.resolution]), 1),
     )
+    monkeypatch.setattr(module, "bf16_is_faster", lambda device: False)
     monkeypatch.setattr(module, "picture_side", lambda pairs, options: 300.0)
     pairs: list[Pair] = []
     resolution, reason = auto_resolution(pairs, DataConfig(), CPU, minutes=minutes)

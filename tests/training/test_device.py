@@ -22,6 +22,24 @@ def test_bfloat16_is_chosen_only_where_it_is_clearly_faster(monkeypatch: pytest.
     assert device.bf16_is_faster(torch.device("mps")) is False
 
 
+def test_emulated_bfloat16_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[bool] = []
+
+    def seconds(device: torch.device, *, bf16: bool) -> float:
+        passes.append(bf16)
+        return 20.0 if bf16 else 1.0
+
+    monkeypatch.setattr(device, "layer_seconds", seconds)
+    assert device.bf16_is_faster(torch.device("cpu")) is False
+    assert passes == [False, True] * 2
+
+
+def test_one_slow_pass_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = iter([1.0, 30.0])  # the first pass of all in bfloat16 compiles its kernels
+    monkeypatch.setattr(device, "layer_seconds", lambda device, *, bf16: next(slow, 0.3 if bf16 else 1.0))
+    assert device.bf16_is_faster(torch.device("cpu")) is True
+
+
 def test_the_measure_itself_runs() -> None:
     assert device.layer_seconds(torch.device("cpu"), bf16=True) > 0
 

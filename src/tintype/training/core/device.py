@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from tintype.errors import ConfigError
 
 BF16_GAIN = 1.5  # layers must be this much faster in bfloat16 before whole steps are tried
 _PASSES = 6  # per measurement; the fastest counts
+_HOPELESS = 4.0  # times slower in each of two passes: emulated bfloat16 is, and its passes take half a second each
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -37,11 +39,15 @@ def bf16_is_faster(device: torch.device) -> bool:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # its CPU time is not affected by other programs
     try:
-        passes = [(layer_seconds(device, bf16=False), layer_seconds(device, bf16=True)) for _ in range(_PASSES)]
+        float32, bfloat16 = math.inf, math.inf
+        for number in range(_PASSES):
+            float32 = min(float32, layer_seconds(device, bf16=False))
+            bfloat16 = min(bfloat16, layer_seconds(device, bf16=True))
+            if number > 0 and bfloat16 > _HOPELESS * float32:
+                break
     finally:
         torch.set_num_threads(threads)
-    float32, bfloat16 = (min(seconds) for seconds in zip(*passes, strict=True))
-    return bool(BF16_GAIN * bfloat16 < float32)
+    return BF16_GAIN * bfloat16 < float32
 
 
 def layer_seconds(device: torch.device, *, bf16: bool) -> float:

@@ -43,10 +43,11 @@ def auto_resolution(
     reason = f"the pictures have about {side:.0f} pixels a side"
     if minutes is None:
         return fitting[0], reason
+    bf16 = len(fitting) > 1 and bf16_is_faster(device)
     for size in fitting[:-1]:
         config = PRESETS[preset or preset_for(device, size)](size)
         config = replace(config, train=replace(config.train, half_size=0.0))
-        rate, _ = measure_preset(config, device, bf16_is_faster(device))
+        rate, _ = measure_preset(config, device, bf16)
         seconds = MIN_IMAGES / (rate * num_processes)
         if seconds <= 60 * minutes:
             return size, reason
