@@ -43,6 +43,10 @@ def _refuse_network(method: Any) -> Any:
     return guarded
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu-device", default="cuda", metavar="NAME", help="device of tests marked gpu (cuda)")
+
+
 def pytest_configure() -> None:
     socket.socket.connect = _refuse_network(socket.socket.connect)  # type: ignore[method-assign]
     socket.socket.connect_ex = _refuse_network(socket.socket.connect_ex)  # type: ignore[method-assign]
@@ -57,6 +61,21 @@ def data_sets() -> Path:
     if not folder:
         pytest.skip("TINTYPE_TEST_DATA names no folder of data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def gpu(pytestconfig: pytest.Config) -> torch.device:
+    """The device of tests marked gpu; they are skipped where it is not there."""
+    device = torch.device(pytestconfig.getoption("--gpu-device"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch finds no GPU")
+    return device
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU, and with `-m gpu` the GPU: for what must hold on both."""
+    return torch.device("cpu") if request.param == "cpu" else request.getfixturevalue("gpu")
 
 
 @pytest.fixture(scope="session")

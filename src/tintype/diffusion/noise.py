@@ -4,8 +4,11 @@ Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"
 
     key = seed (64 bits)        counter = (block, index low, index high, purpose)
 
-Uniforms, normals and permutations use only operations that IEEE 754 or integer arithmetic fixes to the last bit, so a
-draw is the same on every device, in any batch, at any place in the batch and with any number of threads.
+A draw is the same in any batch, at any place in the batch and with any number of threads. Uniforms and permutations use
+only operations that IEEE 754 or integer arithmetic fixes to the last bit, so they are the same on every device. So do
+normals, but for a square root: that of x86 CPUs is MKL's, which rounds every sixth number the other way. Runs and
+pictures depend on it, so it stays; other devices round correctly, and differ from it by one unit in the last place.
+Compiled, these functions would not keep this, since compilers contract a product and a sum into one rounding.
 """
 
 from __future__ import annotations
@@ -255,9 +258,18 @@ def _unit(bits: Tensor) -> Tensor:
 
 def _box_muller(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Two independent normals from two words of 32 bits."""
-    radius = torch.sqrt(_minus_two_log(a))
+    radius = _sqrt(_minus_two_log(a))
     cosine, sine = _cos_sin(b)
     return radius * cosine, radius * sine
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    return torch.sqrt(x) if x.device.type == "cpu" else rounded_sqrt(x)
+
+
+def rounded_sqrt(x: Tensor) -> Tensor:
+    """The correctly rounded square root of float32 x: no root of 24 bits is near enough to a tie for float64 to err."""
+    return torch.sqrt(x.double()).float()
 
 
 def _minus_two_log(word: Tensor) -> Tensor:

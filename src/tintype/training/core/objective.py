@@ -71,7 +71,7 @@ class Objective(nn.Module):
         self._weight = weight or partial(_configured_weight, config.noise)
         self._device = device
         self._bf16 = bf16
-        # Random draws need float64, which some devices lack; they are the same on all devices.
+        # Random draws need float64, which some devices lack.
         self._draw_device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         self._codec = make_codec(config.net)
 
