@@ -46,6 +46,7 @@ class DrawnSamples:
         return torch.arange(self.num - 1), torch.tensor([self.num - 1] if share else [], dtype=torch.int64)
 
 
+CPU = torch.device("cpu")
 TINY = Config(
     net=NetConfig(resolution=8, patch=4, width=32, depth=1, heads=2, stem_width=16, text_depth=1),
     text=TextConfig(embedding_dim=4, max_tokens=8),
@@ -104,6 +105,7 @@ def make_trainer() -> Callable[..., Trainer]:
         world: World | None = None,
         target: Target | None = None,
         loss_weight: LossWeight | None = None,
+        device: torch.device = CPU,
     ) -> Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -112,7 +114,7 @@ def make_trainer() -> Callable[..., Trainer]:
             denoiser,
             DrawnSamples(),
             config,
-            torch.device("cpu"),
+            device,
             bf16=bf16,
             ahead=ahead,
             world=world,

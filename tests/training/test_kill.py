@@ -34,12 +34,14 @@ def tiny(resolution=8):
 
 nano = PRESETS["nano"]
 PRESETS["nano"] = tiny
-train(TrainRequest(data=Path(sys.argv[1]), out=Path(sys.argv[2]), images=200, device="cpu"))
+device = sys.argv[3]
+exact = {"deterministic": True} if device != "cpu" else {}
+train(TrainRequest(data=Path(sys.argv[1]), out=Path(sys.argv[2]), images=200, device=device, preset="nano", **exact))
 """
 
 
-def start(data: Path, out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SCRIPT, str(data), str(out)]
+def start(data: Path, out: Path, device: str = "cpu") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SCRIPT, str(data), str(out), device]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -54,12 +56,12 @@ def assert_same_end(left: Path, right: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kill_9_at_any_moment_changes_nothing(pictures: Path, tmp_path: Path) -> None:
+def test_kill_9_at_any_moment_changes_nothing(pictures: Path, tmp_path: Path, device: torch.device) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert start(pictures, straight).wait() == 0
+    assert start(pictures, straight, device.type).wait() == 0
     chance = random.Random(0)
     for _ in range(6):
-        process = start(pictures, killed)
+        process = start(pictures, killed, device.type)
         reached = checkpoint.checkpoints(killed)[:1]
         while process.poll() is None and checkpoint.checkpoints(killed)[:1] == reached:
             time.sleep(0.01)
@@ -68,7 +70,7 @@ def test_kill_9_at_any_moment_changes_nothing(pictures: Path, tmp_path: Path) ->
         process.wait()
         for folder in checkpoint.checkpoints(killed):
             checkpoint.verify(folder)
-    assert start(pictures, killed).wait() == 0
+    assert start(pictures, killed, device.type).wait() == 0
     assert_same_end(straight, killed)
 
 

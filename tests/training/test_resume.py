@@ -6,6 +6,7 @@ import io
 import shutil
 import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tintype.data.sources import files, walk
 from tintype.errors import ConfigError
 from tintype.model import checkpoint
 from tintype.pipeline.pipeline import Pipeline
+from tintype.training.core.exactness import deterministic
 from tintype.training.core.objective import ShapeBatch, micro_batches
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.core.weights import snapshot
@@ -38,6 +40,11 @@ def go_on(old: Trainer, new: Trainer) -> Trainer:
     return new
 
 
+def exact_on(device: torch.device) -> AbstractContextManager[None]:
+    """A CPU is exact as it is; a GPU is with --deterministic."""
+    return nullcontext() if device.type == "cpu" else deterministic(device)
+
+
 def everything(trainer: Trainer) -> dict[str, Tensor]:
     return {f"{part}/{name}": t for part, tensors in snapshot(trainer.tensors()).items() for name, t in tensors.items()}
 
@@ -51,17 +58,19 @@ def assert_same(left: Trainer, right: Trainer) -> None:
 
 @pytest.mark.parametrize(("micro_batch", "stops"), [(0, (0, 9, 10)), (2, (9,)), (3, (1, 2, 5, 9))])  # 9 steps: 4 epochs
 def test_going_on_is_bit_for_bit_the_run_without_a_stop(
-    make_trainer: Make, tiny: Config, micro_batch: int, stops: tuple[int, ...]
+    make_trainer: Make, tiny: Config, device: torch.device, micro_batch: int, stops: tuple[int, ...]
 ) -> None:
     config = with_train(tiny, micro_batch=micro_batch)
-    straight = make_trainer(config)
-    reports = list(straight.steps(10 * BATCH))
-    trainer, seen = make_trainer(config), list[StepReport]()
-    for number, stop in enumerate(stops):
-        seen += trainer.steps(stop * BATCH)
-        # Other weights at first, and batches read ahead by another number of threads.
-        trainer = go_on(trainer, make_trainer(config, seed=number + 1, ahead=2 * (number % 2)))
-    seen += trainer.steps(10 * BATCH)
+    with exact_on(device):
+        straight = make_trainer(config, device=device)
+        reports = list(straight.steps(10 * BATCH))
+        trainer, seen = make_trainer(config, device=device), list[StepReport]()
+        for number, stop in enumerate(stops):
+            seen += trainer.steps(stop * BATCH)
+            # Other weights at first, and batches read ahead by another number of threads.
+            other = make_trainer(config, seed=number + 1, ahead=2 * (number % 2), device=device)
+            trainer = go_on(trainer, other)
+        seen += trainer.steps(10 * BATCH)
     assert seen == reports
     assert_same(straight, trainer)
 
@@ -101,9 +110,9 @@ def test_micro_batches_hold_each_sample_once_and_one_shape() -> None:
     ],
 )
 def test_when_memory_runs_out_micro_batches_are_halved(
-    make_trainer: Make, tiny: Config, monkeypatch: pytest.MonkeyPatch, error: Exception
+    make_trainer: Make, device: torch.device, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    straight, trainer = make_trainer(), make_trainer()
+    straight, trainer = make_trainer(device=device), make_trainer(device=device)
     forward = type(trainer._objective).forward
 
     def small(self: object, parts: list[ShapeBatch]) -> Tensor:
@@ -151,18 +160,19 @@ def test_an_error_that_is_not_about_memory_is_not_tried_again(
         next(trainer.steps(100))
 
 
-def test_a_generated_picture_is_the_same_after_going_on(make_trainer: Make, tiny: Config) -> None:
-    straight, first = make_trainer(), make_trainer()
-    list(straight.steps(5 * BATCH))
-    list(first.steps(2 * BATCH))
-    second = go_on(first, make_trainer(seed=1))
-    list(second.steps(5 * BATCH))
+def test_a_generated_picture_is_the_same_after_going_on(make_trainer: Make, device: torch.device) -> None:
+    with exact_on(device):
+        straight, first = make_trainer(device=device), make_trainer(device=device)
+        list(straight.steps(5 * BATCH))
+        list(first.steps(2 * BATCH))
+        second = go_on(first, make_trainer(seed=1, device=device))
+        list(second.steps(5 * BATCH))
     samples = [torch.full((2, 4), 0.3).half(), torch.zeros(0, 4).half()]
     pictures = []
     for trainer in (straight, second):
-        with trainer.averaged(), torch.no_grad():
+        with trainer.averaged(), torch.no_grad(), exact_on(device):
             cond = trainer.denoiser.condition(samples)
-            x, sigma = torch.ones(2, 3, 8, 8), torch.tensor([3.0, 0.5])
+            x, sigma = torch.ones(2, 3, 8, 8, device=device), torch.tensor([3.0, 0.5], device=device)
             pictures.append(trainer.denoiser(x, sigma, cond))
     assert torch.equal(pictures[0], pictures[1])
 

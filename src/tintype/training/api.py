@@ -40,6 +40,7 @@ def train(
     resume: str | Path = "auto",
     device: str | None = None,
     threads: int | None = None,
+    deterministic: bool = False,
     save_minutes: float | None = None,
     sample_minutes: float | None = None,
     keep_last: int | None = None,
@@ -89,6 +90,7 @@ def train(
         resume: "auto", "never", or the path of a checkpoint or run folder.
         device: "cpu", "cuda", "cuda:1", "mps"; None chooses.
         threads: of a CPU; None: all, and fewer while other programs use the machine, which changes the last bits.
+        deterministic: take kernels that give the same bits each time, slower on a GPU, and keep the number of threads.
         save_minutes: between checkpoints.
         sample_minutes: between validations with samples.
         keep_last: the number of newest checkpoints to keep.
@@ -129,6 +131,7 @@ def train(
         resume=str(resume),
         device=device,
         threads=threads,
+        deterministic=deterministic,
         save_minutes=save_minutes,
         sample_minutes=sample_minutes,
         keep_last=keep_last,

@@ -29,6 +29,7 @@ from tintype.training.checkpoints.run_folder import (
 )
 from tintype.training.console import say
 from tintype.training.core.device import choose_device, keep_memory
+from tintype.training.core.exactness import deterministic, float32_products
 from tintype.training.core.threads import ThreadTuner, is_fixed
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.monitor.log import Log
@@ -38,9 +39,9 @@ from tintype.training.parallel.world import World, init_processes, local_device
 from tintype.training.session import Session
 from tintype.training.setup import plan
 from tintype.training.setup.budget import Budget
-from tintype.training.setup.choices import with_preset, with_resolution
+from tintype.training.setup.choices import with_batch_size, with_preset, with_resolution
 from tintype.training.setup.disk import DiskNeeds, most_checkpoints, require_disk
-from tintype.training.setup.prepare import Prepared, numerics, prepare
+from tintype.training.setup.prepare import Prepared, prepare
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import with_images
 from tintype.training.signals import Interruption, Terminated
@@ -70,6 +71,8 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
         stack.callback(torch.set_num_threads, torch.get_num_threads())  # as they were, for programs that train
         if request.threads is not None:
             torch.set_num_threads(request.threads)
+        if request.deterministic:
+            stack.enter_context(deterministic(device))
         world = stack.enter_context(init_processes(device, shard=request.shard))
         console = console if world.is_main else Console(quiet=True)
         lock: RunLock | None = None
@@ -84,8 +87,13 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
             say(console, "note: --shard has no effect with one process; start several with torchrun")
         request = with_resolution(request, device, world, console)
         request = with_preset(request, device, world, console)
+        request = with_batch_size(request, device, world, console)
         threads = _choose_threads(request, device, world, console)
         stored, prepared = _prepare(request, run, device, world, console)
+        stack.enter_context(float32_products(tf32=prepared.tf32))
+        if prepared.deterministic and not request.deterministic:  # the run was started so
+            stack.enter_context(deterministic(device))
+            threads = None
         config, budget = _plan(request, run, stored, prepared, world, started, console)
         if not request.dry_run:
             yield from _train(request, run, config, prepared, world, console, budget, interruption, threads, lock)
@@ -93,7 +101,8 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
 
 def _choose_threads(request: TrainRequest, device: torch.device, world: World, console: Console) -> ThreadTuner | None:
     """Use the threads that compute fastest now; None where the user, torchrun or a GPU leaves no choice."""
-    if request.threads is not None or is_fixed() or device.type != "cpu" or world.size > 1:
+    is_free = request.threads is None and not is_fixed() and not request.deterministic
+    if not is_free or device.type != "cpu" or world.size > 1:
         return None
     threads = ThreadTuner(torch.get_num_threads())
     if threads.threads < threads.most:
@@ -114,10 +123,10 @@ def _prepare(
     prepared = prepare(request, run, stored, device, console)
     if world.is_main:
         world.barrier()
-    choices = {"bf16": prepared.bf16, "checkpoint": str(prepared.checkpoint or "")}
+    choices = {"bf16": prepared.bf16, "tf32": prepared.tf32, "checkpoint": str(prepared.checkpoint or "")}
     choices = json.loads(world.broadcast(json.dumps(choices)))
     path = Path(choices["checkpoint"]) if choices["checkpoint"] else None
-    return stored, replace(prepared, bf16=choices["bf16"], checkpoint=path)
+    return stored, replace(prepared, bf16=choices["bf16"], tf32=choices["tf32"], checkpoint=path)
 
 
 def _train(
@@ -146,7 +155,7 @@ def _train(
     else:
         say_cut(config, prepared, console)
     if world.is_main:
-        choices = numerics(prepared.device, prepared.bf16)
+        choices = prepared.numerics().to_dict()
         write_start(run, config, prepared.tokenizer, prepared.dataset.data_json(), prepared.components.names(), choices)
         trim_log(run / LOG, trainer.images_seen)
     log = Log(run / LOG)

@@ -17,7 +17,7 @@ from tintype.training.checkpoints.run_folder import RunLock
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.parallel.world import World
-from tintype.training.setup.prepare import Prepared, numerics
+from tintype.training.setup.prepare import Prepared
 
 _LOCK_SECONDS = 1.0  # between looks at whether the run folder is still at its path
 
@@ -140,6 +140,6 @@ class Saving:
             **self._trainer.counts(),
             HELD_OUT_ERROR: None if metrics is None else metrics.score,
             "fingerprint": self._prepared.dataset.fingerprint,
-            **numerics(self._prepared.device, self._prepared.bf16),
+            **self._prepared.numerics().to_dict(),
             "seconds": round(seconds, 3),
         }

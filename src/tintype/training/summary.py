@@ -28,12 +28,15 @@ _MUCH_LONGER = 1.5  # times what a run took: whoever asks for that much may want
 def say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world: World, console: Console) -> None:
     """Print what the run is made of and, where its speed was measured, how long it will take and what it needs."""
     net, train = config.net, config.train
+    precision = "bfloat16" if prepared.bf16 else "TF32" if prepared.tf32 else "float32"
+    if prepared.deterministic:
+        precision += ", deterministic"
     training, held_out = prepared.dataset.split(train.held_out)
     say(console, f"data: {len(training):,} pictures to train on, {len(held_out):,} held out for validation")
     say(
         console,
         f"model: {config.preset}, {net.resolution}x{net.resolution} pixels, width {net.width}, depth {net.depth}, "
-        f"text {config.text.encoder}; on {prepared.device}, {'bfloat16' if prepared.bf16 else 'float32'}",
+        f"text {config.text.encoder}; on {prepared.device}, {precision}",
     )
     data_bytes = sum(prepared.dataset.sizes.values())
     epoch_length = prepared.dataset.order(train.seed, training).epoch_length

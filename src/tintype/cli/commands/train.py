@@ -62,6 +62,7 @@ def run_options(command: argparse.ArgumentParser) -> None:
     add("--resume", default="auto", metavar="auto|never|PATH", help="auto: the run in RUN; PATH: a checkpoint (auto)")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     add("--threads", type=whole(1, 1024), metavar="N", help="of a CPU (all, fewer while other programs run)")
+    add("--deterministic", action="store_true", help="the same bits each time, on a GPU too, where that is slower")
     add("--save-every", dest="save_minutes", type=minutes, metavar="T", help="time between checkpoints (5m)")
     add("--sample-every", dest="sample_minutes", type=minutes, metavar="T", help="time between validations (5m)")
     add("--keep", dest="keep_last", type=whole(1, 10**6), metavar="N", help="newest checkpoints to keep (3)")

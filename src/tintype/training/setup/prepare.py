@@ -35,6 +35,7 @@ from tintype.training.checkpoints.run_folder import Stored, load_state
 from tintype.training.console import LINE_SECONDS, say
 from tintype.training.core.components import Components
 from tintype.training.core.device import bf16_is_faster
+from tintype.training.core.exactness import Numerics, change_of_numerics, float32_products, has_tf32
 from tintype.training.core.target import TeacherFlow
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.weights import load_weights
@@ -65,6 +66,12 @@ class Prepared:
     state: Mapping[str, Any]  # state.json of that checkpoint
     components: Components = field(default_factory=Components)  # objects from Python
     teacher: Denoiser | None = None  # in distillation
+    tf32: bool = False  # products of float32 matrices with 11 significant bits
+    deterministic: bool = False  # only kernels that give the same bits each time
+
+    def numerics(self) -> Numerics:
+        """What decides the last bits of the run, with the threads of now."""
+        return Numerics.here(self.device, bf16=self.bf16, tf32=self.tf32, deterministic=self.deterministic)
 
     def new_trainer(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer at the start of a run of `config`; every call returns an identical one."""
@@ -152,42 +159,40 @@ def prepare(
     state = load_state(folder) if folder is not None else {}
     before = state or (stored.numerics if stored is not None else {})
     same_device = before.get("device") == device.type  # a run keeps its precision on the same type of device
-    bf16 = bool(before["bf16"]) if same_device else _uses_bf16(request, config, device)
     if same_device:
-        _say_other_numerics(before, numerics(device, bf16), console)
-    frozen = None if teacher is None else teacher.load()
-    return Prepared(
-        config, tokenizer, encoder, dataset, device, bf16, initial, folder, state, request.components, frozen
+        bf16, tf32 = bool(before["bf16"]), bool(before.get("tf32", False))
+    else:
+        bf16 = _uses_bf16(request, config, device)
+        tf32 = not bf16 and has_tf32(device)
+    deterministic = request.deterministic or bool(before.get("deterministic", False))
+    if deterministic and same_device and device.type == "cpu" and request.threads is None:
+        torch.set_num_threads(int(before["threads"]))  # another number gives other bits
+    prepared = Prepared(
+        config,
+        tokenizer,
+        encoder,
+        dataset,
+        device,
+        bf16,
+        initial,
+        folder,
+        state,
+        request.components,
+        teacher=None if teacher is None else teacher.load(),
+        tf32=tf32,
+        deterministic=deterministic,
     )
-
-
-def numerics(device: torch.device, bf16: bool) -> dict[str, Any]:
-    """The choices that decide the last bits of a run besides its configuration: recorded at its start."""
-    return {
-        "device": device.type,
-        "bf16": bf16,
-        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
-        "torch": str(torch.__version__),
-    }
-
-
-def _say_other_numerics(before: Mapping[str, Any], now: Mapping[str, Any], console: Console) -> None:
-    """Note a change of threads or PyTorch version, after which the run is only close to the uninterrupted one."""
-    changed = [
-        f"{before[name]} {text} before, {now[name]} now"
-        for name, text in (("threads", "threads"), ("torch", "as the version of torch"))
-        if name in before and before[name] != now[name]
-    ]
-    if changed:
-        text = "; ".join(changed)
-        say(console, f"note: {text}: the run is no longer bit for bit the uninterrupted one, only close to it")
+    if same_device and (change := change_of_numerics(before, prepared.numerics())):
+        say(console, f"note: {change}: the run is no longer bit for bit the uninterrupted one, only close to it")
+    return prepared
 
 
 def _uses_bf16(request: TrainRequest, config: Config, device: torch.device) -> bool:
     """Whether training is faster in bfloat16. A sharded model may not fit here whole, so layers alone decide then."""
-    return bf16_is_faster(device) and (
-        request.shard or bf16_steps_are_faster(config, device, request.components.denoiser)
-    )
+    with float32_products(tf32=has_tf32(device)):
+        return bf16_is_faster(device) and (
+            request.shard or bf16_steps_are_faster(config, device, request.components.denoiser)
+        )
 
 
 def _base(request: TrainRequest, stored: Stored | None) -> tuple[Config | None, str | None, store.Model | None]:

@@ -44,6 +44,7 @@ class TrainRequest:
     text: str | None = None  # "auto", "minilm", "learned" or "hf:NAME"
     threads: int | None = None  # of a CPU; None: all, and fewer while other programs use the machine
     device: str | None = None  # None chooses; "cpu", "cuda", "cuda:1", "mps"
+    deterministic: bool = False  # only kernels, and on a CPU a number of threads, that give the same bits each time
     save_minutes: float | None = None  # --save-every: between checkpoints
     sample_minutes: float | None = None  # --sample-every: between validations, with samples and held-out errors
     keep_last: int | None = None  # --keep: newest checkpoints
