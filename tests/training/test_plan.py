@@ -16,7 +16,6 @@ from tintype.config import Config, TrainConfig, nano
 from tintype.training.console import duration
 from tintype.training.core.trainer import Trainer
 from tintype.training.setup import auto_preset, plan, prepare
-from tintype.training.setup.auto_preset import batch_size_for
 from tintype.training.setup.plan import Speed
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import at_resolution
@@ -85,11 +84,6 @@ def test_the_plan_says_what_a_run_will_need() -> None:
     few = plan.plan_lines(config, 1000, speed, 0, 1)
     assert "1,000 pictures are few for 5,000,000 weights" in few[-1]
     assert len(plan.plan_lines(config, 1000, None, 0, 1)) == 1
-
-
-@pytest.mark.parametrize(("images", "batch"), [(1e9, 512), (512_000, 512), (511_000, 256), (300, 16)])
-def test_few_images_make_smaller_batches(images: float, batch: int) -> None:
-    assert batch_size_for(images, 512) == batch
 
 
 @pytest.mark.parametrize(("rate", "preset"), [(1e9, "base"), (300.0, "small"), (0.1, "nano")])

@@ -16,11 +16,9 @@ from tintype.training.core.trainer import Trainer
 
 SIZES = ("nano", "small", "base", "large")  # ascending
 WEIGHTS_PER_IMAGE = 100  # a model needs at least one training image for this many weights
-MIN_STEPS = 1000  # or the batch size is halved
-MIN_BATCH_SIZE = 16
 BF16_GAIN = 1.1  # steps must be this much faster in bfloat16 to be worth its rounding
 _SECONDS = 5.0  # of a measurement
-_MAX_TRIAL_BATCH = {"cpu": 16}  # of the steps that compare precisions; 64 on other devices
+_MAX_TRIAL_BATCH = 16  # on a CPU, of the steps that compare precisions; launches hide the gain of small ones on a GPU
 _TOKENS = 16  # of a caption
 
 
@@ -49,17 +47,14 @@ class SyntheticData:
 
 
 def auto_preset(largest: str, seconds: float, resolution: int | None, device: torch.device, *, bf16: bool) -> Config:
-    """The largest preset, up to `largest`, that can see enough images in `seconds`, with a batch size that fits."""
+    """The largest preset, up to `largest`, that can see enough images in `seconds`."""
     for name in reversed(SIZES[: SIZES.index(largest) + 1]):
         config = PRESETS[name]() if resolution is None else PRESETS[name](resolution)
         if name == SIZES[0]:
             break
         rate, num_weights = measure_preset(config, device, bf16)
-        images = rate * seconds
-        if images * WEIGHTS_PER_IMAGE >= num_weights:
-            return replace(
-                config, train=replace(config.train, batch_size=batch_size_for(images, config.train.batch_size))
-            )
+        if rate * seconds * WEIGHTS_PER_IMAGE >= num_weights:
+            break
     return config
 
 
@@ -67,8 +62,10 @@ def bf16_steps_are_faster(
     config: Config, device: torch.device, make_denoiser: Callable[[Config], Denoiser] = Denoiser
 ) -> bool:
     """Whether whole steps of a model of `config` are clearly faster in bfloat16; times both, alternating."""
-    size = min(config.train.batch_size, _MAX_TRIAL_BATCH.get(device.type, 64))
-    config = replace(config, text=TextConfig(), train=replace(config.train, batch_size=size, micro_batch=0))
+    train = config.train
+    if device.type == "cpu":
+        train = replace(train, batch_size=min(train.batch_size, _MAX_TRIAL_BATCH), micro_batch=0)
+    config = replace(config, text=TextConfig(), train=train)
     steps = []
     threads = torch.get_num_threads()
     if device.type == "cpu":
@@ -95,13 +92,6 @@ def _alternating(steps: Sequence[Iterator[object]], clock: Callable[[], float]) 
             next(iterator)  # its report holds numbers, so the device has finished
             seconds.append(clock() - before)
     return [min(seconds) for seconds in times]
-
-
-def batch_size_for(images: float, batch_size: int) -> int:
-    """`batch_size`, halved until `images` make enough steps."""
-    while batch_size > MIN_BATCH_SIZE and images < MIN_STEPS * batch_size:
-        batch_size //= 2
-    return batch_size
 
 
 def measure_preset(config: Config, device: torch.device, bf16: bool) -> tuple[float, int]:

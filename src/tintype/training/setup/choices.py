@@ -1,4 +1,4 @@
-"""What a request leaves open: the resolution and the preset that fit the time on this machine, measured by rank 0."""
+"""What a request leaves open: resolution, preset and batch that fit the time on this machine, measured by rank 0."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from dataclasses import replace
 import torch
 from rich.console import Console
 
-from tintype.config import DataConfig
+from tintype.config import Config, DataConfig
 from tintype.data.sources.find import find_pairs
 from tintype.errors import ConfigError
 from tintype.model.file_names import CONFIG
 from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster
+from tintype.training.core.exactness import float32_products, has_tf32
 from tintype.training.parallel.world import World
+from tintype.training.setup.auto_batch import FIXED_UP_TO, SMALLEST, best_batch_size, lr_for, measure_steps
 from tintype.training.setup.auto_preset import SIZES, auto_preset
 from tintype.training.setup.auto_resolution import auto_resolution
 from tintype.training.setup.request import TrainRequest
@@ -48,19 +50,42 @@ def with_resolution(request: TrainRequest, device: torch.device, world: World, c
 
 
 def with_preset(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
-    """The request, with a preset and batch size for its time if it leaves them open and there is a choice."""
+    """The request, with a preset for its time if it leaves that open and there is a choice."""
     largest = preset_for(device, request.resolution)
     is_chosen = request.preset is not None or request.from_model is not None or request.config is not None
     if is_chosen or _is_stored(request) or request.minutes is None or largest == SIZES[0]:
         return request
-    choice = {"preset": "", "batch_size": 0}
+    preset = ""
     if world.is_main:
         say(console, "measuring which preset fits the time")
         seconds = 60 * request.minutes * world.size
-        config = auto_preset(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device))
-        choice = {"preset": config.preset, "batch_size": request.batch_size or config.train.batch_size}
+        preset = auto_preset(largest, seconds, request.resolution, device, bf16=bf16_is_faster(device)).preset
+    return replace(request, preset=world.broadcast(preset))
+
+
+def with_batch_size(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
+    """The request, with the batch size that learns most in its time, and a learning rate to go with it.
+
+    Presets with small batches keep them; so do runs of a given length, stored runs, and those that start from a model.
+    """
+    is_chosen = request.batch_size is not None or request.from_model is not None or request.config is not None
+    if is_chosen or _is_stored(request) or request.minutes is None:
+        return request
+    config = Config.from_preset(request.preset or preset_for(device, request.resolution), request.resolution)
+    if config.train.batch_size <= FIXED_UP_TO:
+        return request
+    choice: dict[str, float] = {}
+    if world.is_main:
+        say(console, "measuring which batch size fits the time")
+        with float32_products(tf32=has_tf32(device)):
+            step = measure_steps(config, device, bf16=bf16_is_faster(device))
+        step = replace(step, per_image=step.per_image / world.size)
+        smallest = max(SMALLEST, world.size)
+        size = best_batch_size(60 * request.minutes, step, config.train.batch_size, smallest)
+        choice = {"batch_size": size, "lr": request.lr or lr_for(config, size)}
+        say(console, f"batch: {size} pictures; {step}")
     choice = json.loads(world.broadcast(json.dumps(choice)))
-    return replace(request, **choice)
+    return replace(request, batch_size=int(choice["batch_size"]), lr=choice["lr"])
 
 
 def _is_stored(request: TrainRequest) -> bool:

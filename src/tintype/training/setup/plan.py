@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -56,6 +57,7 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], float], wor
     afterwards.
     """
     world = world or World()
+    reset_peak_memory()
     limit = min(MEASURE_SECONDS, MEASURE_SHARE * minutes * _MINUTE)
     full_size_per_second = 0.0
     if trainer.config.train.half_size:
@@ -97,8 +99,16 @@ def _images_per_second(trainer: Trainer, seconds: float, world: World) -> float:
     return (trainer.images_seen - before) / (time.perf_counter() - start)
 
 
+def reset_peak_memory() -> None:
+    """Count the peak of torch on a GPU from now on: before, other sizes and precisions were tried."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory() -> int:
-    """Peak memory in bytes: of torch on a GPU, else of this process; 0 if unknown."""
+    """Peak memory in bytes: of torch on a GPU since `reset_peak_memory`, else of this process; 0 if unknown."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
     try:
