@@ -1,15 +1,16 @@
 """How long a picture takes once the model is loaded: from caption to picture, one after another.
 
-    python bench/picture.py [MODEL | MODEL:STEPS:GUIDANCE ...] [--num 21] [--threads 2]
+    python bench/picture.py [MODEL | MODEL:STEPS:GUIDANCE ...] [--num 21] [--batch 1] [--threads 2] [--device cpu]
 
 MODEL alone is a model with its own steps and guidance; several take turns, picture by picture, so that a machine that
-slows down slows all. The first picture of each, which warms up, is made but not counted. What is printed is the median,
-the fastest and the slowest of the rest, and how often the network was asked.
+slows down slows all. `--batch` makes so many pictures at once. The first of each, which warms up, is made but not
+counted. What is printed is the median, the fastest and the slowest of the rest, and how often the network was asked.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from typing import NamedTuple
@@ -46,13 +47,16 @@ def main() -> None:
     parser.add_argument(
         "settings", nargs="*", type=parse_setting, default=[Setting("shapes"), Setting("shapes", 4, 1.0)]
     )
-    parser.add_argument("--num", type=int, default=21, help="pictures of each")
+    parser.add_argument("--num", type=int, default=21, help="times that each makes pictures")
+    parser.add_argument("--batch", type=int, default=1, help="pictures at once")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", help="default: a GPU if there is one")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
     captions = [task.caption for task in caption_tasks(SPLITS["new"], options.num + 1, set())]
-    pipelines = [Pipeline.load(setting.model) for setting in options.settings]
+    pipelines = [Pipeline.load(setting.model, options.device) for setting in options.settings]
     evaluations = [0] * len(pipelines)
     times: list[list[float]] = [[] for _ in pipelines]
     for index, pipeline in enumerate(pipelines):
@@ -64,12 +68,27 @@ def main() -> None:
     for seed, caption in enumerate(captions):
         for setting, pipeline, seconds in zip(options.settings, pipelines, times, strict=True):
             start = time.perf_counter()
-            pipeline.generate([caption], seeds=[seed], steps=setting.steps, guidance=setting.guidance)
+            numbers = list(range(seed * options.batch, (seed + 1) * options.batch))
+            pipeline.generate([caption] * options.batch, seeds=numbers, steps=setting.steps, guidance=setting.guidance)
             seconds.append(time.perf_counter() - start)
-    for setting, seconds, num_evaluations in zip(options.settings, times, evaluations, strict=True):
+    num = len(captions) * options.batch
+    results = {
+        str(setting): {
+            "median": statistics.median(seconds[1:]),
+            "fastest": min(seconds[1:]),
+            "slowest": max(seconds[1:]),
+            "evaluations": num_evaluations / num,
+        }
+        for setting, seconds, num_evaluations in zip(options.settings, times, evaluations, strict=True)
+    }
+    if options.json:
+        print(json.dumps({"batch": options.batch, "device": str(pipelines[0].device), "settings": results}))
+        return
+    pictures = "" if options.batch == 1 else f" for {options.batch} at once"
+    for name, row in results.items():
         print(
-            f"{setting}: {statistics.median(seconds[1:]):.3f} s ({min(seconds[1:]):.3f} to {max(seconds[1:]):.3f}), "
-            f"{num_evaluations / len(captions):.1f} evaluations a picture, {options.threads} threads"
+            f"{name}: {row['median']:.3f} s ({row['fastest']:.3f} to {row['slowest']:.3f}){pictures}, "
+            f"{row['evaluations']:.1f} evaluations a picture, {options.threads} threads"
         )
 
 

@@ -5,10 +5,11 @@
 
 Steps of the real `Trainer` and plain float32 matrix products take turns in one process, so that a machine that slows
 down or is shared slows both; the share is the median over rounds of (FLOP/s of steps) / (FLOP/s of products, mean of
-just before and just after). FLOPs are those of matrix products, attention and convolutions, forward and backward, and
-of Muon's products, from `torch.utils.flop_counter`. `--malloc` compares, in processes that take turns, steps with
-`keep_memory`, as training has it, and with glibc's defaults. `--versus PX` has steps at another resolution take turns:
-at the beginning of a run, at its end, where all samples are of full size, and over a whole run.
+just before and just after). On a GPU with --bf16 the products are of bfloat16. FLOPs are those of matrix products,
+attention and convolutions, forward and backward, and of Muon's products, from `torch.utils.flop_counter`. `--malloc`
+compares, in processes that take turns, steps with `keep_memory`, as training has it, and with glibc's defaults.
+`--versus PX` has steps at another resolution take turns: at the beginning of a run, at its end, where all samples are
+of full size, and over a whole run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from tintype.model.denoiser import Denoiser
 from tintype.training.core.device import keep_memory
 from tintype.training.core.trainer import Trainer
 
-SIDE = 1024  # of the square matrices whose product is timed
+SIDE = {"cpu": 1024}  # of the square matrices whose product is timed
+GPU_SIDE = 8192
 PRODUCT_SECONDS = 0.3
 STEP_SECONDS = 1.0
 NUM_SAMPLES = 512
@@ -82,7 +84,7 @@ def product_rate(a: Tensor, b: Tensor) -> float:
         torch.mm(a, b)
         wait(a.device)
         num += 1
-    return 2 * SIDE**3 * num / took
+    return 2 * len(a) ** 3 * num / took
 
 
 def step_flops(trainer: Trainer) -> int:
@@ -98,7 +100,9 @@ def measure(config: Config, device: torch.device, rounds: int, bf16: bool) -> di
     trainer = Trainer(Denoiser(config), SyntheticData(config), config, device, bf16=bf16)
     flops = step_flops(trainer)
     steps = trainer.steps(until=sys.maxsize)
-    a, b = torch.randn(2, SIDE, SIDE, device=device).unbind()
+    side = SIDE.get(device.type, GPU_SIDE)
+    dtype = torch.bfloat16 if bf16 and device.type != "cpu" else torch.float32
+    a, b = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
     for _ in range(3):
         next(steps)
     product_rate(a, b)
@@ -125,6 +129,7 @@ def measure(config: Config, device: torch.device, rounds: int, bf16: bool) -> di
         "num_weights": sum(weight.numel() for weight in trainer.denoiser.parameters()),
         "batch_size": config.train.batch_size,
         "threads": torch.get_num_threads(),
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
     }
 
 
