@@ -141,6 +141,7 @@ def _train(
     threads: ThreadTuner | None,
     lock: RunLock | None,
 ) -> Iterator[StepReport]:
+    plan.reset_peak_memory()
     trainer = prepared.resumed_trainer(config, world)
     if (images_seen := _images_of_model(run, trainer.images_seen)) >= config.train.images:
         seconds = prepared.state.get("seconds")
@@ -160,7 +161,8 @@ def _train(
         trim_log(run / LOG, trainer.images_seen)
     log = Log(run / LOG)
     if budget is not None:
-        log.event(0, "planned", {"asked_seconds": budget.seconds, "seconds": round(budget.planned_seconds, 3)})
+        planned = {"asked_seconds": budget.seconds, "seconds": round(budget.planned_seconds, 3)}
+        log.event(0, "planned", {**planned, "memory_bytes": budget.planned_memory})
     tensorboard = TensorBoardWriter(run) if request.tensorboard and world.is_main else None
     with interruption:
         name = dataset_name(request.data)
@@ -179,7 +181,8 @@ def _train(
         )
         yield from session.steps(interruption)
     if budget is not None:
-        log.event(trainer.images_seen, "ended", {"seconds": round(budget.elapsed(), 3)})
+        ended = {"seconds": round(budget.elapsed(), 3), "memory_bytes": plan.peak_memory()}
+        log.event(trainer.images_seen, "ended", ended)
     say_done(run, prepared, console)
 
 

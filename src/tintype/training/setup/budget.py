@@ -40,6 +40,7 @@ class Budget:
     ) -> None:
         self.seconds = seconds
         self.planned_seconds = planned_seconds
+        self.planned_memory = speed.memory_bytes
         self._started = started
         self._speed = speed
         self._clock = clock
