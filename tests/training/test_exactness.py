@@ -98,6 +98,7 @@ def test_on_a_cpu_the_bits_are_those_of_a_run_without_it(
             torch.testing.assert_close(weight, exact.weights()[name], rtol=0, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_it_and_its_threads(request_: TrainRequest, threads: None) -> None:
     assert "float32, deterministic" in run(replace(request_, deterministic=True))
     start = json.loads((request_.out / "start.json").read_text())
