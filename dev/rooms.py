@@ -30,8 +30,9 @@ DRAWING: dict[str, tuple[float, int, str]] = {
     "metrics": (1, 5, "intervals, noise error"),
     "data": (1.6, 6, "sources, images, cache"),
     "model": (1, 7, "networks, codec, files"),
-    "diffusion": (0.4, 8, "noise, samplers, loss"),
-    "config": (1.6, 8, "settings, presets"),
+    "copies": (0, 8, "nearest pictures, alarm"),
+    "diffusion": (1, 8, "noise, samplers, loss"),
+    "config": (2, 8, "settings, presets"),
 }
 BOX, GAP, STEP = (190, 52), 30, 98  # width and height of a box, room between boxes, height of a row, in pixels
 REPOSITORY = Path(__file__).parent.parent

@@ -18,6 +18,7 @@ ROOMS = (
     "printable",
     "_version",
     "diffusion",
+    "copies",
     "config",
     "model",
     "pipeline",

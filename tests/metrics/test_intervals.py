@@ -9,6 +9,7 @@ from scipy import stats
 from tintype.diffusion.noise import normal
 from tintype.metrics.intervals import (
     bootstrap,
+    exact_proportion,
     format_percent,
     jackknife,
     mean,
@@ -28,6 +29,12 @@ def test_share_is_wilsons(right: int, num: int) -> None:
     estimate, expected = proportion(right, num), stats.binomtest(right, num).proportion_ci(method="wilson")
     assert estimate.value == right / num
     assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+@pytest.mark.parametrize(("copies", "num"), [(0, 1000), (3, 1000), (1000, 1000), (1, 1), (40, 192), (0, 12)])
+def test_exact_share_is_clopper_and_pearsons(copies: int, num: int) -> None:
+    estimate, expected = exact_proportion(copies, num), stats.binomtest(copies, num).proportion_ci(method="exact")
+    assert estimate == pytest.approx((copies / num, expected.low, expected.high), abs=1e-10)
 
 
 def test_the_difference_of_two_shares_is_newcombes() -> None:
@@ -65,6 +72,7 @@ def test_nothing_is_said_of_nothing() -> None:
     assert math.isnan(mean(torch.empty(0)).value)
     assert mean(torch.ones(1)).high == math.inf
     assert (proportion(0, 0).low, proportion(0, 0).high) == (0.0, 1.0)
+    assert (exact_proportion(0, 0).low, exact_proportion(0, 0).high) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

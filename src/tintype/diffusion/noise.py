@@ -55,6 +55,9 @@ class Purpose(IntEnum):
     HALF_SIZE = 19  # whether a sample is trained at half the size; index: position
     WEIGHT = 20  # which samples are shown once more or less; index: epoch
     BLOCK = 21  # order of archives in an epoch; index: epoch
+    PLANTED = 25  # how planted copies of training pictures are changed; index: copy
+    PLANTED_NOISE = 26  # noise on planted copies; index: copy
+    RESAVED = 27  # noise on pictures that are saved again; index: picture
 
 
 class EvalSubset(IntEnum):
@@ -67,6 +70,7 @@ class EvalSubset(IntEnum):
     TUNING = 4  # unseen pictures, whose captions guidance and steps are compared on
     TUNING_REFERENCE = 5  # training pictures, that the samples of `TUNING` are compared with
     CONTROL = 6  # unseen pictures, whose captions are sampled as a control for copies
+    PLANTED = 7  # training pictures, of which copies are planted
 
 
 def uniform(seed: Index, purpose: int, index: Index, num: int, device: torch.device | str | None = None) -> Tensor:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tintype.config import Config
@@ -18,6 +17,7 @@ from tintype.data.cache.builder import CaptionEncoder, Progress
 from tintype.data.cache.dataset_cache import DatasetCache
 from tintype.data.cache.fingerprints import source_fingerprint
 from tintype.data.cache.open_or_build import build_cache
+from tintype.data.cache.squares import square_blocks, squares
 from tintype.data.images.decode import Preprocess, preprocess_for
 from tintype.data.sources.exclude import Exclusions
 from tintype.data.sources.find import dataset_name, find_pairs
@@ -25,7 +25,6 @@ from tintype.data.sources.pairs import Pair
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.errors import ConfigError, DataError
 from tintype.evaluation.shapes_accuracy import is_shapes_data
-from tintype.metrics.memorization import BLOCK_VALUES
 from tintype.model.file_names import CACHE_FOLDER, DATA
 from tintype.model.read_file import MAX_RECORD_BYTES, read_text
 from tintype.model.store import Model
@@ -57,20 +56,11 @@ class EvalData:
 
     def squares(self, indices: Tensor, side: int) -> Tensor:
         """Pictures of any shape, resized to side x side: uint8 [N, 3, side, side]."""
-        squares = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
-        for rows in self.dataset.by_shape(indices):
-            pictures = self.dataset.pictures(indices[rows])
-            if tuple(pictures.shape[-2:]) != (side, side):
-                scaled = F.interpolate(pictures.float(), size=(side, side), mode="area")
-                pictures = scaled.round().clamp(0, 255).to(torch.uint8)
-            squares[rows] = pictures
-        return squares
+        return squares(self.dataset, indices, side)
 
     def square_blocks(self, indices: Tensor, side: int) -> Iterator[Tensor]:
         """`squares` in blocks that bound memory."""
-        step = max(16, BLOCK_VALUES // (3 * side * side))
-        for start in range(0, len(indices), step):
-            yield self.squares(indices[start : start + step], side)
+        return square_blocks(self.dataset, indices, side)
 
 
 def choose_subset(indices: Tensor, num: int, seed: int, subset: EvalSubset) -> Tensor:

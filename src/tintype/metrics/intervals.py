@@ -74,6 +74,37 @@ def proportion(num_successes: float, num: int) -> Estimate:
     return Estimate(value, min(low, value), max(high, value))  # rounding may not push the value out of its interval
 
 
+def exact_proportion(num_successes: int, num: int) -> Estimate:
+    """The proportion `num_successes` / `num` with its exact interval (Clopper and Pearson 1934); [0, 1] if `num` is 0.
+
+    Its coverage is never below 95 %, however rare the successes: 0 of 1,000 is [0, 0.37 %]. Both ends are exact to
+    1e-12.
+    """
+    if num == 0:
+        return Estimate(math.nan, 0.0, 1.0)
+    low = 0.0 if num_successes == 0 else 1 - _upper_end(num - num_successes, num)
+    high = 1.0 if num_successes == num else _upper_end(num_successes, num)
+    return Estimate(num_successes / num, low, high)
+
+
+def _upper_end(num_successes: int, num: int) -> float:
+    """The proportion at which `num_successes` or fewer of `num` have a probability of 2.5 %, by bisection."""
+    k = torch.arange(num_successes + 1, dtype=torch.float64)
+    total = torch.tensor(float(num), dtype=torch.float64)
+    log_choices = torch.lgamma(total + 1) - torch.lgamma(k + 1) - torch.lgamma(total - k + 1)
+    low, high = num_successes / num, 1.0
+    while high - low > 1e-13:
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        log_probabilities = log_choices + k * math.log(middle) + (total - k) * math.log1p(-middle)
+        if float(torch.logsumexp(log_probabilities, 0)) > math.log(0.025):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
 def proportion_difference(first: Estimate, second: Estimate) -> Estimate:
     """How much larger one proportion is than an independent other (Newcombe 1998, method 10)."""
     value = first.value - second.value

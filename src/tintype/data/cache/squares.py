@@ -1,0 +1,32 @@
+"""Pictures of a cache as squares of one size, whatever their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tintype.data.cache.dataset_cache import DatasetCache
+
+BLOCK_VALUES = 2**22  # numbers in a block of pictures: bounds memory
+
+
+def squares(dataset: DatasetCache, indices: Tensor, side: int) -> Tensor:
+    """Pictures of any shape, resized to side x side: uint8 [N, 3, side, side]."""
+    resized = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
+    for rows in dataset.by_shape(indices):
+        pictures = dataset.pictures(indices[rows])
+        if tuple(pictures.shape[-2:]) != (side, side):
+            scaled = F.interpolate(pictures.float(), size=(side, side), mode="area")
+            pictures = scaled.round().clamp(0, 255).to(torch.uint8)
+        resized[rows] = pictures
+    return resized
+
+
+def square_blocks(dataset: DatasetCache, indices: Tensor, side: int) -> Iterator[Tensor]:
+    """`squares` in blocks that bound memory."""
+    step = max(16, BLOCK_VALUES // (3 * side * side))
+    for start in range(0, len(indices), step):
+        yield squares(dataset, indices[start : start + step], side)
