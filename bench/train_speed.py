@@ -68,6 +68,9 @@ class SyntheticData:
     def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
         return [self._states[index] for index in indices.tolist()]
 
+    def mirrorable(self, indices: Tensor) -> Tensor:
+        return torch.ones(len(indices), dtype=torch.bool)
+
     def split(self, share: float) -> tuple[Tensor, Tensor]:
         return torch.arange(NUM_SAMPLES), torch.arange(0)
 

@@ -48,7 +48,14 @@ FLOORS: dict[str, tuple[str | tuple[str, ...], ...]] = {
         "hub",
         "store",
     ),
-    "data": (("order", "split", "process_pool", "thread_pool"), "sources", "images", "check", "cache", "dataset"),
+    "data": (
+        ("order", "sides", "split", "process_pool", "thread_pool"),
+        "sources",
+        "images",
+        "check",
+        "cache",
+        "dataset",
+    ),
     "training": (
         ("console", "signals"),
         "parallel",

@@ -42,6 +42,9 @@ class DrawnSamples:
         pairs = zip(indices.tolist(), (choice % 2).tolist(), strict=True)
         return [torch.full((1 + index % 3, 4), 0.1 * index - second).half() for index, second in pairs]
 
+    def mirrorable(self, indices: Tensor) -> Tensor:
+        return indices % 2 == 0
+
     def split(self, share: float) -> tuple[Tensor, Tensor]:
         return torch.arange(self.num - 1), torch.tensor([self.num - 1] if share else [], dtype=torch.int64)
 

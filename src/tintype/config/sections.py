@@ -92,6 +92,9 @@ class TrainConfig:
     ema_width_long: float = 0.1  # of a second, longer average; a measurement at the end chooses between the two
     caption_dropout: float = 0.1  # share of samples trained with the empty caption
     flip: bool = False  # mirror half of the pictures
+    dropout: float = 0.0  # share of the features of the network that each sample is trained without
+    augment: float = 0.0  # share of samples shown moved, of another size, in other colors, each told to the network
+    text_noise: float = 0.0  # on the text embeddings of a frozen encoder: standard deviation relative to theirs
     half_size: float = 0.0  # share of samples trained at half the size, until the learning rate falls
     held_out: float = 0.03  # share of pictures never trained on, to measure the noise error
     seed: int = 0

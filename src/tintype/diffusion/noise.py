@@ -55,6 +55,9 @@ class Purpose(IntEnum):
     HALF_SIZE = 19  # whether a sample is trained at half the size; index: position
     WEIGHT = 20  # which samples are shown once more or less; index: epoch
     BLOCK = 21  # order of archives in an epoch; index: epoch
+    AUGMENT = 22  # how a picture is changed in training; index: position
+    FEATURES = 23  # features of the network that are dropped in training; index: position
+    TEXT = 24  # noise on the text embeddings of training; index: position
     PLANTED = 25  # how planted copies of training pictures are changed; index: copy
     PLANTED_NOISE = 26  # noise on planted copies; index: copy
     RESAVED = 27  # noise on pictures that are saved again; index: picture
@@ -82,6 +85,15 @@ def uniform(seed: Index, purpose: int, index: Index, num: int, device: torch.dev
     a, b, c, d = _draw(seed, purpose, index, -(-num // 2), device)
     bits = torch.stack([_join52(a, b), _join52(c, d)], dim=-1).flatten(1)[:, :num]
     return _unit(bits)
+
+
+def coarse_uniform(
+    seed: Index, purpose: int, index: Index, num: int, device: torch.device | str | None = None
+) -> Tensor:
+    """`uniform` of 16 bits each, float32 [B, num], for a quarter of the arithmetic."""
+    words = torch.stack(_draw(seed, purpose, index, -(-num // 8), device), dim=-1)
+    halves = torch.stack([words & 0xFFFF, words >> 16], dim=-1).flatten(1)[:, :num]
+    return (halves.float() + 0.5) * 2.0**-16
 
 
 def normal(

@@ -58,9 +58,25 @@ class Denoiser(nn.Module):
         cond: Conditioning = self.text(embeddings)
         return cond
 
-    def forward(self, x: Tensor, sigma: Tensor, cond: Conditioning) -> Tensor:
-        """Noisy pictures x [B, C, H, W] at noise levels sigma [B] -> denoised [B, C, H, W], float32."""
-        return self.denoise(x, sigma, self.caption_kv(cond))
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Conditioning,
+        labels: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> Tensor:
+        """Noisy pictures x [B, C, H, W] at noise levels sigma [B] -> denoised [B, C, H, W], float32.
+
+        In training, labels [B, K] tell how the pictures were changed (`CaptionKV.told`), and kept [B, F] are the
+        factors of dropout.
+        """
+        text = self.caption_kv(cond)
+        if labels is not None:
+            text = text.told(labels)
+        if kept is not None:
+            text = text._replace(kept=kept)
+        return self.denoise(x, sigma, text)
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """Keys and values of captions [B, L, D]: computed once for all steps."""

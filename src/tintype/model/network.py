@@ -33,8 +33,9 @@ class Network(Protocol):
 
     Caption tokens have `config.net.width` numbers each, padded ones are False in `cond.mask`. Pictures have sides that
     are multiples of `config.net.patch`. `examples/own_network.py` is a small U-Net. A network may also have
-    `muon_matrices` and `shard_units` (see `MuonMatrices` and `ShardUnits`). Without the first AdamW steps all its
-    weights; without the second a sharded run gathers all of them at once.
+    `muon_matrices`, `shard_units` and `num_dropped` (see `MuonMatrices`, `ShardUnits` and `Droppable`). Without the
+    first AdamW steps all its weights; without the second a sharded run gathers all of them at once; without the third
+    it is trained without dropout.
     """
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
@@ -72,6 +73,15 @@ class ShardUnits(Protocol):
         ...
 
 
+@runtime_checkable
+class Droppable(Protocol):
+    """A network that dropout acts on: it multiplies features by `CaptionKV.kept`, which is given in training."""
+
+    def num_dropped(self) -> int:
+        """The number of these features, F of `kept` [B, F]."""
+        ...
+
+
 NetFactory = Callable[[Config], nn.Module]
 NETWORKS = {"dit": DiffusionTransformer}
 
@@ -92,3 +102,8 @@ def muon_matrices(module: nn.Module) -> dict[str, int]:
 def shard_units(module: nn.Module) -> list[list[nn.Module]]:
     """`module.shard_units()` where it has that method, else none."""
     return module.shard_units() if isinstance(module, ShardUnits) else []
+
+
+def num_dropped(module: nn.Module) -> int:
+    """`module.num_dropped()` where it has that method, else 0."""
+    return module.num_dropped() if isinstance(module, Droppable) else 0

@@ -17,6 +17,7 @@ from tintype.data.check.report import Report
 from tintype.data.check.summary import Tokens, summarize
 from tintype.data.images.facts import FACTS, hex_digests
 from tintype.data.order import Order
+from tintype.data.sides import names_side
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.shapes_mark import DRAWN
 from tintype.data.split import is_held_out, name_hash
@@ -53,6 +54,7 @@ class DatasetIndex:
             self.weights = torch.tensor(about["weights"], dtype=torch.float64)
         self.unique: list[str] = about["captions"]
         self.choices: list[list[int]] = about["choices"]  # for each picture, indices into the unique captions
+        self._sided: Tensor | None = None  # which pictures have a caption that names a side, once that is asked
         self.unreadable: dict[str, None] = {}  # keys of pictures that can no longer be read, in order
 
     @property
@@ -77,6 +79,13 @@ class DatasetIndex:
     def order(self, seed: int, indices: Tensor) -> Order:
         """The order in which a run of `seed` shows the samples `indices`; it counts them from 0."""
         return Order(seed, len(indices), None if self.weights is None else self.weights[indices])
+
+    def mirrorable(self, indices: Tensor) -> Tensor:
+        """Whether the pictures at `indices` [B] may be mirrored, because no caption of theirs names a side: bool."""
+        if self._sided is None:
+            sided = [names_side(caption) for caption in self.unique]
+            self._sided = torch.tensor([any(sided[caption] for caption in choices) for choices in self.choices])
+        return ~self._sided[indices.cpu()]
 
     def by_shape(self, indices: Tensor) -> list[Tensor]:
         """Divide a batch of `indices` [B] by the shape of its pictures: rows of the batch, ascending in each part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,6 +52,19 @@ class CaptionKV(NamedTuple):
     values: tuple[Tensor, ...]  # likewise
     mask: Tensor  # [B, L] bool
     pooled_text: Tensor  # [B, D] the mean of the tokens
+    kept: Tensor | None = None  # [B, F] in training with dropout: what the features are multiplied by
+
+    def told(self, labels: Tensor) -> CaptionKV:
+        """The captions with numbers [B, K] about the pictures, each along a direction of the pooled text of its own.
+
+        Zeros change nothing, so a network that is told nothing needs no further weights. Directions: cosines of growing
+        frequency, which are orthogonal and as long as a token.
+        """
+        width, num = self.pooled_text.shape[-1], labels.shape[-1]
+        phase = torch.arange(width, device=labels.device) + 0.5
+        frequency = math.pi / width * torch.arange(1, num + 1, device=labels.device)
+        directions = math.sqrt(2) * (frequency[:, None] * phase).cos()
+        return self._replace(pooled_text=self.pooled_text + (labels @ directions).to(self.pooled_text.dtype))
 
     def select(self, index: int) -> CaptionKV:
         """Caption `index` alone, B = 1."""

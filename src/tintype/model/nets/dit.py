@@ -15,6 +15,7 @@ Bao et al. 2023, arXiv 2209.12152). Any height and width that the patch divides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -29,6 +30,7 @@ from tintype.model.nets.layers import (
     Attention,
     ConvBlock,
     SwiGLU,
+    feed_width,
     modulate,
     rms_norm,
     rotary_embedding,
@@ -61,10 +63,11 @@ class Block(nn.Module):
         text: tuple[Tensor, Tensor],
         rope: Tensor,  # of the rotary embedding
         mask: Tensor,  # [B, 1, 1, L + T] bool
+        kept: Tensor | None = None,  # [B, hidden], dropout
     ) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.modulation).chunk(6, dim=1)
         x = torch.addcmul(x, gate1, self.attention(modulate(rms_norm(x), shift1, scale1), rope, text, mask))
-        return torch.addcmul(x, gate2, self.feed(modulate(rms_norm(x), shift2, scale2)))
+        return torch.addcmul(x, gate2, self.feed(modulate(rms_norm(x), shift2, scale2), kept))
 
 
 class Convolutions(nn.ModuleList):
@@ -73,9 +76,9 @@ class Convolutions(nn.ModuleList):
     def __init__(self, num: int, channels: int, cond_width: int) -> None:
         super().__init__(ConvBlock(channels, cond_width) for _ in range(num))
 
-    def forward(self, x: Tensor, cond_emb: Tensor) -> Tensor:
-        for block in self:
-            x = block(x, cond_emb)
+    def forward(self, x: Tensor, cond_emb: Tensor, kept: Sequence[Tensor | None]) -> Tensor:
+        for block, part in zip(self, kept, strict=True):
+            x = block(x, cond_emb, part)
         return x
 
 
@@ -114,6 +117,9 @@ class DiffusionTransformer(nn.Module):
         kernel = config.write_kernel
         self.write = nn.Conv2d(channels[0], (head or config.channels) * area, kernel, padding=kernel // 2)
         self.groups = max(1, channels[0] // 16)
+        # Features that dropout acts on: of the convolutions down and up, and of the feed-forward layers.
+        self._dropped = [size for size in (*channels, *channels) for _ in range(config.stem_depth)]
+        self._dropped += [feed_width(width)] * config.depth
         if head:
             self.detail = nn.Conv2d(config.channels, head, 3, padding=1)
             self.last = nn.Conv2d(head, config.channels, 3, padding=1)
@@ -143,6 +149,18 @@ class DiffusionTransformer(nn.Module):
         """The text projections of all blocks, which `caption_kv` runs first; then block by block."""
         return [[cast(Block, block).text for block in self.blocks], *([block] for block in self.blocks)]
 
+    def num_dropped(self) -> int:
+        """Features of the convolutions and of the feed-forward layers: see `network.Droppable`."""
+        return sum(self._dropped)
+
+    def _kept(self, kept: Tensor | None) -> tuple[list[Sequence[Tensor | None]], Sequence[Tensor | None]]:
+        """The factors of dropout: for each `Convolutions` on the way down, then up; and for the transformer blocks."""
+        parts: Sequence[Tensor | None] = [None] * len(self._dropped)
+        if kept is not None:
+            parts = torch.split(kept, self._dropped, dim=1)
+        num, depth = 2 * self.config.stem_levels, self.config.stem_depth
+        return [parts[index * depth : (index + 1) * depth] for index in range(num)], parts[num * depth :]
+
     def forward(self, x: Tensor, c_noise: Tensor, text: CaptionKV) -> Tensor:
         patch = self.config.patch
         if x.shape[-2] % patch or x.shape[-1] % patch:
@@ -151,19 +169,20 @@ class DiffusionTransformer(nn.Module):
 
         picture = x
         x = self.read(F.pixel_unshuffle(x, self.config.stem_factor)).contiguous(memory_format=torch.channels_last)
+        kept, kept_tokens = self._kept(text.kept)
         skips = []
         for index, convolutions in enumerate(self.down):
             if index:
                 x = self.shrink[index - 1](x)
-            x = convolutions(x, cond_emb)
+            x = convolutions(x, cond_emb, kept[index])
             skips.append(x)
 
-        x = self._transform(self.tokens(x), cond_emb, text)
+        x = self._transform(self.tokens(x), cond_emb, text, kept_tokens)
 
         for index in reversed(range(len(skips))):
             if index < len(skips) - 1:
                 x = F.pixel_shuffle(self.grow[index](x), 2)
-            x = self.up[index](x + skips[index], cond_emb)
+            x = self.up[index](x + skips[index], cond_emb, kept[len(skips) + index])
 
         out: Tensor = F.pixel_shuffle(self.write(F.silu(F.group_norm(x, self.groups))), self.config.stem_factor)
         if self.config.head_width:
@@ -171,7 +190,7 @@ class DiffusionTransformer(nn.Module):
             out = self.last(F.silu(F.group_norm(out, 1)))
         return out
 
-    def _transform(self, x: Tensor, cond_emb: Tensor, text: CaptionKV) -> Tensor:
+    def _transform(self, x: Tensor, cond_emb: Tensor, text: CaptionKV, kept: Sequence[Tensor | None]) -> Tensor:
         """Tokens on their grid [B, D, h, w] through the blocks, back to the last level of the stem."""
         batch, _, rows, columns = x.shape
         head_width = self.config.width // self.config.heads
@@ -182,8 +201,8 @@ class DiffusionTransformer(nn.Module):
         modulation = self.modulation(cond_emb).unflatten(1, (6, -1))
 
         tokens = x.flatten(2).transpose(1, 2) + self.position(_grid(rows, columns, x.device))
-        for block, key, value in zip(self.blocks, text.keys, text.values, strict=True):
-            tokens = block(tokens, modulation, (key, value), rope, mask)
+        for block, key, value, part in zip(self.blocks, text.keys, text.values, kept, strict=True):
+            tokens = block(tokens, modulation, (key, value), rope, mask, part)
         patches = self.patches(rms_norm(tokens)).transpose(1, 2).unflatten(2, (rows, columns))
         return F.pixel_shuffle(patches, self.stride)
 

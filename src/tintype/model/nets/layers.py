@@ -41,18 +41,26 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, x, 1 + scale)
 
 
+def feed_width(width: int) -> int:
+    """The hidden features of a feed-forward layer for `width`."""
+    return math.ceil(width * 5 / 2 / 32) * 32
+
+
 class SwiGLU(nn.Module):
-    """Gated feed-forward layer [..., D] -> [..., D] (Shazeer 2020, arXiv 2002.05202)."""
+    """Gated feed-forward layer [B, T, D] -> [B, T, D] (Shazeer 2020, arXiv 2002.05202)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        hidden = math.ceil(width * 5 / 2 / 32) * 32
+        hidden = feed_width(width)
         self.gate = nn.Linear(width, hidden, bias=False)
         self.value = nn.Linear(width, hidden, bias=False)
         self.out = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.out(F.silu(self.gate(x)) * self.value(x))
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        hidden = F.silu(self.gate(x)) * self.value(x)
+        if kept is not None:  # [B, hidden], dropout
+            hidden = hidden * kept[:, None]
+        out: Tensor = self.out(hidden)
         return out
 
 
@@ -152,10 +160,13 @@ class ConvBlock(nn.Module):
         self.signal = nn.Linear(cond_width, 2 * channels)
         zero_(self.second)
 
-    def forward(self, x: Tensor, cond_emb: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond_emb: Tensor, kept: Tensor | None = None) -> Tensor:
         hidden = F.group_norm(self.first(F.silu(F.group_norm(x, self.groups))), self.groups)
         scale, shift = self.signal(cond_emb)[:, :, None, None].chunk(2, dim=1)
-        out: Tensor = x + self.second(F.silu(hidden * (1 + scale) + shift))
+        hidden = F.silu(hidden * (1 + scale) + shift)
+        if kept is not None:  # [B, C], dropout
+            hidden = hidden * kept[:, :, None, None]
+        out: Tensor = x + self.second(hidden)
         return out
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from tintype.config import TrainConfig
 from tintype.data.cache.stream import ReadAhead
 from tintype.data.order import Order, caption_at, dropped_at
+from tintype.training.core.augment import augmented, labels_at
 from tintype.training.core.half_size import SIGMA, half_size_at, halved
 from tintype.training.core.objective import ShapeBatch
 
@@ -26,6 +27,8 @@ class Samples(Protocol):
     def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]: ...
 
     def split(self, share: float) -> tuple[Tensor, Tensor]: ...
+
+    def mirrorable(self, indices: Tensor) -> Tensor: ...
 
 
 class Reader:
@@ -75,8 +78,13 @@ class Reader:
                     for embedding, drop in zip(embeddings, dropped[rows], strict=True)
                 ]
                 batch = ShapeBatch(positions[rows], self._samples.pictures(indices[rows]), kept)
+                batch = self._augmented(batch, indices[rows]) if self._config.augment else batch
                 batches.append(self._halved(batch) if is_half[rows[0]] else batch)
         return batches
+
+    def _augmented(self, batch: ShapeBatch, indices: Tensor) -> ShapeBatch:
+        labels = labels_at(self._config, batch.positions, self._samples.mirrorable(indices))
+        return batch._replace(pictures=augmented(batch.pictures, labels), labels=labels)
 
     def _halved(self, batch: ShapeBatch) -> ShapeBatch:
         return batch._replace(pictures=halved(batch.pictures, self._multiple), sigma_factor=SIGMA)

@@ -19,6 +19,8 @@ from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.model.codec import make_codec
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
+from tintype.model.network import num_dropped
+from tintype.training.core.dropout import kept_at, noisy_embeddings
 from tintype.training.core.target import CleanPicture, Target
 
 
@@ -29,12 +31,16 @@ class ShapeBatch(NamedTuple):
     pictures: Tensor  # [B, 3, H, W] uint8
     text_embeddings: Sequence[Tensor]  # one ragged tensor per caption; without rows where the caption is dropped
     sigma_factor: float = 1.0  # times the noise levels at these positions
+    labels: Tensor | None = None  # [B, K] how the pictures were changed, where they are
 
     def slice(self, start: int, end: int) -> ShapeBatch:
         """The samples from `start` to `end`."""
         rows = slice(start, end)
         return self._replace(
-            positions=self.positions[rows], pictures=self.pictures[rows], text_embeddings=self.text_embeddings[rows]
+            positions=self.positions[rows],
+            pictures=self.pictures[rows],
+            text_embeddings=self.text_embeddings[rows],
+            labels=None if self.labels is None else self.labels[rows],
         )
 
 
@@ -104,8 +110,18 @@ class Objective(nn.Module):
         with self.precision():
             x = add_noise(x0, noise, sigma)
             target = self.target(x0, x, sigma, batch.text_embeddings)
-            cond: Conditioning = self.denoiser.condition(batch.text_embeddings)
-            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond), x, target, sigma, weight)
+            embeddings = noisy_embeddings(self._config.train, batch.positions, batch.text_embeddings)
+            cond: Conditioning = self.denoiser.condition(embeddings)
+            labels = None if batch.labels is None else batch.labels.to(self._device)
+            kept = self._kept(batch.positions)
+            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond, labels, kept), x, target, sigma, weight)
+
+    def _kept(self, positions: Tensor) -> Tensor | None:
+        """The factors of dropout at `positions` [B]: [B, F]; None without dropout."""
+        train, num = self._config.train, num_dropped(self.denoiser.net)
+        if not train.dropout or not num:
+            return None
+        return kept_at(train, positions.to(self._draw_device), num).to(self._device)
 
 
 def _configured_weight(noise: NoiseConfig, sigma: Tensor) -> Tensor:

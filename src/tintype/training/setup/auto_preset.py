@@ -42,6 +42,9 @@ class SyntheticData:
     def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
         return [self._state] * len(indices)
 
+    def mirrorable(self, indices: Tensor) -> Tensor:
+        return torch.ones(len(indices), dtype=torch.bool)
+
     def split(self, share: float) -> tuple[Tensor, Tensor]:
         return torch.arange(2**16), torch.arange(0)
 
