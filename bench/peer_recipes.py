@@ -26,7 +26,8 @@ from tintype.model.nets.text import TextRefiner
 
 EMPTY = -1  # in the place of a token number where a caption has ended
 CAPTION_DROPOUT = 0.1  # share of captions hidden in training, so that there is something to guide away from
-SIDE = 32  # pixels
+SIDE = 32  # pixels, of drawn shapes
+DIFFUSERS_CHANNELS = {32: (32, 64, 96), 128: (32, 32, 64, 64, 96)}  # by the side of the pictures
 
 
 class Batches:
@@ -114,23 +115,25 @@ class Diffusers:
     That is 1000 levels of noise, the error of the noise, AdamW (betas .9 and .999, weight decay .01), gradients clipped
     at 1, a constant learning rate, an average of decay .9999. The noise is that of its examples on pixels, the defaults
     of DDPMScheduler. Captions are hidden now and then, which that script leaves out but guidance needs. Attention
-    begins at 16 pixels a side, as in the usual networks for pictures of this size (Ho et al. 2020, 2006.11239).
+    begins at 16 pixels a side, as in the usual networks for pictures of these sizes (Ho et al. 2020, 2006.11239), which
+    have two levels more at 128 pixels.
     """
 
-    channels = (32, 64, 96)
-
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, side: int = SIDE) -> None:
         diffusers = importlib.import_module("diffusers")
         captions = Captions(vocabulary)
+        channels = DIFFUSERS_CHANNELS[side]
+        plain = len(channels) - 2  # levels without attention
         net = diffusers.UNet2DConditionModel(
-            sample_size=SIDE,
+            sample_size=side,
             in_channels=3,
             out_channels=3,
-            block_out_channels=self.channels,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=channels,
+            down_block_types=("DownBlock2D",) * plain + ("CrossAttnDownBlock2D",) * 2,
+            up_block_types=("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",) * plain,
             cross_attention_dim=captions.width,
         )
+        self._side = side
         self.module = nn.ModuleDict({"net": net, "captions": captions})
         self._scheduler = diffusers.DDPMScheduler()
         self._average: Any = None
@@ -164,7 +167,7 @@ class Diffusers:
         scheduler.set_timesteps(steps)
         self.module.eval()
         cond = self.module["captions"](torch.cat([torch.full_like(tokens, EMPTY), tokens]))
-        x = torch.randn(len(tokens), 3, SIDE, SIDE)
+        x = torch.randn(len(tokens), 3, self._side, self._side)
         for time in scheduler.timesteps:
             uncond, text_cond = self._noise(torch.cat([x, x]), time.expand(2 * len(x)), cond).chunk(2)
             x = scheduler.step(uncond + guidance * (text_cond - uncond), time, x).prev_sample
@@ -193,17 +196,17 @@ class Diffusers:
 class SmallDiffusion:
     """DiT of smalldiffusion as its `fashion_mnist_dit_cond.py` trains it.
 
-    That is noise of DDPM, the error of the noise, AdamW, an average of decay .99, patches of 2 pixels, 6 blocks of 6
-    heads of 32. Its input is scaled by the noise level, as in `cifar_unet.py`: there are levels up to 157. Its
-    `cond_embed` takes one vector a caption.
+    That is noise of DDPM, the error of the noise, AdamW, an average of decay .99, patches of 2 pixels (of more where
+    pictures are larger, so that there are as many tokens), 6 blocks of 6 heads of 32. Its input is scaled by the noise
+    level, as in `cifar_unet.py`: there are levels up to 157. Its `cond_embed` takes one vector a caption.
     """
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, side: int = SIDE) -> None:
         self._library = smalldiffusion()
         self.module = self._library.Scaled(self._library.DiT)(
-            in_dim=SIDE,
+            in_dim=side,
             channels=3,
-            patch_size=2,
+            patch_size=2 * side // SIDE,
             depth=6,
             head_dim=32,
             num_heads=6,

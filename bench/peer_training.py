@@ -40,17 +40,21 @@ BATCH_SIZE = 16  # as the examples of diffusers; those of smalldiffusion have GP
 MAX_TOKENS = 64
 LEVELS = (0.3, 1.0, 3.0, 10.0)  # sigmas at which the error of the predicted noise is measured
 MEASURED = 256  # pictures
-DRAWN = 50  # pictures at once
+DRAWN = 50  # pictures of SIDE pixels at once
 TIMED = 4  # steps in each precision, to choose one
 ROWS, COLUMNS, CELL = 4, 6, 96  # of a sheet
 
 
-class Shapes(NamedTuple):
-    """A folder of drawn pictures in memory."""
+class CaptionedPictures(NamedTuple):
+    """Square pictures and their captions in memory."""
 
-    pictures: Tensor  # uint8 [N, 3, SIDE, SIDE]
+    pictures: Tensor  # uint8 [N, 3, side, side]
     tokens: Tensor  # int64 [N, L], EMPTY where a caption has ended
     tokenizer: str  # JSON
+
+    @property
+    def side(self) -> int:
+        return self.pictures.shape[-1]
 
 
 def padded(tokens: list[Tensor]) -> Tensor:
@@ -58,30 +62,32 @@ def padded(tokens: list[Tensor]) -> Tensor:
     return pad_sequence(tokens, batch_first=True, padding_value=EMPTY)
 
 
-def read(data: Path, out: Path) -> Shapes:
+def read(data: Path, out: Path) -> CaptionedPictures:
     """Read a folder as `tintype train --text learned` does; its cache is left in `out`."""
     request = TrainRequest(data=data, out=out, preset="nano", resolution=SIDE, text="learned")
     prepared = prepare(request, out, None, choose_device("cpu"), Console(stderr=True))
     indices = torch.arange(prepared.dataset.num_samples)
     assert prepared.tokenizer is not None
-    return Shapes(
+    return CaptionedPictures(
         prepared.dataset.pictures(indices),
         padded(prepared.dataset.text_embeddings(indices, torch.zeros_like(indices))),
         prepared.tokenizer,
     )
 
 
-def size_of(tokenizer: str) -> int:
-    return len(json.loads(tokenizer)["model"]["vocab"])
+def new_recipe(name: str, tokenizer: str, side: int) -> Recipe:
+    """An untrained network for pictures of `side` pixels."""
+    recipe_class, _ = RECIPES[name]
+    return recipe_class(len(json.loads(tokenizer)["model"]["vocab"]), side)
 
 
-def bf16_is_faster(name: str, shapes: Shapes, lr: float) -> bool:
+def bf16_is_faster(name: str, pictures: CaptionedPictures, lr: float) -> bool:
     """Whether a step of a recipe takes less time in bfloat16: the fastest of some, by turns."""
     seconds = {}
     trainings = {}
     for bf16 in (False, True):
-        recipe = RECIPES[name][0](size_of(shapes.tokenizer))
-        trainings[bf16] = recipe.losses(Batches(shapes.pictures, shapes.tokens, BATCH_SIZE), lr)
+        recipe = new_recipe(name, pictures.tokenizer, pictures.side)
+        trainings[bf16] = recipe.losses(Batches(pictures.pictures, pictures.tokens, BATCH_SIZE), lr)
     for turn in range(TIMED):
         for bf16, steps in trainings.items():
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -93,67 +99,80 @@ def bf16_is_faster(name: str, shapes: Shapes, lr: float) -> bool:
     return seconds[True] < seconds[False]
 
 
+class PeerRun:
+    """A run of another library's recipe, which trains for as long as it is told.
+
+    lr: None is the recipe's own.
+    """
+
+    def __init__(self, name: str, pictures: CaptionedPictures, lr: float | None, seed: int) -> None:
+        lr = RECIPES[name][1] if lr is None else lr
+        self.bf16 = bf16_is_faster(name, pictures, lr)
+        torch.manual_seed(seed)
+        self.recipe = new_recipe(name, pictures.tokenizer, pictures.side)
+        self._losses = self.recipe.losses(Batches(pictures.pictures, pictures.tokens, BATCH_SIZE), lr)
+        self._tokenizer = pictures.tokenizer
+        self._facts = {"recipe": name, "lr": lr, "seed": seed, "bf16": self.bf16, "side": pictures.side}
+        self._images = 0
+
+    def describe(self) -> str:
+        weights = sum(weight.numel() for weight in self.recipe.module.parameters() if weight.requires_grad)
+        return f"{weights / 1e6:.2f}M weights, {'bfloat16' if self.bf16 else 'float32'}"
+
+    def train_until(self, end: float) -> None:
+        """Train until the clock shows `end`, and tell each minute how it goes."""
+        start = printed_at = time.perf_counter()
+        recent_losses: list[float] = []
+        first = self._images
+        now = start
+        while now < end:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+                recent_losses.append(next(self._losses))
+            self._images += BATCH_SIZE
+            now = time.perf_counter()
+            if now >= end or now - printed_at >= 60:
+                loss, rate = sum(recent_losses) / len(recent_losses), (self._images - first) / (now - start)
+                print(f"{self._images:,} images, {rate:.1f}/s, loss {loss:.4f}", flush=True)
+                recent_losses, printed_at = [], now
+
+    def save(self, out: Path, **facts: float) -> None:
+        """Write the averaged weights, which `load` reads, and facts of the run; training may go on."""
+        module = self.recipe.module
+        raw = {name: weight.clone() for name, weight in module.state_dict().items()}
+        self.recipe.take_average()
+        out.mkdir(parents=True, exist_ok=True)
+        averaged = {name: weight.contiguous() for name, weight in module.state_dict().items()}
+        save_file(averaged, out / "weights.safetensors")
+        module.load_state_dict(raw)
+        (out / "tokenizer.json").write_text(self._tokenizer, encoding="utf-8")
+        run = self._facts | {"images_seen": self._images} | facts
+        (out / "run.json").write_text(json.dumps(run) + "\n", encoding="utf-8")
+
+
 def train(data: Path, out: Path, name: str, lr: float | None, minutes: float, seed: int) -> None:
     """Train until the minutes are over, and save the averaged weights."""
     start = time.perf_counter()
     keep_memory()  # as `tintype train` does
     out.mkdir(parents=True, exist_ok=True)
-    shapes = read(data, out)
-    recipe_class, default_lr = RECIPES[name]
-    lr = default_lr if lr is None else lr
-    bf16 = bf16_is_faster(name, shapes, lr)
-    torch.manual_seed(seed)
-    recipe: Recipe = recipe_class(size_of(shapes.tokenizer))
-    weights = sum(weight.numel() for weight in recipe.module.parameters() if weight.requires_grad)
-    ready_at = time.perf_counter()
-    precision = "bfloat16" if bf16 else "float32"
-    print(f"{name}: {weights / 1e6:.2f}M weights, {precision}, ready after {ready_at - start:.0f} s", flush=True)
-    images = train_until(start + 60 * minutes, recipe, shapes, lr, bf16)
-    recipe.take_average()
-    facts = {"recipe": name, "lr": lr, "seed": seed, "bf16": bf16, "images_seen": images}
-    save(recipe, shapes.tokenizer, facts, out)
-
-
-def train_until(end: float, recipe: Recipe, shapes: Shapes, lr: float, bf16: bool) -> int:
-    """Train until the clock shows `end`, and tell each minute how it goes; how many images that were."""
-    losses = recipe.losses(Batches(shapes.pictures, shapes.tokens, BATCH_SIZE), lr)
-    start = printed_at = time.perf_counter()
-    recent_losses = []
-    images = 0
-    while True:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            recent_losses.append(next(losses))
-        images += BATCH_SIZE
-        now = time.perf_counter()
-        if now >= end or now - printed_at >= 60:
-            loss = sum(recent_losses) / len(recent_losses)
-            print(f"{images:,} images, {images / (now - start):.1f}/s, loss {loss:.4f}", flush=True)
-            recent_losses, printed_at = [], now
-        if now >= end:
-            return images
-
-
-def save(recipe: Recipe, tokenizer: str, facts: dict[str, Any], out: Path) -> None:
-    """What `load` reads."""
-    weights = {name: weight.contiguous() for name, weight in recipe.module.state_dict().items()}
-    save_file(weights, out / "weights.safetensors")
-    (out / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-    (out / "run.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    run = PeerRun(name, read(data, out), lr, seed)
+    print(f"{name}: {run.describe()}, ready after {time.perf_counter() - start:.0f} s", flush=True)
+    run.train_until(start + 60 * minutes)
+    run.save(out)
 
 
 def load(run: Path) -> tuple[Recipe, LearnedVocabulary]:
-    """What `train` saved."""
+    """What a run saved."""
     tokenizer = (run / "tokenizer.json").read_text(encoding="utf-8")
-    recipe_class, _ = RECIPES[json.loads((run / "run.json").read_text(encoding="utf-8"))["recipe"]]
-    recipe: Recipe = recipe_class(size_of(tokenizer))
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    recipe = new_recipe(facts["recipe"], tokenizer, facts.get("side", SIDE))
     recipe.module.load_state_dict(load_file(run / "weights.safetensors"))
     recipe.module.eval()
     return recipe, LearnedVocabulary(tokenizer, MAX_TOKENS)
 
 
-def drawn(recipe: Recipe, tokens: Tensor, steps: int, guidance: float) -> Iterator[Image.Image]:
-    """Pictures of captions [B, L], the same every time."""
-    for number, part in enumerate(tokens.split(DRAWN)):
+def drawn(recipe: Recipe, tokens: Tensor, steps: int, guidance: float, at_once: int = DRAWN) -> Iterator[Image.Image]:
+    """Pictures of captions [B, L], the same every time with as many at once."""
+    for number, part in enumerate(tokens.split(at_once)):
         torch.manual_seed(number)
         yield from pictures_of(PixelCodec().decode(recipe.sample(part, steps, guidance)))
 

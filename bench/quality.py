@@ -36,12 +36,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from quality_judges import LinearJudge, SmallNetworkJudge, Spectrum, Subject, labels_of, spectrum, subject_of
+from quality_pictures import Pictures, read_pictures, sheet
 from torch import Tensor
 
-from tintype.config import DataConfig
-from tintype.data.images.decode import examine_all, preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair
 from tintype.evaluation.efficientnet import EfficientNetLite0
@@ -54,34 +52,7 @@ ONE_IN = 10
 BATCH = 16
 DIMENSIONS = 64  # principal components of the Frechet distance
 COPY_RATE = 0.01  # share of held-out pictures that may count as copies
-SHEET = (8, 6)  # pictures across and down
-GAP = 4  # pixels between them
 MIN_LABELED = 0.5  # share of the pictures whose kind can be learned; below it, the nearest picture is asked for
-
-
-class Pictures(NamedTuple):
-    """Pictures of any shape, and their captions."""
-
-    captions: list[str]
-    pixels: list[Tensor]  # uint8 [3, H, W]
-
-    def squares(self, side: int) -> Tensor:
-        """Stretched to squares: uint8 [N, 3, side, side]."""
-        resized = [
-            F.interpolate(picture[None].float(), size=(side, side), mode="bilinear", antialias=True)
-            for picture in self.pixels
-        ]
-        return torch.cat(resized).round().clamp(0, 255).byte()
-
-    def groups(self) -> list[Tensor]:
-        """Stacked by shape: uint8 [N, 3, H, W] each."""
-        shapes: dict[tuple[int, ...], list[Tensor]] = {}
-        for picture in self.pixels:
-            shapes.setdefault(tuple(picture.shape), []).append(picture)
-        return [torch.stack(group) for group in shapes.values()]
-
-    def subset(self, rows: Sequence[int]) -> Pictures:
-        return Pictures([self.captions[row] for row in rows], [self.pixels[row] for row in rows])
 
 
 class Judges(NamedTuple):
@@ -103,14 +74,6 @@ class Judges(NamedTuple):
 
 def is_held_out(pair: Pair) -> bool:
     return int(hashlib.sha256(pair.key.encode()).hexdigest(), 16) % ONE_IN == 0
-
-
-def read_pictures(pairs: Sequence[Pair], resolution: int, multiple: int) -> Pictures:
-    examined = examine_all(
-        [pair.source for pair in pairs], preprocess_for(resolution, DataConfig(crop="none"), multiple)
-    )
-    pixels = [torch.from_numpy(np.ascontiguousarray(picture.pixels)) for picture in examined]
-    return Pictures([pair.captions[0] for pair in pairs], pixels)
 
 
 def make_judges(data: Path, held_out: set[str], resolution: int, multiple: int) -> Judges:
@@ -213,17 +176,30 @@ def copies(judges: Judges, features: Tensor) -> Estimate:
     return proportion(int((nearest < held_out.quantile(COPY_RATE)).sum()), len(features))
 
 
+def asked_rows(judges: Judges, num: int) -> list[int]:
+    """The training pictures under whose captions a model is sampled, evenly spread."""
+    rows = np.linspace(0, len(judges.training.captions) - 1, min(num, len(judges.training.captions)))
+    return [int(row) for row in rows.round()]
+
+
 def judge(judges: Judges, name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Sample a model, and compare its pictures with real ones."""
     pipeline = Pipeline.load(name)
-    patch = pipeline.config.net.multiple
-    rows = np.linspace(0, len(judges.training.captions) - 1, min(options.num, len(judges.training.captions)))
-    chosen = [int(row) for row in rows.round()]
-    captions = [judges.training.captions[row] for row in chosen]
+    rows = asked_rows(judges, options.num)
+    captions = [judges.training.captions[row] for row in rows]
     start = time.perf_counter()
     samples = Pictures(captions, list(sample(pipeline, captions, options)))
     seconds = (time.perf_counter() - start) / len(captions)
-    features = judges.features(samples.squares(judges.side))
+    if options.sheet is not None:
+        sheet(samples, judges.held_out).save(options.sheet.with_stem(f"{options.sheet.stem}-{Path(name).name}"))
     table: dict[str, Any] = {"model": name, "num": len(captions), "seconds_per_picture": round(seconds, 3)}
+    return table | measured(judges, samples, rows, pipeline.config.net.multiple)
+
+
+def measured(judges: Judges, samples: Pictures, rows: Sequence[int], patch: int) -> dict[str, Any]:
+    """What the module says of pictures under the captions of training pictures `rows`; patch: period of a mesh."""
+    features = judges.features(samples.squares(judges.side))
+    table: dict[str, Any] = {}
     if judges.kinds:
         shares = right_kinds(judges, samples, features)
         real = right_kinds(judges, judges.held_out, judges.held_out_features)
@@ -232,7 +208,7 @@ def judge(judges: Judges, name: str, options: argparse.Namespace) -> dict[str, A
             table[f"{key}_of_real"] = round(share.value / max(real[key].value, 1e-9), 3)
             table[f"{key}_real"] = _rounded(real[key])
     else:
-        table |= {key: _rounded(share) for key, share in right_nearest(judges, samples, features, chosen).items()}
+        table |= {key: _rounded(share) for key, share in right_nearest(judges, samples, features, rows).items()}
     unseen = judges.projection(judges.held_out_features)
     drawn = judges.projection(features)
     table["frechet"] = _rounded(corrected_frechet(drawn, unseen), 4)
@@ -246,32 +222,11 @@ def judge(judges: Judges, name: str, options: argparse.Namespace) -> dict[str, A
     table["power_ratio"] = [round(float(r), 2) for r in drawn_spectrum.power / real_spectrum.power.clamp(min=1e-12)]
     table["mesh"] = round(drawn_spectrum.mesh / max(real_spectrum.mesh, 1e-12), 3)
     table["copies"] = _rounded(copies(judges, features))
-    if options.sheet is not None:
-        sheet(samples, judges.held_out).save(options.sheet.with_stem(f"{options.sheet.stem}-{Path(name).name}"))
     return table
 
 
 def _rounded(estimate: Estimate, digits: int = 3) -> list[float]:
     return [round(estimate.value, digits), round(estimate.low, digits), round(estimate.high, digits)]
-
-
-def sheet(samples: Pictures, real: Pictures) -> Image.Image:
-    """Unselected samples to the left of as many real pictures."""
-    across, down = SHEET
-    every = [*samples.pixels, *real.pixels]
-    height, width = (max(picture.shape[axis] for picture in every) + GAP for axis in (1, 2))
-    panels = []
-    for pictures in (samples, real):
-        rows = np.linspace(0, len(pictures.pixels) - 1, across * down).round().astype(int)
-        panel = Image.new("RGB", (across * width, down * height), "white")
-        for place, row in enumerate(rows):
-            picture = Image.fromarray(pictures.pixels[row].movedim(0, 2).numpy())
-            panel.paste(picture, (place % across * width, place // across * height))
-        panels.append(panel)
-    whole = Image.new("RGB", (2 * panels[0].width + 24, panels[0].height), "black")
-    whole.paste(panels[0], (0, 0))
-    whole.paste(panels[1], (panels[0].width + 24, 0))
-    return whole
 
 
 def main() -> None:

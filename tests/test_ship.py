@@ -48,3 +48,16 @@ def test_a_shipped_card_has_its_own_name_and_nothing_of_the_run(ship: Any, tmp_p
     assert "## Share" not in shipped  # there is no folder of a run
     assert shipped.index("Drawn shapes.") < shipped.index("## Training") < shipped.index("## Caption accuracy")
     assert shipped.endswith("```\n")
+
+
+def test_pictures_are_shipped_with_what_judges_saw_beside_real_ones(ship: Any) -> None:
+    ends = [0.5, 0.4, 0.6]
+    scores = {"num": 96, "spectrum": 0.18, "kind": [0.66, 0.59, 0.73], "kind_real": [0.93, 0.88, 0.96]}
+    scores |= dict.fromkeys(("kind_network", "kind_network_real", "frechet", "frechet_real"), ends)
+    scores |= dict.fromkeys(("precision", "recall", "copies"), ends)
+    section = ship.section_of(scores, 16, 3.0)
+    assert "96 samples" in section
+    assert "16 steps and guidance 3," in section
+    assert "| kind | 0.66 [0.59, 0.73] | 0.93 [0.88, 0.96] |" in section
+    assert "| 18 % | 0 % |" in section
+    assert "color" not in section  # these captions name none
