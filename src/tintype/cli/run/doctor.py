@@ -43,6 +43,8 @@ def doctor() -> Iterator[str]:
     shipped = store.shipped()
     for name, folder in shipped.items():
         yield f"model {name}: {folder}"
+    for name, folder in store.shipped_token_models().items():
+        yield f"token model {name}: {folder}"
     yield from _verdicts(devices[-1], cpus, threads, bool(shipped), bf16_is_faster(devices[-1]))
 
 
