@@ -58,6 +58,18 @@ def test_measuring_takes_its_share_of_the_budget_and_at_least_two_steps(
     assert speed.memory_bytes > speed.checkpoint_bytes
 
 
+@pytest.mark.parametrize(
+    ("batch", "images", "smaller"),
+    [(512, 50_000, "32"), (512, 300_000, "256"), (512, 512_000, None), (32, 960, None), (64, 6400, "32")],
+)
+def test_few_steps_in_large_batches_are_said(batch: int, images: int, smaller: str | None) -> None:
+    train = replace(TRAIN, batch_size=batch, images=images)
+    notes = plan.few_steps(train)
+    assert len(notes) == (smaller is not None)
+    if smaller is not None:
+        assert f"{images // batch} steps are few; with a smaller --batch-size, such as {smaller}, " in notes[0]
+
+
 def test_the_last_save_is_waited_for() -> None:
     speed = Speed(10.0, 0.0, 0.0, last_save_seconds=100.0)
     assert plan.images_within(1800, speed, TRAIN) == (1800 * 0.97 - 100) * 10 // 32 * 32

@@ -21,7 +21,6 @@ from tintype.training.core.trainer import Trainer
 from tintype.training.setup.auto_preset import SyntheticData
 
 SMALLEST = 16
-FIXED_UP_TO = 32  # presets with batches as small as this keep them: they were chosen by trials on CPUs
 CRITICAL = 0.5  # B / sqrt(D): by trials (dev/LOG.md)
 _TRIALS = {"cpu": (4, 16)}  # sizes of the batches that are timed
 _GPU_TRIALS = (32, 256)

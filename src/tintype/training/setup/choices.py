@@ -16,9 +16,10 @@ from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster
 from tintype.training.core.exactness import float32_products, has_tf32
 from tintype.training.parallel.world import World
-from tintype.training.setup.auto_batch import FIXED_UP_TO, SMALLEST, best_batch_size, lr_for, measure_steps
+from tintype.training.setup.auto_batch import SMALLEST, best_batch_size, lr_for, measure_steps
 from tintype.training.setup.auto_preset import SIZES, auto_preset
 from tintype.training.setup.auto_resolution import auto_resolution
+from tintype.training.setup.plan import FIXED_UP_TO
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import preset_for
 

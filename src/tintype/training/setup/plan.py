@@ -23,6 +23,8 @@ MEASURE_SHARE = 0.05  # of the budget, at most
 SAVE_BYTES_PER_SECOND = 100e6
 RESERVE = 0.03  # of the budget: safety margin
 MEMORIZED_EPOCHS = 50  # of a small data set, after which a model is likely to reproduce its pictures
+FIXED_UP_TO = 32  # batches as small as this were chosen by trials on CPUs, and stay
+ENOUGH_STEPS = 1000  # of larger ones
 _MINUTE = 60.0
 
 
@@ -163,8 +165,9 @@ def plan_lines(
     line += f", {train.images / num_images:.1f} times each"
     if epoch_length not in (0, num_images):
         line += " on average, by their weights"
+    few = few_steps(train)
     if speed is None:
-        return [line]
+        return [line, *few]
     seconds = expected_seconds(train.images, speed, train)
     line += (
         f"; at {speed.mean_images_per_second(train):.1f} images/s that takes {duration(seconds)}, "
@@ -174,13 +177,24 @@ def plan_lines(
     needs = f"needs: {size(disk)} of disk ({size(speed.checkpoint_bytes)} a checkpoint, {size(data_bytes)} of data)"
     if speed.memory_bytes:  # a copy of all that is saved exists while it is written
         needs += f", {size(speed.memory_bytes)} of memory"
-    lines = [line, f"{needs}; {epoch_length or num_images:,} samples an epoch"]
+    lines = [line, f"{needs}; {epoch_length or num_images:,} samples an epoch", *few]
     if memorizes(config, num_images, speed):
         lines.append(
             f"note: {num_images:,} pictures are few for {speed.num_weights:,} weights, and each is shown often: the "
             "model is likely to memorize them; use more pictures, a smaller --preset or fewer --images"
         )
     return lines
+
+
+def few_steps(train: TrainConfig) -> list[str]:
+    """A note if a run takes so few steps that smaller batches would teach more."""
+    steps = train.images // train.batch_size
+    if train.batch_size <= FIXED_UP_TO or steps >= ENOUGH_STEPS:
+        return []
+    smaller = max(FIXED_UP_TO, 1 << max(train.images // ENOUGH_STEPS, 1).bit_length() - 1)
+    return [
+        f"note: {steps:,} steps are few; with a smaller --batch-size, such as {smaller}, the same images teach more"
+    ]
 
 
 def disk_bytes(train: TrainConfig, speed: Speed, seconds: float, data_bytes: int) -> int:
