@@ -73,6 +73,7 @@ ADVANCED = {
         Setting("seed", "integer", "of weights, order and noise", 0, MAX_SEED),
         Setting("threads", "integer", "of a CPU", 1, 1024),
         Setting("device", "choice", "what computes", choices=("cpu", "cuda", "mps")),
+        Setting("deterministic", "switch", "the same bits each time, on a GPU too, where that is slower"),
         Setting("save_every", "time", "time between checkpoints"),
         Setting("sample_every", "time", "time between sample pictures"),
         Setting("keep", "integer", "newest checkpoints to keep", 1, 1000),
