@@ -65,4 +65,5 @@ def _colored(pictures: Tensor, labels: Tensor) -> Tensor:
     gray = pictures.mean(1, keepdim=True)
     pictures = gray + (pictures - gray) * torch.exp(MAX_LOG_SATURATION * saturation)
     mean = pictures.mean((1, 2, 3), keepdim=True)
-    return mean + (pictures - mean) * torch.exp(MAX_LOG_CONTRAST * contrast) + MAX_BRIGHTNESS * brightness
+    colored: Tensor = mean + (pictures - mean) * torch.exp(MAX_LOG_CONTRAST * contrast) + MAX_BRIGHTNESS * brightness
+    return colored
