@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements.lock"
-EXTRAS = "test,docs,hub,tensorboard,heif,onnx"
+EXTRAS = "test,docs,hub,tensorboard,heif,onnx,captioner"
 UNHASHED = {"torch"}
 NOT_LOCKED = {"pip", "setuptools", "wheel", "tintype"}
 LINE = re.compile(

@@ -49,6 +49,7 @@ class StandIn:
             "empty": empty,
             "left_out": 0,
             "stale": False,
+            "judged": False,
             "checked": False,
             "edits": len(self.undo),
             "task": None,

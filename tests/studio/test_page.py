@@ -80,7 +80,15 @@ def drawings(tmp_path: Path) -> Path:
 
 def turn_to(tab: Tab, step: str) -> None:
     tab.page.evaluate("step => { location.hash = `#studio/${step}`; }", step)
-    tab.page.wait_for_selector(f"#studio-{step}:visible")
+    sees(tab, f"#studio-{step}")
+
+
+def sees(tab: Tab, selector: str, seconds: float = 60.0) -> None:
+    """Until an element is visible, looked for all the time: Playwright's own waiting asks ever more rarely."""
+    end = time.monotonic() + seconds
+    while not tab.page.is_visible(selector):
+        assert time.monotonic() < end, f"{selector} did not appear"
+        tab.page.wait_for_timeout(20)
 
 
 def says(tab: Tab, selector: str, text: str, seconds: float = 120.0) -> None:
@@ -106,7 +114,7 @@ def look_at_all_steps(tab: Tab, axe: Any, folder: Path | None) -> None:
 
 def upload_and_see_the_verdict(tab: Tab, drawings: Path) -> None:
     assert tab.page.url.endswith("/#studio")  # without the token
-    tab.page.wait_for_selector("#studio-open:visible")
+    sees(tab, "#studio-open")
     tab.page.set_input_files("#studio-files", drawings)
     says(tab, "#verdict-line", f"{NUM + 1} pictures can be used")
     assert "1 picture has no caption yet" in tab.page.inner_text("#verdict-more")
@@ -141,7 +149,7 @@ def edit_three_captions(tab: Tab) -> None:
 
 def train_until_a_sample(tab: Tab, length: str) -> None:
     turn_to(tab, "plan")
-    tab.page.wait_for_selector("#plan-times input")
+    sees(tab, "#plan-times input")
     tab.page.click("#plan-times label:has(input[value=other])")
     tab.page.fill("#plan-other", length)
     tab.page.click("#plan-sizes label:has(input[value='32'])")
@@ -150,14 +158,14 @@ def train_until_a_sample(tab: Tab, length: str) -> None:
     for name in ("sample_every", "save_every"):
         tab.page.fill(f"#plan-advanced [data-setting={name}]", "5s")
     tab.page.click("#plan-go")
-    tab.page.wait_for_selector("#studio-training:visible")
+    sees(tab, "#studio-training")
     tab.wait("document.querySelector('#train-samples').checkVisibility()", 240)
     tab.wait("document.querySelector('#train-grid').naturalWidth > 0")
 
 
 def no_complaints(tab: Tab) -> None:
-    """The browser itself notes the one picture without a thumbnail, and what a reload cut off."""
-    assert [text for text in tab.complaints if "422" not in text and "ERR_ABORTED" not in text] == []
+    """Nothing in the console; Playwright itself notes what a reload cut off."""
+    assert [text for text in tab.complaints if "ERR_ABORTED" not in text] == []
 
 
 def seen(tab: Tab) -> int:
@@ -175,11 +183,11 @@ def draw(tab: Tab) -> None:
 def give_it_away(tab: Tab) -> None:
     turn_to(tab, "models")
     tab.page.click("#models-list button:has-text('Give it away')")
-    tab.page.wait_for_selector("#give:visible")
+    sees(tab, "#give")
     assert tab.page.input_value("#model") == "my-drawings"
     tab.page.select_option("#give-as", "folder")
     tab.page.click("#give-go")
-    tab.page.wait_for_selector("#give-file:visible", timeout=240_000)
+    sees(tab, "#give-file", 240)
     with tab.page.expect_download() as download:
         tab.page.click("#give-file")
     assert zipfile.is_zipfile(download.value.path())
@@ -188,10 +196,10 @@ def give_it_away(tab: Tab) -> None:
 def throw_away_and_bring_back(tab: Tab) -> None:
     turn_to(tab, "models")
     tab.page.click("#models-list button:has-text('Move to the trash')")
-    tab.page.wait_for_selector("#trash-list li", timeout=60_000)
+    sees(tab, "#trash-list li", 60)
     assert tab.page.locator("#models-list li").count() == 0
     tab.page.click("#trash-list button:has-text('Bring back')")
-    tab.page.wait_for_selector("#models-list li", timeout=60_000)
+    sees(tab, "#models-list li", 60)
 
 
 def test_from_a_zip_to_a_model_and_the_server_dies_on_the_way(
@@ -202,7 +210,7 @@ def test_from_a_zip_to_a_model_and_the_server_dies_on_the_way(
     tab = Tab(browser, server.link, viewport={"width": 1280, "height": 900})
     upload_and_see_the_verdict(tab, drawings)
     edit_three_captions(tab)
-    train_until_a_sample(tab, "20000 images")
+    train_until_a_sample(tab, "40s")
     tab.page.click("#train-pause")
     says(tab, "#train-status", "paused")
     before = seen(tab)
@@ -217,19 +225,16 @@ def test_from_a_zip_to_a_model_and_the_server_dies_on_the_way(
     says(tab, "#studio-problem", "The server does not answer")
     server.start()
     tab.page.goto(server.link)
-    tab.page.wait_for_selector("#studio-open:visible", timeout=120_000)
+    sees(tab, "#studio-open", 120)
     tab.complaints.clear()  # the browser itself noted that nobody answered
     turn_to(tab, "captions")
     says(tab, "#captions-filters", "Edited 3")
     turn_to(tab, "training")
     tab.page.click("#train-resume")
-    end = time.monotonic() + 240
-    while not tab.page.is_visible("#train-view") or seen(tab) <= before:
-        assert time.monotonic() < end, tab.page.inner_text("#studio-training")
-        tab.page.wait_for_timeout(200)
+    says(tab, "#train-status", "finished", 300)
+    assert seen(tab) > before
+    sees(tab, "#train-samples")
     draw(tab)
-    tab.page.click("#train-stop")
-    says(tab, "#train-status", "stopped")
     give_it_away(tab)
     throw_away_and_bring_back(tab)
     no_complaints(tab)

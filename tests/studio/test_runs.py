@@ -116,6 +116,17 @@ def test_the_next_server_finds_the_process(places: Places, processes: list[Any])
     assert states(queue) == {"a": "paused"}
 
 
+def test_the_next_server_goes_on_with_the_queue(places: Places, processes: list[Any]) -> None:
+    """Nothing starts while there is no server; what waits begins once there is one again."""
+    queue = RunQueue(places)
+    for name in ("a", "b"):
+        queue.add(record(name))
+    processes[0].kill()
+    processes[0].wait()  # after kill -9 of the server
+    assert [found.state for found in read_records(places.jobs)] == ["running", "queued"]
+    assert states(RunQueue(places)) == {"a": "interrupted", "b": "running"}
+
+
 def test_a_recycled_number_is_not_the_process(places: Places, processes: list[Any]) -> None:
     """The record names this very process, with another start: it gets no signal, and the run has ended."""
     other = record("a")

@@ -9,7 +9,7 @@ import pytest
 
 from tintype.cli.main import parser
 from tintype.serving.api.errors import ApiError
-from tintype.studio.settings import ADVANCED, QUALITIES, SIZES, TIMES, train_arguments
+from tintype.studio.settings import ADVANCED, QUALITIES, SIZES, TIMES, extended, qualities, train_arguments
 
 STARTS = {"shapes": "shapes", "mine": "/studio/runs/mine"}
 
@@ -80,3 +80,15 @@ def test_nothing_else_can_be_given(settings: dict[str, Any]) -> None:
     with pytest.raises(ApiError) as error:
         train_arguments(Path("/data"), Path("/out"), settings, STARTS)
     assert error.value.status == 400
+
+
+def test_as_good_as_the_pictures_allow_is_for_the_pictures_to_say() -> None:
+    assert [qualities(number)["fine"] for number in (0, 1000, 20_000, 10**9)] == [10_000, 50_000, 1_000_000, 10**7]
+    given = train_arguments(Path("/data"), Path("/out"), {"quality": "fine"}, STARTS, qualities(1000))
+    assert parser().parse_args(given).images == 50_000
+
+
+@pytest.mark.parametrize("length", [{"time": "30m"}, {"images": 1000}, {"quality": "good"}])
+def test_another_length_takes_the_place_of_the_first(length: dict[str, Any]) -> None:
+    args = parser().parse_args(extended(arguments(**length, seed=3), 7000))
+    assert (args.images, args.minutes, args.seed) == (7000, None, 3)

@@ -209,6 +209,23 @@ def test_a_zip_file_writes_nothing_outside(client: TestClient, mine: str, places
     assert all(sizes)
 
 
+def test_links_in_a_zip_file_lead_nowhere(client: TestClient, mine: str, places: Places, tmp_path: Path) -> None:
+    """A member that is a link to a picture outside: at most the text of the link is read, which is no picture."""
+    Image.new("RGB", (40, 40), "purple").save(tmp_path / "secret.png")
+    with zipfile.ZipFile(places.datasets / mine / "uploaded" / "pack.zip", "w") as pack:
+        info = zipfile.ZipInfo("link.png")
+        info.external_attr = 0o120777 << 16
+        pack.writestr(info, str(tmp_path / "secret.png"))
+        pack.writestr("good.png", png())
+    dataset = open_dataset(places.datasets / mine)
+    assert dataset is not None
+    list(scan(dataset, places))
+    assert not any(path.is_symlink() for path in dataset.unpacked.rglob("*"))
+    secret = (tmp_path / "secret.png").read_bytes()
+    assert all(path.read_bytes() != secret for path in dataset.unpacked.rglob("*") if path.is_file())
+    assert not any(path.is_symlink() and path.resolve() == tmp_path / "secret.png" for path in dataset.home.rglob("*"))
+
+
 def test_a_zip_bomb_is_not_unpacked(client: TestClient, mine: str, places: Places) -> None:
     """A member that unfolds to a gigabyte of zeros, and one that says it is smaller than it is."""
     path = places.datasets / mine / "uploaded" / "pack.zip"

@@ -57,6 +57,8 @@ def test_what_is_used_and_what_is_not(checked: TestClient) -> None:
     assert every["total"] >= 3
     row = next(problem["row"] for problem in checked.get(f"{URL}/problems").json()["problems"] if problem["row"])
     assert code(checked.get(f"{URL}/thumbnails/{row}")) == (422, "picture_unreadable")
+    assert checked.get(f"{URL}/thumbnails/{row}?quiet=true").status_code == 204  # which no console notes
+    assert checked.get(URL).json()["different"] == 3  # the copy is left aside, and one picture has no caption
     assert checked.get(URL).json()["checked"] is True
     checked.post(f"{URL}/captions", json={"op": "set", "caption": "a square"})
     assert checked.get(f"{URL}/verdict").json()["stale"] is True

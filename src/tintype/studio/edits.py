@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,15 @@ def given(text: str) -> Change:
     return lambda key, caption, original, used: (text, used)
 
 
+def suggested(before: Mapping[str, str], after: Mapping[str, str]) -> Change:
+    """Captions by key; one that is no longer as it was before stays, and an empty suggestion changes nothing."""
+
+    def change(key: str, caption: str, original: str, used: bool) -> tuple[str, bool]:
+        return (after[key] or caption) if caption == before[key] else caption, used
+
+    return change
+
+
 def reset(key: str, caption: str, original: str, used: bool) -> tuple[str, bool]:
     """The caption that the files had."""
     return original, used
@@ -106,16 +115,19 @@ def preview(table: Table, selection: Selection, change: Change) -> tuple[int, li
     return len(changes), [Example(row, key, before, after) for row, key, before, after, _, _ in changes[:EXAMPLES]]
 
 
-def apply(table: Table, selection: Selection, change: Change, label: str) -> Edit | None:
-    """Make an edit in one transaction; None if it changes nothing. What was undone before can no longer be redone."""
+def apply(table: Table, selection: Selection, change: Change, label: str, onto: int | None = None) -> Edit | None:
+    """Make an edit in one transaction; None if it changes nothing. What was undone before can no longer be redone.
+
+    onto: the edit that this one continues, so that both are undone together, unless another came between. They must not
+    change the same pictures.
+    """
     with table.writing() as connection:
         changes = _changes(connection, selection, change)
         if not changes:
             return None
         connection.execute("delete from changes where edit in (select id from edits where undone)")
         connection.execute("delete from edits where undone")
-        number = connection.execute("insert into edits (label, changed) values (?, ?)", [label, len(changes)]).lastrowid
-        assert number is not None
+        number, total = _begun(connection, label, len(changes), onto)
         connection.executemany(
             "insert into changes values (?, ?, ?, ?, ?, ?)",
             ((number, row, before, after, was, now) for row, _, before, after, was, now in changes),
@@ -123,7 +135,18 @@ def apply(table: Table, selection: Selection, change: Change, label: str) -> Edi
         write_captions(connection, [(row, key, after, now) for row, key, _, after, _, now in changes])
         connection.execute("delete from changes where edit <= ?", [number - KEPT_EDITS])
         connection.execute("delete from edits where id <= ?", [number - KEPT_EDITS])
-    return Edit(number, label, len(changes))
+    return Edit(number, label, total)
+
+
+def _begun(connection: Any, label: str, changed: int, onto: int | None) -> tuple[int, int]:
+    """The number of an edit of so many pictures, and of how many it is with the one that it continues."""
+    if onto is not None and connection.execute("select max(id) from edits").fetchone() == (onto,):
+        connection.execute("update edits set changed = changed + ? where id = ?", [changed, onto])
+        (total,) = connection.execute("select changed from edits where id = ?", [onto]).fetchone()
+        return onto, total
+    number = connection.execute("insert into edits (label, changed) values (?, ?)", [label, changed]).lastrowid
+    assert number is not None
+    return number, changed
 
 
 def undo(table: Table) -> Edit | None:

@@ -44,11 +44,6 @@ class RunRecord:
     def is_at_work(self) -> bool:
         return self.state in AT_WORK
 
-    @property
-    def is_open(self) -> bool:
-        """Whether its data may still be needed."""
-        return self.state != "finished"
-
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all. Raises CheckpointError."""
         content = asdict(self)

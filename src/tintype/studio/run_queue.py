@@ -17,6 +17,7 @@ from tintype.serving.api.errors import ApiError
 from tintype.studio.places import Places
 from tintype.studio.process import start, started_at
 from tintype.studio.record import RunRecord, log_lines, now, read_records
+from tintype.studio.settings import extended
 from tintype.training.checkpoints.run_folder import is_at_work
 
 STOP_SIGNAL = signal.SIGTERM  # ends training after a checkpoint
@@ -30,7 +31,7 @@ POSSIBLE = {  # what can be done in each state
     "stopping": (),
     "paused": ("resume", "stop", "delete"),
     "stopped": ("resume", "delete"),
-    "finished": ("delete",),
+    "finished": ("extend", "delete"),
     "failed": ("resume", "delete"),
     "interrupted": ("resume", "delete"),
 }
@@ -77,6 +78,16 @@ class RunQueue:
         """Put a run that has ended at the end of the queue again. Raises ApiError."""
         with self._lock:
             record = self._require(name, "resume")
+            record.state, record.order, record.message, record.ended = "queued", time.time(), "", None
+            self._save(record)
+            self._advance()
+        return record
+
+    def extend(self, name: str, images: int) -> RunRecord:
+        """Put a finished run at the end of the queue again, with another length. Raises ApiError."""
+        with self._lock:
+            record = self._require(name, "extend")
+            record.arguments = extended(record.arguments, images)
             record.state, record.order, record.message, record.ended = "queued", time.time(), "", None
             self._save(record)
             self._advance()

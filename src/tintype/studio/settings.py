@@ -11,10 +11,12 @@ from typing import Any
 from tintype.config import CROPS, NO_CAPTION, PRESETS
 from tintype.pipeline.limits import MAX_SEED
 from tintype.serving.api.errors import bad_request
+from tintype.training.setup.plan import MEMORIZED_EPOCHS
 
 TIMES = (("10m", "a first look"), ("30m", "a good sketch"), ("2h", "a good model"), ("8h", "overnight"))
 # Images that a model is shown. The shipped models were shown 224,000 (shapes) and 498,000 (emoji) in all.
 QUALITIES = {"sketch": 60_000, "good": 250_000, "fine": 1_000_000}
+FINE = (10_000, 10_000_000)  # the least and the most images of the quality "fine", which the pictures decide
 SIZES = (32, 64, 128, 256)  # pixels
 MAX_TIME = 30 * 24 * 3600  # seconds
 _TIME = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?", re.ASCII)
@@ -88,10 +90,26 @@ ADVANCED = {
 }
 
 
-def train_arguments(data: Path, out: Path, settings: Mapping[str, Any], starts: Mapping[str, str]) -> list[str]:
+def qualities(different: int) -> dict[str, int]:
+    """The images of each quality for a number of different pictures.
+
+    "fine" is as good as the pictures allow: the planner takes a model that has seen each of few pictures
+    MEMORIZED_EPOCHS times for one that begins to draw them again.
+    """
+    least, most = FINE
+    return {**QUALITIES, "fine": min(max(MEMORIZED_EPOCHS * different, least), most)}
+
+
+def train_arguments(
+    data: Path,
+    out: Path,
+    settings: Mapping[str, Any],
+    starts: Mapping[str, str],
+    images_of: Mapping[str, int] = QUALITIES,
+) -> list[str]:
     """The arguments of `tintype train` for checked settings. Raises ApiError.
 
-    starts: the models that a run may start from, by name, as `--from` takes them.
+    starts: the models that a run may start from, by name, as `--from` takes them. images_of: images of each quality.
     """
     arguments = ["train", str(data), "--out", str(out)]
     lengths = [name for name in ("time", "quality", "images") if settings.get(name) is not None]
@@ -99,17 +117,23 @@ def train_arguments(data: Path, out: Path, settings: Mapping[str, Any], starts: 
         raise bad_request("give one of time, quality and images", lengths[1] if lengths else "time")
     for name, value in settings.items():
         if value is not None:
-            arguments += _arguments(name, value, starts)
+            arguments += _arguments(name, value, starts, images_of)
     return arguments
 
 
-def _arguments(name: str, value: Any, starts: Mapping[str, str]) -> Sequence[str]:
+def extended(arguments: Sequence[str], images: int) -> list[str]:
+    """The arguments of a run for another length in images, whatever its length was given as."""
+    at = next(place for place, argument in enumerate(arguments) if argument in ("--time", "--images"))
+    return [*arguments[:at], "--images", str(images), *arguments[at + 2 :]]
+
+
+def _arguments(name: str, value: Any, starts: Mapping[str, str], images_of: Mapping[str, int]) -> Sequence[str]:
     if name == "time":
         return ["--time", time_text(value, "time")]
     if name == "quality":
-        if not isinstance(value, str) or value not in QUALITIES:
-            raise bad_request(f"quality must be one of {', '.join(QUALITIES)}", "quality")
-        return ["--images", str(QUALITIES[value])]
+        if not isinstance(value, str) or value not in images_of:
+            raise bad_request(f"quality must be one of {', '.join(images_of)}", "quality")
+        return ["--images", str(images_of[value])]
     if name == "images":
         return ["--images", Setting("images", "integer", "", 1, 10**13)._text(value)]
     if name == "size":

@@ -13,23 +13,21 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tintype.errors import ConfigError, DataError, TintypeError
-from tintype.model import file_names, store
-from tintype.serving import logs
-from tintype.serving.api.errors import ApiError
-from tintype.serving.api.run_log import RunLog
-from tintype.serving.catalog import Catalog
+from tintype.errors import ConfigError, DataError
+from tintype.model import store
+from tintype.serving.api.errors import ApiError, bad_request
 from tintype.studio import edits, trash
 from tintype.studio.access import Access
-from tintype.studio.dataset import STALE, DataSet, open_dataset, prune_versions, write_version
+from tintype.studio.dataset import DATA, STALE, DataSet, open_dataset, prune_versions, write_version
 from tintype.studio.places import MAX_ID, Places, id_of, is_id
-from tintype.studio.record import RunRecord, log_lines
-from tintype.studio.run_queue import POSSIBLE, RunQueue, run_folders, states_of
-from tintype.studio.settings import train_arguments
+from tintype.studio.record import RunRecord
+from tintype.studio.run_list import RunList
+from tintype.studio.run_queue import RunQueue
+from tintype.studio.settings import qualities, train_arguments
+from tintype.studio.suggest import Wish
 from tintype.studio.tasks import Task, Tasks
 from tintype.studio.thumbnails import Thumbnails
 from tintype.studio.uploads import UploadLimits, Uploads
-from tintype.training.checkpoints.run_folder import is_at_work
 
 TICK_SECONDS = 0.5  # between looks at the processes that train
 MAX_DATASETS = 1000
@@ -39,7 +37,14 @@ MEASURING = "measuring the speed"  # the line of a plan before those that are th
 class Studio:
     """One studio. A second server cannot use the same folder. Raises ConfigError."""
 
-    def __init__(self, places: Places, access: Access, limits: UploadLimits | None = None) -> None:
+    def __init__(
+        self,
+        places: Places,
+        access: Access,
+        limits: UploadLimits | None = None,
+        captioners: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.captioners = dict(captioners or {})  # folders by name
         self.places = places
         self.access = access
         self._lock = FileLock(places.studio / ".lock")
@@ -51,10 +56,8 @@ class Studio:
         self.uploads = Uploads(limits)
         self.thumbnails = Thumbnails()
         self.queue = RunQueue(places)
-        self.catalog: Catalog | None = None  # of the server, once it has one
+        self.runs = RunList(places, self.queue)
         self._writing = threading.Lock()  # of a version of the data
-        self._logs: dict[Path, RunLog] = {}  # of run folders
-        self._refused: set[str] = set()  # runs that cannot be served, which the log has
 
     def close(self) -> None:
         """End tasks and let another server use the folder. Runs go on."""
@@ -102,6 +105,19 @@ class Studio:
         names = (str(self.places.root), str(self.places.studio), dataset.id, str(resolution))
         return self.tasks.add(kind, dataset.id, ("-m", "tintype.studio.worker", kind, *names))
 
+    def suggest(self, dataset: DataSet, captioner: str, rows: Sequence[int] | None) -> Task:
+        """Begin to have a model write captions, for some rows or where there are none. Raises ApiError."""
+        folder = self.captioners.get(captioner)
+        if folder is None:
+            raise ApiError(
+                404, "this studio knows no such captioner; GET /api/studio lists them", "captioner_not_found"
+            )
+        if (task := self.tasks.of(dataset.id)) is not None and task.kind != "plan":
+            raise ApiError(409, "other work on this data set is not done yet", "not_possible")
+        Wish(captioner, str(folder), None if rows is None else tuple(rows)).save(dataset)
+        names = (str(self.places.root), str(self.places.studio), dataset.id, "0")
+        return self.tasks.add("captions", dataset.id, ("-m", "tintype.studio.worker", "captions", *names))
+
     def describe(self, dataset: DataSet) -> dict[str, Any]:
         """A data set, as the page shows it."""
         task = self.tasks.of(dataset.id)
@@ -110,6 +126,7 @@ class Studio:
             gone = False
         except DataError:
             gone = True
+        counts = dataset.table.counts()
         num_edits, last, following = edits.history(dataset.table)
         return {
             "id": dataset.id,
@@ -117,12 +134,14 @@ class Studio:
             "folder": dataset.chosen,
             "gone": gone,
             "scanned": dataset.is_scanned,
-            **dataset.table.counts(),
+            **counts,
             "stale": (dataset.home / STALE).exists(),
+            "judged": dataset.verdict.is_file(),
             "checked": dataset.table.fact("checked") == str(dataset.table.revision),
             "edits": num_edits,
             "can_undo": None if last is None else f"{last.label}: {last.changed:,} pictures",
             "can_redo": None if following is None else f"{following.label}: {following.changed:,} pictures",
+            "images_of": qualities(counts["different"]),
             "task": None if task is None else task.id,
         }
 
@@ -138,19 +157,24 @@ class Studio:
 
     def starts(self) -> dict[str, str]:
         """The models that a run may start from: name -> what `--from` takes."""
-        served = self.catalog.pipelines if self.catalog is not None else {}
-        runs = self.catalog.runs if self.catalog is not None else {}
+        catalog = self.runs.catalog
+        served = catalog.pipelines if catalog is not None else {}
+        runs = catalog.runs if catalog is not None else {}
         shipped = store.shipped()
         return {
             name: name if name in shipped else str(runs[name]) for name in served if name in shipped or name in runs
         }
+
+    def qualities(self, dataset: DataSet) -> dict[str, int]:
+        """The images of each quality for the pictures of a data set."""
+        return qualities(dataset.table.counts()["different"])
 
     def plan(self, dataset: DataSet, settings: Mapping[str, Any]) -> Task:
         """Begin to plan a run: what it is made of, how long it takes, what it needs. Raises ApiError."""
         data = self._data(dataset)
         out = self.places.plans / f"{dataset.id}-{data.name}"  # never made: a plan keeps nothing
         file = self.places.plans / f"{dataset.id}.json"
-        arguments = train_arguments(data, out, settings, self.starts())
+        arguments = train_arguments(data, out, settings, self.starts(), self.qualities(dataset))
         shown = shlex.join(["tintype", *arguments])
 
         def result(lines: Sequence[str]) -> dict[str, Any]:
@@ -165,18 +189,26 @@ class Studio:
     def train(self, name: str, dataset: DataSet, settings: Mapping[str, Any]) -> RunRecord:
         """Put a run into the queue. Raises ApiError."""
         run = id_of(name)
-        if self.catalog is not None and run in {*self.catalog.pipelines, *self.catalog.runs, *store.shipped()}:
+        catalog = self.runs.catalog
+        if catalog is not None and run in {*catalog.pipelines, *catalog.runs, *store.shipped()}:
             raise ApiError(409, "there is a model of this name already; choose another", "name_taken", "name")
         data = self._data(dataset)
-        arguments = train_arguments(data, self.places.runs / run, settings, self.starts())
+        arguments = train_arguments(data, self.places.runs / run, settings, self.starts(), self.qualities(dataset))
         return self.queue.add(RunRecord(run, dataset.id, data.name, dict(settings), arguments))
+
+    def extend(self, name: str, images: int) -> RunRecord:
+        """Put a finished run into the queue again, to go on until it has seen so many images. Raises ApiError."""
+        run = self.runs.get(name)
+        if run["images"] is not None and images <= run["images"]:
+            raise bad_request(f"images must be more than the {run['images']:,} that it has seen", "images")
+        return self.queue.extend(name, images)
 
     def _data(self, dataset: DataSet) -> Path:
         """The version of a data set that a run reads. Raises ApiError."""
         if dataset.table.counts()["captioned"] == 0:
             raise ApiError(409, "no picture has a caption yet", "nothing_to_train_on")
         if any(task.is_open and task.dataset == dataset.id and task.kind != "plan" for task in self.tasks.all()):
-            raise ApiError(409, "the data set is still being read; wait until it is done", "not_possible")
+            raise ApiError(409, "the data set is still being read or captioned; wait until it is done", "not_possible")
         try:
             with self._writing:
                 data = write_version(dataset, self.places)
@@ -189,66 +221,12 @@ class Studio:
 
     def _prune(self, dataset: DataSet) -> None:
         """Delete versions of the data that neither a run nor an open task reads, but for the newest."""
-        kept = {run.version for run in self.queue.records() if run.dataset == dataset.id and run.is_open}
+        kept = {run.version for run in self.queue.records() if run.dataset == dataset.id}
+        deleted = (item.extra for item in trash.everything(self.places) if item.kind == "run")
+        kept |= {str(extra.get("version")) for extra in deleted if extra.get("dataset") == dataset.id}
         plans = (task.command for task in self.tasks.all() if task.is_open and task.dataset == dataset.id)
         kept |= {Path(argument).name for command in plans for argument in command}
         prune_versions(dataset, kept)
-
-    def runs(self) -> list[dict[str, Any]]:
-        """All runs in the folder of runs, whoever started them."""
-        records = self.queue.records()
-        places = states_of(records)
-        described = [self._described(record, places.get(record.name)) for record in records]
-        known = {record.name for record in records}
-        others = [folder for folder in run_folders(self.places.runs) if folder.name not in known]
-        return [*described, *map(self._foreign, others)]
-
-    def run(self, name: str) -> dict[str, Any]:
-        """One run. Raises ApiError."""
-        for run in self.runs():
-            if run["name"] == name:
-                return run
-        raise ApiError(404, "unknown run; GET /api/studio lists them", "run_not_found")
-
-    def _described(self, record: RunRecord, place: int | None) -> dict[str, Any]:
-        state = record.state
-        if state == "running" and not (self.places.runs / record.name / file_names.CONFIG).is_file():
-            state = "preparing"
-        lines = log_lines(self.queue.log(record.name), 1) if record.is_at_work else []
-        return {
-            "name": record.name,
-            "dataset": record.dataset,
-            "state": state,
-            "position": place,
-            "settings": record.settings,
-            "command": shlex.join(["tintype", *record.arguments]),
-            "started": record.started,
-            "ended": record.ended,
-            "message": lines[0] if lines else record.message,
-            "can": list(POSSIBLE[record.state]),
-            "model": self._can_draw(record.name),
-            **self._progress(record.name),
-        }
-
-    def _progress(self, name: str) -> dict[str, Any]:
-        """How far a run is, by its own log; nothing before it has a configuration."""
-        folder = self.places.runs / name
-        try:
-            train = store.read_config(store.Model(name, folder, folder)).train
-        except TintypeError:
-            return dict.fromkeys(("images_seen", "images", "seconds_left"))
-        summary = self._logs.setdefault(folder, RunLog(folder)).summary(train)
-        return {"images_seen": summary.images_seen, "images": train.images, "seconds_left": summary.seconds_left}
-
-    def _foreign(self, folder: Path) -> dict[str, Any]:
-        """A run of the command line."""
-        state = "running" if is_at_work(folder) else "stopped"
-        empty = dict.fromkeys(("dataset", "position", "settings", "started", "ended"))
-        own = {"name": folder.name, "state": state, "command": "", "message": "", "can": []}
-        return {**empty, **own, "model": self._can_draw(folder.name), **self._progress(folder.name)}
-
-    def _can_draw(self, name: str) -> bool:
-        return self.catalog is not None and name in self.catalog.pipelines
 
     # ---- trash
 
@@ -259,16 +237,14 @@ class Studio:
         if record is None:
             raise ApiError(404, "the studio has started no run of this name", "run_not_found")
         self.queue.remove(name)
-        self._logs.pop(folder, None)
         item = trash.put(self.places, "run", folder, asdict(record))
         (self.places.jobs / f"{name}.json").unlink(missing_ok=True)
-        if self.catalog is not None:
-            self.catalog.remove(name)
+        self.runs.forget(name)
         return item
 
     def restore(self, number: str) -> dict[str, str]:
         """Put something back from the trash. Raises ApiError."""
-        item = self.trashed(number)
+        item, note = self.trashed(number), ""
         if item.kind == "dataset":
             trash.restore(self.places, item, self.places.datasets / item.name)
         else:
@@ -278,7 +254,9 @@ class Studio:
             trash.restore(self.places, item, self.places.runs / item.name)
             record.save(self.places.jobs)
             self.queue.restore(record)
-        return {"kind": item.kind, "name": item.name}
+            if not (self.places.datasets / record.dataset / DATA / record.version).is_dir():
+                note = "its pictures are gone: it draws, but trains on only once its data set is back"
+        return {"kind": item.kind, "name": item.name, "note": note}
 
     def trashed(self, number: str) -> trash.Trashed:
         """Something in the trash. Raises ApiError."""
@@ -287,27 +265,9 @@ class Studio:
             raise ApiError(404, "this is not in the trash", "not_in_trash")
         return item
 
-    # ---- background
-
     async def watch(self) -> None:
         """Look after the processes that train, and serve the models that they save, until cancelled."""
         while True:
             await asyncio.to_thread(self.queue.tick)
-            await asyncio.to_thread(self._serve_runs)
+            await asyncio.to_thread(self.runs.serve)
             await asyncio.sleep(TICK_SECONDS)
-
-    def _serve_runs(self) -> None:
-        """Add to the catalog the runs that have a configuration by now."""
-        if self.catalog is None:
-            return
-        known = self.catalog.runs
-        for folder in run_folders(self.places.runs):
-            if folder.name in known or not (folder / file_names.CONFIG).is_file():
-                continue
-            try:
-                self.catalog.add(folder)
-                logs.event("run served", run=folder.name)
-            except TintypeError as error:
-                if folder.name not in self._refused:
-                    logs.log.error("cannot serve a run", extra={"fields": {"run": folder.name, "error": str(error)}})
-                self._refused.add(folder.name)

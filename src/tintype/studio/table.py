@@ -157,13 +157,19 @@ class Table:
         return {key: (row, caption) for key, row, caption in found}
 
     def counts(self) -> dict[str, int]:
-        """Pictures, those with and without a caption, and those left out."""
+        """Pictures, those with and without a caption, those left out, and those with a caption that are no copies.
+
+        Copies and near-duplicates are those that the last check found.
+        """
         with self.reading() as connection:
             pictures, captioned, left_out = connection.execute(
                 "select count(*), coalesce(sum(same != '' and used), 0), coalesce(sum(not used), 0) from pictures"
             ).fetchone()
             (empty,) = connection.execute("select count(*) from pictures where same = ''").fetchone()
-        return {"pictures": pictures, "captioned": captioned, "empty": empty, "left_out": left_out}
+            copies = connection.execute("select value from facts where name = 'copies'").fetchone()
+        different = max(0, captioned - int(copies[0] if copies else 0))
+        counts = {"pictures": pictures, "captioned": captioned, "empty": empty, "left_out": left_out}
+        return {**counts, "different": different}
 
     def fact(self, name: str, default: str = "") -> str:
         """A fact about the whole data set, as it was stored."""

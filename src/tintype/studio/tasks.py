@@ -1,4 +1,4 @@
-"""Tasks: scans, checks and plans, each a process of its own. One is at work at a time; the others wait."""
+"""Tasks: scans, checks, captions and plans, each a process of its own. One is at work at a time; the others wait."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Task:
     """A task. Its fields are set by the thread that runs it, and read by all."""
 
     id: str
-    kind: str  # "scan", "check" or "plan"
+    kind: str  # "scan", "check", "captions" or "plan"
     dataset: str
     command: tuple[str, ...]
     read_result: Callable[[list[str]], dict[str, Any] | None]  # from its lines that are no JSON

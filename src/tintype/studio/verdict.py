@@ -58,6 +58,8 @@ def check(dataset: DataSet, places: Places, resolution: int) -> Progress:
     write_text(dataset.verdict, json.dumps(content, indent=1) + "\n")
     with dataset.table.writing() as connection:
         set_fact(connection, "checked", str(revision))
+        groups = (*report.duplicates, *report.near_duplicates)
+        set_fact(connection, "copies", str(sum(len(group) - 1 for group in groups)))
 
 
 def read_verdict(dataset: DataSet) -> dict[str, Any] | None:

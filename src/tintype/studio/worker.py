@@ -1,7 +1,8 @@
-"""A process that scans or checks a data set, or plans a run, and reports its progress on stdout as lines of JSON.
+"""A process that scans or checks a data set, or suggests captions, and reports its progress on stdout as lines of JSON.
 
     python -m tintype.studio.worker scan ROOT STUDIO DATASET RESOLUTION
     python -m tintype.studio.worker check ROOT STUDIO DATASET RESOLUTION
+    python -m tintype.studio.worker captions ROOT STUDIO DATASET 0
 
 It is a process of its own because it opens files of strangers: what it breaks, and the memory it takes, go with it.
 """
@@ -19,6 +20,7 @@ from tintype.printable import print_line
 from tintype.studio.dataset import open_dataset
 from tintype.studio.places import Places
 from tintype.studio.scan import Progress, scan
+from tintype.studio.suggest import suggest
 from tintype.studio.verdict import check
 
 REPORT_SECONDS = 0.1  # between reports of progress
@@ -32,6 +34,9 @@ def main(arguments: Sequence[str]) -> int:
         dataset = open_dataset(places.datasets / name)
         if dataset is None:
             raise TintypeError("the data set is gone")
+        if kind == "captions":
+            _follow(suggest(dataset, places))
+            return 0
         if kind == "scan":
             _follow(scan(dataset, places))
         _follow(check(dataset, places, int(resolution)))

@@ -92,6 +92,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="what the studio writes: captions, uploads, runs (tintype-studio)",
     )
+    studio.add_argument(
+        "--captioner",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="an image-to-text model of transformers that suggests captions; repeatable (those on this disk are found)",
+    )
     command.add_argument("--log-prompts", action="store_true", help="write captions to the log")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.set_defaults(run=run)
@@ -122,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     from tintype.studio.extension import open_studio
     from tintype.studio.uploads import UploadLimits
 
-    studio = open_studio(settings, args.root or Path.home(), args.studio_folder)
+    studio = open_studio(settings, args.root or Path.home(), args.studio_folder, args.captioner)
     try:
         serve(args.models, replace(settings, max_chunk=UploadLimits().chunk), args.device, studio)
     finally:

@@ -43,7 +43,7 @@ SCRIPTS = (
 )
 STUDIO_SCRIPTS = (
     *("studio", "studio-state", "studio-data", "studio-send", "studio-verdict", "studio-captions", "studio-rows"),
-    *("studio-cell", "studio-grid", "studio-plan", "studio-train", "studio-models"),
+    *("studio-cell", "studio-grid", "studio-plan", "studio-train", "studio-models", "studio-suggest"),
 )
 PAGE = {
     "index.html": "text/html; charset=utf-8",

@@ -56,12 +56,18 @@ class RunLog:
                 list(self._noise_error),
             )
 
+    def validation(self) -> Row | None:
+        """The row of the newest validation that has been read; None before the first."""
+        with self._lock:
+            return self._validation
+
     def _clear(self) -> None:
         self._images_seen = 0
         self._time: str | None = None  # of the newest row
         self._speeds: deque[float | None] = deque(maxlen=_RECENT)
         self._loss_at, self._loss = array("q"), array("d")  # a long run has hundreds of thousands
         self._noise_error: deque[dict[str, Any]] = deque(maxlen=MAX_ROWS)
+        self._validation: Row | None = None
 
     def _add(self, row: Row) -> None:
         self._images_seen = max(self._images_seen, row["images_seen"])
@@ -71,6 +77,7 @@ class RunLog:
             self._loss_at.append(row["images_seen"])
             self._loss.append(row["loss"])
         if row.get("noise_error"):
+            self._validation = row
             self._noise_error.append({"images_seen": row["images_seen"], "levels": row["noise_error"]})
 
     def _seconds_since(self) -> float | None:

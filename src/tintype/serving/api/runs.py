@@ -47,7 +47,7 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     async def run(name: str) -> dict[str, Any]:
         """A run's progress: curves, plan, time left, sample grids."""
         folder, pipeline = folder_of(name), dispatcher.catalog.pipelines.get(name)
-        progress = await asyncio.to_thread(_progress, name, folder, log_of(folder))
+        progress = await asyncio.to_thread(progress_of, name, folder, log_of(folder))
         return {**progress, "can_generate": pipeline is not None}
 
     @routes.get("/{name}/samples/{file}", response_class=Response)
@@ -65,7 +65,8 @@ def router(dispatcher: Dispatcher) -> APIRouter:
     return routes
 
 
-def _progress(name: str, folder: Path, log: RunLog) -> dict[str, Any]:
+def progress_of(name: str, folder: Path, log: RunLog) -> dict[str, Any]:
+    """A run's progress, as the page shows it. Raises ApiError."""
     try:
         config = store.read_config(store.Model(name, folder, folder))
     except CheckpointError as error:  # its message names places on this machine's disk

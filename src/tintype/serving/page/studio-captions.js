@@ -3,6 +3,7 @@ import { $, api, element, toast } from "./api.js";
 import { CaptionGrid } from "./studio-cell.js";
 import { Rows } from "./studio-rows.js";
 import { at, dataset, many, studio, thumbnail } from "./studio-state.js";
+import * as suggest from "./studio-suggest.js";
 
 const AGAIN_MS = 3000; // until a caption that could not be saved is tried again
 const TYPING_MS = 120; // after the last letter of a search
@@ -36,6 +37,7 @@ export function start() {
   $("captions-in").addEventListener("click", () => attempt(() => operate({ op: "use", use: true })));
   $("captions-reset").addEventListener("click", () => attempt(() => operate({ op: "reset" })));
   for (const way of ["undo", "redo"]) $(`captions-${way}`).addEventListener("click", () => attempt(() => back(way)));
+  suggest.start(() => (grid.selected.size ? selection().rows ?? null : null), attempt);
   addEventListener("keydown", shortcut);
   addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); });
 }
@@ -53,7 +55,13 @@ export async function enter() {
   $("captions-wait").hidden = Boolean(dataset()?.scanned);
   if (!dataset()?.scanned) return void (shown = "");
   update();
-  if (shown === studio.data) return grid.grid.measure();
+  const isNew = suggest.update();
+  if (shown === studio.data) {
+    grid.grid.measure();
+    if (!isNew) return;
+    rows.forget();
+    return attempt(() => after(dataset()));
+  }
   shown = studio.data;
   $("captions-search").value = "";
   filter = "all";
@@ -68,6 +76,8 @@ export function forget() {
 // What the overview says of the data set: what can be taken back.
 export function update() {
   const { can_undo: undo, can_redo: redo } = dataset() ?? {};
+  $("captions-files").href = at(studio.data, "captions.zip");
+  $("captions-copies").href = at(studio.data, "captions.zip?pictures=true");
   for (const [id, label, what] of [["captions-undo", "Undo", undo], ["captions-redo", "Redo", redo]]) {
     $(id).disabled = !what;
     $(id).title = what ? `${label}: ${what}` : "";
@@ -100,6 +110,7 @@ function numbers() {
 }
 
 function says() {
+  $("captions-suggest-go").textContent = grid.selected.size ? "Suggest captions for the selection" : "Suggest captions where there are none";
   $("captions-target").textContent = grid.selected.size ? `${many(grid.selected.size, "picture")} selected` : `All ${many(rows.rows.length, "picture")} shown`;
 }
 
@@ -111,7 +122,7 @@ function edit(picture, caption) {
 
 // Send one caption after the other; those that cannot be sent wait.
 async function save() {
-  if (saving) return saving;
+  if (saving || !unsaved.size) return saving;
   $("captions-status").textContent = "Saving …";
   saving = sendAll();
   try {

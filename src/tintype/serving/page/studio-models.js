@@ -68,7 +68,7 @@ function trashCard({ id, kind, name, bytes: size, deleted }) {
     element("small", { textContent: `${kind === "run" ? "model" : "data set"}, ${bytes(size)}, ${new Date(deleted).toLocaleString([], { dateStyle: "short", timeStyle: "short" })}` }),
     element("span", { className: "row" }, act("Bring back", name, async () => {
       const back = await api(`${place}/restore`, {});
-      toast(`${back.name} is back`);
+      toast(`${back.name} is back${back.note ? `: ${back.note}` : ""}`);
       await changed();
     }), act("Delete for good", name, async () => {
       if (!confirm(`Delete ${name} for good? Nothing brings it back.`)) return;

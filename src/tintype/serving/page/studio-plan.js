@@ -5,7 +5,7 @@ import { at, bytes, dataset, many, remember, studio } from "./studio-state.js";
 const MEMORY = "tintype-studio-plan";
 const EVERY_MS = 700;
 const LABELS = { lr: "Learning rate", no_caption: "Pictures without a caption", stream: "Read the pictures while training", dedupe: "Leave out exact copies" };
-const QUALITIES = { sketch: "A sketch", good: "Good", fine: "Fine: as good as these pictures allow" };
+const QUALITIES = { sketch: "A sketch", good: "Good", fine: "As good as these pictures allow" };
 let changed = () => {};
 let choices = null;
 let number = 0; // of the newest plan
@@ -41,6 +41,7 @@ export function update() {
   const one = dataset();
   $("plan-go").disabled = $("plan-look").disabled = !one?.scanned || one.pictures === 0;
   $("plan-of").textContent = one ? `Trained on ${one.name}: ${many(one.pictures - one.left_out, "picture")}${one.empty ? `, ${one.empty.toLocaleString("en")} of them without a caption, which are left out unless the advanced settings say otherwise` : ""}.` : "Choose pictures first.";
+  if (one) qualities(one);
   if (one && named !== one.id) {
     named = one.id;
     const taken = new Set(studio.overview.runs.map(({ name }) => name));
@@ -48,6 +49,17 @@ export function update() {
     for (let i = 2; taken.has(name); i++) name = `${one.id}-${i}`;
     $("plan-name").value = name;
     forget();
+  }
+}
+
+// How many images the pictures of a data set allow. A quality that asks for more than that is none.
+function qualities({ images_of: of }) {
+  for (const [id, images] of Object.entries(of ?? {})) {
+    const input = $("plan-times").querySelector(`input[value="quality:${id}"]`);
+    if (!input) continue;
+    input.parentElement.querySelector("small").textContent = `${id === "fine" ? "before it would learn them by heart: " : ""}${seenText(images)}`;
+    input.parentElement.hidden = id !== "fine" && images >= of.fine;
+    if (input.parentElement.hidden && input.checked) $("plan-times").querySelector('input[value="quality:fine"]').checked = true;
   }
 }
 
@@ -60,7 +72,7 @@ const span = (id) => id.replace(/^(\d+)m$/, "$1 minutes").replace(/^(\d+)h$/, (_
 
 function build({ times, qualities, sizes, starts, advanced }) {
   $("plan-times").replaceChildren(...times.map(({ id, label }) => radio("goal", `time:${id}`, element("b", { textContent: span(id) }), ...(label ? [element("small", { textContent: label })] : []))),
-    ...qualities.map(({ id, images }) => radio("goal", `quality:${id}`, element("b", { textContent: QUALITIES[id] ?? id }), element("small", { textContent: `${short(images)} images seen, however long it takes` }))),
+    ...qualities.map(({ id, images }) => radio("goal", `quality:${id}`, element("b", { textContent: QUALITIES[id] ?? id }), element("small", { textContent: seenText(images) }))),
     radio("goal", "other", element("b", { textContent: "Another length" }), element("small", { textContent: "such as 45m, 3h or 5000 images" })));
   $("plan-sizes").replaceChildren(...sizes.map((size) => radio("size", String(size), element("b", { textContent: size === "auto" ? "Automatic" : `${size} px` }),
     ...(size === "auto" ? [element("small", { textContent: "the largest that the pictures have and the time allows" })] : []))));
@@ -68,6 +80,8 @@ function build({ times, qualities, sizes, starts, advanced }) {
   $("plan-advanced").replaceChildren(...advanced.map(field));
   recall();
 }
+
+const seenText = (images) => `${short(images)} images seen, however long it takes`;
 
 const short = (images) => (images >= 1e6 ? `${images / 1e6} million` : images.toLocaleString("en"));
 

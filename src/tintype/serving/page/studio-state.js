@@ -11,11 +11,12 @@ export const studio = {
 
 export const dataset = (id = studio.data) => studio.overview?.datasets.find((one) => one.id === id) ?? null;
 export const run = (name = studio.run) => studio.overview?.runs.find((one) => one.name === name) ?? null;
-export const taskOf = (id = studio.data) => studio.overview?.tasks.find((task) => task.dataset === id && ["waiting", "running"].includes(task.state)) ?? null;
+// The scan or check of a data set that is at work or waits.
+export const taskOf = (id = studio.data) => studio.overview?.tasks.find(({ dataset: of, kind, state }) => of === id && ["scan", "check"].includes(kind) && ["waiting", "running"].includes(state)) ?? null;
 
 // The address of a data set's part.
 export const at = (id, part = "") => `api/studio/datasets/${encodeURIComponent(id)}${part && `/${part}`}`;
-export const thumbnail = (id, row, side = 256) => at(id, `thumbnails/${row}?side=${side}`);
+export const thumbnail = (id, row, side = 256) => at(id, `thumbnails/${row}?side=${side}&quiet=true`);
 
 export function remember() {
   try { localStorage.setItem(MEMORY, JSON.stringify({ data: studio.data, run: studio.run })); } catch { /* storage may be forbidden */ }
@@ -27,7 +28,7 @@ export function recall() {
 
 // Ask for the overview. What was remembered and is no longer there is forgotten.
 export async function refresh() {
-  const overview = await api("api/studio");
+  const overview = await api(`api/studio?${new URLSearchParams({ run: studio.run ?? "" })}`);
   studio.overview = overview;
   if (!dataset()) studio.data = overview.datasets.at(-1)?.id ?? null;
   if (!run()) studio.run = overview.runs.at(-1)?.name ?? null;

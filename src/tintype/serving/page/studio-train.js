@@ -6,7 +6,7 @@ import { remember, run, studio } from "./studio-state.js";
 
 const SEED = 7; // of the pictures drawn here: the same static each time, so that what differs is the model
 const WORDS = { running: "training", queued: "waits in the queue", preparing: "preparing: pictures are read and this machine is measured", pausing: "saving, then it pauses", stopping: "saving, then it stops", paused: "paused", stopped: "stopped", finished: "finished", failed: "failed", interrupted: "interrupted: what it had learned by its last checkpoint is kept" };
-const ACTS = { pause: "Pause", resume: "Go on", stop: "Stop" };
+const ACTS = { pause: "Pause", resume: "Go on", stop: "Stop", extend: "Train as long again" };
 let changed = () => {};
 let useModel = async () => {};
 let view;
@@ -34,7 +34,7 @@ export async function develop(name, caption = $("train-caption").value) {
 
 async function act(name) {
   try {
-    await api(`api/studio/runs/${encodeURIComponent(studio.run)}/${name}`, {});
+    await api(`api/studio/runs/${encodeURIComponent(studio.run)}/${name}`, name === "extend" ? { images: 2 * run().images } : {});
     $("train-error").textContent = "";
   } catch (error) {
     $("train-error").textContent = error.message;
@@ -44,29 +44,25 @@ async function act(name) {
 
 let caption = ""; // proposed for this run
 
-export async function update() {
-  const { runs } = studio.overview;
+export function update() {
+  const { runs, progress } = studio.overview;
   const one = run();
   $("train-none").hidden = runs.length > 0;
   $("train-body").hidden = !one;
+  $("train-queue").hidden = !runs.some(({ state }) => state === "queued");
   $("train-runs").replaceChildren(...runs.map(card));
   if (!one) return;
   $("train-name").textContent = one.name;
   for (const name of Object.keys(ACTS)) $(`train-${name}`).hidden = !one.can.includes(name);
   $("train-message").textContent = one.state === "failed" || one.state === "interrupted" ? one.message ?? "" : "";
   $("train-draw-box").hidden = !one.model;
-  if (!one.images || ["queued", "preparing"].includes(one.state)) return void waiting(about(one), one);
-  try {
-    const progress = await api(`api/runs/${encodeURIComponent(one.name)}`);
-    if (one.name !== studio.run) return;
-    $("train-view").hidden = false;
-    view.show(progress, one.state === "running" ? undefined : about(one));
-    if (caption !== one.name && progress.captions.length) {
-      caption = one.name;
-      $("train-caption").value = progress.captions[0];
-    }
-  } catch (error) {
-    waiting(error.status === 404 ? about(one) : error.message, one);
+  if (!one.images || ["queued", "preparing"].includes(one.state) || progress?.name !== one.name) return waiting(about(one), one);
+  $("train-view").hidden = false;
+  view.show(progress, one.state === "running" ? undefined : about(one));
+  $("train-notes").replaceChildren(...progress.notes.map((note) => element("li", { textContent: note })));
+  if (caption !== one.name && progress.captions.length) {
+    caption = one.name;
+    $("train-caption").value = progress.captions[0];
   }
 }
 
@@ -84,7 +80,7 @@ function about(one) {
 function card(one) {
   const button = element("button", { type: "button", className: "name", textContent: one.name });
   button.setAttribute("aria-pressed", String(one.name === studio.run));
-  button.addEventListener("click", () => { studio.run = one.name; remember(); update(); });
+  button.addEventListener("click", () => { studio.run = one.name; remember(); update(); changed(); });
   const share = one.images ? `${Math.floor((100 * (one.images_seen ?? 0)) / one.images)} %` : "";
   return element("li", { className: one.name === studio.run ? "now" : "" }, button, element("small", { textContent: [about(one), share].filter(Boolean).join(" · ") }));
 }

@@ -30,14 +30,15 @@ export async function update() {
   $("verdict").hidden = !one;
   if (!one) return;
   $("task").hidden = !task;
+  $("verdict-scan").parentElement.hidden = Boolean(task);
   if (task) {
-    $("task-says").textContent = task.state === "waiting" ? "Waits for other work to end" : `${STAGES[task.stage] ?? task.stage}${task.total ? `: ${task.done.toLocaleString("en")} of ${task.total.toLocaleString("en")}` : ""}`;
+    $("task-says").textContent = task.state === "waiting" ? "Waits for other work to end" : `${STAGES[task.stage] ?? STAGES.reading}${task.total ? `: ${task.done.toLocaleString("en")} of ${task.total.toLocaleString("en")}` : ""}`;
     if (task.total) Object.assign($("task-bar"), { max: task.total, value: task.done });
     else $("task-bar").removeAttribute("value");
     wasBusy = one.id;
     return;
   }
-  const failed = studio.overview.tasks.findLast((other) => other.dataset === one.id && other.kind !== "plan");
+  const failed = studio.overview.tasks.findLast((other) => other.dataset === one.id && ["scan", "check"].includes(other.kind));
   $("task-error").textContent = failed?.state === "failed" ? failed.error : "";
   const now = `${one.id} ${one.checked} ${one.pictures} ${one.stale}`;
   if (shown === now && wasBusy !== one.id) return;
@@ -46,7 +47,7 @@ export async function update() {
   $("verdict-body").hidden = true;
   $("verdict-scan").textContent = one.scanned ? "Read the pictures again" : "Read the pictures";
   $("verdict-check").hidden = !one.scanned;
-  if (!one.checked) return;
+  if (!one.judged) return;
   try {
     const verdict = await api(at(one.id, "verdict"));
     if (one.id === studio.data) show(one, verdict);

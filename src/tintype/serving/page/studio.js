@@ -4,7 +4,7 @@ import * as captions from "./studio-captions.js";
 import * as data from "./studio-data.js";
 import * as models from "./studio-models.js";
 import * as plan from "./studio-plan.js";
-import { dataset, many, recall, refresh, remember, studio, taskOf } from "./studio-state.js";
+import { dataset, many, recall, refresh, remember, studio } from "./studio-state.js";
 import * as training from "./studio-train.js";
 
 // name in the link: its module. Every module has start(), and update(), which shows what the server said last.
@@ -15,7 +15,7 @@ const IDLE_MS = 5000;
 let here = NAMES[0];
 let visible = false;
 let timer;
-let scanned = ""; // data set and its number of pictures, for which the captions on display are right
+let scanned = ""; // data set, its number of pictures and the last look at them: for these the list on display is right
 
 // onModel(name): the page uses a model, which may be new to it.
 export function start(onModel) {
@@ -71,7 +71,8 @@ async function show() {
   remember();
   const one = dataset();
   $("studio-of").textContent = one ? `${one.name}: ${one.scanned ? many(one.pictures, "picture") : "not read yet"}` : "";
-  const now = `${studio.data} ${one?.pictures} ${one?.checked && taskOf() === null}`;
+  const looks = studio.overview.tasks.filter(({ dataset: id, kind, state }) => id === studio.data && ["scan", "check"].includes(kind) && state === "done");
+  const now = `${studio.data} ${one?.pictures} ${looks.at(-1)?.id}`;
   if (now !== scanned) captions.forget();
   scanned = now;
   const step = STEPS[here];

@@ -89,6 +89,13 @@ class Operation(Body):
     use: bool = True
 
 
+class Suggest(Body):
+    """Captions by a captioner: for some rows, or for all pictures without a caption."""
+
+    captioner: str = Field(max_length=1000)
+    rows: list[int] | None = Field(None, max_length=MAX_ROWS)
+
+
 class PlanBody(Body):
     """Settings of a run that is planned."""
 
@@ -101,6 +108,12 @@ class NewRun(Body):
     name: str = Name
     dataset: str = Field(max_length=100)
     settings: dict[str, Any] = Field(max_length=40)
+
+
+class Extend(Body):
+    """The length of a run that is to go on, in images."""
+
+    images: int = Field(ge=1, le=10**13)
 
 
 class Stop(Body):

@@ -6,13 +6,14 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from tintype.serving.api.errors import ApiError, bad_request
 from tintype.studio import edits, legibility
+from tintype.studio.caption_files import caption_zip
 from tintype.studio.dataset import DataSet
 from tintype.studio.edits import Change
-from tintype.studio.routes.bodies import Empty, Filter, OneCaption, Operation
+from tintype.studio.routes.bodies import Empty, Filter, OneCaption, Operation, Suggest
 from tintype.studio.routes.datasets import Limit, Offset
 from tintype.studio.studio import Studio
 from tintype.studio.table import Picture, Selection
@@ -55,6 +56,17 @@ def router(studio: Studio) -> APIRouter:
             return await asyncio.to_thread(_window, studio.dataset(number), Selection(numbers), 0, len(numbers))
         return await asyncio.to_thread(_window, studio.dataset(number), Selection(None, q, filter), offset, limit)
 
+    @routes.get("/captions.zip", response_class=StreamingResponse)
+    async def files(number: str, pictures: bool = False) -> StreamingResponse:
+        """The captions as text files, and the pictures beside them on request."""
+        dataset = studio.dataset(number)
+        name = f"{dataset.id}-{'pictures' if pictures else 'captions'}.zip"
+        return StreamingResponse(
+            caption_zip(dataset, studio.places, pictures=pictures),
+            media_type="application/zip",
+            headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
+        )
+
     @routes.patch("/captions/{row}", response_class=JSONResponse)
     async def one(number: str, row: int, body: OneCaption) -> Response:
         """Change one caption."""
@@ -64,6 +76,12 @@ def router(studio: Studio) -> APIRouter:
     async def many(number: str, body: Operation) -> dict[str, Any]:
         """Change many captions, or say what would change."""
         return await asyncio.to_thread(_many, studio, studio.dataset(number), body)
+
+    @routes.post("/captions/suggest", status_code=202)
+    async def suggest(number: str, body: Suggest) -> dict[str, Any]:
+        """Have a model of this machine look at the pictures and write captions."""
+        task = await asyncio.to_thread(studio.suggest, studio.dataset(number), body.captioner, body.rows)
+        return task.json()
 
     @routes.post("/undo")
     async def undo(number: str, body: Empty) -> dict[str, Any]:

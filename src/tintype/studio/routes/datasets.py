@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -84,9 +84,16 @@ def router(studio: Studio) -> APIRouter:
         return {"total": len(every), "problems": every[offset : offset + limit]}
 
     @routes.get("/datasets/{number}/thumbnails/{row}", response_class=Response)
-    async def thumbnail(number: str, row: int, side: Annotated[int, Query(ge=16, le=512)] = 112) -> Response:
-        """A small picture."""
-        content = await asyncio.to_thread(_thumbnail, studio, number, row, side)
+    async def thumbnail(
+        number: str, row: int, side: Annotated[int, Query(ge=16, le=512)] = 112, quiet: bool = False
+    ) -> Response:
+        """A small picture; `quiet`: of one that cannot be shown nothing (204) in place of an error."""
+        try:
+            content = await asyncio.to_thread(_thumbnail, studio, number, row, side)
+        except ApiError as error:
+            if not quiet or error.code not in ("picture_not_found", "picture_unreadable"):
+                raise
+            return Response(status_code=204)
         return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
     return routes
@@ -106,6 +113,8 @@ def _listing(places: Places, path: str, offset: int, limit: int) -> dict[str, An
                 captions += suffix in CAPTION_SUFFIXES
                 if entry.name.startswith(".") or (entry.is_symlink() and not _stays(places, entry.path)):
                     continue
+                if Path(os.path.realpath(entry.path)) == places.studio:
+                    continue  # what the studio writes is not a person's data
                 if entry.is_dir() or suffix in ARCHIVE_SUFFIXES:
                     names.append((not entry.is_dir(), entry.name))
     except OSError:
@@ -131,7 +140,7 @@ def _listing(places: Places, path: str, offset: int, limit: int) -> dict[str, An
 
 def _stays(places: Places, path: str) -> bool:
     """Whether a link leads to a place below the root."""
-    return is_inside(places.root.__class__(os.path.realpath(path)), places.root)
+    return is_inside(Path(os.path.realpath(path)), places.root)
 
 
 def _created(studio: Studio, body: NewDataset) -> dict[str, Any]:

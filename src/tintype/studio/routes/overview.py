@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from fastapi.responses import RedirectResponse, Response
 
@@ -58,9 +58,10 @@ def router(studio: Studio) -> APIRouter:
         return task
 
     @routes.get("")
-    async def overview() -> dict[str, Any]:
-        """Everything at a glance; small enough to be asked for every second."""
-        return await asyncio.to_thread(_overview, studio)
+    async def overview(run: Annotated[str, Query(max_length=100)] = "") -> dict[str, Any]:
+        """Everything at a glance, small enough to be asked for every second; with a run, also its progress."""
+        content = await asyncio.to_thread(_overview, studio)
+        return {**content, "progress": await asyncio.to_thread(studio.runs.progress, run) if run else None}
 
     @routes.get("/choices")
     async def choices() -> dict[str, Any]:
@@ -105,9 +106,10 @@ def _overview(studio: Studio) -> dict[str, Any]:
         "studio": studio.places.studio.name,
         "disk_free": trash.free_space(studio.places),
         "busy": studio.queue.is_busy or any(task.is_open for task in tasks),
+        "captioners": list(studio.captioners),
         "limits": studio.uploads.limits.json(),
         "datasets": [studio.describe(dataset) for dataset in studio.datasets()],
-        "runs": studio.runs(),
+        "runs": studio.runs.all(),
         "tasks": [task.json() for task in tasks],
         "trash": [item.json() for item in trash.everything(studio.places)],
     }
