@@ -90,12 +90,12 @@ class NoCatalog(Catalog):
         super().__init__([])
 
 
-def client_of(studio: Studio, **headers: str) -> TestClient:
+def client_of(studio: Studio, *, api_keys: tuple[str, ...] = (), **headers: str) -> TestClient:
     """A client of the routes of a studio, behind the guard of the server, without an engine."""
     app = FastAPI()
     app.include_router(StudioExtension(studio).router(NoCatalog()))
     _add_error_handlers(app)
-    guard = RequestGuard(app, Settings(max_chunk=studio.uploads.limits.chunk), Metrics())
+    guard = RequestGuard(app, Settings(max_chunk=studio.uploads.limits.chunk, api_keys=api_keys), Metrics())
     return TestClient(guard, base_url="http://127.0.0.1:8000", headers=headers, follow_redirects=False)
 
 

@@ -80,6 +80,15 @@ def test_a_studio_on_a_network_needs_keys(tmp_path: Path) -> None:
     opened.studio.close()
 
 
+def test_on_a_network_neither_the_token_nor_a_key_is_enough(studio: Studio) -> None:
+    bearer = {"Authorization": "Bearer a-long-key"}
+    client = client_of(studio, api_keys=("a-long-key",))
+    for path in ("/api/studio", f"/studio?token={TOKEN}", "/studio/here"):
+        assert code(client.get(path, headers={HEADER: TOKEN})) == (401, "invalid_api_key"), path
+    assert code(client.get("/api/studio", headers=bearer)) == (401, "token_needed")
+    assert client.get("/api/studio", headers={HEADER: TOKEN, **bearer}).status_code == 200
+
+
 def test_two_servers_cannot_share_a_studio(places: Places, studio: Studio) -> None:
     with pytest.raises(ConfigError, match="another studio"):
         Studio(places, Access(), UploadLimits())

@@ -22,6 +22,7 @@ from tintype.studio.dataset import open_dataset, write_version
 from tintype.studio.places import Places
 from tintype.studio.scan import scan
 from tintype.studio.studio import Studio
+from tintype.studio.trash import size_of
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 
@@ -71,6 +72,22 @@ def test_small_files_in_one_request(client: TestClient, mine: str, places: Place
     assert pair.captions == ("a red cat",)
     described = client.get(f"/api/studio/datasets/{mine}").json()
     assert (described["stale"], described["captioned"]) == (False, 1)
+
+
+def test_a_version_keeps_a_picture_that_is_sent_again(client: TestClient, mine: str, places: Places) -> None:
+    """A paused run resumes with the picture that it began with, and no link leads out of its data."""
+    dataset = open_dataset(places.datasets / mine)
+    assert dataset is not None
+    contents = [png("red"), png("blue")]
+    versions = []
+    for content in contents:
+        put(client, mine, "cat.png", content)
+        put(client, mine, "cat.txt", b"a cat")
+        list(scan(dataset, places))
+        versions.append(write_version(dataset, places))
+    assert [find_pairs(version)[0][0].source.read() for version in versions] == contents
+    assert all(problem.left_out for version in versions for problem in find_pairs(version)[1])
+    assert size_of(dataset.home / "data") < 2 * sum(map(len, contents)) + 1000
 
 
 def test_what_is_refused(client: TestClient, mine: str, places: Places) -> None:

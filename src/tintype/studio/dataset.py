@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,16 +113,28 @@ def write_version(dataset: DataSet, places: Places) -> Path:
             if link.parent not in folders:
                 link.parent.mkdir(parents=True, exist_ok=True)
                 folders.add(link.parent)
-            inside = kind == UNPACKED or dataset.chosen is None  # relative, so that the studio's folder can be moved
-            path = (dataset.unpacked if kind == UNPACKED else source) / name
-            up = "/".join([".."] * (len(link.relative_to(dataset.home).parts) - 1))
-            link.symlink_to(f"{up}/{path.relative_to(dataset.home)}" if inside else path)
+            if kind == UNPACKED or dataset.chosen is None:
+                _link_own(link, (dataset.unpacked if kind == UNPACKED else source) / name, dataset.home)
+            else:
+                link.symlink_to(source / name)
             if caption:
                 lines = caption.split("\n")
                 row = {"file_name": f"pictures/{data_key(key, place)}", "text": lines if len(lines) > 1 else lines[0]}
                 metadata.write(json.dumps(row, ensure_ascii=False) + "\n")
     partial.rename(target)
     return target
+
+
+def _link_own(link: Path, path: Path, home: Path) -> None:
+    """Another name of a picture that the studio itself has written, so that it stays when a newer one takes its place.
+
+    Where the file system has no such names, a link, relative so that the studio's folder can be moved.
+    """
+    try:
+        os.link(path, link)
+    except OSError:
+        up = "/".join([".."] * (len(link.relative_to(home).parts) - 1))
+        link.symlink_to(f"{up}/{path.relative_to(home)}")
 
 
 def data_key(key: str, place: str) -> str:

@@ -28,6 +28,7 @@ from tintype.studio.suggest import Wish
 from tintype.studio.tasks import Task, Tasks
 from tintype.studio.thumbnails import Thumbnails
 from tintype.studio.uploads import UploadLimits, Uploads
+from tintype.studio.verdict import is_of_links
 
 TICK_SECONDS = 0.5  # between looks at the processes that train
 MAX_DATASETS = 1000
@@ -181,7 +182,8 @@ class Studio:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             notes = ["another model trains meanwhile: alone, this run is faster"] if self.queue.is_busy else []
             measured = [number for number, line in enumerate(lines) if line.startswith(MEASURING)]
-            return {"lines": [*lines[max(measured, default=-1) + 1 :], *notes], "command": shown, **content}
+            told = [line for line in lines[max(measured, default=-1) + 1 :] if not is_of_links(line)]
+            return {"lines": [*told, *notes], "command": shown, **content}
 
         command = ("-m", "tintype", *arguments, "--dry-run", "--plan", str(file))
         return self.tasks.add("plan", dataset.id, command, result)

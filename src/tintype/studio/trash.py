@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +89,14 @@ def everything(places: Places) -> list[Trashed]:
 
 
 def size_of(folder: Path) -> int:
-    """The bytes in a folder; links count nothing."""
-    size = 0
+    """The bytes in a folder; links count nothing, and a file of several names counts once."""
+    sizes: dict[tuple[int, int], int] = {}
     for path, _, names in os.walk(folder):
         for name in names:
-            file = os.path.join(path, name)
-            size += os.lstat(file).st_size if not os.path.islink(file) else 0
-    return size
+            info = os.lstat(os.path.join(path, name))
+            if not stat.S_ISLNK(info.st_mode):
+                sizes[info.st_dev, info.st_ino] = info.st_size
+    return sum(sizes.values())
 
 
 def free_space(places: Places) -> int:

@@ -73,7 +73,7 @@ def read_verdict(dataset: DataSet) -> dict[str, Any] | None:
 
 def _json(dataset: DataSet, report: Report, listed: list[Problem]) -> dict[str, Any]:
     """The verdict. Paths are those of the pictures in the data, and their rows where they are in the table."""
-    problems = [problem for problem in (*listed, *map(_renamed, report.problems)) if not _is_of_links(problem.reason)]
+    problems = [problem for problem in (*listed, *map(_renamed, report.problems)) if not is_of_links(problem.reason)]
     worst = [(title, pictures) for title, pictures in pictures_to_review(report, SHOWN) if "left out" not in title]
     paths = {_own(key) for _, pictures in worst for key, _ in pictures}
     paths |= {problem.path for problem in problems} | {_own(read.key) for read in report.read}
@@ -103,7 +103,7 @@ def _json(dataset: DataSet, report: Report, listed: list[Problem]) -> dict[str, 
         "worst": [
             {"title": title, "pictures": [picture(_own(key)) for key, _ in pictures]} for title, pictures in worst
         ],
-        "notes": [_NAMED.sub("", note) for note in report.notes if not (_is_of_links(note) or _is_of_empty(note))],
+        "notes": [_NAMED.sub("", note) for note in report.notes if not (is_of_links(note) or _is_of_empty(note))],
         "histograms": [{"title": part.title, "rows": [list(row) for row in part.rows]} for part in report.histograms],
         "captions_as_read": [
             {**picture(_own(read.key)), "text": read.text, "cut": read.num_cut} for read in report.read
@@ -116,7 +116,8 @@ def _json(dataset: DataSet, report: Report, listed: list[Problem]) -> dict[str, 
     }
 
 
-def _is_of_links(text: str) -> bool:
+def is_of_links(text: str) -> bool:
+    """Whether a remark is about the links that a version of the data is made of."""
     return any(remark in text for remark in LINKS)
 
 
