@@ -105,6 +105,12 @@ def test_purpose_numbers_are_fixed_for_ever() -> None:
         "HALF_SIZE": 19,
         "WEIGHT": 20,
         "BLOCK": 21,
+        "AUGMENT": 22,
+        "FEATURES": 23,
+        "TEXT": 24,
+        "PLANTED": 25,
+        "PLANTED_NOISE": 26,
+        "RESAVED": 27,
     }
 
 
