@@ -2,7 +2,8 @@
 
     python bench/scaling.py [--presets nano,nano:128,small,base,large]
 
-FLOPs of an image are those of products, attention and convolutions, forward and backward, counted by torch on one step.
+FLOPs of an image of full size are those of products, attention and convolutions, forward and backward, counted by torch
+on one step.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main() -> None:
     for text in options.presets.split(","):
         name, _, pixels = text.partition(":")
         preset = Config.from_preset(name, int(pixels) if pixels else None)
-        config = replace(preset, train=replace(preset.train, batch_size=BATCH))
+        config = replace(preset, train=replace(preset.train, batch_size=BATCH, half_size=0.0))
         samples = SyntheticData(config)
         trainer = Trainer(Denoiser(config), samples, config, torch.device("cpu"))
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

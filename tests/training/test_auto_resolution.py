@@ -17,8 +17,9 @@ from tintype.data.sources.pairs import Pair
 from tintype.errors import ConfigError, DataError
 from tintype.training.parallel.world import World
 from tintype.training.setup import auto_resolution as module
-from tintype.training.setup.auto_resolution import MIN_IMAGES, auto_resolution, picture_side
+from tintype.training.setup.auto_resolution import auto_resolution, picture_side
 from tintype.training.setup.choices import with_resolution
+from tintype.training.setup.plan import MIN_IMAGES
 from tintype.training.setup.request import TrainRequest
 
 CPU = torch.device("cpu")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tintype.config import Config, TrainConfig, nano
 from tintype.errors import ConfigError
+from tintype.model.aspect_buckets import bucket_shapes
 from tintype.training.core.batches import Reader
 from tintype.training.core.half_size import SIGMA, half_size_at, halved
 from tintype.training.core.trainer import Trainer
@@ -36,6 +37,18 @@ def test_the_share_is_drawn_by_position_and_ends_when_the_learning_rate_falls() 
     assert torch.equal(longer[:8000], is_half[:8000])  # a run that is extended keeps its samples
     assert longer[8000:].any()
     assert not half_size_at(replace(TRAIN, half_size=0.0), positions).any()
+
+
+@pytest.mark.parametrize("resolution", [128, 256])
+def test_tall_and_wide_pictures_keep_their_shape_nearly(resolution: int) -> None:
+    config = nano(resolution)
+    shapes = bucket_shapes(resolution, config.net.multiple, config.data.max_aspect)
+    assert len(shapes) > 10
+    for height, width in shapes:
+        small = halved(torch.zeros(1, 3, height, width, dtype=torch.uint8), config.net.multiple).shape[-2:]
+        assert all(side % config.net.multiple == 0 for side in small)
+        assert 0.2 < small[0] * small[1] / (height * width) < 0.32
+        assert 0.75 < small[0] / small[1] * width / height < 1.35
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,15 @@ def test_the_plan_says_what_a_run_will_need() -> None:
     assert len(plan.plan_lines(config, 1000, None, 0, 1)) == 1
 
 
+def test_a_run_too_short_for_its_size_is_told_so() -> None:
+    config = replace(nano(128), train=replace(nano(128).train, images=40_000))
+    mixed = Speed(40.0, 0.0, 0.0, full_size_per_second=15.0)  # 32,000 of half the size in 800 s, 8,000 in 533 s
+    assert "as long as 20,000 images of 128 pixels" in plan.short_note(config, mixed)
+    assert plan.short_note(config, Speed(40.0, 0.0, 0.0)) == ""  # all of them are of full size
+    assert plan.short_note(replace(nano(), train=replace(nano().train, images=32)), Speed(40.0, 0.0, 0.0)) == ""
+    assert plan.short_note(config, None) == ""
+
+
 @pytest.mark.parametrize(("rate", "preset"), [(1e9, "base"), (300.0, "small"), (0.1, "nano")])
 def test_the_largest_preset_that_can_learn_in_time_is_chosen(
     monkeypatch: pytest.MonkeyPatch, rate: float, preset: str

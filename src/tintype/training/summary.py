@@ -40,7 +40,10 @@ def say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world
     )
     data_bytes = sum(prepared.dataset.sizes.values())
     epoch_length = prepared.dataset.order(train.seed, training).epoch_length
-    for line in plan.plan_lines(config, len(training), speed, data_bytes, world.size, epoch_length):
+    lines = plan.plan_lines(config, len(training), speed, data_bytes, world.size, epoch_length)
+    if prepared.initial is None and prepared.checkpoint is None:
+        lines += filter(None, [plan.short_note(config, speed)])
+    for line in lines:
         say(console, line)
 
 

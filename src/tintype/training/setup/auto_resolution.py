@@ -15,10 +15,10 @@ from tintype.errors import DataError
 from tintype.training.console import duration
 from tintype.training.core.device import bf16_is_faster
 from tintype.training.setup.auto_preset import measure_preset
+from tintype.training.setup.plan import MIN_IMAGES, SMALLEST_SIDE
 from tintype.training.setup.resolve_config import preset_for
 
-RESOLUTIONS = (256, 128, 64, 32)
-MIN_IMAGES = 30_000  # that a model must see at full size; fewer give blots at 128 pixels (dev/LOG.md)
+RESOLUTIONS = (256, 128, 64, SMALLEST_SIDE)
 _EXAMINED = 64  # pictures, evenly spread
 _SHARE = 0.75  # of the pictures that must be as large
 _SLACK = 0.9  # of the resolution that counts as large enough

@@ -25,6 +25,8 @@ RESERVE = 0.03  # of the budget: safety margin
 MEMORIZED_EPOCHS = 50  # of a small data set, after which a model is likely to reproduce its pictures
 FIXED_UP_TO = 32  # batches as small as this were chosen by trials on CPUs, and stay
 ENOUGH_STEPS = 1000  # of larger ones
+SMALLEST_SIDE = 32  # pixels, of --resolution auto
+MIN_IMAGES = 30_000  # that a model of more than 32 pixels must see; fewer give blots at 128 pixels (dev/LOG.md)
 _MINUTE = 60.0
 
 
@@ -206,6 +208,24 @@ def memorizes(config: Config, num_images: int, speed: Speed) -> bool:
     """Whether a run is likely to memorize its `num_images` pictures: few for its weights, and each shown often."""
     values = num_images * config.net.channels * config.net.resolution**2
     return values <= speed.num_weights and config.train.images >= MEMORIZED_EPOCHS * num_images
+
+
+def short_note(config: Config, speed: Speed | None) -> str:
+    """A note for a run from scratch that ends before pictures of its size can be learned; "": it is long enough.
+
+    Its time is counted in images of full size, since what is seen at half the size takes less of it.
+    """
+    side = config.net.resolution
+    if speed is None or side <= SMALLEST_SIDE:
+        return ""
+    seconds = config.train.images / speed.mean_images_per_second(config.train)
+    images = seconds * (speed.full_size_per_second or speed.images_per_second)
+    if images >= MIN_IMAGES:
+        return ""
+    return (
+        f"note: this is as long as {images:,.0f} images of {side} pixels take; below {MIN_IMAGES:,} pictures of that "
+        "size tend to be blots: train longer, or give --resolution auto, which chooses a smaller one"
+    )
 
 
 def clock_after(seconds: float) -> str:
