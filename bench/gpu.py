@@ -99,9 +99,15 @@ def measurements(device: str, *, tiny: bool) -> list[Job]:
 
     def speed(preset: str, side: int, batch_size: int, goal: Goal) -> Job:
         sizes = ("--preset", preset, "--resolution", str(32 if tiny else side))
-        sizes += small if tiny else (*small, "--batch-size", str(batch_size))
+        sizes += small if tiny else (*small, "--batch-size", str(batch_size), "--compile")
         script = (python, str(BENCH / "train_speed.py"), *sizes, "--device", device, "--bf16", "--json")
-        return Job(f"speed {preset} {side}", script, 20 if tiny else 150, (goal,))
+        return Job(f"speed {preset} {side}", script, 20 if tiny else 240, (goal,))
+
+    def shares(preset: str, side: int, batch_size: int) -> Job:
+        sizes = ("--preset", preset, "--resolution", str(32 if tiny else side))
+        sizes += ("--batch-size", "2", "--steps", "1") if tiny else ("--batch-size", str(batch_size), "--bf16")
+        script = (python, str(BENCH / "step_profile.py"), *sizes, "--device", device, "--json")
+        return Job(f"shares {preset} {side}", script, 60)
 
     def pictures(batch: int, at_most: float) -> Job:
         num = "1" if tiny else "21"
@@ -128,6 +134,8 @@ def measurements(device: str, *, tiny: bool) -> list[Job]:
             90,
             (Goal("seconds to a first picture from the shell", shell_seconds, at_most=6.0),),
         ),
+        shares("base", 64, 512),
+        shares("large", 256, 64),
         Job(
             "kill and resume",
             (*exact, "kill", *sizes, *images, "--device", device, "--json"),

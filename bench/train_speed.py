@@ -1,6 +1,6 @@
 """How fast a preset trains here, and what share of this machine's matrix-multiplication rate that is.
 
-    python bench/train_speed.py [--preset nano] [--resolution 32] [--batch-size N] [--rounds 12] [--bf16]
+    python bench/train_speed.py [--preset nano] [--resolution 32] [--batch-size N] [--rounds 12] [--bf16] [--compile]
                                 [--malloc | --versus PX]
 
 Steps of the real `Trainer` and plain float32 matrix products take turns in one process, so that a machine that slows
@@ -30,8 +30,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tintype.config import PRESETS, Config
 from tintype.data.order import Order
 from tintype.model.denoiser import Denoiser
+from tintype.training.core.compiled import COMPILER
 from tintype.training.core.device import keep_memory
 from tintype.training.core.trainer import Trainer
+from tintype.training.setup import plan
 
 SIDE = {"cpu": 1024}  # of the square matrices whose product is timed
 GPU_SIDE = 8192
@@ -98,10 +100,14 @@ def step_flops(trainer: Trainer) -> int:
     return counter.get_total_flops()
 
 
-def measure(config: Config, device: torch.device, rounds: int, bf16: bool) -> dict[str, float]:
+def measure(config: Config, device: torch.device, rounds: int, bf16: bool, compiled: bool = False) -> dict[str, float]:
     torch.manual_seed(0)
     trainer = Trainer(Denoiser(config), SyntheticData(config), config, device, bf16=bf16)
     flops = step_flops(trainer)
+    compile_seconds = 0.0
+    if compiled:
+        trainer = Trainer(Denoiser(config), SyntheticData(config), config, device, bf16=bf16, compiler=COMPILER)
+        compile_seconds = plan.warm_up(trainer)
     steps = trainer.steps(until=sys.maxsize)
     side = SIDE.get(device.type, GPU_SIDE)
     dtype = torch.bfloat16 if bf16 and device.type != "cpu" else torch.float32
@@ -132,6 +138,7 @@ def measure(config: Config, device: torch.device, rounds: int, bf16: bool) -> di
         "num_weights": sum(weight.numel() for weight in trainer.denoiser.parameters()),
         "batch_size": config.train.batch_size,
         "threads": torch.get_num_threads(),
+        "compile_seconds": compile_seconds,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
     }
 
@@ -190,6 +197,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true", help="compute the network in bfloat16")
+    parser.add_argument("--compile", action="store_true", help="network and loss with torch.compile")
     parser.add_argument("--malloc", action="store_true", help="compare glibc's defaults with keep_memory")
     parser.add_argument("--versus", type=int, metavar="PX", help="compare with steps at this resolution")
     parser.add_argument("--default-malloc", action="store_true", help="leave glibc's defaults")
@@ -208,7 +216,7 @@ def main() -> None:
         if options.versus:
             result = compare_sizes(config, make(options.versus), device, options.rounds, options.bf16)
         else:
-            result = measure(config, device, options.rounds, options.bf16)
+            result = measure(config, device, options.rounds, options.bf16, options.compile)
     if options.json:
         print(json.dumps(result))
         return

@@ -99,7 +99,7 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_its_precision(request_: 
     run(replace(request_, images=16))
     run_folder = request_.out
     start = json.loads((run_folder / "start.json").read_text())
-    assert set(start) == {"device", "bf16", "tf32", "deterministic", "threads", "torch"}
+    assert set(start) == {"device", "bf16", "tf32", "deterministic", "compiled", "threads", "torch"}
     shutil.rmtree(run_folder / "checkpoints")
     for name in ("latest", "model.safetensors"):
         (run_folder / name).unlink(missing_ok=True)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from tintype.config import Config
 from tintype.diffusion.parameterization import Denoise, Prediction, scalings
 from tintype.model.nets.conditioning import CaptionKV, Conditioning
+from tintype.model.nets.dit import Positions
 from tintype.model.nets.text import TextEncoder, TextRefiner, make_encoder
 from tintype.model.network import Network, make_net, muon_matrices, shard_units
 
@@ -65,18 +67,19 @@ class Denoiser(nn.Module):
         cond: Conditioning,
         labels: Tensor | None = None,
         kept: Tensor | None = None,
+        positions: Positions | None = None,
     ) -> Tensor:
         """Noisy pictures x [B, C, H, W] at noise levels sigma [B] -> denoised [B, C, H, W], float32.
 
         In training, labels [B, K] tell how the pictures were changed (`CaptionKV.told`), and kept [B, F] are the
-        factors of dropout.
+        factors of dropout. positions: see `denoise`.
         """
         text = self.caption_kv(cond)
         if labels is not None:
             text = text.told(labels)
         if kept is not None:
             text = text._replace(kept=kept)
-        return self.denoise(x, sigma, text)
+        return self.denoise(x, sigma, text, positions)
 
     def caption_kv(self, cond: Conditioning) -> CaptionKV:
         """Keys and values of captions [B, L, D]: computed once for all steps."""
@@ -96,10 +99,19 @@ class Denoiser(nn.Module):
         """Submodules to gather together in a sharded run, inner ones first."""
         return [*shard_units(self.net), *shard_units(self.text)]
 
-    def denoise(self, x: Tensor, sigma: Tensor, text: CaptionKV) -> Tensor:
-        """`forward` for captions whose keys and values are computed already."""
+    def positions(self, height: int, width: int, device: torch.device) -> Positions | None:
+        """The positions in pictures of a size, made once; None where the network has no such method."""
+        make = getattr(self.net, "positions", None)
+        return None if make is None else cast(Positions, make(height, width, device))
+
+    def denoise(self, x: Tensor, sigma: Tensor, text: CaptionKV, positions: Positions | None = None) -> Tensor:
+        """`forward` for captions whose keys and values are computed already.
+
+        positions: what `positions` gives, for a compiled network, which would make them again at every call.
+        """
         scalars = self.prediction(sigma, self.config.noise.sigma_data)
         c_skip, c_out, c_in = (scalar.view(-1, 1, 1, 1) for scalar in (scalars.c_skip, scalars.c_out, scalars.c_in))
-        output: Tensor = self.net((c_in * x).float(), scalars.c_noise, text)
+        more = () if positions is None else (positions,)
+        output: Tensor = self.net((c_in * x).float(), scalars.c_noise, text, *more)
         denoised: Tensor = c_skip * x + c_out * output.float()
         return denoised

@@ -48,6 +48,7 @@ def train(
     exclude: str | Path | None = None,
     cache: str | Path | None = None,
     stream: bool = False,
+    compile: bool | None = None,
     shard: bool = False,
     tensorboard: bool = False,
     net: nn.Module | Callable[[Config], nn.Module] | None = None,
@@ -98,6 +99,7 @@ def train(
         exclude: a file of keys or sha256 never to train on.
         cache: folder for the dataset cache; None: in the run folder.
         stream: decode pictures whenever they are shown, without a cache.
+        compile: the network with `torch.compile`; None: on a GPU, if the run is long enough to repay it.
         shard: under torchrun, shard the model over all processes.
         tensorboard: also write curves to `out`/tensorboard.
         net: the network, a module (which is copied) or a function of the config: see `Network`.
@@ -139,6 +141,7 @@ def train(
         exclude=None if exclude is None else Path(exclude),
         cache=None if cache is None else Path(cache),
         stream=stream,
+        compile=compile,
         shard=shard,
         tensorboard=tensorboard,
         config=config,

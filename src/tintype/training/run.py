@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,6 +41,7 @@ from tintype.training.session import Session
 from tintype.training.setup import plan
 from tintype.training.setup.budget import Budget
 from tintype.training.setup.choices import with_batch_size, with_preset, with_resolution
+from tintype.training.setup.compiling import may_compile, with_compiler
 from tintype.training.setup.disk import DiskNeeds, most_checkpoints, require_disk
 from tintype.training.setup.prepare import Prepared, prepare
 from tintype.training.setup.request import TrainRequest
@@ -94,7 +96,7 @@ def training_steps(request: TrainRequest, console: Console, interruption: Interr
         if prepared.deterministic and not request.deterministic:  # the run was started so
             stack.enter_context(deterministic(device))
             threads = None
-        config, budget = _plan(request, run, stored, prepared, world, started, console)
+        config, budget, prepared = _plan(request, run, stored, prepared, world, started, console)
         if not request.dry_run:
             yield from _train(request, run, config, prepared, world, console, budget, interruption, threads, lock)
 
@@ -194,17 +196,21 @@ def _plan(
     world: World,
     started: float,
     console: Console,
-) -> tuple[Config, Budget | None]:
+) -> tuple[Config, Budget | None, Prepared]:
     """The configuration with its planned length, and the budget of a run with --time, on rank 0; prints the plan.
 
-    A stored run keeps its length.
+    Also what was prepared, now that it is known whether the run is compiled. A stored run keeps its length.
     """
     config, budget = prepared.config, None
     timed = request.minutes is not None and stored is None
     speed = None
-    if timed or request.dry_run:
+    is_open = may_compile(request, prepared, world, is_new=stored is None)
+    if timed or request.dry_run or is_open:
         say(console, "measuring the speed of some steps")
         speed = _speed(request, run, prepared, world, console)
+    if is_open and speed is not None:
+        measure = partial(_speed, request, run, world=world, console=console)
+        prepared, speed = with_compiler(prepared, speed, request.minutes, measure, console)
     if timed and speed is not None and request.minutes is not None:
         remaining = 60 * request.minutes - (time.monotonic() - started)
         config = with_images(config, plan.images_within(remaining, speed, config.train))
@@ -219,7 +225,7 @@ def _plan(
             budget = Budget(60 * request.minutes, started, speed, planned)
     if request.dry_run and speed is not None:
         _require_disk(request.out, config, _planned_disk_needs(request, config, prepared, speed), world, console)
-    return Config.from_json(world.broadcast(config.to_json())), budget
+    return Config.from_json(world.broadcast(config.to_json())), budget, prepared
 
 
 def _images_of_model(run: Path, images_seen: int) -> int:

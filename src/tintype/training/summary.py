@@ -29,6 +29,8 @@ def say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world
     """Print what the run is made of and, where its speed was measured, how long it will take and what it needs."""
     net, train = config.net, config.train
     precision = "bfloat16" if prepared.bf16 else "TF32" if prepared.tf32 else "float32"
+    if prepared.compiled:
+        precision += ", compiled"
     if prepared.deterministic:
         precision += ", deterministic"
     training, held_out = prepared.dataset.split(train.held_out)
@@ -67,6 +69,8 @@ def plan_json(config: Config, prepared: Prepared, speed: plan.Speed | None) -> s
         seconds = plan.expected_seconds(train.images, speed, train)
         content |= {
             "seconds": round(seconds, 1),
+            "compiled": prepared.compiled,
+            "compile_seconds": round(speed.compile_seconds, 1),
             "images_per_second": round(speed.mean_images_per_second(train), 2),
             "weights": speed.num_weights,
             "checkpoint_bytes": speed.checkpoint_bytes,

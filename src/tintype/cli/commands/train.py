@@ -68,6 +68,12 @@ def run_options(command: argparse.ArgumentParser) -> None:
     add("--keep", dest="keep_last", type=whole(1, 10**6), metavar="N", help="newest checkpoints to keep (3)")
     add("--keep-every", type=whole(0, 10**13), metavar="N", help="also keep one checkpoint every N images")
     add("--tensorboard", action="store_true", help="also write curves to RUN/tensorboard")
+    add(
+        "--compile",
+        type=_switch,
+        metavar="auto|on|off",
+        help="compile the network with torch.compile; auto: on a GPU, if the run is long enough to repay it (auto)",
+    )
     add("--shard", action="store_true", help="under torchrun: shard the model over all processes")
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--plan", type=Path, metavar="FILE", help="also write the plan to FILE, as JSON")
@@ -89,6 +95,12 @@ def run(args: argparse.Namespace) -> int:
             auto_resolution=is_auto,
         )
     )
+
+
+def _switch(text: str) -> bool | None:
+    if text not in ("auto", "on", "off"):
+        raise argparse.ArgumentTypeError("must be auto, on or off")
+    return None if text == "auto" else text == "on"
 
 
 def _resolution(text: str) -> int | str:

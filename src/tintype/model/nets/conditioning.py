@@ -34,10 +34,10 @@ class Conditioning:
         return Conditioning(self.tokens.expand(num, -1, -1), self.mask.expand(num, -1))
 
 
-def pad_embeddings(embeddings: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ragged text embeddings [L_i, ...] -> (padded with zeros [B, L, ...], mask [B, L] bool); L is at least 1."""
+def pad_embeddings(embeddings: Sequence[Tensor], device: torch.device, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Ragged text embeddings [L_i, ...] -> (padded with zeros [B, L, ...], mask [B, L] bool); L is at least `least`."""
     lengths = torch.tensor([len(embedding) for embedding in embeddings])
-    longest = max(1, int(lengths.max()))
+    longest = max(least, int(lengths.max()))
     padded = embeddings[0].new_zeros((len(embeddings), longest, *embeddings[0].shape[1:]))
     for row, embedding in zip(padded, embeddings, strict=True):
         row[: len(embedding)] = embedding

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,11 @@ from tintype.model.nets.layers import (
     ConvBlock,
     SwiGLU,
     feed_width,
+    group_norm,
+    is_cpu_eager,
+    made_once,
     modulate,
+    pixel_shuffle,
     rms_norm,
     rotary_embedding,
     sinusoids,
@@ -161,14 +165,23 @@ class DiffusionTransformer(nn.Module):
         num, depth = 2 * self.config.stem_levels, self.config.stem_depth
         return [parts[index * depth : (index + 1) * depth] for index in range(num)], parts[num * depth :]
 
-    def forward(self, x: Tensor, c_noise: Tensor, text: CaptionKV) -> Tensor:
+    def positions(self, height: int, width: int, device: torch.device) -> Positions:
+        """What the network knows of the places of a picture's tokens: the same for all pictures of a size."""
+        patch, config = self.config.patch, self.config
+        return picture_positions(height // patch, width // patch, config.width // config.heads, device)
+
+    def forward(self, x: Tensor, c_noise: Tensor, text: CaptionKV, positions: Positions | None = None) -> Tensor:
+        """positions: those of the size of x, for a compiled network, which would make them again at every call."""
         patch = self.config.patch
         if x.shape[-2] % patch or x.shape[-1] % patch:
             raise ConfigError(f"a size of {x.shape[-1]}x{x.shape[-2]} is not a multiple of the patch, {patch}")
         cond_emb = F.silu(self.level(sinusoids(c_noise, 64, 0.5, 30.0)) + self.summary(text.pooled_text))
 
-        picture = x
-        x = self.read(F.pixel_unshuffle(x, self.config.stem_factor)).contiguous(memory_format=torch.channels_last)
+        picture, factor = x, self.config.stem_factor
+        x = x if factor == 1 else F.pixel_unshuffle(x, factor)
+        if not is_cpu_eager(x):  # few channels are reordered sooner than many
+            x = x.contiguous(memory_format=torch.channels_last)
+        x = self.read(x).contiguous(memory_format=torch.channels_last)
         kept, kept_tokens = self._kept(text.kept)
         skips = []
         for index, convolutions in enumerate(self.down):
@@ -177,34 +190,47 @@ class DiffusionTransformer(nn.Module):
             x = convolutions(x, cond_emb, kept[index])
             skips.append(x)
 
-        x = self._transform(self.tokens(x), cond_emb, text, kept_tokens)
+        positions = positions or self.positions(picture.shape[-2], picture.shape[-1], picture.device)
+        x = self._transform(self.tokens(x), cond_emb, text, positions, kept_tokens)
 
         for index in reversed(range(len(skips))):
             if index < len(skips) - 1:
-                x = F.pixel_shuffle(self.grow[index](x), 2)
+                x = pixel_shuffle(self.grow[index](x), 2)
             x = self.up[index](x + skips[index], cond_emb, kept[len(skips) + index])
 
-        out: Tensor = F.pixel_shuffle(self.write(F.silu(F.group_norm(x, self.groups))), self.config.stem_factor)
+        out: Tensor = pixel_shuffle(self.write(F.silu(group_norm(x, self.groups))), factor)
         if self.config.head_width:
             out = out + self.detail(picture.contiguous(memory_format=torch.channels_last))
-            out = self.last(F.silu(F.group_norm(out, 1)))
+            out = self.last(F.silu(group_norm(out, 1)))
         return out
 
-    def _transform(self, x: Tensor, cond_emb: Tensor, text: CaptionKV, kept: Sequence[Tensor | None]) -> Tensor:
+    def _transform(
+        self, x: Tensor, cond_emb: Tensor, text: CaptionKV, positions: Positions, kept: Sequence[Tensor | None]
+    ) -> Tensor:
         """Tokens on their grid [B, D, h, w] through the blocks, back to the last level of the stem."""
-        batch, _, rows, columns = x.shape
-        head_width = self.config.width // self.config.heads
-        positions = torch.cartesian_prod(torch.arange(rows, device=x.device), torch.arange(columns, device=x.device))
-        rope = rotary_embedding(positions, head_width)
-        picture_mask = torch.ones(batch, rows * columns, dtype=torch.bool, device=x.device)
-        mask = torch.cat([text.mask, picture_mask], dim=1)[:, None, None]
+        rows, columns = x.shape[-2:]
+        mask = F.pad(text.mask, (0, rows * columns), value=True)[:, None, None]
         modulation = self.modulation(cond_emb).unflatten(1, (6, -1))
 
-        tokens = x.flatten(2).transpose(1, 2) + self.position(_grid(rows, columns, x.device))
+        tokens = x.flatten(2).transpose(1, 2) + self.position(positions.grid)
         for block, key, value, part in zip(self.blocks, text.keys, text.values, kept, strict=True):
-            tokens = block(tokens, modulation, (key, value), rope, mask, part)
+            tokens = block(tokens, modulation, (key, value), positions.rope, mask, part)
         patches = self.patches(rms_norm(tokens)).transpose(1, 2).unflatten(2, (rows, columns))
-        return F.pixel_shuffle(patches, self.stride)
+        return pixel_shuffle(patches, self.stride)
+
+
+class Positions(NamedTuple):
+    """The places of the tokens of a picture."""
+
+    rope: Tensor  # of the rotary embedding [T, 1, D / heads / 2, 2]
+    grid: Tensor  # from 0 to 1 along each side, as sinusoids [T, 64]
+
+
+@made_once
+def picture_positions(rows: int, columns: int, head_width: int, device: torch.device) -> Positions:
+    """Positions of rows * columns tokens."""
+    places = torch.cartesian_prod(torch.arange(rows, device=device), torch.arange(columns, device=device))
+    return Positions(rotary_embedding(places, head_width), _grid(rows, columns, device))
 
 
 def _grid(rows: int, columns: int, device: torch.device) -> Tensor:

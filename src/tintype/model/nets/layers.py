@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def made_once(make: Callable[P, T]) -> Callable[P, T]:
+    """A function of sizes and a device that makes tensors, each only once; a compiler sees how they are made."""
+    remembered = lru_cache(maxsize=64)(make)
+
+    @wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> T:
+        if torch.compiler.is_compiling():
+            return make(*args, **kwargs)
+        with torch.inference_mode(False):  # or they could not be used in training
+            return remembered(*args, **kwargs)  # type: ignore[arg-type]
+
+    return made
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -29,9 +48,15 @@ class _RMSNorm(torch.autograd.Function):
         return torch.addcmul(grad, normed, along, value=-1).mul_(inverse)
 
 
+def is_cpu_eager(x: Tensor) -> bool:
+    """Whether x is computed on a CPU and one operation at a time: for that, not for a compiler, some functions here
+    have forms of their own. A trained network depends on them to the last bit."""
+    return x.device.type == "cpu" and not torch.compiler.is_dynamo_compiling()
+
+
 def rms_norm(x: Tensor) -> Tensor:
     """Root-mean-square norm of the last dimension, without weights (Zhang and Sennrich 2019, arXiv 1910.07467)."""
-    if x.device.type == "cpu":
+    if is_cpu_eager(x):
         return cast(Tensor, _RMSNorm.apply(x))  # type: ignore[no-untyped-call]
     return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
 
@@ -65,7 +90,7 @@ class SwiGLU(nn.Module):
 
 
 def rotary_embedding(positions: Tensor, head_width: int) -> Tensor:
-    """Rotary embedding: unit complex numbers [T, 1, head_width / 2].
+    """Rotary embedding: cosines and sines [T, 1, head_width / 2, 2].
 
     positions [T, n]: each coordinate rotates an equal share of the pairs of a head (RoPE: Su et al. 2021, arXiv
     2104.09864; axial, for pictures: Heo et al. 2024, arXiv 2403.13298).
@@ -73,13 +98,24 @@ def rotary_embedding(positions: Tensor, head_width: int) -> Tensor:
     num = head_width // 2 // positions.shape[1]
     frequencies = 100.0 ** -(torch.arange(num, dtype=torch.float32, device=positions.device) / num)
     angles = (positions[:, :, None].float() * frequencies).flatten(1)[:, None]
-    return torch.polar(torch.ones_like(angles), angles)
+    return torch.view_as_real(torch.polar(torch.ones_like(angles), angles))
+
+
+@made_once
+def line_rope(num: int, head_width: int, device: torch.device) -> Tensor:
+    """The rotary embedding of `num` tokens one after another."""
+    return rotary_embedding(torch.arange(num, device=device)[:, None], head_width)
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Rotate neighboring pairs in the last dimension of x [B, T, heads, D / heads] by `rope`; computes in float32."""
-    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * rope).flatten(-2).to(x.dtype)
+    pairs = x.float().view(*x.shape[:-1], -1, 2)
+    if is_cpu_eager(x):
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rope))
+    else:  # compilers fuse no complex numbers
+        (a, b), (cos, sin) = pairs.unbind(-1), rope.unbind(-1)
+        turned = torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1)
+    return turned.flatten(-2).to(x.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -110,7 +146,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,  # [B, T, D]
-        rope: Tensor | None = None,  # [T, 1, D / heads / 2], from rotary_embedding
+        rope: Tensor | None = None,  # [T, 1, D / heads / 2, 2], from rotary_embedding
         text: tuple[Tensor, Tensor] | None = None,  # keys and values [B, L, heads, D / heads]
         mask: Tensor | None = None,  # [B, 1, 1, L + T] bool, True = attend; text keys come first
     ) -> Tensor:
@@ -146,6 +182,32 @@ def zero_(layer: nn.Linear | nn.Conv2d) -> None:
         nn.init.zeros_(weight)
 
 
+def group_norm(x: Tensor, groups: int) -> Tensor:
+    """Group norm of x [B, C, H, W] without weights (Wu and He 2018, arXiv 1803.08494).
+
+    A compiler gets its formula, which has no order of channels and pixels: the function would put channels first.
+    """
+    if not torch.compiler.is_dynamo_compiling():
+        return F.group_norm(x, groups)
+    parts = cast(Tensor, x.float().unflatten(1, (groups, -1)))  # type: ignore[no-untyped-call]
+    variance, mean = torch.var_mean(parts, dim=(2, 3, 4), correction=0, keepdim=True)
+    return ((parts - mean) * torch.rsqrt(variance + 1e-5)).flatten(1, 2)
+
+
+def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
+    """Channels [B, C * factor^2, H, W] to pixels [B, C, H * factor, W * factor], channels last if they were so before.
+
+    As `F.pixel_shuffle`, which keeps channels last on a CPU alone.
+    """
+    if factor == 1:
+        return x
+    if is_cpu_eager(x) or not x.is_contiguous(memory_format=torch.channels_last):
+        return F.pixel_shuffle(x, factor)
+    squares = cast(Tensor, x.unflatten(1, (-1, factor, factor)))  # type: ignore[no-untyped-call]
+    squares = squares.permute(0, 4, 2, 5, 3, 1)  # [B, H, factor, W, factor, C]
+    return squares.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
 class ConvBlock(nn.Module):
     """Residual pair of 3x3 convolutions, modulated by noise level and pooled text (`cond_emb`).
 
@@ -161,7 +223,7 @@ class ConvBlock(nn.Module):
         zero_(self.second)
 
     def forward(self, x: Tensor, cond_emb: Tensor, kept: Tensor | None = None) -> Tensor:
-        hidden = F.group_norm(self.first(F.silu(F.group_norm(x, self.groups))), self.groups)
+        hidden = group_norm(self.first(F.silu(group_norm(x, self.groups))), self.groups)
         scale, shift = self.signal(cond_emb)[:, :, None, None].chunk(2, dim=1)
         hidden = F.silu(hidden * (1 + scale) + shift)
         if kept is not None:  # [B, C], dropout
@@ -172,6 +234,10 @@ class ConvBlock(nn.Module):
 
 def sinusoids(values: Tensor, num: int, lowest: float, highest: float) -> Tensor:
     """values [...] -> sines and cosines [..., num] at num / 2 geometrically spaced angular frequencies."""
-    frequencies = torch.logspace(math.log10(lowest), math.log10(highest), num // 2, device=values.device)
-    angles = values[..., None].float() * frequencies
+    angles = values[..., None].float() * _frequencies(num // 2, lowest, highest, values.device)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+@made_once
+def _frequencies(num: int, lowest: float, highest: float, device: torch.device) -> Tensor:
+    return torch.logspace(math.log10(lowest), math.log10(highest), num, device=device)

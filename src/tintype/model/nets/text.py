@@ -19,7 +19,7 @@ from tintype.model.meta_device import meta_device
 from tintype.model.nets import encoder_files
 from tintype.model.nets.conditioning import Conditioning, pad_embeddings
 from tintype.model.nets.encoder_files import MINILM_SHA256
-from tintype.model.nets.layers import Attention, SwiGLU, rms_norm, rotary_embedding
+from tintype.model.nets.layers import Attention, SwiGLU, line_rope, rms_norm
 from tintype.model.nets.legibility import FrozenReader, LearnedReader, Reader
 from tintype.model.nets.tokens import encoder_folder, panics_as_errors, require_learned
 from tintype.model.read_file import read_header
@@ -288,12 +288,19 @@ class TextRefiner(nn.Module):
         """Embeddings [L_i, embedding_dim] or token ids [L_i], one tensor a caption -> Conditioning [B, 1 + L, D]."""
         return self.refine(*pad_embeddings(embeddings, self.start.device))
 
-    def refine(self, padded: Tensor, mask: Tensor) -> Conditioning:
-        """`forward` for embeddings or token ids that are padded, [B, L, ...], with their mask [B, L]."""
+    def positions(self, num: int) -> Tensor:
+        """The rotary embedding of captions of `num` tokens, the null token not counted."""
+        return line_rope(num + 1, self.head_width, self.start.device)
+
+    def refine(self, padded: Tensor, mask: Tensor, rope: Tensor | None = None) -> Conditioning:
+        """`forward` for embeddings or token ids that are padded, [B, L, ...], with their mask [B, L].
+
+        rope: `positions(L)`, for compiled text layers, which would make it again at every call.
+        """
         tokens = self.embed(padded if padded.dtype == torch.int64 else padded.to(self.start.dtype))
         tokens = torch.cat([self.start.expand(tokens.shape[0], 1, -1), rms_norm(tokens)], dim=1)
         mask = torch.cat([mask.new_ones(mask.shape[0], 1), mask], dim=1)
-        rope = rotary_embedding(torch.arange(tokens.shape[1], device=tokens.device)[:, None], self.head_width)
+        rope = line_rope(tokens.shape[1], self.head_width, tokens.device) if rope is None else rope
         for block in self.blocks:
             tokens = block(tokens, rope, mask[:, None, None])
         return Conditioning(rms_norm(tokens), mask)

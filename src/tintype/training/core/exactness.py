@@ -32,12 +32,21 @@ class Numerics:
     version: str  # of PyTorch
     tf32: bool = False
     deterministic: bool = False
+    compiled: bool = False
 
     @classmethod
-    def here(cls, device: torch.device, *, bf16: bool, tf32: bool = False, deterministic: bool = False) -> Numerics:
+    def here(
+        cls,
+        device: torch.device,
+        *,
+        bf16: bool,
+        tf32: bool = False,
+        deterministic: bool = False,
+        compiled: bool = False,
+    ) -> Numerics:
         """Those of this process as it is now."""
         threads = torch.get_num_threads() if device.type == "cpu" else 0
-        return cls(device.type, bf16, threads, str(torch.__version__), tf32, deterministic)
+        return cls(device.type, bf16, threads, str(torch.__version__), tf32, deterministic, compiled)
 
     def to_dict(self) -> dict[str, Any]:
         """As `start.json` and `state.json` hold it."""
@@ -55,6 +64,8 @@ def change_of_numerics(before: Mapping[str, Any], now: Numerics) -> str:
     ]
     if now.deterministic and now.device != "cpu" and not before.get("deterministic", False):
         changed.append("--deterministic only from here on")
+    if now.compiled != before.get("compiled", False):
+        changed.append("compiled only from here on" if now.compiled else "not compiled from here on")
     return "; ".join(changed)
 
 

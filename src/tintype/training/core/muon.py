@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from tintype.training.parallel.world import World
+from tintype.training.parallel.world import World, is_sharded
 
 # Coefficients of a s + b s^3 + c s^5, which moves singular values s in (0, 1] to about 1 in a few iterations (Jordan).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -72,28 +72,71 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        call_index = 0
-        for group in self.param_groups:
-            same_shape: dict[torch.Size, list[Tensor]] = {}
+        together: dict[object, list[_Stack]] = {}
+        for index, group in enumerate(self.param_groups):
             for weight in group["params"]:
                 if weight.grad is not None:
-                    same_shape.setdefault(weight.shape, []).append(weight)
-            for weights in same_shape.values():
-                self._step_together(weights, call_index, group)
-                call_index += 1
+                    stack = _Stack(weight, self._momentum_buffer(weight), group)
+                    together.setdefault(stack.key(index), []).append(stack)
+        for call_index, stacks in enumerate(together.values()):
+            self._step_together(stacks, call_index)
 
-    def _step_together(self, weights: list[Tensor], call_index: int, group: dict[str, Any]) -> None:
-        lr, momentum, num_stacked = group["lr"], group["momentum"], group["num_stacked"]
-        directions = []
-        for weight in weights:
-            grad = cast(Tensor, weight.grad)
-            state = self.state[weight]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(weight)
-            buffer = state["momentum_buffer"].lerp_(grad, 1 - momentum)
-            directions.append(torch.lerp(grad, buffer, momentum).flatten(1))
+    def _momentum_buffer(self, weight: Tensor) -> Tensor:
+        state = self.state[weight]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        return cast(Tensor, state["momentum_buffer"])
+
+    def _step_together(self, stacks: list[_Stack], call_index: int) -> None:
+        """Step weights whose matrices have one shape, in a few calls for all of them."""
+        group = stacks[0].group
+        lr, momentum = group["lr"], group["momentum"]
+        weights = [stack.weight for stack in stacks]
+        grads = [cast(Tensor, stack.weight.grad) for stack in stacks]
+        buffers = [stack.buffer for stack in stacks]
+        torch._foreach_lerp_(buffers, grads, 1 - momentum)
+        directions = torch._foreach_lerp(grads, buffers, momentum)
+        parts = {stack.group["num_stacked"] for stack in stacks}
+        if len(parts) == 1:
+            num_stacked = parts.pop()
+            matrices = torch.stack([direction.flatten(1) for direction in directions])
+        else:  # all of them one by one
+            num_stacked = 1
+            matrices = torch.cat([stack.split(direction) for stack, direction in zip(stacks, directions, strict=True)])
         function = partial(orthogonalized, num_stacked=num_stacked, bf16=self._bf16)
-        updates = self._world.distribute_matrices(function, torch.stack(directions), call_index)
+        updates = self._world.distribute_matrices(function, matrices, call_index)
         scale = ADAM_RMS * max(updates.shape[-2] // num_stacked, updates.shape[-1]) ** 0.5
-        for weight, update in zip(weights, updates, strict=True):
-            weight.mul_(1 - lr * group["weight_decay"]).sub_(update.view_as(weight), alpha=lr * scale)
+        each = (
+            updates.unbind() if len(updates) == len(stacks) else torch.split(updates, [stack.num for stack in stacks])
+        )
+        shaped = [update.reshape(weight.shape) for weight, update in zip(weights, each, strict=True)]
+        torch._foreach_mul_(weights, 1 - lr * group["weight_decay"])
+        torch._foreach_sub_(weights, shaped, alpha=lr * scale)
+
+
+class _Stack(NamedTuple):
+    """A weight, which holds one or more matrices, with what Muon keeps of it."""
+
+    weight: Tensor
+    buffer: Tensor
+    group: dict[str, Any]
+
+    @property
+    def num(self) -> int:
+        """The number of matrices in the weight."""
+        return int(self.group["num_stacked"])
+
+    def split(self, direction: Tensor) -> Tensor:
+        """A direction of the shape of the weight as matrices [num, m, n]."""
+        return direction.reshape(self.num, len(direction) // self.num, -1)
+
+    def key(self, index: int) -> object:
+        """Equal for weights to step together; index: of the group.
+
+        On a GPU these are all whose matrices have one shape. On a CPU many small calls are faster: they find what they
+        need in its cache. Shards cannot be divided into matrices.
+        """
+        weight = self.weight
+        if weight.device.type == "cpu" or is_sharded(weight):
+            return index, weight.shape
+        return self.group["lr"], self.group["weight_decay"], len(weight) // self.num, weight[0].numel()

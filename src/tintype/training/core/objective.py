@@ -18,8 +18,9 @@ from tintype.diffusion.loss import LossWeight, diffusion_loss, loss_weight
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.model.codec import make_codec
 from tintype.model.denoiser import Denoiser
-from tintype.model.nets.conditioning import Conditioning
+from tintype.model.nets.conditioning import Conditioning, pad_embeddings
 from tintype.model.network import num_dropped
+from tintype.training.core.compiled import COMPILER, Backend, Batch, CompiledErrors, padded_length
 from tintype.training.core.dropout import kept_at, noisy_embeddings
 from tintype.training.core.target import CleanPicture, Target
 
@@ -80,6 +81,16 @@ class Objective(nn.Module):
         # Random draws need float64, which some devices lack.
         self._draw_device = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         self._codec = make_codec(config.net)
+        self._compiled: CompiledErrors | None = None
+
+    def compile_errors(self, *, fixed_batch: bool, backend: Backend = COMPILER) -> None:
+        """Compute the errors of samples as compiled graphs from now on: see `CompiledErrors`."""
+        self._compiled = CompiledErrors(self.errors, fixed_batch=fixed_batch, backend=backend)
+
+    @property
+    def num_graphs(self) -> int | None:
+        """The number of compiled graphs so far; None without a compiler."""
+        return None if self._compiled is None else self._compiled.num_graphs
 
     def forward(self, batches: Sequence[ShapeBatch]) -> Tensor:
         """Weighted errors [B] of all samples, batch after batch."""
@@ -110,11 +121,29 @@ class Objective(nn.Module):
         with self.precision():
             x = add_noise(x0, noise, sigma)
             target = self.target(x0, x, sigma, batch.text_embeddings)
-            embeddings = noisy_embeddings(self._config.train, batch.positions, batch.text_embeddings)
-            cond: Conditioning = self.denoiser.condition(embeddings)
-            labels = None if batch.labels is None else batch.labels.to(self._device)
-            kept = self._kept(batch.positions)
-            return diffusion_loss(lambda x, s: self.denoiser(x, s, cond, labels, kept), x, target, sigma, weight)
+        embeddings = noisy_embeddings(self._config.train, batch.positions, batch.text_embeddings)
+        labels = None if batch.labels is None else batch.labels.to(self._device)
+        kept = self._kept(batch.positions)
+        if self._compiled is None:
+            text = pad_embeddings(embeddings, self._device)
+            return self.errors(Batch(x, target, sigma, weight, *text, labels, kept))
+        length = padded_length(max(map(len, embeddings)), self._config.text.max_tokens)
+        text = pad_embeddings(embeddings, self._device, length)
+        text_rope = self.denoiser.text.positions(length)
+        positions = self.denoiser.positions(x.shape[-2], x.shape[-1], self._device)
+        return self._compiled(Batch(x, target, sigma, weight, *text, labels, kept, text_rope, positions))
+
+    def errors(self, batch: Batch) -> Tensor:
+        """The weighted errors [B] of samples of one shape: text layers, network and loss."""
+        with self.precision():
+            cond: Conditioning = self.denoiser.text.refine(batch.text, batch.mask, batch.text_rope)
+            return diffusion_loss(
+                lambda x, sigma: self.denoiser(x, sigma, cond, batch.labels, batch.kept, batch.positions),
+                batch.x,
+                batch.target,
+                batch.sigma,
+                batch.weight,
+            )
 
     def _kept(self, positions: Tensor) -> Tensor | None:
         """The factors of dropout at `positions` [B]: [B, F]; None without dropout."""

@@ -19,6 +19,7 @@ from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError, NotFiniteError, is_out_of_memory
 from tintype.model.denoiser import Denoiser
 from tintype.training.core.batches import Reader, Samples
+from tintype.training.core.compiled import Backend, compile_parts
 from tintype.training.core.components import Components
 from tintype.training.core.ema import PowerEma
 from tintype.training.core.gradient import Gradient
@@ -80,6 +81,8 @@ class Trainer:
         world: the processes that train together; each computes its share of every batch.
         target: what the denoiser learns to predict; None: the clean picture.
         components: its loss weight and optimizer take the place of those that are configured.
+        compiler: backend of `torch.compile` for network and loss, or for the blocks of a sharded model; None: no
+            compiler. Results differ by rounding from those without it.
 
     Raises ConfigError for a batch or an optimizer that cannot be used.
     """
@@ -96,6 +99,7 @@ class Trainer:
         world: World | None = None,
         target: Target | None = None,
         components: Components | None = None,
+        compiler: Backend | None = None,
     ) -> None:
         self._world = world or World()
         if config.train.batch_size < self._world.size:
@@ -117,6 +121,12 @@ class Trainer:
             Objective, config=config, device=device, bf16=bf16, target=target, weight=components.loss_weight
         )
         self._objective = make_objective(self._trained)
+        if compiler is not None:
+            fixed = len(samples.by_shape(self._training)) == 1 and not config.train.half_size
+            if self._world.is_sharded:
+                compile_parts(self._trained, fixed_sizes=fixed, backend=compiler)
+            else:
+                self._objective.compile_errors(fixed_batch=fixed, backend=compiler)
         module = self._world.wrap(self._objective, device)
         self._eval_objective = make_objective(self.denoiser)
         self._weights = [weight for weight in self._trained.parameters() if weight.requires_grad]
@@ -133,6 +143,11 @@ class Trainer:
     def micro_batch(self) -> int:
         """Pictures computed at once, halved when memory runs out; 0: the whole batch."""
         return self._gradient.micro_batch
+
+    @property
+    def num_graphs(self) -> int | None:
+        """The number of compiled graphs so far; None without a compiler, or of a sharded model, which counts none."""
+        return self._objective.num_graphs
 
     def set_images(self, images: int) -> None:
         """Move the planned end of the run, before the learning rate falls."""

@@ -20,6 +20,7 @@ from tintype.training.setup.disk import most_checkpoints
 
 MEASURE_SECONDS = 30.0  # at most
 MEASURE_SHARE = 0.05  # of the budget, at most
+WARM_UP_STEPS = 20  # at most, until everything is compiled
 SAVE_BYTES_PER_SECOND = 100e6
 RESERVE = 0.03  # of the budget: safety margin
 MEMORIZED_EPOCHS = 50  # of a small data set, after which a model is likely to reproduce its pictures
@@ -44,6 +45,7 @@ class Speed:
     memory_bytes: int = 0  # peak of this process or its GPU; 0: unknown
     num_weights: int = 0
     micro_batch: int = 0  # that fitted into memory; 0: the whole batch
+    compile_seconds: float = 0.0  # until the first steps were through, compiler included; 0: not compiled
     full_size_per_second: float = 0.0  # images at full size, where most are of half the size; 0: all are of full size
 
     def mean_images_per_second(self, train: TrainConfig) -> float:
@@ -64,6 +66,7 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], float], wor
     reset_peak_memory()
     limit = min(MEASURE_SECONDS, MEASURE_SHARE * minutes * _MINUTE)
     full_size_per_second = 0.0
+    compile_seconds = warm_up(trainer) if trainer.num_graphs is not None else 0.0
     if trainer.config.train.half_size:
         limit /= 2
         trainer.images_seen = trainer.config.train.images  # where all samples are of full size
@@ -87,8 +90,23 @@ def measure(trainer: Trainer, minutes: float, validate: Callable[[], float], wor
         memory_bytes=peak_memory(),
         num_weights=sum(weight.numel() for weight in trainer.denoiser.parameters()),
         micro_batch=trainer.micro_batch,
+        compile_seconds=compile_seconds,
         full_size_per_second=full_size_per_second,
     )
+
+
+def warm_up(trainer: Trainer) -> float:
+    """Train until two steps in a row needed no new graph, all sizes included. Returns the seconds that took."""
+    start, quiet = time.perf_counter(), 0
+    steps = trainer.steps(2**62)
+    for _ in range(WARM_UP_STEPS):
+        before = trainer.num_graphs
+        next(steps)
+        quiet = quiet + 1 if trainer.num_graphs == before else 0
+        if quiet == 2:
+            break
+    trainer.images_seen = 0
+    return time.perf_counter() - start
 
 
 def _images_per_second(trainer: Trainer, seconds: float, world: World) -> float:

@@ -33,6 +33,7 @@ from tintype.printable import one_line
 from tintype.training.checkpoints.checkpointer import read_parts
 from tintype.training.checkpoints.run_folder import Stored, load_state
 from tintype.training.console import LINE_SECONDS, say
+from tintype.training.core.compiled import COMPILER
 from tintype.training.core.components import Components
 from tintype.training.core.device import bf16_is_faster
 from tintype.training.core.exactness import Numerics, change_of_numerics, float32_products, has_tf32
@@ -67,11 +68,18 @@ class Prepared:
     components: Components = field(default_factory=Components)  # objects from Python
     teacher: Denoiser | None = None  # in distillation
     tf32: bool = False  # products of float32 matrices with 11 significant bits
+    compiled: bool = False  # network and loss as graphs of torch.compile
     deterministic: bool = False  # only kernels that give the same bits each time
 
     def numerics(self) -> Numerics:
         """What decides the last bits of the run, with the threads of now."""
-        return Numerics.here(self.device, bf16=self.bf16, tf32=self.tf32, deterministic=self.deterministic)
+        return Numerics.here(
+            self.device,
+            bf16=self.bf16,
+            tf32=self.tf32,
+            deterministic=self.deterministic,
+            compiled=self.compiled,
+        )
 
     def new_trainer(self, config: Config, world: World | None = None) -> Trainer:
         """A trainer at the start of a run of `config`; every call returns an identical one."""
@@ -93,6 +101,7 @@ class Prepared:
             world=world,
             target=target,
             components=self.components,
+            compiler=COMPILER if self.compiled else None,
         )
 
     def resumed_trainer(self, config: Config, world: World | None = None) -> Trainer:
@@ -164,6 +173,7 @@ def prepare(
     else:
         bf16 = _uses_bf16(request, config, device)
         tf32 = not bf16 and has_tf32(device)
+    compiled = bool(before.get("compiled", False)) if request.compile is None else request.compile
     deterministic = request.deterministic or bool(before.get("deterministic", False))
     if deterministic and same_device and device.type == "cpu" and request.threads is None:
         torch.set_num_threads(int(before["threads"]))  # another number gives other bits
@@ -180,6 +190,7 @@ def prepare(
         request.components,
         teacher=None if teacher is None else teacher.load(),
         tf32=tf32,
+        compiled=compiled,
         deterministic=deterministic,
     )
     if same_device and (change := change_of_numerics(before, prepared.numerics())):

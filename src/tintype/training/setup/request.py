@@ -52,6 +52,7 @@ class TrainRequest:
     tensorboard: bool = False  # also write curves for TensorBoard
     dry_run: bool = False  # print the plan and stop
     plan: Path | None = None  # a file to write the plan to as well, as JSON
+    compile: bool | None = None  # network and loss with torch.compile; None: on a GPU, where the run is long enough
     shard: bool = False  # shard the model over all processes
     data_options: DataOptions = field(default_factory=DataOptions)
     exclude: Path | None = None  # a file of keys and sha256 never to train on
