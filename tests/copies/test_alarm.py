@@ -8,13 +8,21 @@ from tests.copies.test_index import scenes
 
 from tintype.copies.alarm import CopyAlarm, _alarm, calibrate, count_copies
 from tintype.copies.index import Nearest, PictureIndex
-from tintype.copies.planted import CHANGES, planted, resaved
+from tintype.copies.planted import CHANGES, planted
+from tintype.diffusion.noise import normal
 
 
 def alike(first: int, num: int) -> torch.Tensor:
     """Pictures of 25 kinds, each near the others of its kind."""
     kinds = scenes(10_000, 25)[torch.arange(first, first + num) % 25].float() - 128
     return ((0.9 * kinds + 0.45 * (scenes(first, num).float() - 128)) + 128).clamp(0, 255).to(torch.uint8)
+
+
+def resaved(pictures: torch.Tensor) -> torch.Tensor:
+    """Smaller, and with other levels, as another program might save them."""
+    smaller = torch.nn.functional.interpolate(pictures.float(), size=40, mode="area")
+    noisy = smaller + 3 * normal(0, 0, torch.arange(len(pictures)), (3, 40, 40))
+    return torch.nn.functional.interpolate(noisy, size=48, mode="bilinear").clamp(0, 255).to(torch.uint8)
 
 
 TRAINING, NEW = alike(0, 150), alike(2000, 120)
@@ -40,7 +48,7 @@ def test_copies_are_found_and_new_pictures_are_not(index: PictureIndex, alarm: C
 
 @pytest.mark.parametrize("form", ["resaved", "mirrored"])
 def test_twins_of_held_out_pictures_do_not_silence_the_alarm(index: PictureIndex, alarm: CopyAlarm, form: str) -> None:
-    twins = resaved(TRAINING[50:80], 3) if form == "resaved" else TRAINING[50:80].flip(-1)
+    twins = resaved(TRAINING[50:80]) if form == "resaved" else TRAINING[50:80].flip(-1)
     leaky = calibrate(index, torch.cat([NEW, twins]), TRAINING[:48])
     assert leaky.num_twins >= 28
     assert leaky.limit == pytest.approx(alarm.limit, rel=0.1)
@@ -72,4 +80,3 @@ def test_every_change_changes_its_pictures_and_no_others() -> None:
     assert bool((changed != pictures).flatten(1).any(1).all())
     mirrors = [number for number in range(12) if torch.equal(changed[number], pictures[number].flip(-1))]
     assert mirrors == [CHANGES.index("mirror"), CHANGES.index("mirror") + 6]
-    assert float((resaved(pictures, 0).float() - pictures.float()).square().mean().sqrt()) < 10

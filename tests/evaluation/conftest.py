@@ -16,7 +16,7 @@ from tintype.model.store import find
 from tintype.pipeline.pipeline import Pipeline
 from tintype.shapes.write import write_shapes
 
-SMALL = EvalSettings(num=24, samples=64, captions=8)
+SMALL = EvalSettings(num=24, samples=64, copies=64, captions=8)
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,8 @@ from tests.evaluation.conftest import SMALL, opened
 from torch import Tensor
 
 from tintype.data.thread_pool import finished
-from tintype.evaluation.copies import Control, find_copies
+from tintype.evaluation.copies import Control, choose_calibration, find_copies
 from tintype.evaluation.eval_data import EvalData
-from tintype.evaluation.features import scattering
 from tintype.evaluation.results import CopyCheck, EvalResult, ReportData
 from tintype.evaluation.verdict import verdict
 
@@ -25,8 +24,8 @@ def images_of(pictures: Tensor) -> list[Image.Image]:
 def judged(data: EvalData, pictures: Tensor, control: Control | None = None) -> tuple[CopyCheck, list[str]]:
     images, notes = images_of(pictures), list[str]()
     captions = [f"number {n}" for n in range(len(images))]
-    work = find_copies(data, captions, images, scattering, SMALL, notes, control)
-    copies, neighbors, _ = finished(work)
+    calibration = choose_calibration(data, SMALL, notes)
+    copies, neighbors = finished(find_copies(data, captions, images, calibration, SMALL, notes, control))
     assert copies is not None
     assert sum(near.alarmed for near in neighbors) == min(copies.num_alarmed, len(neighbors))
     return copies, notes
@@ -66,7 +65,7 @@ def test_a_model_that_comes_as_near_to_pictures_it_never_saw_does_not_copy(
         assert copies.control is not None
         assert (copies.control.low > 0.8) is honest
         text = {line.topic: line.text for line in verdict(replace(result, copies=copies))}["copies"]
-        assert text.startswith("No more near copies than from following captions" if honest else "It copies")
+        assert text.startswith("No more copies than from following captions" if honest else "It copies")
 
 
 def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
@@ -80,17 +79,17 @@ def test_without_pictures_held_out_the_alarm_is_set_on_training_pictures(
     assert any("too few pictures are held out" in note for note in notes)
 
 
-def test_equal_pictures_are_counted_among_those_that_the_alarm_is_calibrated_on(
+def test_twins_are_counted_among_those_that_the_alarm_is_calibrated_on(
     cautious: Path, drawings: Path, cache: Path
 ) -> None:
     _, data = opened(cautious, drawings, cache)
     seen = torch.cat([data.seen[:30], data.seen[:7]])  # 14 of these 37 pictures have a copy among the others
     few = EvalData("few", data.dataset, seen, data.unseen[:7])
-    notes = [note for note in judged(few, data.squares(seen[:8], 16))[1] if "equal" in note]
+    notes = [note for note in judged(few, data.squares(seen[:8], 16))[1] if "twin" in note]
     assert notes == [
-        "14 of 37 training pictures equal another training picture at this size; "
-        "the alarm for copies is calibrated without them"
+        "14 of 37 training pictures have a twin: another training picture that is the same but for its file; the "
+        "alarm is calibrated without them"
     ]
     leaked = EvalData("leaked", data.dataset, data.seen, torch.cat([data.unseen[:30], data.seen[:2]]))
-    notes = [note for note in judged(leaked, data.squares(data.seen[:8], 16))[1] if "equal" in note]
-    assert notes[0].startswith("2 of 32 held-out pictures equal a training picture at this size;")
+    notes = [note for note in judged(leaked, data.squares(data.seen[:8], 16))[1] if "twin" in note]
+    assert notes[0].startswith("2 of 32 held-out pictures have a twin: a training picture")

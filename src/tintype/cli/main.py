@@ -26,6 +26,7 @@ from tintype.cli.commands import (
     distill,
     doctor,
     evaluate,
+    explain,
     export,
     generate,
     import_model,
@@ -35,6 +36,7 @@ from tintype.cli.commands import (
     shapes,
     tokens,
     train,
+    verify,
 )
 from tintype.cli.options import Parser
 from tintype.errors import ConfigError, TintypeError, TintypeWarning, is_out_of_memory
@@ -147,6 +149,7 @@ def parser() -> Parser:
         ("average", "average the weights of a run over another window", average.add_options),
         ("generate", "make pictures from captions", generate.add_options),
         ("evaluate", "measure a model and write a report", evaluate.add_options),
+        ("verify", "check the certificate of an evaluation: model, pictures, report, samples", verify.add_options),
         ("serve", "serve models as a web page and an API", serve.add_options),
         ("studio", "train your own model from a page: pictures, captions, training", serve.add_studio_options),
         ("export", "write a model in another form, for other people and programs", export.add_options),
@@ -155,6 +158,7 @@ def parser() -> Parser:
         ("shapes", "write drawn pictures with captions, as data to try things on", shapes.add_options),
         ("info", "describe a picture, a model or a run", info.add_options),
         ("redo", "reproduce a picture from its receipt", generate.add_redo_options),
+        ("explain", "name the training pictures behind a picture", explain.add_options),
         ("doctor", "describe this machine and what Tintype can use of it", doctor.add_options),
     ):
         about = f"{summary[0].upper()}{summary[1:]}."

@@ -4,8 +4,9 @@ Two sets of pictures set the limit: held-out ones, which cannot be copies, and p
 is a copy if it is nearer than all but 1 % of the held-out pictures, and nearer than 95 % of the planted copies. So the
 share of held-out pictures that raise the alarm is at most 1 %, and none do where the two sets do not meet.
 
-A held-out picture may have a twin among the training pictures: the same picture in a second file. Twins would draw the
-limit to 0 and are left out: they are as near as a picture that was saved again.
+A held-out picture may have a twin among the training pictures: the same picture in a second file, perhaps mirrored.
+Twins would draw the limit to 0 and are left out. They are told by their pixels, colors included, so that a picture that
+is only alike stays.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor
 
 from tintype.copies.index import Nearest, PictureIndex
-from tintype.copies.planted import planted, resaved
+from tintype.copies.planted import planted
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 
 FALSE_ALARM_RATE = 0.01  # share of held-out pictures without a twin that may raise the alarm
 REACH = 0.95  # share of the planted copies that the limit need not exceed
-TWINS, TWIN_REACH = 0.95, 1.5  # a twin is at most this many times as far as this share of resaved pictures
+TWIN_LEVELS = 6.0  # of 255, root mean square of 16 x 16 pixels, by which a twin may differ
 NUM_PLANTED = 120  # copies that are planted, a multiple of the kinds of changes
 
 
@@ -45,14 +46,14 @@ def calibrate(index: PictureIndex, held_out: Tensor, training: Tensor, seed: int
 
     training: uint8 [n, 3, H, W], some of the indexed pictures, of which copies are planted.
     """
-    return set_alarm(index.nearest(held_out), index, training, seed)
+    return set_alarm(index, held_out, index.nearest(held_out), training, seed)
 
 
-def set_alarm(held_out: Nearest, index: PictureIndex, training: Tensor, seed: int = 0) -> CopyAlarm:
-    """As `calibrate`, from what was nearest to the held-out pictures."""
+def set_alarm(index: PictureIndex, held_out: Tensor, nearest: Nearest, training: Tensor, seed: int = 0) -> CopyAlarm:
+    """As `calibrate`, with what is already known to be `nearest` to the held-out pictures."""
     copies = index.nearest(planted(training, seed)).relative
-    is_twin = held_out.distance <= TWIN_REACH * _quantile(index.nearest(resaved(training, seed)).distance, TWINS)
-    return _alarm(held_out.relative[~is_twin], copies, int(is_twin.sum()))
+    is_twin = index.levels_apart(held_out, nearest.indices) <= TWIN_LEVELS
+    return _alarm(nearest.relative[~is_twin], copies, int(is_twin.sum()))
 
 
 def _alarm(held_out: Tensor, copies: Tensor, num_twins: int) -> CopyAlarm:

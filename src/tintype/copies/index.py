@@ -33,6 +33,13 @@ class Nearest(NamedTuple):
     relative: Tensor  # [Q] float32 in [0, 1], to the mean distance of the nearest 20
 
 
+class Ranking(NamedTuple):
+    """The nearest training pictures of each of Q pictures, at most 20, nearest first."""
+
+    indices: Tensor  # [Q, n] int64
+    distance: Tensor  # [Q, n] float32
+
+
 class PictureIndex:
     """Training pictures, by their place in the order they were given in."""
 
@@ -72,7 +79,34 @@ class PictureIndex:
             return Nearest(torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0))
         return Nearest(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
+    @torch.no_grad()
+    def ranked(self, pictures: Tensor) -> Ranking:
+        """The nearest training pictures of each of a few `pictures`, uint8 [Q, 3, H, W] of any size."""
+        return self._ranked(pictures, None, None)
+
+    @torch.no_grad()
+    def levels_apart(self, pictures: Tensor, indices: Tensor) -> Tensor:
+        """How much pictures uint8 [Q, 3, H, W] differ in pixels from the training pictures at `indices` [Q]: [Q].
+
+        Root mean square of 16 x 16 pixels in the best view, in levels of 255.
+        """
+        apart = []
+        for start in range(0, len(pictures), MAX_QUERIES):
+            rows = slice(start, start + MAX_QUERIES)
+            others = self.thumbnails[indices[rows]].float()
+            squares = [(view - others).square().mean((1, 2, 3)) for view in views(pictures[rows])]
+            apart.append(torch.stack(squares).amin(0).sqrt())
+        return torch.cat(apart) if apart else torch.empty(0)
+
     def _nearest(self, pictures: Tensor, excluded: Tensor | None, further: Tensor | None) -> Nearest:
+        near, distances = self._ranked(pictures, excluded, further)
+        is_point = torch.isfinite(distances)
+        scale = torch.where(is_point, distances, 0.0).sum(1) / is_point.sum(1).clamp(min=1)
+        distance = torch.where(distances[:, 0] < ALMOST, 0.0, distances[:, 0])
+        relative = torch.where(distance > 0, distance / scale.clamp(min=ALMOST), 0.0).clamp(max=1.0)
+        return Nearest(near[:, 0], distance, relative)
+
+    def _ranked(self, pictures: Tensor, excluded: Tensor | None, further: Tensor | None) -> Ranking:
         seen = views(pictures)
         squares = torch.full((len(pictures), len(self)), torch.inf)  # smallest over the coarse views
         for view in seen[:COARSE]:
@@ -93,12 +127,7 @@ class PictureIndex:
         if excluded is not None:
             exact[(near == excluded[:, None]) & (near >= 0)] = torch.inf
         distances, order = exact.sqrt().sort(1)
-        distances, near = distances[:, :NEIGHBORS], near.gather(1, order)
-        is_point = torch.isfinite(distances)
-        scale = torch.where(is_point, distances, 0.0).sum(1) / is_point.sum(1).clamp(min=1)
-        distance = torch.where(distances[:, 0] < ALMOST, 0.0, distances[:, 0])
-        relative = torch.where(distance > 0, distance / scale.clamp(min=ALMOST), 0.0).clamp(max=1.0)
-        return Nearest(near[:, 0], distance, relative)
+        return Ranking(near.gather(1, order)[:, :NEIGHBORS], distances[:, :NEIGHBORS])
 
 
 def thumbnails(pictures: Tensor, side: int = SIDE) -> Tensor:

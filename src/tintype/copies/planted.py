@@ -13,7 +13,6 @@ SHIFT = 1 / 24  # of the longer side, at most
 GAIN, OFFSET = 0.35, 0.25  # most that ln of a color's contrast, and its brightness, change
 SHARPNESS = 3 / 8  # of the pixels a side that a blurred copy has left
 CHANGES = ("shift", "colors", "mirror", "blur", "noise", "all")  # of picture i: the one at i modulo 6
-RESAVED_NOISE = 4 / 127.5  # of a picture that was merely saved again at another size
 
 
 def planted(pictures: Tensor, seed: int) -> Tensor:
@@ -31,12 +30,6 @@ def planted(pictures: Tensor, seed: int) -> Tensor:
         _resized(_recolored(_shifted(x, draws[:, :2]), draws[:, 2:5], draws[:, 5:8]).flip(-1), SHARPNESS) + noise,
     ]
     return _pixels(torch.stack(changed)[index % len(CHANGES), index])
-
-
-def resaved(pictures: Tensor, seed: int) -> Tensor:
-    """The same pictures, made a quarter smaller and back, with a little noise: what a second file of one looks like."""
-    x = _resized(pictures.float() / 127.5 - 1, 3 / 4)
-    return _pixels(x + RESAVED_NOISE * normal(seed, Purpose.RESAVED, torch.arange(len(x)), tuple(x.shape[1:])))
 
 
 def _shifted(x: Tensor, by: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -73,6 +73,21 @@ def finite_denoiser(points: Tensor, block: int = 4096) -> Denoise:
         return (weighted_sum / total).reshape(x.shape).to(x.dtype)
 
     return denoise
+
+
+def posterior_weights(blocks: Iterable[Tensor], x: Tensor, sigmas: Tensor) -> Tensor:
+    """The weight of every point of a set in its ideal denoiser: the probability that x = point + sigma * noise.
+
+    It is softmax_i(-|x - y_i|^2 / 2 sigma^2) (Karras et al. 2022, arXiv 2206.00364, eq. 57), points equally likely.
+
+    blocks: all points in order, [n, ...] each. x: [K, ...], with noise of level sigmas [K]. Returns [K, N] float64.
+    """
+    queries, variances = x.flatten(1).double(), sigmas.double().square()[:, None]
+    logits = []
+    for block in blocks:
+        points = block.flatten(1).double()
+        logits.append((queries @ points.T - points.square().sum(1) / 2) / variances)
+    return torch.softmax(torch.cat(logits, 1), dim=1)
 
 
 COLUMNS = 4096  # points whose weights are summed at once

@@ -60,7 +60,6 @@ class Purpose(IntEnum):
     TEXT = 24  # noise on the text embeddings of training; index: position
     PLANTED = 25  # how planted copies of training pictures are changed; index: copy
     PLANTED_NOISE = 26  # noise on planted copies; index: copy
-    RESAVED = 27  # noise on pictures that are saved again; index: picture
 
 
 class EvalSubset(IntEnum):

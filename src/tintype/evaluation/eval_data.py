@@ -22,6 +22,7 @@ from tintype.data.images.decode import Preprocess, preprocess_for
 from tintype.data.sources.exclude import Exclusions
 from tintype.data.sources.find import dataset_name, find_pairs
 from tintype.data.sources.pairs import Pair
+from tintype.data.split import held_out_mask
 from tintype.diffusion.noise import EvalSubset, Purpose, permutation
 from tintype.errors import ConfigError, DataError
 from tintype.evaluation.shapes_accuracy import is_shapes_data
@@ -95,6 +96,20 @@ def open_eval_data(
         is_marked = dataset.is_drawn
     split = _split_by_record(name, dataset, config.train.held_out, record)
     return replace(split, is_drawn=_is_drawn(dataset, is_marked))
+
+
+def recorded_pictures(model: Model) -> list[str] | None:
+    """The sha256 of every picture that the data.json of a model lists, held-out ones too; None without such a list."""
+    record = _record((model.run or model.folder) / DATA)
+    return None if record is None else sorted(record.sha256)
+
+
+def training_pictures(sha256: Sequence[str], model: Model, config: Config) -> list[str]:
+    """Those of the pictures with these hashes that a model was trained on, as `open_eval_data` tells them."""
+    record = _record((model.run or model.folder) / DATA)
+    held_out = held_out_mask(sha256, config.train.held_out)
+    pairs = zip(sha256, held_out, strict=True)
+    return [digest for digest, held in pairs if not held and (record is None or digest in record.sha256)]
 
 
 def _is_drawn(dataset: DatasetCache, is_marked: bool) -> bool:

@@ -16,9 +16,9 @@ from tintype.config import Config
 from tintype.diffusion.noise import EvalSubset
 from tintype.evaluation.caption_accuracy import choose_tasks, measure_caption_accuracy
 from tintype.evaluation.caption_use import shuffle_captions, summarize_caption_use, word_effects, word_probes
-from tintype.evaluation.copies import Control, find_copies
+from tintype.evaluation.copies import Calibration, Control, choose_calibration, find_copies
 from tintype.evaluation.eval_data import MIN_PICTURES, EvalData, choose_subset
-from tintype.evaluation.features import features_of
+from tintype.evaluation.features import Features, FeatureSets, features_of
 from tintype.evaluation.noise_error_bench import NoiseErrorBench, captioned_denoiser
 from tintype.evaluation.progress import StageProgress, with_progress
 from tintype.evaluation.quality import measure_quality
@@ -33,7 +33,7 @@ from tintype.evaluation.results import (
     TuningResult,
     WordEffect,
 )
-from tintype.evaluation.samples import denoising_sheet, sample_images
+from tintype.evaluation.samples import denoising_sheet, images_to_tensor, sample_images
 from tintype.evaluation.tuning import compare_settings, make_criterion
 from tintype.metrics.intervals import UNKNOWN, column_means
 from tintype.metrics.memorization import level_weights, memorization_ratio
@@ -73,10 +73,12 @@ def evaluate(
     errors = yield from _measure_errors(bench, seen, unseen)
     noise = _summarize_errors(errors, level_weights(pipeline.config.noise, sigmas), settings.seed)
     caption_use = yield from _measure_caption_use(bench, errors, seen, unseen, notes)
-    captions, images = yield from _sample_training_captions(pipeline, data, settings)
+    captions, images = yield from sample_training_captions(pipeline, data, settings)
     control = yield from _sample_control(pipeline, data, settings)
-    copies, neighbors, feature_sets = yield from find_copies(data, captions, images, features, settings, notes, control)
-    quality = measure_quality(data, feature_sets, settings, notes)
+    calibration = choose_calibration(data, settings, notes)
+    copies, neighbors = yield from find_copies(data, captions, images, calibration, settings, notes, control)
+    sets = yield from _features(data, images, features, calibration)
+    quality = measure_quality(data, sets, settings, notes)
     accuracy, tuning = yield from _accuracy_and_tuning(pipeline, data, settings, notes)
     steps = pipeline.request([captions[0]]).steps
     work = denoising_sheet(pipeline, captions[0], settings.seed)
@@ -94,12 +96,14 @@ def evaluate(
         notes=notes,
         seconds=round(time.monotonic() - started, 1),
     )
+    sha256 = data.dataset.sha256
     report = ReportData(
         samples=list(zip(captions, images, strict=True))[:REPORT_SAMPLES],
         neighbors=neighbors,
         denoising=sheet,
-        measured=[data.dataset.sha256[index] for index in unseen.tolist()],
+        measured=[sha256[index] for index in unseen.tolist()],
         unseen_errors=errors.unseen,
+        training=[sha256[index] for index in data.seen.tolist()],
     )
     return result, report
 
@@ -170,18 +174,44 @@ def _measure_words(
     return word_effects(probes, right, without)
 
 
-def _sample_training_captions(
-    pipeline: Pipeline, data: EvalData, settings: EvalSettings
+def sample_training_captions(
+    pipeline: Pipeline,
+    data: EvalData,
+    settings: EvalSettings,
+    steps: int | None = None,
+    guidance: float | None = None,
 ) -> Generator[StageProgress, None, tuple[list[str], list[Image.Image]]]:
-    """Samples for captions of training pictures, where copies are most likely."""
+    """Samples for captions of training pictures, where copies are most likely.
+
+    `steps` and `guidance` default to the model's own.
+    """
     pool = data.seen if len(data.seen) else data.unseen
-    indices = pool[torch.arange(settings.samples) % len(pool)]
-    if len(pool) > settings.samples:
-        indices = choose_subset(pool, settings.samples, settings.seed, EvalSubset.SAMPLED)
+    indices = pool[torch.arange(settings.copies) % len(pool)]
+    if len(pool) > settings.copies:
+        indices = choose_subset(pool, settings.copies, settings.seed, EvalSubset.SAMPLED)
     captions = data.captions(indices)
-    total = pipeline.request(captions[:1]).steps * len(captions)
-    images = yield from with_progress("samples", total, sample_images(pipeline, captions, settings.seed))
+    total = pipeline.request(captions[:1], steps=steps).steps * len(captions)
+    work = sample_images(pipeline, captions, settings.seed, steps, guidance)
+    images = yield from with_progress("samples", total, work)
     return captions, images
+
+
+def _features(
+    data: EvalData, images: Sequence[Image.Image], features: Features, calibration: Calibration
+) -> Generator[StageProgress, None, FeatureSets | None]:
+    """Features of samples, of all training pictures and of unseen ones."""
+    if len(data.seen) < MIN_PICTURES:
+        return None
+    side, rows = images[0].width, []
+
+    def work() -> Generator[int, None, None]:
+        for block in data.square_blocks(data.seen, side):
+            rows.append(features(block))
+            yield len(block)
+
+    yield from with_progress("features of training pictures", len(data.seen), work())
+    unseen = features(data.squares(calibration.indices, side))
+    return FeatureSets(features(images_to_tensor(images)), torch.cat(rows), unseen)
 
 
 def _sample_control(

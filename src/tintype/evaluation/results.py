@@ -28,7 +28,8 @@ class EvalSettings:
     """The extent of an evaluation. More pictures narrow the intervals."""
 
     num: int = 192  # seen pictures, and as many unseen ones
-    samples: int = 192  # sampled images
+    samples: int = 192  # images sampled for captions of unseen pictures, and to compare settings
+    copies: int = 1000  # images sampled for captions of training pictures, to search for copies
     captions: int = field(default=96, metadata={"key": "asked"})  # shapes captions: new ones, and as many held out
     calibrated: int = 1000  # unseen pictures that the alarm is calibrated on, at most
     seed: int = 0
@@ -103,16 +104,19 @@ class CaptionUse:
 
 @dataclass(frozen=True, kw_only=True)
 class CopyCheck:
-    """Near copies of training pictures among samples."""
+    """Copies of training pictures among samples: the verdict on memorization."""
 
-    share: Estimate  # of samples that raise the alarm
+    share: Estimate  # of samples that raise the alarm, with an exact interval (Clopper and Pearson 1934)
     num_alarmed: int
     num: int
     control: Estimate | None = field(metadata={"key": "honest"})  # share of control samples
     rate: float  # share of calibration pictures that raise it
     num_calibrated: int
     calibrated_on: str
-    num_leaked: int  # calibration pictures that equal a training picture, other than themselves
+    num_twins: int = field(metadata={"key": "num_leaked"})  # pictures left out: as near as one that was saved again
+    limit: float  # relative distance to the nearest training picture at or below which a sample is a copy
+    found: float  # share of planted copies that raise the alarm
+    num_planted: int
     distance: float  # median RMS distance of samples to the nearest training picture, in levels of 255
     distance_unseen: float  # the same for unseen pictures
 
@@ -179,13 +183,13 @@ class EvalResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleNeighbors:
-    """A sample and its nearest training pictures."""
+    """A sample and its nearest training picture."""
 
     caption: str
     sample: Image.Image
-    by_pixels: Image.Image
-    by_features: Image.Image
-    distance: float  # RMS, in levels of 255
+    nearest: Image.Image
+    key: str  # of the nearest training picture
+    distance: float  # relative, as the limit of the alarm
     alarmed: bool
 
 
@@ -198,6 +202,7 @@ class ReportData:
     denoising: bytes | None  # PNG of one image at every sampling step
     measured: list[str]  # sha256 of the unseen pictures, in the order of `unseen_errors`
     unseen_errors: Tensor  # [N, K]
+    training: list[str] = field(default_factory=list)  # sha256 of the training pictures
     log: list[dict[str, Any]] = field(default_factory=list)  # rows of the run's log with a noise error
 
 

@@ -8,12 +8,20 @@ from typing import NamedTuple
 from tintype.evaluation.eval_data import MIN_PICTURES
 from tintype.evaluation.results import CopyCheck, EvalResult
 from tintype.evaluation.shapes_accuracy import ATTRIBUTES
-from tintype.metrics.intervals import format_estimate, format_percent, format_proportion, proportion_difference
+from tintype.metrics.intervals import (
+    exact_proportion,
+    format_estimate,
+    format_percent,
+    format_proportion,
+    proportion,
+    proportion_difference,
+)
 
 GOOD, FAIR, BAD, PLAIN = "good", "fair", "bad", "plain"
 REFERENCE_SIGMA = 1.0  # the noise level whose error stands for all
 STRONG_GAIN = 0.2  # of the right caption over another one
 MEMORIZED, PARTLY_MEMORIZED = 0.5, 0.1  # memorization ratios
+MIN_FOUND = 0.5  # share of planted copies below which a search for copies says little
 MIN_JUDGED = 10  # images, to single out an attribute
 
 
@@ -30,8 +38,8 @@ def verdict(result: EvalResult) -> list[Finding]:
     return [
         *_noise(result),
         *_caption_use(result),
-        *_memorization(result),
         *_copies(result),
+        *_memorization(result),
         *_accuracy(result),
         *_quality(result),
     ]
@@ -88,15 +96,15 @@ def _memorization(result: EvalResult) -> list[Finding]:
     if mark != BAD and overall.high > MEMORIZED:
         mark = PLAIN
     conclusion = {
-        BAD: "It has memorized its training pictures",
-        FAIR: "It has begun to memorize its training pictures",
-        GOOD: "It has not memorized its training pictures",
-        PLAIN: "These are too few pictures to tell whether it has memorized its training pictures",
+        BAD: "its error says that it has memorized its training pictures",
+        FAIR: "its error says that it has begun to memorize its training pictures",
+        GOOD: "its error shows no memorizing",
+        PLAIN: "these are too few pictures to tell from its error whether it memorizes",
     }[mark]
     value = format_proportion(overall)
     if overall.value <= 0:
         value = f"at or below 0, at most {format_percent(max(0.0, overall.high))}"
-    text = f"{conclusion}: memorization gauge {value}, where 0 is not at all and 100 is completely."
+    text = f"Early warning: {conclusion}: memorization gauge {value}, where 0 is not at all and 100 is completely."
     if memorized:
         highest = max(memorized, key=lambda level: gauge[level].value)
         text += f" It is highest at sigma {result.sigmas[highest]:.2g}: {format_proportion(gauge[highest])}."
@@ -107,25 +115,34 @@ def _copies(result: EvalResult) -> list[Finding]:
     copies = result.copies
     if copies is None:
         return []
-    copied, conclusion = _is_copying(copies)
+    mark, conclusion = _conclusion(copies)
     text = (
-        f"{conclusion}: {copies.num_alarmed} of {copies.num} samples, {format_proportion(copies.share)}, are near "
-        f"copies of a training picture; of {copies.calibrated_on}, {format_percent(copies.rate)} would count as such"
+        f"{conclusion}: {count_text(copies.num_alarmed, copies.num)}; of {copies.num_calibrated:,} "
+        f"{copies.calibrated_on}, {format_percent(copies.rate)} are as near to one, and of planted copies, "
+        f"{format_percent(copies.found)}"
     )
     if copies.control is not None:
-        text += (
-            f", and of samples for unseen captions, compared with their pictures, {format_proportion(copies.control)}"
-        )
-    return [Finding("copies", f"{text}.", GOOD if not copied else BAD if copies.share.low > 0.1 else FAIR)]
+        text += f"; of samples for unseen captions, compared with their pictures, {format_proportion(copies.control)}"
+    return [Finding("copies", f"{text}.", mark)]
 
 
-def _is_copying(copies: CopyCheck) -> tuple[bool, str]:
-    """Whether near copies are more frequent than chance and captions explain, and the conclusion."""
-    if not copies.share.low > max(copies.rate, 0.01):
-        return False, "No more near copies than by chance"
+def count_text(num_copies: int, num: int) -> str:
+    """The count of copies in words, with its exact interval: 0 of 1,000 samples are copies ..., at most 0.37 %."""
+    share = exact_proportion(num_copies, num)
+    bounds = f"at most {format_percent(share.high)}" if num_copies == 0 else format_proportion(share)
+    return f"{num_copies:,} of {num:,} samples are copies of training pictures, {bounds}"
+
+
+def _conclusion(copies: CopyCheck) -> tuple[str, str]:
+    """Whether copies are more frequent than chance and captions explain: the mark and the conclusion."""
+    chance = proportion(copies.rate * copies.num_calibrated, copies.num_calibrated)
+    if not proportion_difference(copies.share, chance).low > 0:
+        if copies.found < MIN_FOUND:
+            return PLAIN, "Its pictures are so alike that copies can hardly be told"
+        return GOOD, "It does not copy" if copies.num_alarmed == 0 else "No more copies than by chance"
     if copies.control is not None and not proportion_difference(copies.share, copies.control).low > 0:
-        return False, "No more near copies than from following captions"
-    return True, "It copies"
+        return GOOD, "No more copies than from following captions"
+    return BAD if copies.share.low > 0.1 else FAIR, "It copies"
 
 
 def _accuracy(result: EvalResult) -> list[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from tintype.copies.alarm import CopyAlarm, set_alarm, which_planted
+from tintype.copies.alarm import CopyAlarm, calibrate, set_alarm, which_planted
 from tintype.copies.index import PictureIndex, thumbnails
 from tintype.data.cache.dataset_cache import DatasetCache
 from tintype.data.cache.squares import square_blocks, squares
@@ -36,12 +36,12 @@ def alarm_for(
     At most 1,000 are used.
     """
     side = _side(dataset)
+    to_plant = squares(dataset, training[which_planted(len(training), seed)], side)
     if len(held_out) >= MIN_HELD_OUT:
-        known = index.nearest(squares(dataset, _some(held_out, seed), side))
-    else:
-        own = _some(torch.arange(len(index)), seed)
-        known = index.nearest(index.thumbnails[own], own)
-    return set_alarm(known, index, squares(dataset, training[which_planted(len(training), seed)], side), seed)
+        return calibrate(index, squares(dataset, _some(held_out, seed), side), to_plant, seed)
+    own = _some(torch.arange(len(index)), seed)
+    pictures = index.thumbnails[own]
+    return set_alarm(index, pictures, index.nearest(pictures, own), to_plant, seed)
 
 
 def _some(indices: Tensor, seed: int) -> Tensor:

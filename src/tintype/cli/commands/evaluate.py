@@ -31,7 +31,15 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--num", type=whole(8, 10**6), metavar="N", help="training pictures to measure, and as many unseen ones (192)"
     )
-    command.add_argument("--samples", type=whole(4, 10**6), metavar="N", help="samples (192)")
+    command.add_argument(
+        "--samples", type=whole(4, 10**6), metavar="N", help="samples for captions of unseen pictures (192)"
+    )
+    command.add_argument(
+        "--copies",
+        type=whole(4, 10**6),
+        metavar="N",
+        help="samples for captions of training pictures, to search for copies (--samples, or 1000 without it)",
+    )
     command.add_argument(
         "--captions",
         "--asked",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from argparse import Namespace
@@ -14,7 +15,9 @@ from typing import NamedTuple
 
 from tintype.cli import options
 from tintype.cli.progress import ProgressDisplay
-from tintype.errors import ConfigError
+from tintype.cli.run.save import report
+from tintype.errors import ConfigError, TintypeError
+from tintype.evaluation.certificate import CERTIFICATE, make_certificate, pictures_hash
 from tintype.evaluation.eval_data import EvalData, open_eval_data
 from tintype.evaluation.measure import evaluate
 from tintype.evaluation.report.html import to_html
@@ -28,12 +31,14 @@ from tintype.evaluation.results import (
     read_previous,
     to_json,
 )
+from tintype.evaluation.samples import estimate_seconds
 from tintype.evaluation.save import fill_card, save_settings
 from tintype.evaluation.tuning import tune
 from tintype.evaluation.verdict import verdict
 from tintype.model import file_names, manifest, store
 from tintype.pipeline.pipeline import Pipeline
 from tintype.printable import print_line
+from tintype.training.console import duration
 from tintype.training.monitor.log_rows import read_log
 
 REPORT, RESULTS, FOLDER = "report.html", "results.json", "evaluation"
@@ -58,8 +63,10 @@ def run(args: Namespace) -> int:
     _write(folder / RESULTS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     if is_single:
         _write(folder / _history_name(result.about.images_seen), to_json(result))
-    report = _write(folder / REPORT, to_html(models, previous, comparison))
-    notes = _save(args.models[0], result, args.save) if is_single else []
+    page = _write(folder / REPORT, to_html(models, previous, comparison))
+    notes = []
+    if is_single:
+        notes = _certify(args.models[0], models[0], page) + _save(args.models[0], result, args.save)
     if args.json:
         print(json.dumps(content, indent=1))
         return 0
@@ -69,8 +76,34 @@ def run(args: Namespace) -> int:
             print_line(f"  {finding.text}")
     for note in dict.fromkeys([*(note for result, _ in models for note in result.notes), *notes]):
         print_line(f"note: {note}")
-    print_line(f"report: {report}")
+    print_line(f"report: {page}")
     return 0
+
+
+def _say_how_long(pipeline: Pipeline, data: EvalData, settings: EvalSettings) -> None:
+    """Say how long the samples take, where that is more than a minute."""
+    caption = data.captions(data.seen[:1] if len(data.seen) else data.unseen[:1])[0]
+    num = settings.copies + settings.samples
+    seconds = estimate_seconds(pipeline, caption, num)
+    if seconds > 60:
+        report(f"drawing {num:,} samples takes about {duration(seconds)}; --copies N and --samples N draw fewer")
+
+
+def _certify(source: str, model: tuple[EvalResult, ReportData], page: Path) -> list[str]:
+    """Write the certificate into the model's folder, beside the report of a shipped one. Returns notes for the user."""
+    result, data = model
+    if result.copies is None:
+        return []
+    own = _model_folder(source)
+    folder = own if own is not None and own.is_dir() else page.parent
+    path = folder / CERTIFICATE
+    relative = os.path.relpath(page.resolve(), folder.resolve()).replace(os.sep, "/")
+    certificate = make_certificate(result, pictures_hash(data.training), relative, page.read_bytes())
+    try:
+        _write(path, certificate.to_json())
+    except (OSError, TintypeError) as error:
+        return [f"could not write the certificate {path}: {error}"]
+    return [f"certificate: {path}; tintype verify checks it"]
 
 
 def _write(path: Path, text: str) -> Path:
@@ -89,10 +122,12 @@ class _Opened(NamedTuple):
 
 def _evaluate(source: str, args: Namespace, scratch: Path) -> tuple[EvalResult, ReportData]:
     with _open(source, args, scratch) as (model, pipeline, data, display):
-        result, report = display.follow(evaluate(pipeline, data, _images_seen(model), _settings(args)))
+        settings = _settings(args)
+        _say_how_long(pipeline, data, settings)
+        result, data_of_report = display.follow(evaluate(pipeline, data, _images_seen(model), settings))
     rows = [row for row in read_log((model.run or model.folder) / file_names.LOG) if row.get("noise_error")]
     rows = [row for row in rows if row["images_seen"]]
-    return result, replace(report, log=rows)
+    return result, replace(data_of_report, log=rows)
 
 
 @contextmanager
@@ -132,8 +167,10 @@ def _tune(args: Namespace) -> int:
 
 
 def _settings(args: Namespace) -> EvalSettings:
-    names = ("num", "samples", "captions", "features", "seed")
+    names = ("num", "samples", "copies", "captions", "features", "seed")
     chosen = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.samples is not None and args.copies is None:
+        chosen["copies"] = args.samples
     return EvalSettings(tune=args.save, **chosen)
 
 

@@ -90,10 +90,10 @@ def redo(args: Namespace) -> int:
         if needed:
             raise ConfigError(f"this picture was made with {' and '.join(needed)}; give the same again")
         raise ConfigError("this picture was made without --init-image and --mask; leave them out")
-    settings = options_of(receipt, _read(args.init_image), _read(args.mask))
-    pipeline = _load_model(receipt, args.model, args.guide, args.device)
+    settings = options_of(receipt, read_image(args.init_image), read_image(args.mask))
+    pipeline = load_model(receipt, args.model, args.guide, args.device)
     request = pipeline.request(receipt.caption, **settings)
-    for warning in _differences(receipt, pipeline.receipts(request)[0]):
+    for warning in differences(receipt, pipeline.receipts(request)[0]):
         report(f"warning: {warning}; the new picture may look different")
     for picture, new_receipt in _make(pipeline, [request], None, args.preview):
         print_path(save_picture(args.output, f"{args.picture.stem}-redo", picture, new_receipt, 0, 1))
@@ -103,11 +103,11 @@ def redo(args: Namespace) -> int:
 def _options(args: Namespace) -> Options:
     """The arguments that are options of `Pipeline.generate`, with pictures read from their files."""
     values = {name: value for name, value in vars(args).items() if name in Options.__annotations__}
-    values.update(init_image=_read(args.init_image), mask=_read(args.mask))
+    values.update(init_image=read_image(args.init_image), mask=read_image(args.mask))
     return cast(Options, values)
 
 
-def _read(path: Path | None) -> Image.Image | None:
+def read_image(path: Path | None) -> Image.Image | None:
     if path is not None and not path.exists():
         raise DataError(f"{path}: there is no such file")
     try:
@@ -189,7 +189,7 @@ def _save_steps(path: Path, frames: Sequence[Frame], num_pictures: int) -> Path:
     return options.write_over(path, animation(frames, file_format) if animated else contact_sheet(frames))
 
 
-def _load_model(receipt: Receipt, model: str | None, guide: str | None, device: str | None) -> Pipeline:
+def load_model(receipt: Receipt, model: str | None, guide: str | None, device: str | None) -> Pipeline:
     """The model and the guide of a receipt, or those that the user names. Raises CheckpointError."""
     if guide is not None and not receipt.guide:
         raise ConfigError("this picture was made without --guide; leave it out")
@@ -220,7 +220,7 @@ def _is_plain_name(name: str) -> bool:
     return name not in (".", "..") and not any(c in name for c in "/\\:\0")
 
 
-def _differences(before: Receipt, now: Receipt) -> Iterator[str]:
+def differences(before: Receipt, now: Receipt) -> Iterator[str]:
     """Everything that differs from when the picture was made."""
     if before.model_hash != now.model_hash:
         yield f"model {now.model} has other weights than the model of the picture ({before.model_hash[:10]})"

@@ -20,14 +20,13 @@ from tintype.data.order import Order
 from tintype.data.sides import names_side
 from tintype.data.sources.pairs import Pair, Problem
 from tintype.data.sources.shapes_mark import DRAWN
-from tintype.data.split import is_held_out, name_hash
+from tintype.data.split import held_out_mask
 from tintype.errors import DataError
 from tintype.printable import printable
 
 FORMAT = 3  # of caches; a higher number makes older caches be rebuilt
 DATA_FORMAT = 1  # of data.json
 ABOUT, FACTS_FILE = "pack.json", "facts.npy"
-FEW = 20  # with fewer pictures, a run may hold out none
 
 
 class DatasetIndex:
@@ -98,13 +97,7 @@ class DatasetIndex:
         The content of each file alone decides, so that added pictures do not change the split, and exact copies never
         lie on both sides. At least one picture is trained on; of 20 and more, at least one is held out.
         """
-        sha256 = self.sha256
-        held = [is_held_out(digest, share) for digest in sha256]
-        if all(held) or (share > 0 and not any(held) and self.num_samples >= FEW):
-            lowest = min(sha256, key=name_hash)
-            held = [digest == lowest and self.num_samples >= FEW for digest in sha256]
-            held = [False] * self.num_samples if all(held) else held
-        mask = torch.tensor(held, dtype=torch.bool)
+        mask = torch.tensor(held_out_mask(self.sha256, share), dtype=torch.bool)
         return (~mask).nonzero()[:, 0], mask.nonzero()[:, 0]
 
     def report(self, data: str, pairs: Sequence[Pair], held_out: float, tokens: Tokens | None = None) -> Report:

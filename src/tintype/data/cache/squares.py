@@ -13,16 +13,21 @@ from tintype.data.cache.dataset_cache import DatasetCache
 BLOCK_VALUES = 2**22  # numbers in a block of pictures: bounds memory
 
 
-def squares(dataset: DatasetCache, indices: Tensor, side: int) -> Tensor:
-    """Pictures of any shape, resized to side x side: uint8 [N, 3, side, side]."""
-    resized = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
+def resized(dataset: DatasetCache, indices: Tensor, height: int, width: int) -> Tensor:
+    """Pictures of any shape, resized to one: uint8 [N, 3, height, width]."""
+    same = torch.empty(len(indices), 3, height, width, dtype=torch.uint8)
     for rows in dataset.by_shape(indices):
         pictures = dataset.pictures(indices[rows])
-        if tuple(pictures.shape[-2:]) != (side, side):
-            scaled = F.interpolate(pictures.float(), size=(side, side), mode="area")
+        if tuple(pictures.shape[-2:]) != (height, width):
+            scaled = F.interpolate(pictures.float(), size=(height, width), mode="area")
             pictures = scaled.round().clamp(0, 255).to(torch.uint8)
-        resized[rows] = pictures
-    return resized
+        same[rows] = pictures
+    return same
+
+
+def squares(dataset: DatasetCache, indices: Tensor, side: int) -> Tensor:
+    """Pictures of any shape, resized to side x side: uint8 [N, 3, side, side]."""
+    return resized(dataset, indices, side, side)
 
 
 def square_blocks(dataset: DatasetCache, indices: Tensor, side: int) -> Iterator[Tensor]:

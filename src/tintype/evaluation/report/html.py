@@ -100,23 +100,19 @@ def _neighbors(result: EvalResult, report: ReportData) -> str:
         return ""
     rows = []
     for near in report.neighbors:
-        three = "".join(
+        pair = "".join(
             f"<div>{picture(image, alt)}<span>{alt}</span></div>"
-            for image, alt in (
-                (near.sample, "sample"),
-                (near.by_pixels, "by pixels"),
-                (near.by_features, "by features"),
-            )
+            for image, alt in ((near.sample, "sample"), (near.nearest, "nearest"))
         )
         alarm = " alarm" if near.alarmed else ""
         rows.append(
-            f'<figure><div class="three{alarm}">{three}</div><figcaption>{html_text(near.caption)} · '
-            f"{near.distance:.1f} levels{' · near copy' if near.alarmed else ''}</figcaption></figure>"
+            f'<figure><div class="pair{alarm}">{pair}</div><figcaption>{html_text(near.caption)} · '
+            f"{html_text(near.key)} · {near.distance:.2f}{' · copy' if near.alarmed else ''}</figcaption></figure>"
         )
     return (
         f"<h3>Samples of {html_text(result.about.name)} nearest to training pictures</h3><p class=soft>Each sample "
-        "beside the training pictures nearest in pixels and in features. The distance in pixels is the root mean "
-        f'square, in levels of 255.</p><div class="sheet near">{"".join(rows)}</div>'
+        "beside the training picture that it resembles most, with the name of that picture and the distance relative "
+        f'to the nearest 20.</p><div class="sheet near">{"".join(rows)}</div>'
     )
 
 

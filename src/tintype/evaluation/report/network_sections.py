@@ -153,7 +153,7 @@ def _words(result: EvalResult, several: bool) -> str:
 
 
 def copy_section(results: Sequence[EvalResult]) -> str:
-    """The share of near copies among samples."""
+    """The share of copies among samples."""
     rows = []
     for result in results:
         copies = result.copies
@@ -164,17 +164,21 @@ def copy_section(results: Sequence[EvalResult]) -> str:
         control = "–" if copies.control is None else format_proportion(copies.control)
         rows.append([
             html_text(result.about.name), gauge, f"{copies.num_alarmed} of {copies.num}",
-            format_proportion(copies.share), format_percent(copies.rate), control,
+            format_proportion(copies.share), format_percent(copies.rate), format_percent(copies.found), control,
             f"{copies.distance:.1f}", f"{copies.distance_unseen:.1f}",
         ])  # fmt: skip
     if not rows:
         return ""
-    head = ["model", "gauge", "near copies", "share", "by chance", "control", "distance", "of unseen"]
+    head = ["model", "early warning", "copies", "share", "by chance", "planted found", "control", "distance",
+            "of unseen"]  # fmt: skip
     first = next(result.copies for result in results if result.copies is not None)
     return (
-        "<section><h2>Does it copy?</h2><p>A sample raises the alarm if it is nearer to a training picture, relative "
-        f"to its neighbors, than all but {format_percent(first.rate)} of {first.num_calibrated:,} "
-        f"{html_text(first.calibrated_on)}; that is the share by chance. <em>Control</em>: the share for samples of "
+        "<section><h2>Does it copy?</h2><p>The verdict is about samples: each is compared with every training picture, "
+        "mirrored and not, at small shifts, whatever its colors. It is a copy if it is nearer to a training picture, "
+        f"relative to its neighbors, than all but {format_percent(first.rate)} of {first.num_calibrated:,} "
+        f"{html_text(first.calibrated_on)}, which is the share by chance, and than 95 % of {first.num_planted} planted "
+        "copies: training pictures with noise, blur, shifts, other colors, mirrored. <em>Planted found</em>: the share "
+        "of these that raise the alarm. The gauge is only an early warning. <em>Control</em>: the share for samples of "
         "unseen captions, with the pictures of these captions counted as training pictures. A model that follows "
         "captions comes that near without copying. Distances are medians of the root mean square distance to the "
         f"nearest training picture, in levels of 255.</p>{table(head, rows)}</section>"

@@ -171,7 +171,7 @@ def provenance_section(results: Sequence[EvalResult]) -> str:
             "fingerprint of the data": about.fingerprint,
             "measured": f"{about.num_measured_unseen} unseen and {about.num_measured_seen} training pictures at "
             f"{len(result.sigmas)} noise levels",
-            "samples": f"{settings.samples}, {about.sampler}, {about.steps} steps, guidance {about.guidance:g}",
+            "samples": f"{settings.copies}, {about.sampler}, {about.steps} steps, guidance {about.guidance:g}",
             "seed": str(settings.seed),
             "evaluated": f"{about.time}, in {result.seconds:.0f} s, by tintype {about.version}",
         }

@@ -142,6 +142,8 @@ def prepare(
             say(console, f"changed: {changed}")
     pairs, problems = find_pairs(request.data, config.data)
     exclusions = read_exclusions(request.exclude) if request.exclude is not None else Exclusions()
+    if stored is None:
+        exclusions.require_present(pairs)
     pairs, excluded = exclusions.apply(pairs)
     problems += excluded
     captions = [caption for pair in pairs for caption in pair.captions]

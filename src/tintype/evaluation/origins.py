@@ -1,0 +1,92 @@
+"""Origins: the training pictures that the ideal denoiser would have made a picture from, along its own way.
+
+The way of a picture is the noisy pictures between its noise and itself. At each of them the ideal denoiser of the
+training set, which knows nothing but these pictures, answers with their weighted mean; the weight of picture y is
+softmax(-|x - y|^2 / 2 sigma^2) (Karras et al. 2022, arXiv 2206.00364, eq. 57). The share of a training picture is the
+mean of its weights over all steps. A model that has learned its pictures by heart follows these weights; of another
+one, they say which training pictures lie on its way, and not what they have taught it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tintype.data.cache.squares import BLOCK_VALUES, resized
+from tintype.diffusion.exact import posterior_weights
+from tintype.diffusion.samplers import Step
+from tintype.evaluation.eval_data import EvalData
+from tintype.model.codec import Codec
+from tintype.pipeline.pipeline import Pipeline
+from tintype.pipeline.request import Request
+
+DECIDED = 0.5  # weight of a picture from which on it counts as decided
+
+
+class Way(NamedTuple):
+    """The noisy pictures between noise and a picture, one for each step."""
+
+    x: Tensor  # [K, C, h, w]
+    sigmas: Tensor  # [K]
+    result: Tensor  # [C, h, w], the picture in model space
+
+
+class Origin(NamedTuple):
+    """A training picture on the way of a picture."""
+
+    index: int  # in the data
+    share: float  # mean of its weights over all steps; those of all training pictures sum to 1
+    decided: float | None  # highest noise level from which on its weight stays above a half; None: it never does
+
+
+def draw_way(pipeline: Pipeline, request: Request) -> Generator[Step, None, list[Way]]:
+    """Draw the pictures of a request, and keep their ways. Yields every step."""
+    steps: list[Step] = []
+    stream = pipeline.run(request)
+    while True:
+        try:
+            step = next(stream)
+        except StopIteration as end:
+            x0: Tensor = end.value
+            break
+        steps.append(step)
+        yield step
+    sigmas = torch.tensor([step.sigma for step in steps], dtype=torch.float64)
+    x = torch.stack([step.x.cpu() for step in steps])
+    return [Way(x[:, picture], sigmas, x0[picture].cpu()) for picture in range(len(request))]
+
+
+def find_origins(data: EvalData, codec: Codec, way: Way, num: int) -> list[Origin]:
+    """The `num` training pictures with the largest shares, largest first; pictures are resized to the shape of the way.
+
+    Weights are those of pictures without captions.
+    """
+    height, width = (codec.factor * side for side in way.x.shape[-2:])
+    weights = posterior_weights(_points(data, codec, height, width), way.x, way.sigmas)
+    shares = weights.mean(0)
+    chosen = shares.topk(min(num, len(shares))).indices.tolist()
+    return [Origin(int(data.seen[row]), float(shares[row]), _decided(weights[:, row], way.sigmas)) for row in chosen]
+
+
+def _points(data: EvalData, codec: Codec, height: int, width: int) -> Iterator[Tensor]:
+    """All training pictures in model space, in blocks."""
+    step = max(16, BLOCK_VALUES // (3 * height * width))
+    return (codec.encode(resized(data.dataset, rows, height, width)) for rows in torch.split(data.seen, step))
+
+
+def _decided(weights: Tensor, sigmas: Tensor) -> float | None:
+    """The highest noise level from which on weights [K] stay above a half, down to the last."""
+    decided = None
+    for weight, sigma in zip(reversed(weights.tolist()), reversed(sigmas.tolist()), strict=True):
+        if weight <= DECIDED:
+            break
+        decided = sigma
+    return decided
+
+
+def names(data: EvalData, origins: Sequence[Origin]) -> list[str]:
+    """The keys of training pictures, as data.json has them."""
+    return [data.dataset.keys[origin.index] for origin in origins]
