@@ -18,7 +18,7 @@ class Row(NamedTuple):
     """Pictures side by side."""
 
     heading: str
-    pictures: Sequence[tuple[Image.Image, str]]  # with the line below each
+    pictures: Sequence[tuple[Image.Image, str, str]]  # with a figure and a name below each
 
 
 def picture_sheet(rows: Sequence[Row]) -> bytes:
@@ -30,11 +30,11 @@ def picture_sheet(rows: Sequence[Row]) -> bytes:
     for number, row in enumerate(rows):
         top = MARGIN + number * height
         draw.text((MARGIN, top), _printed(row.heading), INK, font)
-        for column, (picture, text) in enumerate(row.pictures):
+        for column, (picture, figure, name) in enumerate(row.pictures):
             left = MARGIN + column * (CELL + MARGIN)
             cell = _fitted(picture)
             sheet.paste(cell, (left + (CELL - cell.width) // 2, top + LABEL + MARGIN + (CELL - cell.height) // 2))
-            draw.text((left, top + LABEL + MARGIN + CELL), _printed(_cut(text)), INK, font)
+            draw.text((left, top + LABEL + MARGIN + CELL), _printed(_line(figure, name)), INK, font)
     buffer = BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
@@ -46,9 +46,10 @@ def _fitted(picture: Image.Image) -> Image.Image:
     return picture.resize(size, Image.Resampling.NEAREST if side < CELL else Image.Resampling.BOX)
 
 
-def _cut(text: str) -> str:
-    """The end of a long name tells pictures apart."""
-    return text if len(text) <= MAX_CHARACTERS else "..." + text[3 - MAX_CHARACTERS :]
+def _line(figure: str, name: str) -> str:
+    """Figure and name; of a long name the end, which tells pictures apart."""
+    room = MAX_CHARACTERS - len(figure) - 1
+    return f"{figure} {name if len(name) <= room else '...' + name[3 - room :]}".strip()
 
 
 def _printed(text: str) -> str:

@@ -134,10 +134,10 @@ def _rows(data: EvalData, picture: Image.Image, found: Explanation) -> list[Row]
     rows = []
     keys = data.dataset.keys
     if found.origins:
-        on_way = [(_image(data, o.index), f"{100 * o.share:.0f} % {keys[o.index]}") for o in found.origins]
-        rows.append(Row("largest weights in the ideal denoiser along its way", [(picture, "the picture"), *on_way]))
-    alike = [(_image(data, n.index), f"{n.distance:.2f} {keys[n.index]}") for n in found.nearest]
-    rows.append(Row("resembles most (distance)", [(picture, "the picture"), *alike]))
+        on_way = [(_image(data, o.index), f"{100 * o.share:.0f} %", keys[o.index]) for o in found.origins]
+        rows.append(Row("largest weights in the ideal denoiser along its way", [(picture, "", "the picture"), *on_way]))
+    alike = [(_image(data, n.index), f"{n.distance:.2f}", keys[n.index]) for n in found.nearest]
+    rows.append(Row("resembles most (distance)", [(picture, "", "the picture"), *alike]))
     return rows
 
 
