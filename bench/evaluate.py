@@ -24,16 +24,17 @@ import torch
 from torch import Tensor
 
 from tintype.config import nano
+from tintype.copies.alarm import count_copies, set_alarm, which_planted
+from tintype.copies.index import Nearest, PictureIndex
+from tintype.copies.planted import planted
 from tintype.data.cache.open_or_build import build_cache
 from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_errors
-from tintype.diffusion.noise import Purpose, normal, permutation
+from tintype.diffusion.noise import Purpose, permutation
 from tintype.evaluation.eval_data import open_eval_data
-from tintype.evaluation.features import scattering
 from tintype.evaluation.measure import evaluate
-from tintype.evaluation.neighbors import Nearest, calibrate_alarm, find_nearest
 from tintype.evaluation.results import EvalResult, EvalSettings, to_json
 from tintype.metrics.noise_error import noise_levels
 from tintype.model import store
@@ -169,25 +170,24 @@ def alarm(options: argparse.Namespace) -> None:
         mixed = square[permutation(0, Purpose.MEASURED, 0, len(square))]
         held, seen = mixed[: options.num], mixed[options.num :]
         pixels = copy.pictures(torch.cat([seen, held]))
-    plain, features = pixels.flatten(1).float(), scattering(pixels)
-    features = features / features[: len(seen)].std(0).clamp(min=1e-6)
-    by_pixels, by_features = (_search(rows[len(seen) :], rows[: len(seen)]) for rows in (plain, features))
-    copies = torch.arange(0, len(seen), max(1, len(seen) // 200))
-    noisy_pixels = (pixels[copies].float() + 4 * normal(0, 0, copies, tuple(pixels.shape[1:]))).clamp(0, 255)
-    rates, copy_rates, noisy_rates = [], [], []
-    exact = _search(plain[copies], plain[: len(seen)]), _search(features[copies], features[: len(seen)])
-    noisy = scattering(noisy_pixels.round().to(torch.uint8)) / (scattering(pixels[: len(seen)]).std(0).clamp(min=1e-6))
-    near_copies = _search(noisy_pixels.flatten(1), plain[: len(seen)]), _search(noisy, features[: len(seen)])
+    training, new = pixels[: len(seen)], pixels[len(seen) :]
+    index = PictureIndex.of([training])
+    nearest = index.nearest(new)
+    to_plant = training[which_planted(len(training), 0)]
+    others = training[which_planted(len(training), 1)]
+    rates, found, exact, limits = [], [], [], []
     for turn in range(options.rounds):
         order = permutation(turn, Purpose.MEASURED, 1, len(held))
         calibration, test = order[: len(held) // 2], order[len(held) // 2 :]
-        calibrated = calibrate_alarm(by_pixels.relative[calibration], by_features.relative[calibration])
-        rates.append(float(calibrated.raised(by_pixels.relative[test], by_features.relative[test]).double().mean()))
-        copy_rates.append(float(calibrated.raised(exact[0].relative, exact[1].relative).double().mean()))
-        noisy_rates.append(float(calibrated.raised(near_copies[0].relative, near_copies[1].relative).double().mean()))
+        rows = Nearest(*(column[calibration] for column in nearest))
+        calibrated = set_alarm(index, new[calibration], rows, to_plant)
+        rates.append(float((nearest.relative[test].double() <= calibrated.limit).double().mean()))
+        exact.append(count_copies(others, index, calibrated) / len(others))
+        found.append(count_copies(planted(others, 1), index, calibrated) / len(others))
+        limits.append(calibrated.limit)
     _print(
-        pictures=len(seen), held_out=len(held), alarm_rate=sum(rates) / len(rates), copies_found=min(copy_rates),
-        copies_with_noise_of_4_levels_found=sum(noisy_rates) / len(noisy_rates),
+        pictures=len(seen), held_out=len(held), alarm_rate=sum(rates) / len(rates), copies_found=min(exact),
+        planted_copies_found=sum(found) / len(found), limit=sum(limits) / len(limits), twins=calibrated.num_twins,
     )  # fmt: skip
 
 
@@ -196,10 +196,6 @@ class _NoEncoder:
 
     def text_embeddings(self, captions: list[str]) -> list[Tensor]:
         return [torch.zeros(1, dtype=torch.int64) for _ in captions]
-
-
-def _search(queries: Tensor, points: Tensor) -> Nearest:
-    return finished(find_nearest(queries, lambda: iter(torch.split(points, 2048))))
 
 
 def _peak() -> int:

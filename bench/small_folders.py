@@ -43,11 +43,12 @@ from torch import Tensor
 import tintype
 from tintype.cli.options import minutes
 from tintype.config import Config
+from tintype.copies.alarm import calibrate, which_planted
+from tintype.copies.index import PictureIndex
 from tintype.data.sources.find import find_pairs
 from tintype.data.sources.pairs import Pair
 from tintype.diffusion.noise import Purpose, add_noise, normal
 from tintype.evaluation.efficientnet import EfficientNetLite0
-from tintype.evaluation.neighbors import Alarm, Nearest, calibrate_alarm, find_nearest
 from tintype.evaluation.quality import Projection, corrected_frechet, frechet_difference
 from tintype.metrics.intervals import proportion
 from tintype.pipeline.pipeline import Pipeline
@@ -96,9 +97,10 @@ class Judge:
         )
         self._training_features = learned_features[: len(division.training)]
         self.project = Projection(learned_features, DIMENSIONS)
-        self._scale = self._training_features.std(0).clamp(min=1e-6)
-        by_pixels, by_features = self._nearest(self.held_out.squares(resolution), self._held_features)
-        self._alarm: Alarm = calibrate_alarm(by_pixels.relative, by_features.relative)
+        self._squares = self.training.squares(resolution)
+        self._index = PictureIndex.of([self._squares])
+        planted = self._squares[which_planted(len(self._squares), 0)]
+        self._alarm = calibrate(self._index, self.held_out.squares(resolution), planted)
         self._kinds, labels = labels_of([subject_of(caption) for caption in learned.captions], range(len(learned[0])))
         known = torch.tensor(labels) >= 0
         self._linear = None
@@ -108,12 +110,6 @@ class Judge:
     def _features_of(self, pictures: Pictures) -> Tensor:
         return self.features(pictures.squares(self.side))
 
-    def _nearest(self, squares: Tensor, features: Tensor) -> tuple[Nearest, Nearest]:
-        points = self.training.squares(self.side).flatten(1).float()
-        by_pixels = _finished(find_nearest(squares.flatten(1).float(), lambda: iter([points])))
-        scaled = self._training_features / self._scale
-        return by_pixels, _finished(find_nearest(features / self._scale, lambda: iter([scaled])))
-
     def __call__(self, samples: Pictures, own: Sequence[int], features: Tensor, plain: Tensor) -> dict[str, Any]:
         """The figures of samples, with these features, for the captions of the training pictures `own`.
 
@@ -121,14 +117,15 @@ class Judge:
         """
         squares = samples.squares(self.side)
         drawn, unseen = self.project(features), self.project(self._held_features)
-        by_pixels, by_features = self._nearest(squares, features)
-        is_copy = self._alarm.raised(by_pixels.relative, by_features.relative)
+        nearest = self._index.nearest(squares)
+        is_copy = self._alarm.raised(nearest)
+        apart = (squares.float() - self._squares[nearest.indices].float()).square().mean((1, 2, 3)).sqrt()
         return {
             "copies": proportion(int(is_copy.sum()), len(is_copy)),
             "frechet": corrected_frechet(drawn, unseen),
             "frechet_real": corrected_frechet(self.project(self._training_features), unseen).value,
             "kind": self._right(samples, features, own),
-            "pixels": float(by_pixels.distance.median()),
+            "pixels": float(apart.median()),
             "change": frechet_difference(drawn, self.project(plain), unseen),
         }
 
