@@ -32,7 +32,7 @@ from tintype.data.images.decode import preprocess_for
 from tintype.data.sources.find import find_pairs
 from tintype.data.thread_pool import finished
 from tintype.diffusion.exact import finite_errors
-from tintype.diffusion.noise import Purpose, permutation
+from tintype.diffusion.noise import Purpose, normal, permutation
 from tintype.evaluation.eval_data import open_eval_data
 from tintype.evaluation.measure import evaluate
 from tintype.evaluation.results import EvalResult, EvalSettings, to_json
