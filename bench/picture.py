@@ -1,6 +1,7 @@
 """How long a picture takes once the model is loaded: from caption to picture, one after another.
 
     python bench/picture.py [MODEL | MODEL:STEPS:GUIDANCE ...] [--num 21] [--batch 1] [--threads 2] [--device cpu]
+                            [--no-cuda-graphs]
 
 MODEL alone is a model with its own steps and guidance; several take turns, picture by picture, so that a machine that
 slows down slows all. `--batch` makes so many pictures at once. The first of each, which warms up, is made but not
@@ -51,12 +52,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="pictures at once")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", help="default: a GPU if there is one")
+    parser.add_argument("--no-cuda-graphs", action="store_true", help="launch each kernel by itself")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
     captions = [task.caption for task in caption_tasks(SPLITS["new"], options.num + 1, set())]
     pipelines = [Pipeline.load(setting.model, options.device) for setting in options.settings]
+    for pipeline in pipelines:
+        pipeline.cuda_graphs = pipeline.cuda_graphs and not options.no_cuda_graphs
     evaluations = [0] * len(pipelines)
     times: list[list[float]] = [[] for _ in pipelines]
     for index, pipeline in enumerate(pipelines):

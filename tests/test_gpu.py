@@ -20,7 +20,9 @@ from torch import Tensor
 
 from tintype.config import PRESETS, Config, NetConfig, TextConfig
 from tintype.model.denoiser import Denoiser
+from tintype.pipeline.cuda_graphs import GraphedNetwork
 from tintype.pipeline.pipeline import Pipeline
+from tintype.training.core.compiled import COMPILER
 from tintype.training.core.objective import Objective, ShapeBatch
 from tintype.training.core.trainer import Trainer
 from tintype.training.run import TrainRequest, train
@@ -51,12 +53,29 @@ def test_a_picture_of_a_batch_is_close_to_the_one_alone(gpu: torch.device) -> No
     assert np.sqrt(np.square(levels).mean()) <= 2.0
 
 
-def trainer_of(config: Config, device: torch.device, *, bf16: bool = False) -> Trainer:
+def test_cuda_graphs_draw_the_pictures_that_the_network_draws(gpu: torch.device) -> None:
+    if gpu.type != "cuda":
+        pytest.skip("CUDA graphs need CUDA")
+    graphed, plain = Pipeline.load("emoji", gpu), Pipeline.load("emoji", gpu)
+    plain.cuda_graphs = False
+    for captions in (["red apple"], ["red apple", "a cat", "a slice of pizza"], ["red apple"]):
+        seeds = list(range(len(captions)))
+        here, there = (
+            np.stack([np.asarray(p) for p in pipeline.generate(captions, seeds=seeds, steps=8)])
+            for pipeline in (graphed, plain)
+        )
+        assert np.sqrt(np.square(here.astype(np.float64) - there).mean()) <= 2.0
+    network = graphed.network
+    assert isinstance(network, GraphedNetwork)
+    assert network.num_graphs >= 2
+
+
+def trainer_of(config: Config, device: torch.device, *, bf16: bool = False, compiler: str | None = None) -> Trainer:
     """Equal arguments give equal trainers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         denoiser, data = Denoiser(config), SyntheticData(config)
-    return Trainer(denoiser, data, config, device, bf16=bf16)
+    return Trainer(denoiser, data, config, device, bf16=bf16, compiler=compiler)
 
 
 def with_batch(config: Config, batch_size: int, micro_batch: int = 0) -> Config:
@@ -72,6 +91,20 @@ def test_losses_are_close_to_those_of_a_cpu(gpu: torch.device) -> None:
     )
     assert losses == pytest.approx(expected, rel=1e-2)
     assert bf16 == pytest.approx(expected, rel=5e-2)
+
+
+@pytest.mark.parametrize(("preset", "side"), [("nano", 32), ("small", 64), ("nano", 128)])
+def test_compiled_training_has_the_losses_of_training_without_the_compiler(
+    gpu: torch.device, preset: str, side: int
+) -> None:
+    config = with_batch(PRESETS[preset](side), 8)
+    config = replace(config, net=replace(config.net, depth=1, text_depth=1))
+    for bf16, tolerance in ((False, 1e-3), (True, 5e-2)) if gpu.type == "cuda" else ((False, 1e-3),):
+        plain, compiled = (
+            [report.loss for report in trainer_of(config, gpu, bf16=bf16, compiler=compiler).steps(3 * 8)]
+            for compiler in (None, COMPILER)
+        )
+        assert compiled == pytest.approx(plain, rel=tolerance)
 
 
 @pytest.mark.parametrize(("preset", "side"), [("nano", 32), ("small", 32), ("small", 64), ("nano", 128)])

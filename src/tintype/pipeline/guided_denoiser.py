@@ -13,6 +13,7 @@ from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.sigmas import per_sample
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import CaptionKV, concat_padded
+from tintype.pipeline.cuda_graphs import GraphedNetwork
 from tintype.pipeline.request import Request
 
 Predictions = Callable[[Tensor, Tensor], Sequence[Tensor]]  # (x, sigma) -> denoised, once for each list of captions
@@ -75,7 +76,7 @@ def per_image(denoisers: Sequence[Denoise]) -> Denoise:
     )
 
 
-def batched_call(denoiser: Denoiser, texts: Mapping[str, CaptionKV]) -> ModelCall:
+def batched_call(denoiser: Denoiser | GraphedNetwork, texts: Mapping[str, CaptionKV]) -> ModelCall:
     """A ModelCall that predicts for all lists of captions in one call of the network."""
 
     def call(captions: Sequence[Sequence[str]]) -> Predictions:

@@ -38,16 +38,22 @@ class ServedModel:
 class Catalog:
     """Loads models and finds them by name.
 
-    aliases: other names of models, for clients that insist on a name.
+    aliases: other names of models, for clients that insist on a name. cuda_graphs: where they are possible.
 
     Raises CheckpointError if a model cannot be loaded, ConfigError if two models have the same name, or an alias has
     the name of a model or stands for none.
     """
 
     def __init__(
-        self, sources: Sequence[str | Path], device: str | None = None, aliases: Mapping[str, str] | None = None
+        self,
+        sources: Sequence[str | Path],
+        device: str | None = None,
+        aliases: Mapping[str, str] | None = None,
+        *,
+        cuda_graphs: bool = True,
     ) -> None:
         self._device = device
+        self._cuda_graphs = cuda_graphs
         self._models: dict[str, ServedModel] = {}
         for source in sources:
             model = _model(source)
@@ -159,6 +165,7 @@ class Catalog:
         with ThreadPoolExecutor(1, thread_name_prefix="load") as thread:
             pipeline = thread.submit(Pipeline.from_files, files, self._device).result()
         pipeline.name = model.name
+        pipeline.cuda_graphs = pipeline.cuda_graphs and self._cuda_graphs
         model.pipeline, model.folder, model.stamp, model.error = pipeline, folder, stamp, ""
         model.examples = _examples(model)
         # The error of a distilled model is that of few steps: nothing on the page compares with it.

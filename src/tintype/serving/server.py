@@ -57,7 +57,7 @@ def serve(
             raise ConfigError(
                 f"{token_models[0]} is served beside a diffusion model: name one too, such as shapes, or leave it out"
             )
-        catalog = Catalog(others, device, dict(settings.aliases))
+        catalog = Catalog(others, device, dict(settings.aliases), cuda_graphs=settings.cuda_graphs)
         logs.set_up()
         refresh_now = asyncio.Event()
         app, engine = create_app(catalog, settings, refresh_now, writers, extension)

@@ -35,6 +35,7 @@ class Settings:
     max_waiting_cost: float = 0.0  # see `cost_of`; 0: eight times the largest request
     max_open_per_key: int = 16  # waiting and running requests of one key; no limit without keys
     max_batch: int | None = None  # pictures in one network call; None: measured at start
+    cuda_graphs: bool = True  # where they are possible
     max_steps: int = 200
     max_pixels: int | None = None  # of one picture; None: sixteen times the model's resolution
     max_enlarged_pixels: int = MAX_SIDE**2  # of all enlarged pictures of a request together

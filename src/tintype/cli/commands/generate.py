@@ -145,6 +145,9 @@ def _shared_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.add_argument(
+        "--no-cuda-graphs", dest="cuda_graphs", action="store_false", help="launch each kernel of the network by itself"
+    )
+    command.add_argument(
         "--no-preview", dest="preview", action="store_false", help="show only a progress bar, no picture"
     )
     command.add_argument(

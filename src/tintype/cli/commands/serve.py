@@ -102,6 +102,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--log-prompts", action="store_true", help="write captions to the log")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
+    command.add_argument(
+        "--no-cuda-graphs", dest="cuda_graphs", action="store_false", help="launch each kernel of the network by itself"
+    )
     command.set_defaults(run=run)
 
 
@@ -120,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         allow_export=args.allow_export,
         max_waiting=args.max_waiting,
         max_batch=args.max_batch,
+        cuda_graphs=args.cuda_graphs,
         max_steps=args.max_steps,
         deadline=args.deadline,
     )

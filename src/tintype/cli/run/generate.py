@@ -46,7 +46,7 @@ def generate(args: Namespace) -> int:
         return generate_tokens(args, prompts)
     require_no_writing(args)
     settings = _options(args)
-    pipeline = Pipeline.load(args.model, args.device, args.guide)
+    pipeline = _with_graphs(Pipeline.load(args.model, args.device, args.guide), args.cuda_graphs)
     series = any(settings.get(name) is not None for name in ("captions_to", "seeds_to", "variation"))
     num = args.num_images or (FRAMES if series else 1)
     if series and len(prompts) > 1:
@@ -91,7 +91,7 @@ def redo(args: Namespace) -> int:
             raise ConfigError(f"this picture was made with {' and '.join(needed)}; give the same again")
         raise ConfigError("this picture was made without --init-image and --mask; leave them out")
     settings = options_of(receipt, read_image(args.init_image), read_image(args.mask))
-    pipeline = load_model(receipt, args.model, args.guide, args.device)
+    pipeline = _with_graphs(load_model(receipt, args.model, args.guide, args.device), args.cuda_graphs)
     request = pipeline.request(receipt.caption, **settings)
     for warning in differences(receipt, pipeline.receipts(request)[0]):
         report(f"warning: {warning}; the new picture may look different")
@@ -213,6 +213,14 @@ def load_model(receipt: Receipt, model: str | None, guide: str | None, device: s
                     f"the {role} of this picture, {name!r}, is not here: give --{role} FOLDER"
                 ) from None
     return Pipeline.load(model or receipt.model, device, guide or receipt.guide or None)
+
+
+def _with_graphs(pipeline: Pipeline, cuda_graphs: bool) -> Pipeline:
+    """The pipeline, without CUDA graphs if they are not wanted."""
+    for part in (pipeline, pipeline.guide):
+        if part is not None:
+            part.cuda_graphs = part.cuda_graphs and cuda_graphs
+    return pipeline
 
 
 def _is_plain_name(name: str) -> bool:

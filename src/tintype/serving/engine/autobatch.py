@@ -49,6 +49,8 @@ def _measured(pipeline: Pipeline, limit: int) -> int:
             seconds[num] = _call_seconds(pipeline, num)
         except Exception as error:
             if num > 1 and is_out_of_memory(error):
+                if pipeline.device.type == "cuda":
+                    torch.cuda.empty_cache()
                 break
             raise
         best_rate = max(size / seconds[size] for size in seconds)
@@ -74,7 +76,7 @@ def _call_seconds(pipeline: Pipeline, num: int) -> float:
     x = torch.zeros(num, pipeline.codec.channels, side, side, device=pipeline.device)
     sigma = torch.ones(num, device=pipeline.device)
     with torch.no_grad():
-        denoise = pipeline.denoiser.conditioned(pipeline.encode([""]).expand(num))
+        denoise = pipeline.network.conditioned(pipeline.encode([""]).expand(num))
         seconds = []
         for _ in range(3):
             start = _clock(pipeline)

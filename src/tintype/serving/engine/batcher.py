@@ -44,7 +44,7 @@ class Batcher:
 
         An error of the batch is retried request by request, so that only the request at fault fails.
         """
-        batch = self._batches.setdefault(pipeline, NetworkBatch(pipeline.denoiser))
+        batch = self._batches.setdefault(pipeline, NetworkBatch(pipeline.network))
         try:
             flat = [call for calls in requests for call in calls]
             results = iter(batch.denoise(flat, self._batch_size(pipeline, size)))

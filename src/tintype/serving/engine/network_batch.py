@@ -17,6 +17,7 @@ from tintype.diffusion.parameterization import Denoise
 from tintype.diffusion.samplers import Query
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning
+from tintype.pipeline.cuda_graphs import GraphedNetwork
 
 
 class DenoiseCall(NamedTuple):
@@ -65,7 +66,7 @@ class CallRecorder:
 class NetworkBatch:
     """Batched calls of one network. Captions are processed once for as long as the same pictures stay together."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser | GraphedNetwork) -> None:
         self._denoiser = denoiser
         self._rows: list[tuple[Conditioning, int, int]] = []
         self._denoise: Denoise | None = None
