@@ -101,7 +101,7 @@ def measurements(device: str, *, tiny: bool) -> list[Job]:
         sizes = ("--preset", preset, "--resolution", str(32 if tiny else side))
         sizes += small if tiny else (*small, "--batch-size", str(batch_size), "--compile")
         script = (python, str(BENCH / "train_speed.py"), *sizes, "--device", device, "--bf16", "--json")
-        return Job(f"speed {preset} {side}", script, 20 if tiny else 240, (goal,))
+        return Job(f"speed {preset} {side}", script, 90 if tiny else 240, (goal,))
 
     def shares(preset: str, side: int, batch_size: int) -> Job:
         sizes = ("--preset", preset, "--resolution", str(32 if tiny else side))
@@ -157,7 +157,7 @@ def trainings(out: Path, data: Mapping[str, Path], device: str, tiny: bool) -> l
         run = out / f"run-{name}"
         sizes = ("--resolution", "32", "--preset", "nano") if tiny else ("--resolution", "128")
         command = (sys.executable, "-m", "tintype", "train", str(path), "--out", str(run), "--device", device, *sizes)
-        jobs.append(Job(f"train {name}", command, 20.0 if tiny else TRAINING_SECONDS, run=run))
+        jobs.append(Job(f"train {name}", command, 60.0 if tiny else TRAINING_SECONDS, run=run))
     return jobs
 
 

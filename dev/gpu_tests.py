@@ -25,6 +25,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_DEVICE = 5
+REASON = 120  # characters of a reason
 _MARKS = ("mark.gpu", "device: torch.device")  # in the files that have tests for a GPU
 
 
@@ -69,7 +70,7 @@ def reason_of(report: pytest.TestReport) -> str:
     if isinstance(report.longrepr, tuple):  # file, line, reason
         return str(report.longrepr[2]).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
-    return str(getattr(crash, "message", report.longrepr or "")).split("\n")[0]
+    return str(getattr(crash, "message", report.longrepr or "")).split("\n")[0][:REASON]
 
 
 def missing(device: str) -> str:
