@@ -51,7 +51,8 @@ def planned_and_peak(data: Path, preset: str, resolution: int, budget: str, more
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         command = [sys.executable, "-m", "tintype", "train", str(data), "--out", str(run), "--time", budget]
-        command += ["--preset", preset, "--resolution", str(resolution), "--text", "learned", *more]
+        command += ["--preset", preset, "--resolution", str(resolution), "--text", "learned"]
+        command += ["--min-size", "1", *more]  # the drawn pictures have 64 pixels
         if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
             raise RuntimeError(f"{' '.join(command)} failed")
         rows = [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
