@@ -47,7 +47,7 @@ def test_tall_and_wide_pictures_keep_their_shape_nearly(resolution: int) -> None
     for height, width in shapes:
         small = halved(torch.zeros(1, 3, height, width, dtype=torch.uint8), config.net.multiple).shape[-2:]
         assert all(side % config.net.multiple == 0 for side in small)
-        assert 0.2 < small[0] * small[1] / (height * width) < 0.32
+        assert 0.2 < small[0] * small[1] / (height * width) < 0.34
         assert 0.75 < small[0] / small[1] * width / height < 1.35
 
 
