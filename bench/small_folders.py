@@ -149,14 +149,6 @@ def stored(path: Path, compute: Callable[[], Tensor]) -> Tensor:
     return tensor
 
 
-def _finished(work: Any) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-
-
 @torch.no_grad()
 def noise_errors(pipeline: Pipeline, pictures: Pictures, num: int) -> dict[float, float]:
     """Mean square errors of the predicted noise of the first `num` pictures, by noise level."""

@@ -37,7 +37,7 @@ class Way(NamedTuple):
 class Origin(NamedTuple):
     """A training picture on the way of a picture."""
 
-    index: int  # in the data
+    picture: int  # its index in the data
     share: float  # mean of its weights over all steps; those of all training pictures sum to 1
     decided: float | None  # highest noise level from which on its weight stays above a half; None: it never does
 
@@ -89,4 +89,4 @@ def _decided(weights: Tensor, sigmas: Tensor) -> float | None:
 
 def names(data: EvalData, origins: Sequence[Origin]) -> list[str]:
     """The keys of training pictures, as data.json has them."""
-    return [data.dataset.keys[origin.index] for origin in origins]
+    return [data.dataset.keys[origin.picture] for origin in origins]

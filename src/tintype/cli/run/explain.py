@@ -37,7 +37,7 @@ ALIKE = 3.0  # levels of 255, by which the picture that is drawn again may diffe
 class Resemblance(NamedTuple):
     """A training picture that a picture resembles."""
 
-    index: int  # in the data
+    picture: int  # its index in the data
     distance: float
 
 
@@ -104,15 +104,15 @@ def _draw(args: Namespace, receipt: Receipt, pipeline: Pipeline, picture: Image.
         try:
             step = next(work)
         except StopIteration as end:
-            (way,) = end.value
+            ways: list[Way] = end.value
             break
         display.update("drawing the picture again", step.index + 1, step.total)
-    again = pipeline.pictures(way.result[None].to(pipeline.device), request.enlarge)[0]
+    again = pipeline.pictures(ways[0].result[None].to(pipeline.device), request.enlarge)[0]
     if again.size == picture.size:
         difference = (images_to_tensor([again]).float() - images_to_tensor([picture]).float()).abs().mean()
         if float(difference) > ALIKE:
             report("warning: the picture that is drawn again looks different: this way is not that of the file")
-    return way
+    return ways[0]
 
 
 def _explain(data: EvalData, pipeline: Pipeline, picture: Image.Image, way: Way | None, num: int) -> Explanation:
@@ -134,9 +134,9 @@ def _rows(data: EvalData, picture: Image.Image, found: Explanation) -> list[Row]
     rows = []
     keys = data.dataset.keys
     if found.origins:
-        on_way = [(_image(data, o.index), f"{100 * o.share:.0f} %", keys[o.index]) for o in found.origins]
+        on_way = [(_image(data, o.picture), f"{100 * o.share:.0f} %", keys[o.picture]) for o in found.origins]
         rows.append(Row("largest weights in the ideal denoiser along its way", [(picture, "", "the picture"), *on_way]))
-    alike = [(_image(data, n.index), f"{n.distance:.2f}", keys[n.index]) for n in found.nearest]
+    alike = [(_image(data, n.picture), f"{n.distance:.2f}", keys[n.picture]) for n in found.nearest]
     rows.append(Row("resembles most (distance)", [(picture, "", "the picture"), *alike]))
     return rows
 
@@ -157,11 +157,11 @@ def _lines(args: Namespace, data: EvalData, found: Explanation, reason: str) -> 
         for origin in found.origins:
             decided = "-" if origin.decided is None else f"sigma {origin.decided:.2g}"
             share = f"{100 * origin.share:.1f} %"
-            lines.append(f"  {share:>6s}  {decided:>10s}  {keys[origin.index]}: {_caption(data, origin.index)}")
+            lines.append(f"  {share:>6s}  {decided:>10s}  {keys[origin.picture]}: {_caption(data, origin.picture)}")
     else:
         lines.append(f"{reason}: its way is unknown, and only pictures that it resembles are named")
     lines.append(f"{name}: the training pictures that it resembles most")
-    lines += [f"  {near.distance:6.2f}  {keys[near.index]}: {_caption(data, near.index)}" for near in found.nearest]
+    lines += [f"  {near.distance:6.2f}  {keys[near.picture]}: {_caption(data, near.picture)}" for near in found.nearest]
     verdict = "a copy" if found.relative <= found.limit else "no copy"
     distances = f"relative distance {found.relative:.2f}, limit {found.limit:.2f}"
     lines.append(f"by its nearest picture it is {verdict}: {distances}")
@@ -174,8 +174,8 @@ def _caption(data: EvalData, index: int) -> str:
 
 def _exclude(args: Namespace, data: EvalData, found: Explanation) -> list[str]:
     """Add pictures to the list of --exclude, and say how to train without them."""
-    chosen = [o.index for o in found.origins[:1]] + [o.index for o in found.origins[1:] if o.share >= MIN_SHARE]
-    chosen = chosen or [near.index for near in found.nearest[:1]]
+    chosen = [o.picture for o in found.origins[:1]] + [o.picture for o in found.origins[1:] if o.share >= MIN_SHARE]
+    chosen = chosen or [near.picture for near in found.nearest[:1]]
     num = add_to_list(args.exclude, [data.dataset.keys[index] for index in chosen])
     source = shell_word(args.data) if args.data else "DATA"
     return [
@@ -194,8 +194,8 @@ def _plain(args: Namespace, data: EvalData, found: Explanation, reason: str) -> 
     return {
         "picture": str(args.picture),
         "reason": reason or None,
-        "way": [{**about(o.index), "share": o.share, "decided": o.decided} for o in found.origins] or None,
-        "nearest": [{**about(near.index), "distance": near.distance} for near in found.nearest],
+        "way": [{**about(o.picture), "share": o.share, "decided": o.decided} for o in found.origins] or None,
+        "nearest": [{**about(near.picture), "distance": near.distance} for near in found.nearest],
         "relative_distance": found.relative,
         "limit": found.limit,
         "is_copy": found.relative <= found.limit,
