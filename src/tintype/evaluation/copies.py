@@ -69,18 +69,19 @@ def find_copies(
         if len(data.seen):
             notes.append(f"{len(data.seen)} training pictures are too few to search for copies")
         return None, []
-    samples, side = images_to_tensor(images), images[0].width
-    index = PictureIndex.of((yield from _blocks(data, side)))
-    new = data.squares(calibration.indices, side)
+    samples = images_to_tensor(images)
+    size = (samples.shape[2], samples.shape[3])
+    index = PictureIndex.of((yield from _blocks(data, size)))
+    new = data.resized(calibration.indices, size)
     known = yield from _search(index, "nearest, calibration", new, calibration)
-    training = data.squares(data.seen[which_planted(len(data.seen), settings.seed)], side)
+    training = data.resized(data.seen[which_planted(len(data.seen), settings.seed)], size)
     alarm = set_alarm(index, new, known, training, settings.seed)
     nearest = yield from _search(index, "nearest training pictures", samples)
     is_copy = alarm.raised(nearest)
     num_control = 0 if control is None else len(control.images)
     num_alarmed_control = 0
     if control is not None:
-        further = data.squares(control.indices, side)
+        further = data.resized(control.indices, size)
         beside = index.nearest(images_to_tensor(control.images), further=further)
         num_alarmed_control = int(alarm.raised(beside).sum())
     _note_alarm(alarm, calibration, notes)
@@ -102,12 +103,12 @@ def find_copies(
     return copies, _neighbors(data, captions, images, nearest, is_copy)
 
 
-def _blocks(data: EvalData, side: int) -> Generator[StageProgress, None, list[Tensor]]:
+def _blocks(data: EvalData, size: tuple[int, int]) -> Generator[StageProgress, None, list[Tensor]]:
     """All training pictures as thumbnails, in blocks."""
     blocks = []
 
     def work() -> Generator[int, None, None]:
-        for block in data.square_blocks(data.seen, side):
+        for block in data.blocks(data.seen, size):
             blocks.append(thumbnails(block))
             yield len(block)
 
@@ -148,11 +149,11 @@ def _note_alarm(alarm: CopyAlarm, calibration: Calibration, notes: list[str]) ->
 
 
 def _median_levels(data: EvalData, nearest: Nearest, pictures: Tensor) -> float:
-    """Median root mean square difference of pictures [Q, 3, side, side] from what is nearest, in levels of 255."""
+    """Median root mean square difference of pictures [Q, 3, H, W] from what is nearest, in levels of 255."""
     differences = []
     for start in range(0, len(pictures), SEARCHED):
         rows = slice(start, start + SEARCHED)
-        others = data.squares(data.seen[nearest.indices[rows]], pictures.shape[-1]).float()
+        others = data.resized(data.seen[nearest.indices[rows]], (pictures.shape[2], pictures.shape[3])).float()
         differences.append((pictures[rows].float() - others).square().mean((1, 2, 3)).sqrt())
     return float(torch.cat(differences).median())
 
@@ -163,7 +164,8 @@ def _neighbors(
     """The samples nearest to training pictures."""
     order = nearest.relative.argsort(stable=True)[:NUM_NEIGHBORS]
     rows = data.seen[nearest.indices[order]]
-    pictures = data.squares(rows, images[0].width).permute(0, 2, 3, 1).contiguous().numpy()
+    size = (images[0].height, images[0].width)
+    pictures = data.resized(rows, size).permute(0, 2, 3, 1).contiguous().numpy()
     return [
         SampleNeighbors(
             caption=captions[sample],

@@ -17,7 +17,7 @@ from tintype.data.cache.builder import CaptionEncoder, Progress
 from tintype.data.cache.dataset_cache import DatasetCache
 from tintype.data.cache.fingerprints import source_fingerprint
 from tintype.data.cache.open_or_build import build_cache
-from tintype.data.cache.squares import square_blocks, squares
+from tintype.data.cache.squares import resized, resized_blocks, square_blocks, squares
 from tintype.data.images.decode import Preprocess, preprocess_for
 from tintype.data.sources.exclude import Exclusions
 from tintype.data.sources.find import dataset_name, find_pairs
@@ -58,6 +58,14 @@ class EvalData:
     def squares(self, indices: Tensor, side: int) -> Tensor:
         """Pictures of any shape, resized to side x side: uint8 [N, 3, side, side]."""
         return squares(self.dataset, indices, side)
+
+    def resized(self, indices: Tensor, size: tuple[int, int]) -> Tensor:
+        """Pictures of any shape, resized to (height, width): uint8 [N, 3, height, width]."""
+        return resized(self.dataset, indices, *size)
+
+    def blocks(self, indices: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        """`resized` in blocks that bound memory."""
+        return resized_blocks(self.dataset, indices, *size)
 
     def square_blocks(self, indices: Tensor, side: int) -> Iterator[Tensor]:
         """`squares` in blocks that bound memory."""

@@ -202,15 +202,15 @@ def _features(
     """Features of samples, of all training pictures and of unseen ones."""
     if len(data.seen) < MIN_PICTURES:
         return None
-    side, rows = images[0].width, []
+    size, rows = (images[0].height, images[0].width), []
 
     def work() -> Generator[int, None, None]:
-        for block in data.square_blocks(data.seen, side):
+        for block in data.blocks(data.seen, size):
             rows.append(features(block))
             yield len(block)
 
     yield from with_progress("features of training pictures", len(data.seen), work())
-    unseen = features(data.squares(calibration.indices, side))
+    unseen = features(data.resized(calibration.indices, size))
     return FeatureSets(features(images_to_tensor(images)), torch.cat(rows), unseen)
 
 

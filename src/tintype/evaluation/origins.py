@@ -15,7 +15,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tintype.data.cache.squares import BLOCK_VALUES, resized
 from tintype.diffusion.exact import posterior_weights
 from tintype.diffusion.samplers import Step
 from tintype.evaluation.eval_data import EvalData
@@ -73,8 +72,7 @@ def find_origins(data: EvalData, codec: Codec, way: Way, num: int) -> list[Origi
 
 def _points(data: EvalData, codec: Codec, height: int, width: int) -> Iterator[Tensor]:
     """All training pictures in model space, in blocks."""
-    step = max(16, BLOCK_VALUES // (3 * height * width))
-    return (codec.encode(resized(data.dataset, rows, height, width)) for rows in torch.split(data.seen, step))
+    return (codec.encode(block) for block in data.blocks(data.seen, (height, width)))
 
 
 def _decided(weights: Tensor, sigmas: Tensor) -> float | None:

@@ -1,4 +1,4 @@
-"""Pictures of a cache as squares of one size, whatever their shapes."""
+"""Pictures of a cache in one size, whatever their shapes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,13 @@ def squares(dataset: DatasetCache, indices: Tensor, side: int) -> Tensor:
     return resized(dataset, indices, side, side)
 
 
+def resized_blocks(dataset: DatasetCache, indices: Tensor, height: int, width: int) -> Iterator[Tensor]:
+    """`resized` in blocks that bound memory."""
+    step = max(16, BLOCK_VALUES // (3 * height * width))
+    for rows in torch.split(indices, step):
+        yield resized(dataset, rows, height, width)
+
+
 def square_blocks(dataset: DatasetCache, indices: Tensor, side: int) -> Iterator[Tensor]:
     """`squares` in blocks that bound memory."""
-    step = max(16, BLOCK_VALUES // (3 * side * side))
-    for start in range(0, len(indices), step):
-        yield squares(dataset, indices[start : start + step], side)
+    return resized_blocks(dataset, indices, side, side)

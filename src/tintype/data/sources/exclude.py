@@ -98,23 +98,23 @@ def read_exclusions(path: Path) -> Exclusions:
         raise DataError(f"{printable(str(path))}: {error}") from None
     keys, hashes = set(), set()
     for line in map(str.strip, lines):
-        entry = _entry(line)
-        sha256 = _SHA256.fullmatch(entry)
+        name, entry = _entry(line)
+        sha256 = None if name == "key" else _SHA256.fullmatch(entry)
         if sha256 is not None:
             hashes.add(sha256[1].lower())
-        elif entry and not entry.startswith("#"):
+        elif entry and (name or not entry.startswith("#")):
             keys.add(entry)
     return Exclusions(frozenset(keys), frozenset(hashes))
 
 
-def _entry(line: str) -> str:
-    """The sha256 or key of a line of JSON, such as a row of data.json; any other line unchanged."""
+def _entry(line: str) -> tuple[str, str]:
+    """What a line of JSON names, such as a row of data.json: sha256, key or path, and its value; of others the line."""
     if line.startswith("{"):
         try:
             values = json.loads(line.rstrip(","))
         except ValueError:
-            return line
+            return "", line
         for name in ("sha256", "key", "path"):
             if isinstance(values.get(name), str):
-                return str(values[name])
-    return line
+                return name, str(values[name])
+    return "", line
