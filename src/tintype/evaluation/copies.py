@@ -169,6 +169,7 @@ def _neighbors(
     return [
         SampleNeighbors(
             caption=captions[sample],
+            index=sample,
             sample=images[sample],
             nearest=Image.fromarray(pictures[row]),
             key=data.dataset.keys[int(rows[row])],

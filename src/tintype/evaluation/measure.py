@@ -20,6 +20,7 @@ from tintype.evaluation.copies import Calibration, Control, choose_calibration, 
 from tintype.evaluation.eval_data import MIN_PICTURES, EvalData, choose_subset
 from tintype.evaluation.features import Features, FeatureSets, features_of
 from tintype.evaluation.noise_error_bench import NoiseErrorBench, captioned_denoiser
+from tintype.evaluation.origins import sample_origins
 from tintype.evaluation.progress import StageProgress, with_progress
 from tintype.evaluation.quality import measure_quality
 from tintype.evaluation.results import (
@@ -77,6 +78,7 @@ def evaluate(
     control = yield from _sample_control(pipeline, data, settings)
     calibration = choose_calibration(data, settings, notes)
     copies, neighbors = yield from find_copies(data, captions, images, calibration, settings, notes, control)
+    origins = yield from sample_origins(pipeline, data, neighbors, settings.seed)
     sets = yield from _features(data, images, features, calibration)
     quality = measure_quality(data, sets, settings, notes)
     accuracy, tuning = yield from _accuracy_and_tuning(pipeline, data, settings, notes)
@@ -100,6 +102,7 @@ def evaluate(
     report = ReportData(
         samples=list(zip(captions, images, strict=True))[:REPORT_SAMPLES],
         neighbors=neighbors,
+        origins=origins,
         denoising=sheet,
         measured=[sha256[index] for index in unseen.tolist()],
         unseen_errors=errors.unseen,

@@ -13,15 +13,19 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tintype.diffusion.exact import posterior_weights
 from tintype.diffusion.samplers import Step
 from tintype.evaluation.eval_data import EvalData
+from tintype.evaluation.progress import StageProgress, with_progress
+from tintype.evaluation.results import OnTheWay, SampleNeighbors, SampleOrigins
 from tintype.model.codec import Codec
 from tintype.pipeline.pipeline import Pipeline
 from tintype.pipeline.request import Request
 
+NUM_EXPLAINED, NUM_ORIGINS = 6, 3  # samples in the report, and training pictures named for each
 DECIDED = 0.5  # weight of a picture from which on it counts as decided
 
 
@@ -41,8 +45,8 @@ class Origin(NamedTuple):
     decided: float | None  # highest noise level from which on its weight stays above a half; None: it never does
 
 
-def draw_way(pipeline: Pipeline, request: Request) -> Generator[Step, None, list[Way]]:
-    """Draw the pictures of a request, and keep their ways. Yields every step."""
+def draw_way(pipeline: Pipeline, request: Request) -> Generator[int, None, list[Way]]:
+    """Draw the pictures of a request, and keep their ways. Yields 1 for every step."""
     steps: list[Step] = []
     stream = pipeline.run(request)
     while True:
@@ -52,7 +56,7 @@ def draw_way(pipeline: Pipeline, request: Request) -> Generator[Step, None, list
             x0: Tensor = end.value
             break
         steps.append(step)
-        yield step
+        yield 1
     sigmas = torch.tensor([step.sigma for step in steps], dtype=torch.float64)
     x = torch.stack([step.x.cpu() for step in steps])
     return [Way(x[:, picture], sigmas, x0[picture].cpu()) for picture in range(len(request))]
@@ -85,6 +89,25 @@ def _decided(weights: Tensor, sigmas: Tensor) -> float | None:
     return decided
 
 
-def names(data: EvalData, origins: Sequence[Origin]) -> list[str]:
-    """The keys of training pictures, as data.json has them."""
-    return [data.dataset.keys[origin.picture] for origin in origins]
+def sample_origins(
+    pipeline: Pipeline, data: EvalData, neighbors: Sequence[SampleNeighbors], seed: int
+) -> Generator[StageProgress, None, list[SampleOrigins]]:
+    """The training pictures on the ways of the first samples, drawn again from `seed`."""
+    neighbors = neighbors[:NUM_EXPLAINED]
+    if not neighbors:
+        return []
+    request = pipeline.request(
+        [near.caption for near in neighbors], seeds=seed, indices=[near.index for near in neighbors]
+    )
+    ways = yield from with_progress("ways of samples", request.steps, draw_way(pipeline, request))
+    found = []
+    for near, way in zip(neighbors, ways, strict=True):
+        origins = find_origins(data, pipeline.codec, way, NUM_ORIGINS)
+        rows = torch.tensor([origin.picture for origin in origins])
+        pictures = data.resized(rows, (near.sample.height, near.sample.width)).permute(0, 2, 3, 1).contiguous().numpy()
+        on_way = [
+            OnTheWay(Image.fromarray(pixels), data.dataset.keys[origin.picture], origin.share)
+            for pixels, origin in zip(pictures, origins, strict=True)
+        ]
+        found.append(SampleOrigins(caption=near.caption, sample=near.sample, pictures=on_way))
+    return found

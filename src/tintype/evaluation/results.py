@@ -186,11 +186,29 @@ class SampleNeighbors:
     """A sample and its nearest training picture."""
 
     caption: str
+    index: int  # of the sample, which its noise is drawn from
     sample: Image.Image
     nearest: Image.Image
     key: str  # of the nearest training picture
     distance: float  # relative, as the limit of the alarm
     alarmed: bool
+
+
+class OnTheWay(NamedTuple):
+    """A training picture on the way of a sample."""
+
+    picture: Image.Image
+    key: str
+    share: float  # mean weight in the ideal denoiser along the way
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOrigins:
+    """A sample and the training pictures with the largest weights in the ideal denoiser along its way."""
+
+    caption: str
+    sample: Image.Image
+    pictures: list[OnTheWay]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +217,7 @@ class ReportData:
 
     samples: list[tuple[str, Image.Image]]
     neighbors: list[SampleNeighbors]
+    origins: list[SampleOrigins] = field(default_factory=list)  # of the first of them
     denoising: bytes | None  # PNG of one image at every sampling step
     measured: list[str]  # sha256 of the unseen pictures, in the order of `unseen_errors`
     unseen_errors: Tensor  # [N, K]

@@ -21,6 +21,7 @@ from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError, DataError
 from tintype.evaluation.eval_data import EvalData, open_eval_data
 from tintype.evaluation.origins import Origin, Way, draw_way, find_origins
+from tintype.evaluation.progress import with_progress
 from tintype.evaluation.samples import images_to_tensor
 from tintype.metrics.copies import alarm_for, index_pictures
 from tintype.model import store
@@ -99,20 +100,14 @@ def _draw(args: Namespace, receipt: Receipt, pipeline: Pipeline, picture: Image.
     request = pipeline.request(receipt.caption, **settings)
     for warning in differences(receipt, pipeline.receipts(request)[0]):
         report(f"warning: {warning}; the picture may come another way")
-    work = draw_way(pipeline, request)
-    while True:
-        try:
-            step = next(work)
-        except StopIteration as end:
-            ways: list[Way] = end.value
-            break
-        display.update("drawing the picture again", step.index + 1, step.total)
-    again = pipeline.pictures(ways[0].result[None].to(pipeline.device), request.enlarge)[0]
+    work = with_progress("drawing the picture again", request.steps, draw_way(pipeline, request))
+    (way,) = display.follow(work)
+    again = pipeline.pictures(way.result[None].to(pipeline.device), request.enlarge)[0]
     if again.size == picture.size:
         difference = (images_to_tensor([again]).float() - images_to_tensor([picture]).float()).abs().mean()
         if float(difference) > ALIKE:
             report("warning: the picture that is drawn again looks different: this way is not that of the file")
-    return ways[0]
+    return way
 
 
 def _explain(data: EvalData, pipeline: Pipeline, picture: Image.Image, way: Way | None, num: int) -> Explanation:

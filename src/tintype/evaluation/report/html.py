@@ -36,7 +36,7 @@ def to_html(models: Results, previous: PreviousResult | None = None, comparison:
         network_sections.noise_section(results, previous, comparison),
         network_sections.caption_section(results),
         network_sections.copy_section(results),
-        *(_neighbors(result, report) for result, report in models),
+        *(_neighbors(result, report) + _origins(result, report) for result, report in models),
         sample_sections.accuracy_section(results),
         sample_sections.tuning_section(results),
         sample_sections.quality_section(results),
@@ -113,6 +113,25 @@ def _neighbors(result: EvalResult, report: ReportData) -> str:
         f"<h3>Samples of {html_text(result.about.name)} nearest to training pictures</h3><p class=soft>Each sample "
         "beside the training picture that it resembles most, with the name of that picture and the distance relative "
         f'to the nearest 20.</p><div class="sheet near">{"".join(rows)}</div>'
+    )
+
+
+def _origins(result: EvalResult, report: ReportData) -> str:
+    """The training pictures on the ways of samples."""
+    if not report.origins:
+        return ""
+    rows = []
+    for origin in report.origins:
+        images = [(origin.sample, "sample"), *((p.picture, f"{100 * p.share:.0f} % {p.key}") for p in origin.pictures)]
+        cells = "".join(f"<div>{picture(image, alt)}<span>{html_text(alt)}</span></div>" for image, alt in images)
+        caption = html_text(origin.caption)
+        rows.append(f"<figure><div class=pair>{cells}</div><figcaption>{caption}</figcaption></figure>")
+    return (
+        f"<h3>Training pictures on the way of samples of {html_text(result.about.name)}</h3><p class=soft>The pictures "
+        "with the largest weights in the ideal denoiser of the training set along the way from noise to the sample, "
+        "and the mean of these weights: what a model that knows its pictures by heart would make the sample from, not "
+        "the influence of a picture on training. <code>tintype explain PICTURE</code> does the same for any picture."
+        f'</p><div class="sheet near">{"".join(rows)}</div>'
     )
 
 
