@@ -20,6 +20,7 @@ from tintype.training.core.components import Components
 from tintype.training.core.exactness import Numerics, change_of_numerics, deterministic, float32_products, has_tf32
 from tintype.training.core.trainer import Trainer
 from tintype.training.run import TrainRequest, train
+from tintype.training.setup import prepare
 
 CPU = torch.device("cpu")
 
@@ -135,6 +136,15 @@ def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with float32_products(tf32=False):
         assert torch.get_float32_matmul_precision() == before
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_compiled_kernels_of_a_gpu_are_refused(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "_uses_bf16", lambda request, config, device: False)
+    monkeypatch.setattr(prepare, "has_tf32", lambda device: False)
+    asked = replace(request_, deterministic=True, compile=True)
+    asked.out.mkdir()
+    with pytest.raises(ConfigError, match="leave out --deterministic, or give --compile off"):
+        prepare.prepare(asked, asked.out, None, torch.device("cuda"), Console(file=io.StringIO()))
 
 
 @pytest.mark.gpu

@@ -177,6 +177,11 @@ def prepare(
         tf32 = not bf16 and has_tf32(device)
     compiled = bool(before.get("compiled", False)) if request.compile is None else request.compile
     deterministic = request.deterministic or bool(before.get("deterministic", False))
+    if deterministic and compiled and device.type == "cuda":
+        raise ConfigError(
+            "the compiler chooses kernels of a GPU by the clock, so bits may differ from start to start; leave out "
+            "--deterministic, or give --compile off"
+        )
     if deterministic and same_device and device.type == "cpu" and request.threads is None:
         torch.set_num_threads(int(before["threads"]))  # another number gives other bits
     prepared = Prepared(
