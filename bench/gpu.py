@@ -101,19 +101,19 @@ def measurements(device: str, *, tiny: bool) -> list[Job]:
         sizes = ("--preset", preset, "--resolution", str(32 if tiny else side))
         sizes += small if tiny else (*small, "--batch-size", str(batch_size), "--compile")
         script = (python, str(BENCH / "train_speed.py"), *sizes, "--device", device, "--bf16", "--json")
-        return Job(f"speed {preset} {side}", script, 90 if tiny else 240, (goal,))
+        return Job(f"speed {preset} {side}", script, 300 if tiny else 240, (goal,))
 
     def shares(preset: str, side: int, batch_size: int) -> Job:
         sizes = ("--preset", preset, "--resolution", str(32 if tiny else side))
         sizes += ("--batch-size", "2", "--steps", "1") if tiny else ("--batch-size", str(batch_size), "--bf16")
         script = (python, str(BENCH / "step_profile.py"), *sizes, "--device", device, "--json")
-        return Job(f"shares {preset} {side}", script, 60)
+        return Job(f"shares {preset} {side}", script, 300 if tiny else 60)
 
     def pictures(batch: int, at_most: float) -> Job:
         num = "1" if tiny else "21"
         script = (python, str(BENCH / "picture.py"), "emoji", "--num", num, "--batch", str(2 if tiny else batch))
         goal = Goal(f"seconds for {batch} pictures of emoji at once", median_seconds, at_most=at_most)
-        return Job(f"picture {batch}", (*script, "--device", device, "--json"), 60, (goal,))
+        return Job(f"picture {batch}", (*script, "--device", device, "--json"), 300 if tiny else 60, (goal,))
 
     share = "share of the bf16 product rate, "
     exact = (python, str(BENCH / "deterministic.py"))
@@ -131,7 +131,7 @@ def measurements(device: str, *, tiny: bool) -> list[Job]:
         Job(
             "first picture",
             (python, str(BENCH / "startup.py"), "--runs", "1" if tiny else "2", "--json"),
-            90,
+            300 if tiny else 90,
             (Goal("seconds to a first picture from the shell", shell_seconds, at_most=6.0),),
         ),
         shares("base", 64, 512),
@@ -139,13 +139,13 @@ def measurements(device: str, *, tiny: bool) -> list[Job]:
         Job(
             "kill and resume",
             (*exact, "kill", *sizes, *images, "--device", device, "--json"),
-            180,
+            600 if tiny else 180,
             (Goal("equal bytes after kill -9 with --deterministic", lambda r: float(r["equal"]), at_least=1.0),),
         ),
         Job(
             "cost of deterministic",
             (*exact, "cost", *sizes, "--rounds", "1" if tiny else "6", "--device", device, "--json"),
-            60,
+            300 if tiny else 60,
         ),
     ]
 

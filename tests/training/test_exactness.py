@@ -141,7 +141,7 @@ def test_tf32_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_compiled_kernels_of_a_gpu_are_refused(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "_uses_bf16", lambda request, config, device: False)
     monkeypatch.setattr(prepare, "has_tf32", lambda device: False)
-    asked = replace(request_, deterministic=True, compile=True)
+    asked = replace(request_, deterministic=True, compile=True, preset="nano")
     asked.out.mkdir()
     with pytest.raises(ConfigError, match="leave out --deterministic, or give --compile off"):
         prepare.prepare(asked, asked.out, None, torch.device("cuda"), Console(file=io.StringIO()))
