@@ -104,7 +104,7 @@ def _memorization(result: EvalResult) -> list[Finding]:
     value = format_proportion(overall)
     if overall.value <= 0:
         value = f"at or below 0, at most {format_percent(max(0.0, overall.high))}"
-    text = f"Early warning: {conclusion}: memorization gauge {value}, where 0 is not at all and 100 is completely."
+    text = f"Early warning: {conclusion}; memorization gauge {value}, where 0 is not at all and 100 is completely."
     if memorized:
         highest = max(memorized, key=lambda level: gauge[level].value)
         text += f" It is highest at sigma {result.sigmas[highest]:.2g}: {format_proportion(gauge[highest])}."

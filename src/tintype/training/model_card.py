@@ -129,9 +129,9 @@ def quality_section(metrics: ValidationMetrics, distill: DistillConfig) -> str:
     )
     return (
         "Mean squared error of the predicted noise by noise level (predicting nothing has an error of 1), on up to "
-        f"{MAX_MEASURED} held-out pictures and as many training pictures, and the memorization gauge: at 0 % the model "
-        "does no better on training pictures than on new ones, at 100 % it has memorized them. Brackets are 95 % "
-        "intervals; `tintype evaluate` measures more.\n\n"
+        f"{MAX_MEASURED} held-out pictures and as many training pictures, and the memorization gauge, an early warning "
+        "of copies: at 0 % the model does no better on training pictures than on new ones, at 100 % it has memorized "
+        "them. Brackets are 95 % intervals; `tintype evaluate` counts copies among samples and measures more.\n\n"
         "| sigma | held out | training | gauge |\n| ---: | ---: | ---: | ---: |\n"
         f"{rows}\n\nThe gauge of all levels, weighted as in training, is {_gauge(metrics, OVERALL)}."
     )

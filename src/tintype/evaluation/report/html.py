@@ -18,7 +18,7 @@ from tintype.printable import html_text
 MARKS = {"good": "good", "fair": "so-so", "bad": "bad", "plain": "for comparison"}
 TOPICS = {
     "noise": "Does it predict the noise?", "captions": "Does it follow captions?",
-    "memory": "Has it memorized its training pictures?", "copies": "Does it copy?",
+    "memory": "Early warning: does it learn its pictures by heart?", "copies": "Does it copy?",
     "accuracy": "Does it draw what the caption says?", "quality": "Are the images realistic and varied?",
 }  # fmt: skip
 Results = Sequence[tuple[EvalResult, ReportData]]

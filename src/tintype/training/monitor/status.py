@@ -95,7 +95,8 @@ def _memorization(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     errors = [row.get(name, {}).get(_LEVEL) for name in ("noise_error", "noise_error_training")]
     text = (
-        f"gauge {format_proportion(gauges[OVERALL])}: 0 % no better on training than on new pictures, 100 % memorized"
+        f"gauge {format_proportion(gauges[OVERALL])}: early warning of copies; 0 % no better on training than on new "
+        "pictures, 100 % memorized"
     )
     if None not in errors:
         text += f"; at sigma {_LEVEL} errors of {errors[1]:.2g} and {errors[0]:.2g}"
