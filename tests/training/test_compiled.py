@@ -128,6 +128,34 @@ def test_in_bfloat16_it_is_one_graph_too() -> None:
 
 
 @pytest.mark.slow
+def test_every_weight_is_cast_once_and_nothing_is_left_that_cannot_be_fused() -> None:
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._functorch.aot_autograd import make_boxed_func
+
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(module: torch.fx.GraphModule, examples: list[Any]) -> Any:
+        graphs.append(module)
+        return make_boxed_func(module.forward)
+
+    compiler = aot_autograd(fw_compiler=keep, bw_compiler=keep)
+    config = thin("nano", 128, half_size=0.0)
+    trainer = trainer_of(config, Sized([(128, 128)], 8), compiler, bf16=True)
+    losses(trainer, 1)
+    forward, backward = ([node for node in graph.graph.nodes if node.op == "call_function"] for graph in graphs)
+    casts: dict[str, int] = {}
+    for node in (*forward, *backward):
+        source = node.args[0] if node.args else None
+        is_input = isinstance(source, torch.fx.Node) and source.op == "placeholder" and "primals" in source.name
+        if is_input and "_to_copy" in str(node.target) and node.meta["val"].dtype == torch.bfloat16:
+            casts[source.name] = casts.get(source.name, 0) + 1
+    assert len(casts) > 20
+    assert set(casts.values()) == {1}
+    names = {str(node.target) for node in (*forward, *backward)}
+    assert not {name for name in names if "complex" in name or "group_norm" in name or "polar" in name}
+
+
+@pytest.mark.slow
 def test_many_sizes_make_few_graphs_and_the_same_losses() -> None:
     sizes = [(16 + 8 * number, 16) for number in range(10)]
     config, compiler = thin("nano", 32, batch_size=15), Counting()

@@ -283,4 +283,6 @@ def _speed(request: TrainRequest, run: Path, prepared: Prepared, world: World, c
     with tempfile.TemporaryDirectory(prefix="tintype-") as scratch:
         trainer = prepared.new_trainer(prepared.config, world)
         session = Session(Path(scratch), prepared.config, prepared, trainer, console, data="", world=world)
-        return plan.measure(trainer, request.minutes or 10.0, session.validate, world)
+        # A run of --images is only measured to know whether the compiler repays itself.
+        minutes = request.minutes or (10.0 if request.dry_run else 1.0)
+        return plan.measure(trainer, minutes, session.validate, world)
