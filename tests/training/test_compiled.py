@@ -221,6 +221,21 @@ def test_a_compiler_that_fails_is_an_error_with_a_remedy() -> None:
 
 
 @pytest.mark.slow
+def test_a_compiler_that_fails_on_the_way_back_is_one_too() -> None:
+    from torch._dynamo.backends.common import aot_autograd
+    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._functorch.aot_autograd import make_boxed_func
+
+    def broken(module: torch.fx.GraphModule, examples: list[Any]) -> Any:
+        raise BackendCompilerFailed(broken, RuntimeError("no ptxas"), None)
+
+    compiler = aot_autograd(fw_compiler=lambda module, _: make_boxed_func(module.forward), bw_compiler=broken)
+    trainer = trainer_of(thin("nano", 32), Sized([(32, 32), (48, 16)], 8), compiler)
+    with pytest.raises(ConfigError, match=r"no ptxas.*--compile off"):
+        losses(trainer, 1)
+
+
+@pytest.mark.slow
 def test_sizes_beyond_the_limit_are_computed_without_the_compiler() -> None:
     compiler = Counting()
     errors = CompiledErrors(

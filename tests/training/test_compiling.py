@@ -95,9 +95,10 @@ def test_a_long_run_takes_the_faster_way_and_says_so(rate: float, faster: bool, 
     assert ("not compiled" in said) is not faster
 
 
-def test_a_machine_without_a_compiler_trains_without_it() -> None:
+@pytest.mark.parametrize("kind", [ConfigError, RuntimeError])
+def test_a_machine_where_the_compiler_fails_trains_without_it(kind: type[Exception]) -> None:
     def measure(prepared: Prepared) -> Speed:
-        raise ConfigError("the network cannot be compiled here (no gcc); train with --compile off")
+        raise kind("the network cannot be compiled here (no gcc); train with --compile off")
 
     compiled, speed, said = choose(prepared_for(), measure)
     assert (compiled, speed) == (False, PLAIN)

@@ -7,8 +7,9 @@ the compiler: so their number is bounded, whatever the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -81,7 +82,7 @@ class CompiledErrors:
         return len(self._sizes)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The errors [B]. Raises ConfigError if the function cannot be compiled."""
+        """The errors [B]."""
         num = len(batch.x)
         size = (num if self._fixed_batch else 0, batch.mask.shape[1], *batch.x.shape[-2:])
         if size not in self._sizes and len(self._sizes) == self._max_graphs:
@@ -91,17 +92,8 @@ class CompiledErrors:
             if num == 1:  # a graph for any number of pictures is none for one
                 batch = batch.doubled()
             _mark(batch)
-        return self._run(batch)[:num]
-
-    def _run(self, batch: Batch) -> Tensor:
-        from torch._dynamo.exc import TorchDynamoException
-
-        try:
-            with many_graphs():
-                return self._compiled(batch)
-        except TorchDynamoException as error:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise ConfigError(f"the network cannot be compiled here ({reason}); train with --compile off") from None
+        with many_graphs():
+            return self._compiled(batch)[:num]
 
 
 def compile_parts(denoiser: Denoiser, *, fixed_sizes: bool, backend: Backend = COMPILER) -> None:
@@ -122,6 +114,22 @@ def padded_length(longest: int, max_tokens: int) -> int:
     """The length to pad captions to whose longest has `longest` tokens, of at most `max_tokens`."""
     last = -(-(max_tokens + 1) // 8) * 8 - 1
     return next((length for length in LENGTHS if longest <= length <= last), max(longest, last))
+
+
+@contextmanager
+def compiler_errors() -> Iterator[None]:
+    """A `with` block for a training step: raises ConfigError where the compiler fails, on the way back too."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "torch._dynamo" not in sys.modules:  # nothing was compiled
+            raise
+        from torch._dynamo.exc import TorchDynamoException
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(f"the network cannot be compiled here ({reason}); train with --compile off") from None
 
 
 def many_graphs() -> AbstractContextManager[None]:

@@ -19,7 +19,7 @@ from tintype.data.thread_pool import finished
 from tintype.errors import ConfigError, NotFiniteError, is_out_of_memory
 from tintype.model.denoiser import Denoiser
 from tintype.training.core.batches import Reader, Samples
-from tintype.training.core.compiled import Backend, compile_parts
+from tintype.training.core.compiled import Backend, compile_parts, compiler_errors
 from tintype.training.core.components import Components
 from tintype.training.core.ema import PowerEma
 from tintype.training.core.gradient import Gradient
@@ -274,7 +274,8 @@ class Trainer:
         train = self.config.train
         lr = lr_at(self.images_seen, train)
         self._optimizers.set_lr(lr)
-        losses = self._gradient(torch.arange(self.images_seen, self.images_seen + train.batch_size))
+        with compiler_errors():
+            losses = self._gradient(torch.arange(self.images_seen, self.images_seen + train.batch_size))
         norm = torch.nn.utils.clip_grad_norm_(self._weights, train.clip_norm, foreach=True)
         loss, grad_norm = float(losses.mean()), float(full_tensor(norm))
         finite = math.isfinite(loss) and math.isfinite(grad_norm)

@@ -49,8 +49,8 @@ def with_compiler(
     say(console, "compiling the network, and measuring again")
     try:
         compiled = measure(replace(prepared, compiled=True))
-    except ConfigError as error:
-        say(console, f"note: not compiled: {error}")
+    except (ConfigError, RuntimeError) as error:  # a kernel of the compiler may also fail once it runs
+        say(console, f"note: not compiled: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
         return prepared, speed
     gain = compiled.mean_images_per_second(train) / speed.mean_images_per_second(train)
     took = f"the compiler took {duration(compiled.compile_seconds)}; steps are {gain:.2f} times as fast"
