@@ -89,7 +89,10 @@ def test_a_finished_run_goes_on(studio: Studio, client: TestClient, monkeypatch:
     finished(studio, "mine")
     assert client.get("/api/studio/runs/mine").json()["can"] == ["extend", "delete"]
     extended = client.post("/api/studio/runs/mine/extend", json={"images": 5000}).json()
-    assert (extended["state"], extended["command"]) == ("queued", "tintype train /data --out /out --images 5000")
+    assert (extended["state"], extended["command"]) == (
+        "queued",
+        "tintype train /data --out /out --images 5000 --no-stop",
+    )
     assert code(client.post("/api/studio/runs/mine/extend", json={"images": 9000})) == (409, "not_possible")
     assert code(client.post("/api/studio/runs/other/extend", json={"images": 9000})) == (404, "run_not_found")
 

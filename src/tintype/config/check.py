@@ -61,6 +61,7 @@ def check_ranges(
         ("log_sigma_std", noise.log_sigma_std, 0.01, 10),
         ("weight_fade", noise.weight_fade, 0, 1e5),
         ("images", train.images, 1, 10**13),
+        ("planned_images", train.planned_images, 0, 10**13),
         ("batch_size", train.batch_size, 1, 2**20),
         ("micro_batch", train.micro_batch, 0, 2**20),
         ("lr", train.lr, 1e-8, 1.0),

@@ -183,7 +183,7 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
         net=dataclasses.replace(net, patch=patch),
         text=TextConfig(encoder="auto"),
         noise=noise,
-        train=train,
+        train=dataclasses.replace(train, stop_early=True),
         data=DataConfig.of_new_runs(),
         sample=sample,
     )

@@ -79,6 +79,7 @@ class TrainConfig:
     """One training run. Every length is counted in images seen."""
 
     images: int = 500_000  # the planned end
+    planned_images: int = 0  # before early stopping moved the end here; 0: it did not
     batch_size: int = 16
     micro_batch: int = 0  # pictures that one process computes at once; 0: its whole share of the batch
     lr: float = 1e-3
@@ -95,6 +96,7 @@ class TrainConfig:
     dropout: float = 0.0  # share of the features of the network that each sample is trained without
     augment: float = 0.0  # share of samples shown moved, of another size, in other colors, each told to the network
     text_noise: float = 0.0  # on the text embeddings of a frozen encoder: standard deviation relative to theirs
+    stop_early: bool = False  # end the run once it would only learn its pictures by heart; so in new runs
     half_size: float = 0.0  # share of samples trained at half the size, until the learning rate falls
     held_out: float = 0.03  # share of pictures never trained on, to measure the noise error
     seed: int = 0
@@ -105,9 +107,17 @@ class TrainConfig:
     keep_best: bool = True  # by the error on held-out pictures
 
     @property
+    def schedule_images(self) -> int:
+        """The images after which the learning rate would be zero; a run that stopped by itself may end before.
+
+        Early stopping lets the rate fall where there are samples of half the size.
+        """
+        return self.planned_images if self.planned_images and not self.half_size else self.images
+
+    @property
     def decay_start(self) -> float:
         """The images after which the learning rate falls, and all samples are of full size."""
-        return self.images - self.decay_fraction * self.images
+        return self.schedule_images - self.decay_fraction * self.schedule_images
 
     def images_left(self, images_seen: int) -> float:
         """The images that would take as long, at the cost of one now, as the rest of the run.
@@ -115,7 +125,7 @@ class TrainConfig:
         Samples of half the size cost less: while they are there, the end is further than the plain difference says.
         """
         cost = 1 - self.half_size * (1 - HALF_SIZE_COST)
-        early = max(0.0, self.decay_start - images_seen)
+        early = max(0.0, min(self.decay_start, self.images) - images_seen)
         late = max(0.0, self.images - images_seen - early)
         return early + (late / cost if early else late)
 

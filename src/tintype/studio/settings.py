@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tintype.config import CROPS, NO_CAPTION, PRESETS
+from tintype.config import CROPS, NO_CAPTION, PRESETS, Config
 from tintype.pipeline.limits import MAX_SEED
 from tintype.serving.api.errors import bad_request
-from tintype.training.setup.plan import MEMORIZED_EPOCHS
+from tintype.training.setup.forecast import memorizing_begins
 
 TIMES = (("10m", "a first look"), ("30m", "a good sketch"), ("2h", "a good model"), ("8h", "overnight"))
 # Images that a model is shown. The shipped models were shown 224,000 (shapes) and 498,000 (emoji) in all.
@@ -93,11 +93,10 @@ ADVANCED = {
 def qualities(different: int) -> dict[str, int]:
     """The images of each quality for a number of different pictures.
 
-    "fine" is as good as the pictures allow: the planner takes a model that has seen each of few pictures
-    MEMORIZED_EPOCHS times for one that begins to draw them again.
+    "fine" is as good as the pictures allow: until a model of the preset `nano` begins to learn them by heart.
     """
     least, most = FINE
-    return {**QUALITIES, "fine": min(max(MEMORIZED_EPOCHS * different, least), most)}
+    return {**QUALITIES, "fine": min(max(memorizing_begins(Config.from_preset("nano"), different), least), most)}
 
 
 def train_arguments(
@@ -122,9 +121,10 @@ def train_arguments(
 
 
 def extended(arguments: Sequence[str], images: int) -> list[str]:
-    """The arguments of a run for another length in images, whatever its length was given as."""
+    """The arguments of a run for another length in images, whatever its length was given as; it may have stopped."""
     at = next(place for place, argument in enumerate(arguments) if argument in ("--time", "--images"))
-    return [*arguments[:at], "--images", str(images), *arguments[at + 2 :]]
+    rest = [argument for argument in arguments[at + 2 :] if argument != "--no-stop"]
+    return [*arguments[:at], "--images", str(images), "--no-stop", *rest]
 
 
 def _arguments(name: str, value: Any, starts: Mapping[str, str], images_of: Mapping[str, int]) -> Sequence[str]:

@@ -51,6 +51,7 @@ def train(
     compile: bool | None = None,
     shard: bool = False,
     tensorboard: bool = False,
+    stop_early: bool | None = None,
     net: nn.Module | Callable[[Config], nn.Module] | None = None,
     prediction: Prediction | None = None,
     noise_levels: NoiseLevelSampler | None = None,
@@ -101,6 +102,7 @@ def train(
         stream: decode pictures whenever they are shown, without a cache.
         compile: the network with `torch.compile`; None: on a GPU, if the run is long enough to repay it.
         shard: under torchrun, shard the model over all processes.
+        stop_early: end once the run would only learn its pictures by heart; None: the config decides, and presets do.
         tensorboard: also write curves to `out`/tensorboard.
         net: the network, a module (which is copied) or a function of the config: see `Network`.
         prediction: the prediction type: see `Prediction`.
@@ -144,6 +146,7 @@ def train(
         compile=compile,
         shard=shard,
         tensorboard=tensorboard,
+        stop_early=stop_early,
         config=config,
         components=Components(
             net=net, prediction=prediction, noise_levels=noise_levels, loss_weight=loss_weight, optimizer=optimizer

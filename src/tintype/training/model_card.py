@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tintype.config import Config, DistillConfig
+from tintype.config import Config, DistillConfig, TrainConfig
 from tintype.metrics.intervals import format_proportion
 from tintype.printable import one_line, shell_word
 from tintype.training.console import duration
@@ -51,6 +51,7 @@ and may repeat some of them.
 ## Training
 
 {images_seen:,} images were shown ({images_seen / max(num_training, 1):.1f} times each) in {duration(seconds)}.
+{stopped(train)}
 
 | setting | value |
 | --- | --- |
@@ -85,6 +86,16 @@ pictures = Pipeline.load({name!r}).generate([{caption!r}], steps={sample.steps},
 writes a folder with the model and nothing private. Do not upload the folder of the run: data.json lists every caption,
 pack holds the pictures, samples holds captions and pictures, and this card names the data and quotes a caption.
 """
+
+
+def stopped(train: TrainConfig) -> str:
+    """A sentence on a run that stopped by itself; nothing for others."""
+    if not train.planned_images:
+        return ""
+    return (
+        f"Of {train.planned_images:,} that were planned: from there on it would only have learned its pictures by "
+        "heart.\n"
+    )
 
 
 def generate_command(caption: str, model: str) -> str:

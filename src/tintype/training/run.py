@@ -147,7 +147,7 @@ def _train(
     trainer = prepared.resumed_trainer(config, world)
     if (images_seen := _images_of_model(run, trainer.images_seen)) >= config.train.images:
         seconds = prepared.state.get("seconds")
-        say_complete(run, images_seen, seconds, request.minutes, config.train.batch_size, console)
+        say_complete(run, images_seen, seconds, request.minutes, config.train, console)
         return
     _require_disk(run, config, _disk_needs(run, config, prepared, trainer, budget), world, console)
     if trainer.images_seen:
@@ -185,7 +185,7 @@ def _train(
     if budget is not None:
         ended = {"seconds": round(budget.elapsed(), 3), "memory_bytes": plan.peak_memory()}
         log.event(trainer.images_seen, "ended", ended)
-    say_done(run, prepared, console)
+    say_done(run, trainer.config.train, prepared, console)
 
 
 def _plan(

@@ -12,10 +12,11 @@ from tintype.errors import CheckpointError, NotFiniteError, TintypeError
 from tintype.model import checkpoint
 from tintype.model.custom import to_json
 from tintype.model.file_names import COMPONENTS, CONFIG, STATE, TOKENIZER
-from tintype.training.checkpoints.checkpointer import HELD_OUT_ERROR, Checkpointer
+from tintype.training.checkpoints.checkpointer import EARLY_STOPPING, HELD_OUT_ERROR, Checkpointer
 from tintype.training.checkpoints.run_folder import RunLock
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import ValidationMetrics
+from tintype.training.monitor.early_stopping import EarlyStopping
 from tintype.training.parallel.world import World
 from tintype.training.setup.prepare import Prepared
 
@@ -29,6 +30,7 @@ class Saving:
 
     Args:
         lock: of the run folder, on rank 0; None: there is none to look at.
+        stopping: is part of the state; None: the run does not stop by itself.
         say: prints a line for people.
     """
 
@@ -39,6 +41,7 @@ class Saving:
         trainer: Trainer,
         world: World,
         lock: RunLock | None,
+        stopping: EarlyStopping | None,
         say: Callable[[str], None],
     ) -> None:
         self._run = run
@@ -46,6 +49,7 @@ class Saving:
         self._trainer = trainer
         self._world = world
         self._lock = lock
+        self._stopping = stopping
         self._say = say
         self._checkpointer = Checkpointer(run, trainer.config.train, world)
         self._lock_checked_at = self.saved_at = time.monotonic()
@@ -77,7 +81,8 @@ class Saving:
             texts[COMPONENTS] = to_json(names)
         if self._prepared.tokenizer is not None:
             texts[TOKENIZER] = self._prepared.tokenizer
-        self._checkpointer.save(folder, self._trainer.tensors(), texts)
+        best = {} if self._stopping is None else self._stopping.tensors()
+        self._checkpointer.save(folder, {**self._trainer.tensors(), **best}, texts)
 
     def try_to_save(self, metrics: ValidationMetrics | None, seconds: float) -> None:
         """`save`, where a failure is a warning."""
@@ -142,4 +147,5 @@ class Saving:
             "fingerprint": self._prepared.dataset.fingerprint,
             **self._prepared.numerics().to_dict(),
             "seconds": round(seconds, 3),
+            **({} if self._stopping is None else {EARLY_STOPPING: self._stopping.state()}),
         }

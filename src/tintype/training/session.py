@@ -15,12 +15,13 @@ from tintype.data.thread_pool import finished
 from tintype.errors import NotFiniteError, TrainingError
 from tintype.model import checkpoint
 from tintype.model.file_names import CONFIG, LOG
-from tintype.training.checkpoints.checkpointer import read_parts
+from tintype.training.checkpoints.checkpointer import EARLY_STOPPING, read_parts, read_whole
 from tintype.training.checkpoints.run_folder import RunLock, load_state
 from tintype.training.console import duration, say
 from tintype.training.core.threads import ThreadTuner
 from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.finish import Finish
+from tintype.training.monitor.early_stopping import BEST, EarlyStopping
 from tintype.training.monitor.events import Events
 from tintype.training.monitor.log import Display, Log
 from tintype.training.monitor.tensorboard import TensorBoardWriter
@@ -77,7 +78,8 @@ class Session:
         self._num_returns = 0
         self._validated_at = time.monotonic()
         self._validations = Validations(self._validator, trainer, self._world, self._log, budget, self._say)
-        self._saving = Saving(run, prepared, trainer, self._world, lock, self._say)
+        self._stopping = _early_stopping(config, prepared, trainer, self._world)
+        self._saving = Saving(run, prepared, trainer, self._world, lock, self._stopping, self._say)
         self._finish = Finish(run, prepared, trainer, self._world, console, data, self._validations, self._saving)
 
     def steps(self, interruption: Interruption) -> Iterator[StepReport]:
@@ -118,6 +120,7 @@ class Session:
     def _steps(self, display: Display, interruption: Interruption) -> Generator[StepReport, None, StepReport | None]:
         """Train to the end, and report all steps but the last, which is returned."""
         size = self._config.train.batch_size
+        self._look(interruption)  # that a signal ended, of the state that was saved then
         start = time.perf_counter()
         for report in self._trainer.steps(self._config.train.images):  # `steps` continues if the end has moved
             seconds = time.perf_counter() - start
@@ -147,6 +150,7 @@ class Session:
 
     def _after_step(self, report: StepReport, interruption: Interruption) -> None:
         self._events.after_step(report)
+        self._look(interruption)
         self._saving.look_at_folder()
         train, now = self._config.train, time.monotonic()
         ended = report.images_seen >= train.images  # the end validates and saves anyway
@@ -171,6 +175,42 @@ class Session:
             self._validated_at = time.monotonic()
         if save:
             self._saving.try_to_save(self._validations.at(report.images_seen), self._seconds)
+
+    def _look(self, interruption: Interruption) -> None:
+        """Measure the held-out error if that is due, and move the end of the run if `EarlyStopping` says so.
+
+        A signal ends the measurement, which is then due again when the run resumes: at the same weights.
+        """
+        stopping = self._stopping
+        if stopping is None or not stopping.is_due():
+            return
+        stops = None
+        with self._trainer.averaged():
+            if self._world.is_main:
+                stops = interruption.finished(stopping.measure())
+            else:
+                stopping.left_out()
+        if stops is not None:
+            self._log.event(self._trainer.images_seen, EARLY_STOPPING, stopping.result())
+        if self._world.any([bool(stops)])[0]:
+            self._stop_early(stopping)
+
+    def _stop_early(self, stopping: EarlyStopping) -> None:
+        """End the run: now, with its best average, or once all samples were of full size; see `EarlyStopping`."""
+        train = self._trainer.config.train
+        best = stopping.stop()
+        if best and stopping.end == self._trainer.images_seen:
+            self._trainer.set_average(best)
+        self._trainer.set_images(stopping.end, planned_images=train.images)
+        self._config = self._trainer.config
+        if self._world.is_main:
+            checkpoint.write_text(self._run / CONFIG, self._config.to_json())
+            self._log.event(self._trainer.images_seen, "stopping", {"images": stopping.end, "before": train.images})
+        self._say(
+            f"the error on held-out pictures has only risen since {stopping.images:,} images: from here on the run "
+            f"would only learn its pictures by heart, so it ends at {stopping.end:,} images instead of "
+            f"{train.images:,} (--no-stop goes on)"
+        )
 
     def _choose_threads(self, seconds: float) -> None:
         """Use fewer threads while other programs take their cores, and all of them afterwards."""
@@ -238,3 +278,15 @@ class Session:
 
     def _say(self, text: str) -> None:
         say(self._console, text)
+
+
+def _early_stopping(config: Config, prepared: Prepared, trainer: Trainer, world: World) -> EarlyStopping | None:
+    """What may end a run early; None where that is off, or cannot be known."""
+    if not config.train.stop_early or config.distill.steps or world.is_sharded:
+        return None
+    _, held_out = prepared.dataset.split(config.train.held_out)
+    state, folder = prepared.state.get(EARLY_STOPPING) or {}, prepared.checkpoint
+    has_best = bool(state) and folder is not None and BEST in checkpoint.part_names(folder)
+    best = read_whole(folder, [BEST])[BEST] if has_best and folder is not None else {}
+    stopping = EarlyStopping(trainer, held_out, state, best)
+    return stopping if stopping.can_measure else None

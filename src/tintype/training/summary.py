@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tintype.config import Config
+from tintype.config import Config, TrainConfig
 from tintype.model import store
 from tintype.model.custom import OF_MODEL
 from tintype.model.file_names import WEIGHTS
@@ -19,6 +19,7 @@ from tintype.training.model_card import generate_command
 from tintype.training.monitor.sample_grid import choose_captions
 from tintype.training.parallel.world import World
 from tintype.training.setup import plan
+from tintype.training.setup.forecast import forecast_sentence, memorizing_begins, num_different
 from tintype.training.setup.prepare import Prepared
 
 _MINUTE = 60.0
@@ -47,6 +48,9 @@ def say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world
         lines += filter(None, [plan.short_note(config, speed)])
     for line in lines:
         say(console, line)
+    if not config.distill.steps:
+        begins = memorizing_begins(config, num_different(prepared.dataset, training))
+        say(console, f"by heart: {forecast_sentence(begins, train)}")
 
 
 def plan_json(config: Config, prepared: Prepared, speed: plan.Speed | None) -> str:
@@ -54,6 +58,7 @@ def plan_json(config: Config, prepared: Prepared, speed: plan.Speed | None) -> s
     train = config.train
     training, held_out = prepared.dataset.split(train.held_out)
     data_bytes = sum(prepared.dataset.sizes.values())
+    begins = memorizing_begins(config, num_different(prepared.dataset, training))
     content: dict[str, Any] = {
         "pictures": len(training),
         "held_out": len(held_out),
@@ -64,6 +69,10 @@ def plan_json(config: Config, prepared: Prepared, speed: plan.Speed | None) -> s
         "images": train.images,
         "batch_size": train.batch_size,
         "times_each": round(train.images / len(training), 2),
+        "memorizing_begins": begins,
+        "forecast": forecast_sentence(begins, train),
+        "stop_early": train.stop_early,
+        "few_pictures": train.images > begins,
     }
     if speed is not None:
         seconds = plan.expected_seconds(train.images, speed, train)
@@ -76,7 +85,6 @@ def plan_json(config: Config, prepared: Prepared, speed: plan.Speed | None) -> s
             "checkpoint_bytes": speed.checkpoint_bytes,
             "disk_bytes": plan.disk_bytes(train, speed, seconds, data_bytes),
             "memory_bytes": speed.memory_bytes,
-            "few_pictures": plan.memorizes(config, len(training), speed),
         }
     return json.dumps(content, indent=1) + "\n"
 
@@ -88,8 +96,14 @@ def say_cut(config: Config, prepared: Prepared, console: Console) -> None:
         say(console, f"note: {num_cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")
 
 
-def say_done(run: Path, prepared: Prepared, console: Console) -> None:
+def say_done(run: Path, train: TrainConfig, prepared: Prepared, console: Console) -> None:
     """Print where the model is, and a command line to copy that makes a picture with it."""
+    if train.planned_images:
+        say(
+            console,
+            f"stopped at {train.images:,} of {train.planned_images:,} images: from here on it would only have learned "
+            "its pictures by heart",
+        )
     say(console, f"done: {run / WEIGHTS}; samples are in {run / SAMPLES}")
     model = str(run) if str(run) not in store.shipped() else f"./{run}"
     can_copy = model.isprintable() and " ".join(model.split()) == model
@@ -101,7 +115,7 @@ def say_done(run: Path, prepared: Prepared, console: Console) -> None:
 
 
 def say_complete(
-    run: Path, images_seen: int, seconds: float | None, minutes: float | None, batch_size: int, console: Console
+    run: Path, images_seen: int, seconds: float | None, minutes: float | None, train: TrainConfig, console: Console
 ) -> None:
     """Print that a run has nothing left to do, and how it goes on.
 
@@ -109,8 +123,14 @@ def say_complete(
     """
     took = f" in {duration(seconds)}" if seconds else ""
     say(console, f"the run in {run} is complete: {images_seen:,} images{took}; nothing to do")
-    if seconds and minutes is not None and _MINUTE * minutes > _MUCH_LONGER * seconds:
-        images = math.ceil(images_seen / seconds * _MINUTE * minutes / batch_size) * batch_size
+    if train.planned_images:
+        say(
+            console,
+            f"it stopped by itself, before it would only have learned its pictures by heart; --no-stop trains it on to "
+            f"{train.planned_images:,} images",
+        )
+    elif seconds and minutes is not None and _MINUTE * minutes > _MUCH_LONGER * seconds:
+        images = math.ceil(images_seen / seconds * _MINUTE * minutes / train.batch_size) * train.batch_size
         total = duration(_MINUTE * minutes)
         say(
             console,

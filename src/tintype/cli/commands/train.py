@@ -74,6 +74,12 @@ def run_options(command: argparse.ArgumentParser) -> None:
         metavar="auto|on|off",
         help="compile the network with torch.compile; auto: on a GPU, if the run is long enough to repay it (auto)",
     )
+    add(
+        "--stop",
+        dest="stop_early",
+        action=argparse.BooleanOptionalAction,
+        help="end once the run would only learn its pictures by heart (new runs do)",
+    )
     add("--shard", action="store_true", help="under torchrun: shard the model over all processes")
     add("--dry-run", action="store_true", help="print the plan and stop")
     add("--plan", type=Path, metavar="FILE", help="also write the plan to FILE, as JSON")

@@ -216,7 +216,7 @@ def model_lines(name: str) -> list[str]:
         ("weights", f"{_num_weights(model.folder / file_names.WEIGHTS):,} ({size / 2**20:.1f} MiB)"),
         ("preset", f"{config.preset}: width {net.width}, depth {net.depth}, patch {net.patch}"),
         ("text", f"{config.text.encoder}, at most {config.text.max_tokens} tokens"),
-        ("training", _progress(model, train.images, [row["images_seen"] for row in rows])),
+        ("training", _progress(model, train.images, train.planned_images, [row["images_seen"] for row in rows])),
         *(run_status(model.run, train) if model.run is not None else []),
         ("data", f"{num_samples:,} captioned pictures" if num_samples else ""),
         ("settings", f"predicts {noise.prediction}, batch {train.batch_size}, lr {train.lr:g}"),
@@ -267,7 +267,7 @@ def _distilled(config: Config) -> str:
     return f"from {distill.teacher} (sha256 {distill.teacher_hash[:10]}...), guidance {distill.guidance:g}"
 
 
-def _progress(model: Model, images: int, logged_images: Sequence[int]) -> str:
+def _progress(model: Model, images: int, planned_images: int, logged_images: Sequence[int]) -> str:
     if model.folder != model.run:
         seen = max(
             _count_in(model.folder / file_names.STATE, "images_seen"),
@@ -276,7 +276,8 @@ def _progress(model: Model, images: int, logged_images: Sequence[int]) -> str:
         )
         if model.run is not None or 0 < seen < images:
             return f"not finished: {seen:,} of {images:,} images seen ({100 * seen / images:.0f}%)"
-    return f"finished: {images:,} images seen"
+    early = f" of {planned_images:,} planned, as far as it learned more than its pictures" if planned_images else ""
+    return f"finished: {images:,} images seen{early}"
 
 
 def _num_weights(path: Path) -> int:

@@ -82,6 +82,7 @@ def progress_of(name: str, folder: Path, log: RunLog) -> dict[str, Any]:
         "name": name,
         "images_seen": summary.images_seen,
         "images": config.train.images,
+        "planned_images": config.train.planned_images,
         "finished": (folder / file_names.WEIGHTS).is_file() and summary.images_seen >= config.train.images,
         "seconds_since": summary.seconds_since,
         "seconds_left": summary.seconds_left,

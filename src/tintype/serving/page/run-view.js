@@ -50,6 +50,7 @@ export class RunView {
 }
 
 function stateOf(run) {
+  if (run.finished && run.planned_images) return `finished: it stopped by itself, of ${run.planned_images.toLocaleString()} images; from there on it would only have learned its pictures by heart`;
   if (run.finished) return "finished";
   if (run.seconds_since !== null && run.seconds_since > IDLE_SECONDS) return `no progress for ${duration(run.seconds_since)}: stopped or paused`;
   if (run.images_seen >= run.images) return "finishing: it is measured and saved";

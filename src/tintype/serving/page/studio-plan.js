@@ -179,8 +179,8 @@ function show(plan) {
     `It learns from ${many(plan.pictures, "picture")}, each seen about ${times} times; ${plan.held_out.toLocaleString("en")} more are kept aside and measure how well it does.`,
     `It needs ${bytes(plan.memory_bytes)} of memory and ${bytes(plan.disk_bytes)} on the disk.`,
   ];
-  if (plan.few_pictures) words.push("These are few pictures for so long a training: the model is likely to learn them by heart and to draw them again. More pictures, or a shorter time, help.");
-  $("plan-words").replaceChildren(...words.map((text, i) => element("li", { textContent: text, className: i === 4 ? "warning" : "" })));
+  if (plan.forecast) words.push(`${plan.forecast[0].toUpperCase()}${plan.forecast.slice(1)}.`);
+  $("plan-words").replaceChildren(...words.map((text, i) => element("li", { textContent: text, className: plan.few_pictures && i === 4 ? "warning" : "" })));
   $("plan-lines").textContent = plan.lines.join("\n");
   $("plan-command").textContent = plan.command;
   $("plan-result").hidden = false;

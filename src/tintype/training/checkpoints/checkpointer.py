@@ -19,6 +19,7 @@ from tintype.training.core.weights import Parts, snapshot
 from tintype.training.parallel.world import World, full_tensor, local_shard
 
 HELD_OUT_ERROR = "held_out_error"  # key in state.json: a number, or null
+EARLY_STOPPING = "early_stopping"  # key in state.json: the state of `EarlyStopping`; and in rows of the log
 
 
 class Checkpointer:

@@ -96,8 +96,8 @@ def lr_at(images_seen: float, config: TrainConfig) -> float:
     Warm-up counts the batch of the step itself, so that even the first step changes the weights.
     """
     start = (images_seen + config.batch_size) / max(config.warmup_images, 1)
-    decay_images = config.decay_fraction * config.images
-    end = (config.images - images_seen) / decay_images if decay_images > 0 else 1.0
+    decay_images = config.decay_fraction * config.schedule_images
+    end = (config.schedule_images - images_seen) / decay_images if decay_images > 0 else 1.0
     return config.lr * max(0.0, min(1.0, start, end))
 
 

@@ -149,10 +149,15 @@ class Trainer:
         """The number of compiled graphs so far; None without a compiler, or of a sharded model, which counts none."""
         return self._objective.num_graphs
 
-    def set_images(self, images: int) -> None:
-        """Move the planned end of the run, before the learning rate falls."""
-        self.config = replace(self.config, train=replace(self.config.train, images=images))
+    def set_images(self, images: int, planned_images: int = 0) -> None:
+        """Move the end of the run, before the learning rate falls. planned_images: see `TrainConfig`."""
+        train = replace(self.config.train, images=images, planned_images=planned_images)
+        self.config = replace(self.config, train=train)
         self._read.set_config(self.config.train)
+
+    def set_average(self, weights: Mapping[str, Tensor]) -> None:
+        """Make these weights by name the usual average. Raises CheckpointError if they belong to another model."""
+        self._ema.load_state_dict(weights)
 
     def steps(self, until: int) -> Iterator[StepReport]:
         """Train until at least `until` images were seen, and yield a report after each step.

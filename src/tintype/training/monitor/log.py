@@ -29,7 +29,8 @@ class Log:
     noise_error, noise_error_shuffled (with captions of other pictures), noise_error_empty (without captions),
     noise_error_training (on training pictures) and noise_error_ideal (of the ideal denoiser of the training set), and
     memorization, the gauge with its interval. Events have their own rows: skipped, spike, went_back, unreadable, and
-    planned, replanned and ended in a run with a time budget, threads when their number changes.
+    planned, replanned and ended in a run with a time budget, threads when their number changes, early_stopping with
+    each look at the held-out error and stopping when that moves the end.
 
     Losses are means over the steps since the previous row. Rows that cannot be written are dropped: a log never stops a
     run.

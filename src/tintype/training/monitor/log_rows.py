@@ -25,7 +25,18 @@ MAX_ROWS = 2**20  # the newest; at one every ten seconds these are four months
 _TAIL_BYTES = 256  # that a log must still have where they were, to be read on from there
 MAX_LEVELS = 64  # noise levels in a row
 MAX_COUNT = 2**63  # images seen
-EVENTS = ("skipped", "spike", "went_back", "unreadable", "planned", "replanned", "threads", "ended")
+EVENTS = (
+    "skipped",
+    "spike",
+    "went_back",
+    "unreadable",
+    "planned",
+    "replanned",
+    "threads",
+    "ended",
+    "early_stopping",
+    "stopping",
+)
 _NUMBERS = ("loss", "lr", "grad_norm", "images_per_second")
 
 Row = dict[str, Any]

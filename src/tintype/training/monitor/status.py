@@ -12,6 +12,7 @@ from tintype.config import TrainConfig
 from tintype.metrics.intervals import Estimate, format_proportion
 from tintype.model import checkpoint
 from tintype.model.file_names import LOG, WEIGHTS
+from tintype.training.checkpoints.checkpointer import EARLY_STOPPING
 from tintype.training.checkpoints.run_folder import is_at_work
 from tintype.training.console import duration
 from tintype.training.monitor.log_rows import read_log
@@ -38,6 +39,7 @@ def run_status(run: Path, train: TrainConfig) -> list[tuple[str, str]]:
         ("loss", _loss(steps)),
         ("captions", _caption_use(rows)),
         ("memorization", _memorization(rows)),
+        ("stopping", _stopping(rows, train)),
         ("problems", _problems(rows)),
         ("checkpoints", ", ".join(folder.name for folder in checkpoint.checkpoints(run))),
     ]
@@ -47,7 +49,7 @@ def _training(run: Path, steps: Sequence[Mapping[str, Any]], train: TrainConfig)
     remaining = train.images_left(steps[-1]["images_seen"])
     if not is_at_work(run):
         if remaining <= 0 and (run / WEIGHTS).is_file():
-            return "no, finished"
+            return "no, finished" if not train.planned_images else "no, finished early: see stopping"
         return f"no, stopped {_ago(steps[-1])} ago; the same command resumes it"
     if remaining <= 0:
         return "yes, finishing: after the last step it is measured and saved"
@@ -101,6 +103,24 @@ def _memorization(rows: Sequence[Mapping[str, Any]]) -> str:
     if None not in errors:
         text += f"; at sigma {_LEVEL} errors of {errors[1]:.2g} and {errors[0]:.2g}"
     return text
+
+
+def _stopping(rows: Sequence[Mapping[str, Any]], train: TrainConfig) -> str:
+    """Where the held-out error is lowest, and where the run ends because of it."""
+    if train.planned_images:
+        return (
+            f"at {train.images:,} of {train.planned_images:,} images: from there on it would only learn its pictures "
+            "by heart"
+        )
+    look: Mapping[str, Any] = next((row[EARLY_STOPPING] for row in reversed(rows) if EARLY_STOPPING in row), {})
+    values = [look.get(name) for name in ("error", "lowest", "lowest_images")]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if len(numbers) < len(values):
+        return ""
+    error, lowest, images = numbers
+    if error <= lowest:
+        return f"no: the error on held-out pictures still falls ({error:.3g})"
+    return f"not yet: the error on held-out pictures is {error:.3g} and was lowest at {images:,} images, {lowest:.3g}"
 
 
 def _problems(rows: Sequence[Mapping[str, Any]]) -> str:

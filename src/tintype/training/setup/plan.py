@@ -23,7 +23,6 @@ MEASURE_SHARE = 0.05  # of the budget, at most
 WARM_UP_STEPS = 20  # at most, until everything is compiled
 SAVE_BYTES_PER_SECOND = 100e6
 RESERVE = 0.03  # of the budget: safety margin
-MEMORIZED_EPOCHS = 50  # of a small data set, after which a model is likely to reproduce its pictures
 FIXED_UP_TO = 32  # batches as small as this were chosen by trials on CPUs, and stay
 ENOUGH_STEPS = 1000  # of larger ones
 SMALLEST_SIDE = 32  # pixels, of --resolution auto
@@ -172,7 +171,7 @@ def _pauses(seconds: float, speed: Speed, train: TrainConfig) -> float:
 def plan_lines(
     config: Config, num_images: int, speed: Speed | None, data_bytes: int, num_processes: int, epoch_length: int = 0
 ) -> list[str]:
-    """The plan of a run in words: length, time, disk, memory, and a warning if it is likely to memorize its pictures.
+    """The plan of a run in words: length, time, disk and memory.
 
     num_images: to train on. data_bytes: size of the cache. epoch_length: samples an epoch; 0: each picture once.
     """
@@ -197,13 +196,7 @@ def plan_lines(
     needs = f"needs: {size(disk)} of disk ({size(speed.checkpoint_bytes)} a checkpoint, {size(data_bytes)} of data)"
     if speed.memory_bytes:  # a copy of all that is saved exists while it is written
         needs += f", {size(speed.memory_bytes)} of memory"
-    lines = [line, f"{needs}; {epoch_length or num_images:,} samples an epoch", *few]
-    if memorizes(config, num_images, speed):
-        lines.append(
-            f"note: {num_images:,} pictures are few for {speed.num_weights:,} weights, and each is shown often: the "
-            "model is likely to memorize them; use more pictures, a smaller --preset or fewer --images"
-        )
-    return lines
+    return [line, f"{needs}; {epoch_length or num_images:,} samples an epoch", *few]
 
 
 def few_steps(train: TrainConfig) -> list[str]:
@@ -220,12 +213,6 @@ def few_steps(train: TrainConfig) -> list[str]:
 def disk_bytes(train: TrainConfig, speed: Speed, seconds: float, data_bytes: int) -> int:
     """What a run of `seconds` needs on the disk: its checkpoints, the model and the data."""
     return most_checkpoints(train, seconds) * speed.checkpoint_bytes + speed.model_bytes + data_bytes
-
-
-def memorizes(config: Config, num_images: int, speed: Speed) -> bool:
-    """Whether a run is likely to memorize its `num_images` pictures: few for its weights, and each shown often."""
-    values = num_images * config.net.channels * config.net.resolution**2
-    return values <= speed.num_weights and config.train.images >= MEMORIZED_EPOCHS * num_images
 
 
 def short_note(config: Config, speed: Speed | None) -> str:

@@ -30,7 +30,7 @@ from tintype.model.file_names import CACHE_FOLDER
 from tintype.model.nets.text import TextEncoder, import_transformers, make_encoder
 from tintype.model.nets.tokens import learn_tokenizer
 from tintype.printable import one_line
-from tintype.training.checkpoints.checkpointer import read_parts
+from tintype.training.checkpoints.checkpointer import EARLY_STOPPING, read_parts
 from tintype.training.checkpoints.run_folder import Stored, load_state
 from tintype.training.console import LINE_SECONDS, say
 from tintype.training.core.compiled import COMPILER
@@ -42,8 +42,15 @@ from tintype.training.core.trainer import Trainer
 from tintype.training.core.weights import load_weights
 from tintype.training.parallel.world import World
 from tintype.training.setup.auto_preset import bf16_steps_are_faster
+from tintype.training.setup.forecast import held_out_share
 from tintype.training.setup.request import TrainRequest
-from tintype.training.setup.resolve_config import require_fitting, require_same, resolve_config
+from tintype.training.setup.resolve_config import (
+    as_planned,
+    require_fitting,
+    require_same,
+    resolve_config,
+    stopped_at,
+)
 from tintype.training.setup.teacher import distilled, find_teacher
 from tintype.training.setup.usual_sizes import with_usual_sizes
 
@@ -125,6 +132,10 @@ def prepare(
     base, tokenizer, initial = _base(request, stored)
     teacher = find_teacher(request, run, stored)
     config = resolve_config(request, device, _with_request_config(request, base, stored))
+    folder = stored.checkpoint if stored is not None else None
+    state = load_state(folder) if folder is not None else {}
+    if end := (state.get(EARLY_STOPPING) or {}).get("end"):
+        config = stopped_at(config, end)
     if teacher is not None:
         config = distilled(config, request, teacher)
     for model in (initial, None if teacher is None else teacher.model):
@@ -156,6 +167,9 @@ def prepare(
         config, tokenizer, encoder = _text(config, captions)
     source = _DataSource(config, pairs, problems, encoder, exclusions, request.cache or run / CACHE_FOLDER)
     dataset = source.stream(console) if request.stream else source.dataset(console)
+    if stored is None and teacher is None:
+        share = held_out_share(config.train, dataset.num_samples)
+        config = replace(config, train=replace(config.train, held_out=share))
     _say_report(data_label(request.data), dataset, pairs, config.train.held_out if stored is None else None, console)
     if stored is None:
         _say_legibility(legibility, captions, config, encoder, console)
@@ -166,8 +180,6 @@ def prepare(
         )
     if stored is None:
         config = with_usual_sizes(config, dataset)
-    folder = stored.checkpoint if stored is not None else None
-    state = load_state(folder) if folder is not None else {}
     before = state or (stored.numerics if stored is not None else {})
     same_device = before.get("device") == device.type  # a run keeps its precision on the same type of device
     if same_device:
@@ -249,8 +261,11 @@ def _with_request_config(request: TrainRequest, base: Config | None, stored: Sto
         return config
     config = replace(config, sample=replace(config.sample, sizes=base.sample.sizes))
     train = replace(config.train, micro_batch=config.train.micro_batch or base.train.micro_batch)
+    if train.stop_early:  # its share was chosen by the number of pictures
+        train = replace(train, held_out=max(train.held_out, base.train.held_out))
     if request.minutes is not None:  # its length was measured when the run started
-        train = replace(train, images=base.train.images, warmup_images=base.train.warmup_images)
+        planned = as_planned(base).train
+        train = replace(train, images=planned.images, warmup_images=planned.warmup_images)
     return replace(config, train=train)
 
 

@@ -49,6 +49,7 @@ class TrainRequest:
     sample_minutes: float | None = None  # --sample-every: between validations, with samples and held-out errors
     keep_last: int | None = None  # --keep: newest checkpoints
     keep_every: int | None = None  # images between checkpoints that stay for good; 0: none
+    stop_early: bool | None = None  # --stop, --no-stop: end once it would only learn its pictures by heart
     tensorboard: bool = False  # also write curves for TensorBoard
     dry_run: bool = False  # print the plan and stop
     plan: Path | None = None  # a file to write the plan to as well, as JSON

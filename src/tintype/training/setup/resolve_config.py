@@ -14,8 +14,9 @@ from tintype.training.setup.request import TrainRequest
 
 MAX_WARMUP = 0.1  # of the planned images, for short runs
 CHANGEABLE = {  # settings that may change on resume: length, checkpoints, memory
-    *("train.images", "train.warmup_images", "train.micro_batch", "train.save_minutes", "train.sample_minutes"),
-    *("train.keep_last", "train.keep_every", "train.keep_best", "distill.teacher"),
+    *("train.images", "train.planned_images", "train.stop_early", "train.warmup_images", "train.micro_batch"),
+    *("train.save_minutes", "train.sample_minutes", "train.keep_last", "train.keep_every", "train.keep_best"),
+    "distill.teacher",
 }
 
 
@@ -32,7 +33,7 @@ def resolve_config(request: TrainRequest, device: torch.device, base: Config | N
         raise ConfigError("give either a preset or a config")
     if request.preset is not None and request.preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, not {request.preset!r}")
-    config = _base(request, device, base)
+    config = as_planned(_base(request, device, base))
     if request.text is not None and request.text != config.text.encoder:
         config = replace(config, text=TextConfig(encoder=request.text))
     if config.text.encoder == "auto" and base is not None:  # chosen already, but for a base that is only a preset
@@ -42,6 +43,22 @@ def resolve_config(request: TrainRequest, device: torch.device, base: Config | N
         train = replace(train, images=request.steps * train.batch_size)
     config = replace(config, train=train, data=request.data_options.applied_to(config.data))
     return with_images(config, train.images)
+
+
+def as_planned(config: Config) -> Config:
+    """The same configuration at the length that it had before early stopping moved its end."""
+    train = config.train
+    if not train.planned_images:
+        return config
+    return replace(config, train=replace(train, images=train.planned_images, planned_images=0))
+
+
+def stopped_at(config: Config, images: int) -> Config:
+    """The configuration of a run that early stopping told to end at `images`; `config` is as the run was planned."""
+    train = config.train
+    if not train.stop_early or images >= train.images:
+        return config
+    return replace(config, train=replace(train, images=images, planned_images=train.images))
 
 
 def with_images(config: Config, images: int) -> Config:
