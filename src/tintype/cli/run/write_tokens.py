@@ -25,7 +25,7 @@ BATCH = 64  # pictures written together
 WRITING = ("temperature", "top_k")  # options that only a token model has
 _COMMON = {  # options of generate that mean the same here
     *("captions", "prompts_file", "model", "num_images", "seeds", "guidance", "device", "preview", "output"),
-    *("debug", "run", "command_parser", "command", *WRITING),
+    *("debug", "run", "command_parser", "command", "cuda_graphs", *WRITING),
 }
 
 
