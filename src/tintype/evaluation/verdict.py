@@ -141,7 +141,9 @@ def _conclusion(copies: CopyCheck) -> tuple[str, str]:
             return PLAIN, "Its pictures are so alike that copies can hardly be told"
         return GOOD, "It does not copy" if copies.num_alarmed == 0 else "No more copies than by chance"
     if copies.control is not None and not proportion_difference(copies.share, copies.control).low > 0:
-        return GOOD, "No more copies than from following captions"
+        if proportion_difference(copies.control, chance).low > 0:
+            return GOOD, "No more copies than from following captions"
+        return FAIR, "It may copy, or only follow captions: more samples would tell"
     return BAD if copies.share.low > 0.1 else FAIR, "It copies"
 
 
