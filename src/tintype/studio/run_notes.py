@@ -38,8 +38,8 @@ def _by_heart(row: Row) -> str:
         return ""
     if low > BY_HEART:
         return (
-            f"An early warning: it begins to learn its pictures by heart, {min(1.0, value):.0%} of the way: more pictures would help, "
-            "more time would not."
+            f"An early warning: it begins to learn its pictures by heart, {min(1.0, value):.0%} of the way: more "
+            "pictures would help, more time would not."
         )
     return "It does not learn its pictures by heart so far." if high < 0.5 else ""
 
