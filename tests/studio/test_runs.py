@@ -244,3 +244,6 @@ def test_training_outlives_a_killed_server_and_goes_on(root: Path, tmp_path: Pat
         until(lambda: client.get(run).json()["state"] == "finished", 300)
         until(lambda: client.get(run).json()["model"])
         assert client.get("/api/runs/run").json()["finished"] is True
+        assert client.post(f"{run}/extend", json={"images": 1700}).json()["state"] in ("preparing", "running")
+        until(lambda: client.get(run).json()["state"] == "finished", 300)
+        assert client.get(run).json()["images_seen"] >= 1700

@@ -77,7 +77,7 @@ def test_a_model_of_transformers_writes_captions(
     found = captions(client)
     assert {found[f"{color}.png"] for color in CAPTIONS} == set(CAPTIONS.values())  # those that were there stay
     assert set(found["more/yellow_star.png"].split()) <= set(WORDS)
-    assert client.get(URL).json()["can_undo"] == "captions by tiny-blip: 1 pictures"
+    assert client.get(URL).json()["can_undo"] == "captions by tiny-blip: 1 picture"
     client.post(f"{URL}/undo", json={})
     assert captions(client)["more/yellow_star.png"] == ""
 

@@ -27,6 +27,11 @@ class Edit:
     label: str
     changed: int  # pictures
 
+    @property
+    def told(self) -> str:
+        """The edit in words."""
+        return f"{self.label}: {self.changed:,} picture{'' if self.changed == 1 else 's'}"
+
     def json(self) -> dict[str, Any]:
         return {"id": self.id, "label": self.label, "changed": self.changed}
 

@@ -140,8 +140,8 @@ class Studio:
             "judged": dataset.verdict.is_file(),
             "checked": dataset.table.fact("checked") == str(dataset.table.revision),
             "edits": num_edits,
-            "can_undo": None if last is None else f"{last.label}: {last.changed:,} pictures",
-            "can_redo": None if following is None else f"{following.label}: {following.changed:,} pictures",
+            "can_undo": None if last is None else last.told,
+            "can_redo": None if following is None else following.told,
             "images_of": qualities(counts["different"]),
             "task": None if task is None else task.id,
         }

@@ -15,7 +15,7 @@ let filter = "all";
 let shown = ""; // the data set on display
 let rows, grid, saving;
 
-export function start() {
+export function start(onChange) {
   rows = new Rows(() => grid.arrived());
   grid = new CaptionGrid($("captions-grid"), { rows, thumb: (row) => thumbnail(studio.data, row, PAGE.side), onEdit: edit, onSelect: says });
   $("captions-filters").replaceChildren(...Object.keys(LABELS).map(chip));
@@ -37,7 +37,7 @@ export function start() {
   $("captions-in").addEventListener("click", () => attempt(() => operate({ op: "use", use: true })));
   $("captions-reset").addEventListener("click", () => attempt(() => operate({ op: "reset" })));
   for (const way of ["undo", "redo"]) $(`captions-${way}`).addEventListener("click", () => attempt(() => back(way)));
-  suggest.start(() => (grid.selected.size ? selection().rows ?? null : null), attempt);
+  suggest.start(() => (grid.selected.size ? selection().rows ?? null : null), attempt, onChange);
   addEventListener("keydown", shortcut);
   addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); });
 }

@@ -5,8 +5,11 @@ import { at, many, studio } from "./studio-state.js";
 const task = () => studio.overview.tasks.findLast(({ dataset, kind }) => dataset === studio.data && kind === "captions");
 let told = ""; // the task whose end was told
 
+let changed = async () => {}; // the overview is asked for anew
+
 // chosen(): the numbers of the selected rows; null without a selection. attempt(work): shows what went wrong.
-export function start(chosen, attempt) {
+export function start(chosen, attempt, onChange) {
+  changed = onChange;
   $("captions-suggest").addEventListener("submit", (event) => { event.preventDefault(); attempt(() => begin(chosen())); });
   $("captions-busy-stop").addEventListener("click", () => attempt(() => api(`api/studio/tasks/${task().id}/cancel`, {})));
 }
@@ -14,6 +17,7 @@ export function start(chosen, attempt) {
 async function begin(rows) {
   studio.overview.tasks.push(await api(at(studio.data, "captions/suggest"), { captioner: $("captions-captioner").value, rows }));
   update();
+  await changed();
 }
 
 // Follow the overview. Returns whether captions have come that the page does not show yet.

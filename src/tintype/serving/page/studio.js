@@ -21,7 +21,7 @@ let scanned = ""; // data set, its number of pictures and the last look at them:
 export function start(onModel) {
   recall();
   data.start(poll);
-  captions.start();
+  captions.start(poll);
   plan.start(poll);
   training.start(poll, onModel);
   models.start(poll);
