@@ -110,7 +110,7 @@ def test_notes_say_what_was_measured_and_nothing_else() -> None:
     assert notes(row(), []) == []
     assert "no difference" in notes(row(noise_error_shuffled={"3": 0.505}), [])[0]
     assert "10% larger" in notes(row(noise_error_shuffled={"3": 0.55}), [])[0]
-    assert "by heart, 30% of the way" in notes(row(memorization={"all": [0.3, 0.2, 0.4]}), [])[0]
+    assert "30% of the way" in notes(row(memorization={"all": [0.3, 0.2, 0.4]}), [])[0]
     assert "does not learn" in notes(row(memorization={"all": [0.01, -0.1, 0.1]}), [])[0]
     assert notes(row(memorization={"all": [0.2, -0.3, 0.9]}), []) == []  # too few pictures to say
     assert notes(row(memorization={"all": [None, None, None]}), []) == []
