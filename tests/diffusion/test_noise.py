@@ -111,6 +111,7 @@ def test_purpose_numbers_are_fixed_for_ever() -> None:
         "PLANTED": 25,
         "PLANTED_NOISE": 26,
         "RESAVED": 27,
+        "TURN": 28,
     }
 
 

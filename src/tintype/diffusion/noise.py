@@ -60,6 +60,7 @@ class Purpose(IntEnum):
     TEXT = 24  # noise on the text embeddings of training; index: position
     PLANTED = 25  # how planted copies of training pictures are changed; index: copy
     PLANTED_NOISE = 26  # noise on planted copies; index: copy
+    TURN = 28  # how a picture is moved away from training pictures while sampling; index: picture of the request
 
 
 class EvalSubset(IntEnum):

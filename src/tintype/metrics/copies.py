@@ -44,6 +44,14 @@ def alarm_for(
     return set_alarm(index, pictures, index.nearest(pictures, own), to_plant, seed)
 
 
+def typical_distance(dataset: DatasetCache, index: PictureIndex, held_out: Tensor, seed: int = 0) -> float:
+    """The median relative distance of the pictures that set `alarm_for`."""
+    if len(held_out) >= MIN_HELD_OUT:
+        return float(index.nearest(squares(dataset, _some(held_out, seed), _side(dataset))).relative.median())
+    own = _some(torch.arange(len(index)), seed)
+    return float(index.nearest(index.thumbnails[own], own).relative.median())
+
+
 def _some(indices: Tensor, seed: int) -> Tensor:
     order = permutation(seed, Purpose.MEASURED, EvalSubset.CALIBRATION, len(indices))
     return indices[order[:MAX_CALIBRATED].sort().values]

@@ -17,5 +17,12 @@ CHECKPOINTS = "checkpoints"  # folder of the checkpoints of a run
 LATEST = "latest"  # holds the path of the newest checkpoint of a run
 STATE = "state.json"  # state of training in a checkpoint
 CACHE_FOLDER = "pack"  # folder of the dataset cache of a run
+COPY_INDEX = "copies.safetensors"  # thumbnails of the training pictures, for `avoid_copies`
 SAMPLES = "samples"  # folder of the sample pictures of a run and their captions
-PRIVATE = (DATA, CACHE_FOLDER, SAMPLES, CARD)  # of a run: they have captions or pictures of the data in them
+PRIVATE = (
+    DATA,
+    CACHE_FOLDER,
+    SAMPLES,
+    COPY_INDEX,
+    CARD,
+)  # of a run: they have captions or pictures of the data in them

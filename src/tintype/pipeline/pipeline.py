@@ -23,6 +23,7 @@ from tintype.model.codec import Codec, make_codec, pictures_of, pixels_of
 from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import CaptionKV, Conditioning
 from tintype.model.network import NetFactory
+from tintype.pipeline.copy_index import CopyIndex, find_copy_index
 from tintype.pipeline.cuda_graphs import GraphedNetwork
 from tintype.pipeline.guided_denoiser import (
     ModelCall,
@@ -75,6 +76,8 @@ class Pipeline:
             CPUs. Where False, pictures share calls and may differ by one level of 255 in a few pixels. May be set.
         cuda_graphs: call the network by CUDA graphs, which makes few pictures at once much faster. True for a model
             that was loaded to a CUDA device. May be set to False.
+        copy_index: the training pictures that `avoid_copies` steers away from; None: those of the copy index beside the
+            model, read at its first use. May be set.
     """
 
     def __init__(
@@ -97,6 +100,8 @@ class Pipeline:
         self.name = name
         self.model_hash = model_hash
         self.guide = guide
+        self.copy_index: CopyIndex | None = None
+        self._files: store.Model | None = None
         if guide is not None and (guide.config.net.codec, guide.codec.channels) != (
             self.config.net.codec,
             self.codec.channels,
@@ -166,7 +171,9 @@ class Pipeline:
         denoiser = store.load_denoiser(files, net, prediction)
         denoiser.eval().requires_grad_(False)
         weaker = None if guide is None else cls.load(guide, device)
-        return cls(denoiser, _device(device), files.name, store.weights_hash(files), weaker)
+        pipeline = cls(denoiser, _device(device), files.name, store.weights_hash(files), weaker)
+        pipeline._files = files
+        return pipeline
 
     def generate(self, captions: str | Sequence[str], **options: Unpack[Options]) -> list[Image.Image]:
         """Make one picture per caption. `help(tintype.Options)` explains the options; None means the model's own.
@@ -194,6 +201,8 @@ class Pipeline:
                 raise ConfigError("negative_prompt (negative) cannot be combined with a guide model")
             side("width", request.width, self.guide.config.net.multiple, request.width)
             side("height", request.height, self.guide.config.net.multiple, request.height)
+        if request.avoid_copies and self.copy_index is None:
+            self.copy_index = find_copy_index(self._files, self.name)
         if callable(request.schedule):
             request_sigmas(request, self.config.noise)  # a schedule that returns no noise levels is an error at once
         return request
@@ -223,7 +232,10 @@ class Pipeline:
         sampler, sigmas = request_sampler(request), request_sigmas(request, self.config.noise)
         noise = initial_noise(request, self._latent_shape(request)).to(self.device)
         x = initial_x(noise, sigmas[0].item(), x0)
-        return SamplingTask(sampler(x, sigmas, randn), denoise, num_evaluations(sampler, sigmas))
+        avoidance = None
+        if request.avoid_copies and self.copy_index is not None:
+            avoidance = self.copy_index.avoidance(request.seeds, request.indices, sigmas[-2].item())
+        return SamplingTask(sampler(x, sigmas, randn), denoise, num_evaluations(sampler, sigmas), avoidance=avoidance)
 
     def denoise(self, request: Request, network: ConditionalDenoiser | None = None) -> Denoise:
         """The denoiser of a request, with guidance and mask; each text is encoded once, here.
@@ -257,7 +269,8 @@ class Pipeline:
     def receipts(self, request: Request) -> list[Receipt]:
         """The receipt of each picture of a request."""
         guide = None if self.guide is None else (self.guide.name, self.guide.model_hash)
-        return receipts_of(request, (self.name, self.model_hash), guide)
+        avoided = self.copy_index.sha256 if request.avoid_copies and self.copy_index is not None else ""
+        return receipts_of(request, (self.name, self.model_hash), guide, avoided)
 
     def _calls(self, request: Request, network: ConditionalDenoiser | None) -> _Calls:
         if network is not None:

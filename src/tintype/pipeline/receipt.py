@@ -58,11 +58,17 @@ class Receipt(PlainOptions):
     seed_to: int | None = None
     index_to: int = 0
     precision: str = ""  # to which the weights were rounded; "": they are those of model_hash
+    avoid_copies: str = ""  # sha256 of the copy index that it was steered away from; "": it was not
     engine: str = ""  # of an exported page: webgpu, wasm or javascript; "": PyTorch
 
     def to_json(self) -> str:
         values = {k: clean(v) if isinstance(v, str) else v for k, v in dataclasses.asdict(self).items()}
-        for name in ("enlarge", "precision", "engine"):  # so that versions without them can read all other receipts
+        for name in (
+            "enlarge",
+            "precision",
+            "engine",
+            "avoid_copies",
+        ):  # so that versions without them can read all other receipts
             if not values[name]:
                 del values[name]
         return json.dumps({"format": FORMAT, **values})
@@ -130,8 +136,13 @@ def _is_usual(name: str, value: object) -> bool:
     return not isinstance(value, str) or name in _CAPTIONS or len(value) <= (MAX_GRID if name == "grid" else MAX_NAME)
 
 
-def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str] | None = None) -> list[Receipt]:
-    """A receipt for each picture of a request, with names and hashes of the model and its guide."""
+def receipts_of(
+    request: Request, model: tuple[str, str], guide: tuple[str, str] | None = None, copy_index: str = ""
+) -> list[Receipt]:
+    """A receipt for each picture of a request, with names and hashes of the model and its guide.
+
+    copy_index: sha256 of the index that the pictures are steered away from; "": they are not.
+    """
     guide_name, guide_hash = guide or ("", "")
     return [
         Receipt(
@@ -158,6 +169,7 @@ def receipts_of(request: Request, model: tuple[str, str], guide: tuple[str, str]
             caption_to=request.captions_to[i] if request.captions_to else None,
             seed_to=request.seeds_to[i] if request.seeds_to else None,
             index_to=request.indices_to[i] if request.indices_to else 0,
+            avoid_copies=copy_index,
             **_plain_options(request),
         )
         for i, (caption, seed, index, guidance) in enumerate(
@@ -196,6 +208,7 @@ def options_of(receipt: Receipt, init_image: Image.Image | None = None, mask: Im
         seeds_to=None if receipt.seed_to is None else [receipt.seed_to],
         indices_to=None if receipt.seed_to is None else [receipt.index_to],
         mix_weights=[receipt.share] if mixes else None,
+        avoid_copies=True if receipt.avoid_copies else None,
         **cast(Options, _plain_options(receipt)),
     )
 

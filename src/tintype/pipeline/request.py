@@ -74,6 +74,8 @@ class Options(_OlderOptions, total=False):
         schedule: a name in `tintype.diffusion.sigmas.SCHEDULES`; or a function (steps, sigma_min, sigma_max, center,
             spread) that returns noise levels; or the noise levels themselves, decreasing and ending with 0.
         center, spread: noise level around which a schedule's steps are, and how widely, for schedules that have these.
+        avoid_copies: steer away from the training pictures where a picture comes nearer to one than held-out pictures
+            do. Needs the copy index of the model; see `Pipeline.copy_index`. Not with init_image.
     Size:
         width, height: pixels, multiples of the model's patch, up to 2048. Default: the usual size of the training
             pictures; with init_image, the size nearest to its shape. Beyond twice the trained side, models repeat and
@@ -110,6 +112,7 @@ class Options(_OlderOptions, total=False):
     schedule: str | Schedule | Tensor | Sequence[float] | None
     center: float | None
     spread: float | None
+    avoid_copies: bool | None
     width: int | None
     height: int | None
     enlarge: bool | str | None
@@ -164,6 +167,7 @@ class Request(PlainOptions):
     outpaint: Padding  # already around init_image; kept for receipts
     init_image: Image.Image | None  # RGB, width x height
     mask: Image.Image | None  # L, width x height; white is repainted, black is kept
+    avoid_copies: bool = False
     notes: tuple[str, ...] = ()  # what is not as people may expect, for people
 
     def __len__(self) -> int:
@@ -232,6 +236,7 @@ def make_request(config: Config, captions: str | Sequence[str], options: Options
         init_image=init.image,
         mask=init.mask,
         enlarge=enlarge,
+        avoid_copies=_avoid_copies(config, options),
         notes=(*caption_notes([*prompts, *mix.captions, negative]), *notes),
     )
 
@@ -322,6 +327,17 @@ def _indices(num: int, options: Options) -> tuple[int, ...]:
     if indices is None:
         return (0,) * num if isinstance(options.get("seeds"), Sequence) else tuple(range(num))
     return tuple(integer("index", index, 0, MAX_INDEX) for index in per_caption("index", indices, num))
+
+
+def _avoid_copies(config: Config, options: Options) -> bool:
+    wanted = _or(options.get("avoid_copies"), False)
+    if not isinstance(wanted, bool):
+        raise ConfigError(f"avoid_copies must be true or false, not {wanted!r}")
+    if wanted and options.get("init_image") is not None:
+        raise ConfigError("avoid_copies cannot be combined with an init_image, whose copy it would have to make")
+    if wanted and config.net.codec != "pixels":
+        raise ConfigError("avoid_copies needs a model whose codec is pixels")
+    return wanted
 
 
 def _guidance(guidance: float | Sequence[float] | None, default: float, num: int) -> tuple[float, ...]:

@@ -84,7 +84,8 @@ pictures = Pipeline.load({name!r}).generate([{caption!r}], steps={sample.steps},
     tintype export --out FOLDER {share}
 
 writes a folder with the model and nothing private. Do not upload the folder of the run: data.json lists every caption,
-pack holds the pictures, samples holds captions and pictures, and this card names the data and quotes a caption.
+pack holds the pictures, samples holds captions and pictures, copies.safetensors, if it is there, small pictures of the
+data, and this card names the data and quotes a caption.
 """
 
 

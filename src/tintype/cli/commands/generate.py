@@ -60,6 +60,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--top-k", type=whole(0, 2**16), metavar="N", help="of a token model: draw from the N likeliest tokens; 0: all"
     )
     _renamed(command, "negative_prompt", metavar="TEXT", help="text to steer away from")
+    command.add_argument(
+        "--avoid-copies",
+        action="store_true",
+        default=None,
+        help="steer away from training pictures where a picture comes too near to one",
+    )
     command.add_argument("--sampler", choices=SAMPLERS, help="method of stepping")
     _renamed(command, "schedule", choices=SCHEDULES, help="spacing of the noise levels")
     command.add_argument(
@@ -142,6 +148,11 @@ def _shared_options(command: argparse.ArgumentParser) -> None:
     """Options of both generate and redo."""
     command.add_argument(
         "--guide", metavar="MODEL", help="a weaker model to guide away from, such as an early checkpoint"
+    )
+    command.add_argument(
+        "--data",
+        metavar="DATA",
+        help="for --avoid-copies: the training pictures, if the model keeps no index of them",
     )
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps")
     command.add_argument(

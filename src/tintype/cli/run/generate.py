@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from tintype.cli import options
+from tintype.cli.run.copy_index import open_copy_index
 from tintype.cli.run.prompts_file import Prompt, read_prompts
 from tintype.cli.run.save import report, save_picture
 from tintype.cli.run.write_tokens import generate_tokens, read_token_receipt, redo_tokens, require_no_writing
@@ -46,7 +47,11 @@ def generate(args: Namespace) -> int:
         return generate_tokens(args, prompts)
     require_no_writing(args)
     settings = _options(args)
+    if args.data is not None and not args.avoid_copies:
+        raise ConfigError("--data is for --avoid-copies: the training pictures to turn away from")
     pipeline = _with_graphs(Pipeline.load(args.model, args.device, args.guide), args.cuda_graphs)
+    if args.avoid_copies:
+        pipeline.copy_index = open_copy_index(args.model, pipeline, args.data)
     series = any(settings.get(name) is not None for name in ("captions_to", "seeds_to", "variation"))
     num = args.num_images or (FRAMES if series else 1)
     if series and len(prompts) > 1:
@@ -92,6 +97,8 @@ def redo(args: Namespace) -> int:
         raise ConfigError("this picture was made without --init-image and --mask; leave them out")
     settings = options_of(receipt, read_image(args.init_image), read_image(args.mask))
     pipeline = _with_graphs(load_model(receipt, args.model, args.guide, args.device), args.cuda_graphs)
+    if receipt.avoid_copies:
+        pipeline.copy_index = open_copy_index(args.model or receipt.model, pipeline, args.data)
     request = pipeline.request(receipt.caption, **settings)
     for warning in differences(receipt, pipeline.receipts(request)[0]):
         report(f"warning: {warning}; the new picture may look different")
@@ -156,9 +163,11 @@ def _make(
 ) -> Iterator[tuple[Image.Image, Receipt]]:
     """Make the pictures of requests, with progress on a terminal; the first batch adds its steps to `frames`."""
     parts = [part for request in requests for part in request.parts(pipeline.batch_limit(request))]
+    num_turned = 0
     for index, part in enumerate(parts):
         results: list[Tensor] = []
-        stream = pipeline.run(part)
+        task = pipeline.sampling_task(part)
+        stream = task.steps()
         with closing(stream), Preview(pipeline.codec.decode, show_picture) as preview:
             for step in _keep_result(stream, results):
                 preview.update(index * step.total + step.index + 1, len(parts) * step.total, step.denoised)
@@ -172,7 +181,10 @@ def _make(
         if frames and index == 0:  # after an inversion the pictures are not the last guess: lost detail was added
             shown = results[0][: len(frames[-1].guess)]
             frames[-1] = frames[-1]._replace(guess=visible(pipeline.codec.decode, shown))
+        num_turned += task.num_turned
         yield from zip(pipeline.pictures(results[0], part.enlarge), pipeline.receipts(part), strict=True)
+    if any(request.avoid_copies for request in requests):
+        report(f"turned away from training pictures in {num_turned:,} of {sum(map(len, requests)):,} pictures")
 
 
 def _keep_result(stream: Generator[Step, None, Tensor], results: list[Tensor]) -> Iterator[Step]:
@@ -242,3 +254,5 @@ def differences(before: Receipt, now: Receipt) -> Iterator[str]:
         yield "this is not the init image of the picture"
     if before.mask != now.mask:
         yield "this is not the mask of the picture"
+    if before.avoid_copies != now.avoid_copies:
+        yield "the picture turned away from other training pictures than these"

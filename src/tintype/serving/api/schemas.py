@@ -112,6 +112,9 @@ class SamplingBody(BaseModel):
         validation_alias=_with_older("source_caption"),
         description="The caption of the input image: invert the image to its noise instead of adding noise to it.",
     )
+    avoid_copies: StrictBool | None = Field(
+        None, description="Steer away from the training pictures; needs the copy index of the model."
+    )
     width: int | None = _integer(1, MAX_SIDE)
     height: int | None = _integer(1, MAX_SIDE)
     enlarge: StrictBool | None = Field(

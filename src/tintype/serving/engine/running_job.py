@@ -37,6 +37,7 @@ class RunningJob:
         """The open query with its answer, from the results of `calls`."""
         query = self._query
         denoised = self._recorder.replay(self._sampling.denoise, query, results)
+        denoised = self._sampling.steered(query.sigma, denoised)
         index = self.job.index + 1 if self._sampling.index is None else self._sampling.index()
         return Step(index, self.total, float(query.sigma[0]), query.x, denoised)
 
