@@ -99,8 +99,8 @@ def measurements(device: str, *, tiny: bool) -> list[Job]:
 
     def speed(preset: str, side: int, batch_size: int, goal: Goal) -> Job:
         sizes = ("--preset", preset, "--resolution", str(32 if tiny else side))
-        sizes += small if tiny else (*small, "--batch-size", str(batch_size), "--compile")
-        script = (python, str(BENCH / "train_speed.py"), *sizes, "--device", device, "--bf16", "--json")
+        sizes += small if tiny else (*small, "--batch-size", str(batch_size), "--compile", "--bf16")
+        script = (python, str(BENCH / "train_speed.py"), *sizes, "--device", device, "--json")
         return Job(f"speed {preset} {side}", script, 300 if tiny else 240, (goal,))
 
     def shares(preset: str, side: int, batch_size: int) -> Job:

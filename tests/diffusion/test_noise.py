@@ -110,7 +110,6 @@ def test_purpose_numbers_are_fixed_for_ever() -> None:
         "TEXT": 24,
         "PLANTED": 25,
         "PLANTED_NOISE": 26,
-        "RESAVED": 27,
         "TURN": 28,
     }
 
