@@ -98,6 +98,16 @@ def test_a_measurement_costs_little_and_none_comes_where_sizes_change(
     assert looks[-1] < end < 1.06 * looks[-1]
 
 
+def test_nothing_is_measured_long_before_memorizing_is_expected(make_trainer: Callable[..., Trainer]) -> None:
+    trainer = make_trainer()
+    trainer.set_images(100_000)
+    stopping = EarlyStopping(trainer, torch.arange(NUM), {}, forecast=8000)
+    due = []
+    for trainer.images_seen in (1996, 2000):
+        due.append(stopping.is_due())
+    assert due == [False, True]
+
+
 def test_the_state_is_all_there_is(stopping: EarlyStopping) -> None:
     take(stopping, 1000, errors(-2.0))
     state = json.loads(json.dumps(stopping.state()))
@@ -148,6 +158,7 @@ def request_of(tmp_path: Path, tiny_nano: None, monkeypatch: pytest.MonkeyPatch)
     """A request for 400 images that stops early, on pictures of which about a third is held out."""
     monkeypatch.setattr(Trainer, "measure_noise_errors", risen)
     monkeypatch.setattr(early_stopping, "MAX_COST", 100.0)
+    monkeypatch.setattr(early_stopping, "EARLIEST", 0.0)
     write_pictures(tmp_path / "pictures", 24)
     config: Config = tiny_preset()
     config = replace(config, train=replace(config.train, held_out=0.4, images=400, stop_early=True, sample_minutes=1e9))

@@ -29,6 +29,7 @@ from tintype.training.monitor.validate import Validations, Validator
 from tintype.training.parallel.world import World
 from tintype.training.saving import Saving
 from tintype.training.setup.budget import Budget
+from tintype.training.setup.forecast import memorizing_begins, num_different
 from tintype.training.setup.prepare import Prepared
 from tintype.training.signals import Interruption
 
@@ -284,9 +285,12 @@ def _early_stopping(config: Config, prepared: Prepared, trainer: Trainer, world:
     """What may end a run early; None where that is off, or cannot be known."""
     if not config.train.stop_early or config.distill.steps or world.is_sharded:
         return None
-    _, held_out = prepared.dataset.split(config.train.held_out)
+    training, held_out = prepared.dataset.split(config.train.held_out)
     state, folder = prepared.state.get(EARLY_STOPPING) or {}, prepared.checkpoint
     has_best = bool(state) and folder is not None and BEST in checkpoint.part_names(folder)
     best = read_whole(folder, [BEST])[BEST] if has_best and folder is not None else {}
-    stopping = EarlyStopping(trainer, held_out, state, best)
+    forecast = 0
+    if prepared.initial is None:
+        forecast = memorizing_begins(config, num_different(prepared.dataset, training))
+    stopping = EarlyStopping(trainer, held_out, state, best, forecast)
     return stopping if stopping.can_measure else None

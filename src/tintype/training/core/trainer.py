@@ -237,7 +237,8 @@ class Trainer:
     def checkpoint_bytes(self) -> int:
         """The size of `tensors()` after the first step, of all processes together; see `optim.state_bytes`."""
         weights = sum(weight.nbytes for weight in self._trained.parameters())
-        return 3 * weights + state_bytes(self._optimizers, self._trained)  # the weights and their two averages
+        copies = 3 + self.config.train.stop_early  # the weights and their two averages, and the best so far
+        return copies * weights + state_bytes(self._optimizers, self._trained)
 
     @property
     def model_bytes(self) -> int:

@@ -27,6 +27,7 @@ MIN_PICTURES = 8  # held out; with fewer, a run does not stop by itself
 MAX_PICTURES = 32  # that are measured
 MAX_COST = 0.02  # of the images between two measurements: what a measurement may cost, in steps of training
 FORWARD_COST = 1 / 3  # of an image in training: no gradient
+EARLIEST = 0.25  # of the images where memorizing is forecast to begin: no measurement before
 RATIO = 1.05  # between the positions of two measurements, at least
 PATIENCE = 1.2  # times the images at the lowest error: how long a run goes on without a lower one
 RISE = 0.01  # of ln error from the lowest one: memorizing has begun, if the rise is
@@ -65,10 +66,16 @@ class EarlyStopping:
         held_out: indices [N] of the pictures that are not trained on.
         state: of a checkpoint; empty at the start of a run. Raises CheckpointError if it is of another kind.
         best: the part BEST of that checkpoint.
+        forecast: images after which memorizing is expected to begin; 0: it may at once, as from another model.
     """
 
     def __init__(
-        self, trainer: Trainer, held_out: Tensor, state: Mapping[str, Any], best: Mapping[str, Tensor] | None = None
+        self,
+        trainer: Trainer,
+        held_out: Tensor,
+        state: Mapping[str, Any],
+        best: Mapping[str, Tensor] | None = None,
+        forecast: float = 0.0,
     ) -> None:
         self._trainer = trainer
         self._held_out = held_out[:MAX_PICTURES]
@@ -80,7 +87,7 @@ class EarlyStopping:
         try:
             self.end = int(state.get("end", 0))
             self._trend = Trend(int(state.get("images", 0)), list(map(float, state.get("lowest", []))))
-            self._due = float(state.get("due", max(train.warmup_images, self._gap)))
+            self._due = float(state.get("due", max(train.warmup_images, self._gap, EARLIEST * forecast)))
         except (TypeError, ValueError):
             raise CheckpointError("the checkpoint's record of early stopping is damaged; use another one") from None
 
