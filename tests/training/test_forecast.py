@@ -18,6 +18,7 @@ from tintype.config import Config, TrainConfig
 from tintype.data.cache.index import DatasetIndex
 from tintype.data.images.facts import FACTS
 from tintype.training.run import TrainRequest, train
+from tintype.training.setup import plan
 from tintype.training.setup.forecast import (
     MIN_HELD_OUT,
     forecast_sentence,
@@ -69,7 +70,8 @@ def test_a_small_folder_holds_out_enough_to_stop_by(num: int, held_out: int) -> 
     assert MIN_HELD_OUT == 16
 
 
-def test_the_plan_has_the_forecast(tmp_path: Path, tiny_nano: None) -> None:
+def test_the_plan_has_the_forecast(tmp_path: Path, tiny_nano: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "MEASURE_SECONDS", 0.01)
     write_pictures(tmp_path / "pictures")
     config = replace(tiny_preset(), train=replace(tiny_preset().train, stop_early=True))
     request = TrainRequest(
@@ -82,8 +84,8 @@ def test_the_plan_has_the_forecast(tmp_path: Path, tiny_nano: None) -> None:
         plan=tmp_path / "plan.json",
     )
     train(request, Console(quiet=True))
-    plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan["memorizing_begins"] == memorizing_begins(config, plan["pictures"])
-    assert plan["forecast"] == forecast_sentence(plan["memorizing_begins"], replace(config.train, images=10**6))
-    assert plan["few_pictures"]
-    assert plan["stop_early"]
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["memorizing_begins"] == memorizing_begins(config, written["pictures"])
+    assert written["forecast"] == forecast_sentence(written["memorizing_begins"], replace(config.train, images=10**6))
+    assert written["few_pictures"]
+    assert written["stop_early"]

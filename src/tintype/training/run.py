@@ -47,7 +47,7 @@ from tintype.training.setup.prepare import Prepared, prepare
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import with_images
 from tintype.training.signals import Interruption, Terminated
-from tintype.training.summary import plan_json, say_complete, say_cut, say_done, say_plan
+from tintype.training.summary import plan_json, say_complete, say_cut, say_done, say_plan, say_stopped
 
 __all__ = ["Terminated", "TrainRequest", "train"]
 
@@ -185,7 +185,8 @@ def _train(
     if budget is not None:
         ended = {"seconds": round(budget.elapsed(), 3), "memory_bytes": plan.peak_memory()}
         log.event(trainer.images_seen, "ended", ended)
-    say_done(run, trainer.config.train, prepared, console)
+    say_stopped(trainer.config.train, console)
+    say_done(run, prepared, console)
 
 
 def _plan(

@@ -96,14 +96,18 @@ def say_cut(config: Config, prepared: Prepared, console: Console) -> None:
         say(console, f"note: {num_cut:,} captions are longer than {config.text.max_tokens} tokens and were cut")
 
 
-def say_done(run: Path, train: TrainConfig, prepared: Prepared, console: Console) -> None:
-    """Print where the model is, and a command line to copy that makes a picture with it."""
+def say_stopped(train: TrainConfig, console: Console) -> None:
+    """Print why a run ended that stopped by itself; nothing for others."""
     if train.planned_images:
         say(
             console,
             f"stopped at {train.images:,} of {train.planned_images:,} images: from here on it would only have learned "
             "its pictures by heart",
         )
+
+
+def say_done(run: Path, prepared: Prepared, console: Console) -> None:
+    """Print where the model is, and a command line to copy that makes a picture with it."""
     say(console, f"done: {run / WEIGHTS}; samples are in {run / SAMPLES}")
     model = str(run) if str(run) not in store.shipped() else f"./{run}"
     can_copy = model.isprintable() and " ".join(model.split()) == model
