@@ -3,7 +3,7 @@
     python bench/quality.py hold DATA > held-out.txt                 # a tenth of the pictures, for train --exclude
     tintype train DATA --out run --exclude held-out.txt ...
     python bench/quality.py judge DATA held-out.txt MODEL [MODEL ...] [--num 500] [--steps N] [--guidance W]
-                                  [--sheet FILE.png] [--json]
+                                  [--set sample.schedule_spread=1.1,noise.sigma_max=80] [--sheet FILE.png] [--json]
 
 Models are sampled under captions of training pictures (seed i for picture i) and compared with the held-out pictures.
 
@@ -38,6 +38,7 @@ import torch
 import torch.nn.functional as F
 from quality_judges import LinearJudge, SmallNetworkJudge, Spectrum, Subject, labels_of, spectrum, subject_of
 from quality_pictures import Pictures, read_pictures, sheet
+from recipe import design
 from torch import Tensor
 
 from tintype.data.sources.find import find_pairs
@@ -185,6 +186,7 @@ def asked_rows(judges: Judges, num: int) -> list[int]:
 def judge(judges: Judges, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Sample a model, and compare its pictures with real ones."""
     pipeline = Pipeline.load(name)
+    pipeline.config = design(pipeline.config, options.settings)
     rows = asked_rows(judges, options.num)
     captions = [judges.training.captions[row] for row in rows]
     start = time.perf_counter()
@@ -241,6 +243,7 @@ def main() -> None:
     judging.add_argument("--num", type=int, default=500)
     judging.add_argument("--steps", type=int)
     judging.add_argument("--guidance", type=float)
+    judging.add_argument("--set", default="", dest="settings", help="other settings of sampling, for all models")
     judging.add_argument("--sheet", type=Path, help="write 48 samples beside 48 held-out pictures")
     judging.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -118,7 +118,7 @@ def marks_of(recipe: Recipe, out: Path, started: float, minutes: float) -> list[
 def judged(recipe: Recipe, judges: Judges, mark: Mark, options: argparse.Namespace) -> dict[str, Any]:
     """What the judges say of a mark."""
     if recipe.name == "tintype":
-        sampling = argparse.Namespace(num=options.num, steps=None, guidance=None, sheet=None)
+        sampling = argparse.Namespace(num=options.num, steps=None, guidance=None, settings="", sheet=None)
         return quality.judge(judges, str(mark.folder), sampling)
     network, vocabulary = load(mark.folder)
     rows = quality.asked_rows(judges, options.peer_num)
