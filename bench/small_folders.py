@@ -171,7 +171,7 @@ def train(data: Path, out: Path, config: Config, options: argparse.Namespace) ->
     for report in tintype.train(
         data, out, config, minutes=options.minutes, images=options.images, exclude=options.out / "exclude.txt",
         cache=options.out / "cache", seed=options.seed, device="cpu", threads=options.threads,
-        resume="auto", verbose=True,
+        resume="auto", stop_early=False, verbose=True,
     ):  # fmt: skip
         first, seen = report.images_seen if first is None else first, report.images_seen
     return 1000 * (time.perf_counter() - start) / max(1, seen - (first or 0))

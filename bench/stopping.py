@@ -42,7 +42,7 @@ from tintype.model.denoiser import Denoiser
 from tintype.training.core.device import keep_memory
 from tintype.training.core.trainer import Trainer
 from tintype.training.core.weights import snapshot
-from tintype.training.monitor.early_stopping import Trend
+from tintype.training.monitor.early_stopping import EARLIEST, Trend
 from tintype.training.setup.forecast import memorizing_begins
 from tintype.training.setup.prepare import Prepared, prepare
 from tintype.training.setup.request import TrainRequest
@@ -182,7 +182,8 @@ def judged(rows: list[dict[str, Any]], forecast: int) -> dict[str, Any]:
         order = permutation(division, Purpose.MEASURED, EvalSubset.UNSEEN, errors.shape[1])
         watched, judge = order[: len(order) // 2], order[len(order) // 2 :]
         trend = Trend()
-        stop = next((seen for seen, now in zip(images, errors, strict=True) if trend.rises(seen, now[watched])), None)
+        looked = [(seen, now) for seen, now in zip(images, errors, strict=True) if seen >= EARLIEST * forecast]
+        stop = next((seen for seen, now in looked if trend.rises(seen, now[watched])), None)
         best = float(geometric(others[:, judge]).min())
         stops.append(stop)
         kept.append(float(geometric(errors[images.index(trend.images), judge])) / best)

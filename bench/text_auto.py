@@ -84,7 +84,7 @@ def main() -> None:
         start = time.perf_counter()
         for report in tintype.train(
             data, run, preset="nano", resolution=32, images=options.images, text=options.text, seed=options.seed,
-            sample_minutes=1000, verbose=console,
+            sample_minutes=1000, stop_early=False, verbose=console,
         ):  # fmt: skip
             if report.validation is not None:
                 for captions in ("true", "shuffled", "empty"):
