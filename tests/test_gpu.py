@@ -93,6 +93,7 @@ def test_losses_are_close_to_those_of_a_cpu(gpu: torch.device) -> None:
     assert bf16 == pytest.approx(expected, rel=5e-2)
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler imports what PyTorch itself calls deprecated
 @pytest.mark.parametrize(
     ("preset", "side"), [("nano", 32), ("small", 64), ("nano", 128), ("base", 64), ("base", 128), ("large", 256)]
 )
