@@ -98,6 +98,15 @@ def test_a_run_with_a_time_gets_its_batch_and_rate(request_: TrainRequest) -> No
     assert choices.with_batch_size(replace(request_, lr=1e-3), CPU, World(), QUIET).lr == 1e-3
 
 
+def test_a_preset_with_small_batches_gets_larger_ones_on_a_gpu_that_waits_for_launches(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "has_tf32", lambda device: False)
+    monkeypatch.setattr(choices, "measure_steps", lambda config, device, *, bf16: LAUNCH_BOUND)
+    chosen = choices.with_batch_size(replace(request_, preset="nano"), torch.device("cuda"), World(), QUIET)
+    assert (chosen.batch_size, chosen.lr) == (128, 2.8e-3)
+
+
 @pytest.mark.parametrize(
     "given_",
     [

@@ -21,6 +21,7 @@ from tintype.training.core.trainer import Trainer
 from tintype.training.setup.auto_preset import SyntheticData
 
 SMALLEST = 16
+LARGEST_TRIED = 128  # of a preset with small batches: above it the rate that fits does not grow with the root
 CRITICAL = 0.5  # B / sqrt(D): by trials (dev/LOG.md)
 _TRIALS = {"cpu": (4, 16)}  # sizes of the batches that are timed
 _GPU_TRIALS = (32, 256)

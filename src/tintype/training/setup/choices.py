@@ -16,7 +16,7 @@ from tintype.training.console import say
 from tintype.training.core.device import bf16_is_faster
 from tintype.training.core.exactness import float32_products, has_tf32
 from tintype.training.parallel.world import World
-from tintype.training.setup.auto_batch import SMALLEST, best_batch_size, lr_for, measure_steps
+from tintype.training.setup.auto_batch import LARGEST_TRIED, SMALLEST, best_batch_size, lr_for, measure_steps
 from tintype.training.setup.auto_preset import SIZES, auto_preset
 from tintype.training.setup.auto_resolution import auto_resolution
 from tintype.training.setup.plan import FIXED_UP_TO
@@ -67,13 +67,14 @@ def with_preset(request: TrainRequest, device: torch.device, world: World, conso
 def with_batch_size(request: TrainRequest, device: torch.device, world: World, console: Console) -> TrainRequest:
     """The request, with the batch size that learns most in its time, and a learning rate to go with it.
 
-    Presets with small batches keep them; so do runs of a given length, stored runs, and those that start from a model.
+    On a CPU presets with small batches keep them. So do runs of a given length, stored runs, and runs that start from
+    a model.
     """
     is_chosen = request.batch_size is not None or request.from_model is not None or request.config is not None
     if is_chosen or _is_stored(request) or request.minutes is None:
         return request
     config = Config.from_preset(request.preset or preset_for(device, request.resolution), request.resolution)
-    if config.train.batch_size <= FIXED_UP_TO:
+    if device.type == "cpu" and config.train.batch_size <= FIXED_UP_TO:
         return request
     choice: dict[str, float] = {}
     if world.is_main:
@@ -82,7 +83,8 @@ def with_batch_size(request: TrainRequest, device: torch.device, world: World, c
             step = measure_steps(config, device, bf16=bf16_is_faster(device))
         step = replace(step, per_image=step.per_image / world.size)
         smallest = max(SMALLEST, world.size)
-        size = best_batch_size(60 * request.minutes, step, config.train.batch_size, smallest)
+        largest = max(config.train.batch_size, LARGEST_TRIED)
+        size = best_batch_size(60 * request.minutes, step, largest, smallest)
         choice = {"batch_size": size, "lr": request.lr or lr_for(config, size)}
         say(console, f"batch: {size} pictures; {step}")
     choice = json.loads(world.broadcast(json.dumps(choice)))
