@@ -57,6 +57,7 @@ def test_the_forecast_is_a_sentence() -> None:
         "shows up to 90,000, and stops by itself where that is so (--no-stop goes on)"
     )
     assert forecast_sentence(40_000, replace(train, stop_early=False)).endswith("more pictures or fewer --images help")
+    assert "140,000 images on or later it would" in forecast_sentence(140_000, replace(train, dropout=0.1))
     stopped = replace(train, images=30_000, planned_images=90_000)
     assert forecast_sentence(40_000, stopped) == forecast_sentence(40_000, train)
 

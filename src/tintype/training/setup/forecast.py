@@ -39,9 +39,10 @@ def held_out_share(train: TrainConfig, num_pictures: int) -> float:
 
 
 def forecast_sentence(begins: int, train: TrainConfig) -> str:
-    """The forecast in words, beside the planned length of the run."""
+    """The forecast in words, beside the planned length of the run. What puts memorizing off was not measured."""
     images = train.planned_images or train.images
-    forecast = f"from about {begins:,} images on it would begin to learn its pictures by heart; your plan shows"
+    later = " or later" if train.dropout or train.augment or train.text_noise or train.flip else ""
+    forecast = f"from about {begins:,} images on{later} it would begin to learn its pictures by heart; your plan shows"
     if images <= begins:
         return f"{forecast} {images:,}"
     if train.stop_early:
