@@ -71,6 +71,14 @@ def test_what_is_excluded_is_not_trained_on_and_stands_in_data_json(request_: Tr
         run(request_)
 
 
+def test_a_new_run_refuses_a_list_with_a_name_that_no_picture_has(request_: TrainRequest, tmp_path: Path) -> None:
+    unwanted = tmp_path / "unwanted.txt"
+    unwanted.write_text("3.png\n33.png\n")
+    with pytest.raises(DataError, match=r"names 33.png, but there is no such picture; did you mean 3.png\?"):
+        run(replace(request_, exclude=unwanted))
+    assert not (request_.out / "checkpoints").exists()
+
+
 def test_a_stream_ends_as_a_pack_does_and_may_take_over_from_it(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
