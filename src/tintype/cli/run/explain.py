@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tintype.cli import options
 from tintype.cli.progress import ProgressDisplay
+from tintype.cli.run.copy_index import open_copy_index
 from tintype.cli.run.generate import differences, load_model, read_image
 from tintype.cli.run.save import report
 from tintype.data.sources.exclude import add_to_list
@@ -62,6 +63,8 @@ def run(args: Namespace) -> int:
         pipeline = Pipeline.load(args.model, args.device)
     else:
         pipeline = load_model(receipt, args.model, args.guide, args.device)
+        if receipt.avoid_copies:
+            pipeline.copy_index = open_copy_index(args.model or receipt.model, pipeline, args.data)
     model = store.find(args.model or pipeline.name)
     with tempfile.TemporaryDirectory(prefix="tintype-") as scratch, ProgressDisplay("loading") as display:
         cache = options.cache_folder(args) or Path(scratch)
