@@ -11,11 +11,11 @@ import torch
 from tintype.config import Config, TrainConfig, nano
 from tintype.model.denoiser import Denoiser
 from tintype.model.network import num_dropped
-from tintype.training.core.dropout import kept_at, noisy_embeddings
+from tintype.training.core.dropout import kept_at, noisy_embeddings, shortened
 from tintype.training.core.trainer import Trainer
 
 Make = Callable[..., Trainer]
-SETTINGS = {"dropout": 0.2, "augment": 0.3, "text_noise": 0.5}
+SETTINGS = {"dropout": 0.2, "augment": 0.3, "text_noise": 0.5, "token_dropout": 0.3}
 
 
 def regularized(config: Config, **settings: float) -> Config:
@@ -44,6 +44,16 @@ def test_text_noise_has_the_size_of_the_embeddings_and_leaves_ids_and_empty_capt
     assert torch.equal(alone[0], noisy[2])
     ids = [torch.arange(4)]
     assert noisy_embeddings(train, torch.arange(1), ids) is ids
+
+
+def test_captions_lose_a_share_of_their_tokens_in_order() -> None:
+    train = TrainConfig(token_dropout=0.3)
+    rows = [torch.arange(50) for _ in range(200)]
+    short = shortened(train, torch.arange(200), rows)
+    assert sum(map(len, short)) / 10_000 == pytest.approx(0.7, abs=0.02)
+    assert all((row.diff() > 0).all() for row in short)
+    assert torch.equal(shortened(train, torch.tensor([7]), rows[:1])[0], short[7])
+    assert shortened(train, torch.arange(1), [torch.ones(0, 4)])[0].shape == (0, 4)
 
 
 def test_every_feature_that_is_dropped_matters() -> None:

@@ -82,6 +82,8 @@ def check_ranges(
         ("half_size", train.half_size, 0, 1),
         ("dropout", train.dropout, 0, 0.9),
         ("augment", train.augment, 0, 1),
+        ("token_dropout", train.token_dropout, 0, 0.9),
+        ("memorized_limit", train.memorized_limit, 0, 1),
         ("text_noise", train.text_noise, 0, 10),
         ("min_size", data.min_size, 0, 10_000),
         ("max_aspect", data.max_aspect, 1, 1000),

@@ -95,8 +95,10 @@ class TrainConfig:
     flip: bool = False  # mirror half of the pictures
     dropout: float = 0.0  # share of the features of the network that each sample is trained without
     augment: float = 0.0  # share of samples shown moved, of another size, in other colors, each told to the network
+    token_dropout: float = 0.0  # share of the tokens of a caption that are left out
     text_noise: float = 0.0  # on the text embeddings of a frozen encoder: standard deviation relative to theirs
     stop_early: bool = False  # end the run once it would only learn its pictures by heart; so in new runs
+    memorized_limit: float = 0.0  # of the gauge of memorization: noise levels above it count less; 0: all count
     half_size: float = 0.0  # share of samples trained at half the size, until the learning rate falls
     held_out: float = 0.03  # share of pictures never trained on, to measure the noise error
     seed: int = 0

@@ -52,6 +52,7 @@ def train(
     shard: bool = False,
     tensorboard: bool = False,
     stop_early: bool | None = None,
+    regularize: bool = False,
     net: nn.Module | Callable[[Config], nn.Module] | None = None,
     prediction: Prediction | None = None,
     noise_levels: NoiseLevelSampler | None = None,
@@ -104,6 +105,7 @@ def train(
         shard: under torchrun, shard the model over all processes.
         stop_early: end once the run would only learn its pictures by heart; None: the config decides, and presets do.
         tensorboard: also write curves to `out`/tensorboard.
+        regularize: choose dropout and augmentation from how often each picture is shown; not with a `config`.
         net: the network, a module (which is copied) or a function of the config: see `Network`.
         prediction: the prediction type: see `Prediction`.
         noise_levels: of training: see `NoiseLevelSampler`.
@@ -147,6 +149,7 @@ def train(
         shard=shard,
         tensorboard=tensorboard,
         stop_early=stop_early,
+        regularize=regularize,
         config=config,
         components=Components(
             net=net, prediction=prediction, noise_levels=noise_levels, loss_weight=loss_weight, optimizer=optimizer

@@ -43,7 +43,9 @@ from tintype.training.setup.budget import Budget
 from tintype.training.setup.choices import with_batch_size, with_preset, with_resolution
 from tintype.training.setup.compiling import may_compile, with_compiler
 from tintype.training.setup.disk import DiskNeeds, most_checkpoints, require_disk
+from tintype.training.setup.forecast import num_different
 from tintype.training.setup.prepare import Prepared, prepare
+from tintype.training.setup.regularization import with_regularization
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import with_images
 from tintype.training.signals import Interruption, Terminated
@@ -217,6 +219,9 @@ def _plan(
         config = with_images(config, plan.images_within(remaining, speed, config.train))
     if speed is not None:
         config = replace(config, train=replace(config.train, micro_batch=speed.micro_batch))
+    if stored is None:
+        training, _ = prepared.dataset.split(config.train.held_out)
+        config = with_regularization(config, request, num_different(prepared.dataset, training))
     if world.is_main:
         say_plan(config, prepared, speed, world, console)
         if request.plan is not None:

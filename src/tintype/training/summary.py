@@ -21,6 +21,7 @@ from tintype.training.parallel.world import World
 from tintype.training.setup import plan
 from tintype.training.setup.forecast import forecast_sentence, memorizing_begins, num_different
 from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.regularization import regularization_text
 
 _MINUTE = 60.0
 _MUCH_LONGER = 1.5  # times what a run took: whoever asks for that much may want it to go on
@@ -43,6 +44,8 @@ def say_plan(config: Config, prepared: Prepared, speed: plan.Speed | None, world
     )
     data_bytes = sum(prepared.dataset.sizes.values())
     epoch_length = prepared.dataset.order(train.seed, training).epoch_length
+    if text := regularization_text(train, num_different(prepared.dataset, training)):
+        say(console, text)
     lines = plan.plan_lines(config, len(training), speed, data_bytes, world.size, epoch_length)
     if prepared.initial is None and prepared.checkpoint is None:
         lines += filter(None, [plan.short_note(config, speed)])
@@ -66,6 +69,7 @@ def plan_json(config: Config, prepared: Prepared, speed: plan.Speed | None) -> s
         "resolution": config.net.resolution,
         "text": config.text.encoder,
         "device": str(prepared.device),
+        "regularization": regularization_text(train, num_different(prepared.dataset, training)),
         "images": train.images,
         "batch_size": train.batch_size,
         "times_each": round(train.images / len(training), 2),

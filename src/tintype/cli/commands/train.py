@@ -39,6 +39,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="minilm (knows English words), learned (reads every sign), hf:NAME-OR-FOLDER, or auto: minilm if it can "
         "read the captions, else learned (auto)",
     )
+    command.add_argument(
+        "--regularize",
+        action="store_true",
+        help="for few pictures: dropout, and pictures that are changed, as suits how often each is shown",
+    )
     run_options(command)
     command.set_defaults(run=run)
 

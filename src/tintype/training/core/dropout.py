@@ -10,6 +10,8 @@ from torch import Tensor
 from tintype.config import TrainConfig
 from tintype.diffusion.noise import Purpose, coarse_uniform, normal
 
+TOKENS = 2**40  # added to the position, for draws of tokens that are left out
+
 
 def kept_at(train: TrainConfig, positions: Tensor, num: int) -> Tensor:
     """Factors of `num` features at `positions` [B]: 0 for a share `train.dropout`, else as much larger: [B, num].
@@ -19,6 +21,19 @@ def kept_at(train: TrainConfig, positions: Tensor, num: int) -> Tensor:
     """
     drawn = coarse_uniform(train.seed, Purpose.FEATURES, positions, num)
     return (drawn >= train.dropout).float() / (1 - train.dropout)
+
+
+def shortened(train: TrainConfig, positions: Tensor, embeddings: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Text embeddings [L_i, D] or token ids [L_i] without a share `train.token_dropout` of the tokens of each caption.
+
+    A caption that is never the same twice is less of a key to its picture (Somepalli et al. 2023, arXiv 2305.20086).
+    positions: [B].
+    """
+    if not train.token_dropout:
+        return embeddings
+    index = positions.cpu() + TOKENS
+    drawn = coarse_uniform(train.seed, Purpose.TEXT, index, max(1, *map(len, embeddings)))
+    return [row[part[: len(row)] >= train.token_dropout] for row, part in zip(embeddings, drawn, strict=True)]
 
 
 def noisy_embeddings(train: TrainConfig, positions: Tensor, embeddings: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -21,7 +21,8 @@ from tintype.model.denoiser import Denoiser
 from tintype.model.nets.conditioning import Conditioning, pad_embeddings
 from tintype.model.network import num_dropped
 from tintype.training.core.compiled import COMPILER, Backend, Batch, CompiledErrors, padded_length
-from tintype.training.core.dropout import kept_at, noisy_embeddings
+from tintype.training.core.dropout import kept_at, noisy_embeddings, shortened
+from tintype.training.core.memorized_band import MemorizedBand
 from tintype.training.core.target import CleanPicture, Target
 
 
@@ -59,6 +60,7 @@ class Objective(nn.Module):
         bf16: compute the network in bfloat16 where PyTorch holds that to be safe.
         target: what the denoiser learns to predict; None: the clean picture.
         weight: of each noise level in the loss; None: as configured.
+        band: noise levels that count less; None: all count.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class Objective(nn.Module):
         bf16: bool,
         target: Target | None = None,
         weight: LossWeight | None = None,
+        band: MemorizedBand | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.target: Target = target or CleanPicture(config)
         self._config = config
         self._weight = weight or partial(_configured_weight, config.noise)
+        self._band = band
         self._device = device
         self._bf16 = bf16
         # Random draws need float64, which some devices lack.
@@ -118,10 +122,13 @@ class Objective(nn.Module):
         noise = self.normal(Purpose.NOISE, batch.positions, tuple(x0.shape[1:]))
         sigma = batch.sigma_factor * self.target.sigmas(batch.positions.to(self._draw_device)).to(self._device)
         weight = self._weight(sigma)
+        if self._band is not None:
+            weight = weight * self._band.weight(sigma)
         with self.precision():
             x = add_noise(x0, noise, sigma)
             target = self.target(x0, x, sigma, batch.text_embeddings)
-        embeddings = noisy_embeddings(self._config.train, batch.positions, batch.text_embeddings)
+        train, at = self._config.train, batch.positions
+        embeddings = noisy_embeddings(train, at, shortened(train, at, batch.text_embeddings))
         labels = None if batch.labels is None else batch.labels.to(self._device)
         kept = self._kept(batch.positions)
         if self._compiled is None:

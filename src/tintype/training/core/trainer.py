@@ -5,6 +5,7 @@ positions k .. k + B - 1 -> samples, captions, flips, noise levels, noise -> los
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tintype.training.core.compiled import Backend, compile_parts, compiler_erro
 from tintype.training.core.components import Components
 from tintype.training.core.ema import PowerEma
 from tintype.training.core.gradient import Gradient
+from tintype.training.core.memorized_band import MemorizedBand
 from tintype.training.core.objective import Objective
 from tintype.training.core.optim import load_optimizer_state, lr_at, make_optimizers, optimizer_state, state_bytes
 from tintype.training.core.target import CleanPicture, Target
@@ -117,8 +119,15 @@ class Trainer:
         self._trained = self._sharded_copy() if self._world.is_sharded else self.denoiser
         components = components or Components()
         target = target or CleanPicture(config, components.noise_levels)
+        self._band = MemorizedBand(config.train, target.levels, self._training, self._held_out)
         make_objective = partial(
-            Objective, config=config, device=device, bf16=bf16, target=target, weight=components.loss_weight
+            Objective,
+            config=config,
+            device=device,
+            bf16=bf16,
+            target=target,
+            weight=components.loss_weight,
+            band=self._band if config.train.memorized_limit else None,
         )
         self._objective = make_objective(self._trained)
         if compiler is not None:
@@ -255,6 +264,7 @@ class Trainer:
             "images_seen": self.images_seen,
             "num_skipped": self.num_skipped,
             "skipped_in_a_row": self._skipped_in_a_row,
+            **self._band.counts(),
         }
 
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], counts: Mapping[str, int]) -> None:
@@ -269,6 +279,7 @@ class Trainer:
         self.images_seen = counts["images_seen"]
         self.num_skipped = counts["num_skipped"]
         self._skipped_in_a_row = counts["skipped_in_a_row"]
+        self._band.load(counts)
 
     def roll_back(self, tensors: Mapping[str, Mapping[str, Tensor]], counts: Mapping[str, int]) -> None:
         """Restore the weights of an earlier state, and skip the samples since. Raises CheckpointError."""
@@ -294,7 +305,18 @@ class Trainer:
         else:
             self.num_skipped += 1
             self._skipped_in_a_row += 1
+        if self._band.is_due(self.images_seen - train.batch_size, self.images_seen):
+            self._measure_band()
         return StepReport(self.images_seen, loss, grad_norm, lr, not finite, losses)
+
+    def _measure_band(self) -> None:
+        """Measure how far training pictures are easier than held-out ones; the weights of noise levels follow."""
+        band = self._band
+        with self.averaged():
+            unseen, seen = (self.noise_errors(part, ["true"])["true"] for part in (band.held_out, band.training))
+        if self._world.is_main:
+            band.update(unseen, seen)
+        band.load(json.loads(self._world.broadcast(json.dumps(band.counts()))))
 
     def _step_optimizers(self) -> None:
         """Step the optimizers, whose first step allocates. Raises ConfigError if memory runs out."""

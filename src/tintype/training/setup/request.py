@@ -58,6 +58,7 @@ class TrainRequest:
     data_options: DataOptions = field(default_factory=DataOptions)
     exclude: Path | None = None  # a file of keys and sha256 never to train on
     cache: Path | None = None  # folder for caches that runs share; None: the run folder
+    regularize: bool = False  # choose settings against learning pictures by heart, from how often each is shown
     config: Config | None = None  # instead of a preset; the fields above change it
     components: Components = field(default_factory=Components)  # objects from Python
     stream: bool = False  # decode pictures at every use, without a cache
