@@ -4,6 +4,7 @@ import { at, bytes, dataset, many, remember, studio } from "./studio-state.js";
 
 const MEMORY = "tintype-studio-plan";
 const EVERY_MS = 700;
+const LEAST = 10000; // images of a training that is worth the name, however few pictures there are
 const LABELS = { lr: "Learning rate", no_caption: "Pictures without a caption", stream: "Read the pictures while training", dedupe: "Leave out exact copies" };
 const QUALITIES = { sketch: "A sketch", good: "Good", fine: "As good as these pictures allow" };
 let changed = () => {};
@@ -57,7 +58,8 @@ function qualities({ images_of: of }) {
   for (const [id, images] of Object.entries(of ?? {})) {
     const input = $("plan-times").querySelector(`input[value="quality:${id}"]`);
     if (!input) continue;
-    input.parentElement.querySelector("small").textContent = `${id === "fine" ? "before it would learn them by heart: " : ""}${seenText(images)}`;
+    const why = images > LEAST ? "until it would begin to learn them by heart: " : "these are few, and it may learn some by heart: ";
+    input.parentElement.querySelector("small").textContent = `${id === "fine" ? why : ""}${seenText(images)}`;
     input.parentElement.hidden = id !== "fine" && images >= of.fine;
     if (input.parentElement.hidden && input.checked) $("plan-times").querySelector('input[value="quality:fine"]').checked = true;
   }
