@@ -279,7 +279,7 @@ def main() -> None:
             if "upload" in parts:
                 result["upload"] = upload(server, folder / "studio", options.upload_gib)
             result["cpu_seconds"] = server.cpu()
-    print(json.dumps(result, indent=1))
+        print(json.dumps(result, indent=1), flush=True)  # before the many files are deleted
 
 
 if __name__ == "__main__":
