@@ -200,6 +200,8 @@ class Session:
         """End the run: now, with its best average, or once all samples were of full size; see `EarlyStopping`."""
         train = self._trainer.config.train
         best = stopping.stop()
+        if stopping.end >= train.images:  # its rate is about to fall as planned
+            return
         if best and stopping.end == self._trainer.images_seen:
             self._trainer.set_average(best)
         self._trainer.set_images(stopping.end, planned_images=train.images)
