@@ -30,6 +30,7 @@ def test_everything_is_measured_where_there_is_enough_to_measure(evaluated: tupl
     assert {line.topic for line in verdict(result)} >= {"noise", "captions", "copies", "accuracy", "quality"}
     assert len(pictures.samples) == 24
     assert len(pictures.neighbors) == 16
+    assert [len(origin.pictures) for origin in pictures.origins] == [3] * 6
     assert result.about.num_seen + result.about.num_unseen == 240
     # A training set cannot be known better than by heart, and captions can only help with that.
     for ideal, blind in zip(result.noise.ideal, result.noise.ideal_no_captions, strict=True):
