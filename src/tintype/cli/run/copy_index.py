@@ -16,7 +16,7 @@ from tintype.pipeline.copy_index import CopyIndex, copy_index_path
 from tintype.pipeline.pipeline import Pipeline
 from tintype.printable import printable
 
-BEYOND = 0.1  # how far beyond the limit copies are moved, as a share of the way to what is usual of other pictures
+BEYOND = 0.5  # how far beyond the limit copies are moved, as a share of the way to what is usual of other pictures
 
 
 def open_copy_index(source: str, pipeline: Pipeline, data: str | None) -> CopyIndex:
