@@ -32,6 +32,7 @@ from tintype.evaluation.shapes_accuracy import SEED, CaptionTask, caption_tasks
 from tintype.model.codec import PixelCodec, pictures_of
 from tintype.model.nets.text import LearnedVocabulary
 from tintype.shapes.write import example
+from tintype.training.core import device
 from tintype.training.core.device import choose_device, keep_memory
 from tintype.training.setup.prepare import prepare
 from tintype.training.setup.request import TrainRequest
@@ -82,7 +83,9 @@ def new_recipe(name: str, tokenizer: str, side: int) -> Recipe:
 
 
 def bf16_is_faster(name: str, pictures: CaptionedPictures, lr: float) -> bool:
-    """Whether a step of a recipe takes less time in bfloat16: the fastest of some, by turns."""
+    """Whether a step of a recipe takes less time in bfloat16: the fastest of some, by turns, if products alone do."""
+    if not device.bf16_is_faster(torch.device("cpu")):  # many times slower on some processors: minutes a step
+        return False
     seconds = {}
     trainings = {}
     for bf16 in (False, True):
