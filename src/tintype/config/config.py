@@ -34,7 +34,6 @@ T = TypeVar("T")
 WEIGHT_FADE = 4.0  # weight_fade at a resolution of 32, by trials (dev/LOG.md)
 LOG_SIGMA_STD_GROWTH = 0.15  # of log_sigma_std, each time a picture doubles its side
 MIN_HEAD_RESOLUTION = 128  # pixels, from which a stem at full size costs more than it teaches (dev/LOG.md)
-SCHEDULE_SPREAD_GROWTH = 0.35  # of schedule_spread, likewise: by the levels that Gaussian pictures need (dev/LOG.md)
 MIN_LOG_SIGMA_STD = 0.5  # of pictures far smaller than 32 pixels
 FORMAT = 2  # of config.json; raised when an older Tintype can no longer read it
 RENAMED = {  # names of settings in format 1 -> today's
@@ -174,10 +173,6 @@ def _preset(name: str, patches: int, net: NetConfig, train: TrainConfig) -> Conf
     noise = noise_at(NoiseConfig(weight_fade=WEIGHT_FADE), ratio)
     # What a picture shows is decided at more noise in larger pictures: guidance acts up to there.
     sample = SampleConfig(guidance_max=SampleConfig().guidance_max * max(1.0, ratio))
-    if net.resolution >= MIN_HEAD_RESOLUTION:  # so are its mean color and layout, which take steps of their own
-        noise = dataclasses.replace(noise, sigma_max=noise.sigma_max * ratio)
-        spread = sample.schedule_spread + SCHEDULE_SPREAD_GROWTH * math.log2(ratio)
-        sample = dataclasses.replace(sample, schedule_spread=round(spread, 4))
     return Config(
         preset=name,
         net=dataclasses.replace(net, patch=patch),
