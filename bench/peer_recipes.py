@@ -9,6 +9,7 @@ examples. denoising-diffusion-pytorch is not here: its networks are told the num
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 import sys
@@ -96,8 +97,8 @@ class Recipe(Protocol):
     def losses(self, batches: Batches, lr: float) -> Iterator[float]:
         """Train for ever; one loss a step."""
 
-    def take_average(self) -> None:
-        """At the end of training: put the averaged weights into `module`."""
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The averaged weights, by the names of `module`, which stays as it is: a step may be under way."""
 
     def sample(self, tokens: Tensor, steps: int, guidance: float) -> Tensor:
         """Pictures of captions [B, L] in `steps` guided evaluations; 1 is no guidance: x0 [B, 3, H, W]."""
@@ -156,8 +157,10 @@ class Diffusers:
                 self._average.step(weights)
                 yield loss.item()
 
-    def take_average(self) -> None:
-        self._average.copy_to(self.module.parameters())
+    def averaged_weights(self) -> dict[str, Tensor]:
+        averaged = copy.deepcopy(self.module)
+        self._average.copy_to(averaged.parameters())
+        return averaged.state_dict()
 
     @torch.no_grad()
     def sample(self, tokens: Tensor, steps: int, guidance: float) -> Tensor:
@@ -220,8 +223,9 @@ class SmallDiffusion:
             self._average.update_parameters(self.module)  # of before this step: as its examples have it
             yield step.loss.item()
 
-    def take_average(self) -> None:
-        self.module.load_state_dict(self._average.module.state_dict())
+    def averaged_weights(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = self._average.module.state_dict()
+        return weights
 
     def sample(self, tokens: Tensor, steps: int, guidance: float) -> Tensor:
         """By its accelerated sampler with the momentum of its examples."""

@@ -140,13 +140,9 @@ class PeerRun:
 
     def save(self, out: Path, **facts: float) -> None:
         """Write the averaged weights, which `load` reads, and facts of the run; training may go on."""
-        module = self.recipe.module
-        raw = {name: weight.clone() for name, weight in module.state_dict().items()}
-        self.recipe.take_average()
         out.mkdir(parents=True, exist_ok=True)
-        averaged = {name: weight.contiguous() for name, weight in module.state_dict().items()}
+        averaged = {name: weight.contiguous() for name, weight in self.recipe.averaged_weights().items()}
         save_file(averaged, out / "weights.safetensors")
-        module.load_state_dict(raw)
         (out / "tokenizer.json").write_text(self._tokenizer, encoding="utf-8")
         run = self._facts | {"images_seen": self._images} | facts
         (out / "run.json").write_text(json.dumps(run) + "\n", encoding="utf-8")
