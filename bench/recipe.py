@@ -22,7 +22,8 @@ from rich.console import Console
 from tintype.config import Config
 from tintype.training.core.device import choose_device, keep_memory
 from tintype.training.setup import plan
-from tintype.training.setup.prepare import Prepared, prepare
+from tintype.training.setup.prepare import prepare
+from tintype.training.setup.prepared import Prepared
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import with_images
 

@@ -44,7 +44,8 @@ from tintype.training.core.trainer import Trainer
 from tintype.training.core.weights import snapshot
 from tintype.training.monitor.early_stopping import EARLIEST, Trend
 from tintype.training.setup.forecast import memorizing_begins
-from tintype.training.setup.prepare import Prepared, prepare
+from tintype.training.setup.prepare import prepare
+from tintype.training.setup.prepared import Prepared
 from tintype.training.setup.request import TrainRequest
 
 HELD_OUT = 64  # pictures that are never trained on

@@ -54,6 +54,7 @@ def two_kinds(num: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return pictures.to(torch.uint8), labels
 
 
+@pytest.mark.slow
 def test_both_judges_learn_what_can_be_told(judges: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judges, "EPOCHS", 6)
     monkeypatch.setattr(judges, "SMALL_SIDE", 32)

@@ -34,6 +34,7 @@ def run(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     return call
 
 
+@pytest.mark.slow
 def test_the_index_is_made_once_and_then_travels_with_the_model(run: Run, tmp_path: Path) -> None:
     start = ("generate", "a star", "--model", "tiny", "--steps", "2", "--avoid-copies")
     code, _, err = run(*start)

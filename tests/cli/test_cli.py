@@ -157,6 +157,7 @@ EDITS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.slow
 def test_every_kind_of_picture_can_be_made_again(edit: str, run: Run) -> None:
     Image.new("RGB", (40, 40), "red").save("red.png")
     Image.new("L", (40, 40), 255).save("mask.png")

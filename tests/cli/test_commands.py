@@ -32,6 +32,7 @@ def test_a_command_is_imported_without_heavy_packages(module: str) -> None:
     assert loaded_after(f"import {module}") == set()
 
 
+@pytest.mark.slow
 def test_the_body_of_a_command_does_import_torch() -> None:
     assert "torch" in loaded_after("import tintype.cli.run.evaluate")
 

@@ -113,6 +113,7 @@ MODELS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.slow
 def test_models(kind: str, run: Run, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tintype.training.setup.plan.MEASURE_SECONDS", 0.0)
     monkeypatch.setattr("tintype.training.setup.prepare.bf16_is_faster", lambda _: False)  # unmeasured

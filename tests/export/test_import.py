@@ -55,6 +55,7 @@ def drawn(page: Path, javascript: Run) -> np.ndarray[Any, Any]:
 
 @pytest.mark.filterwarnings("ignore:its weights were rounded")
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.slow
 def test_an_imported_page_draws_what_the_page_draws(
     precision: str, tiny_model: Path, tmp_path: Path, javascript: Run, few_steps: None
 ) -> None:

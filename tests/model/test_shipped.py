@@ -43,6 +43,7 @@ def test_it_draws_what_it_is_told(pipeline: Pipeline) -> None:
     assert sum(map(sum, right.values())) >= 7, right
 
 
+@pytest.mark.slow
 def test_another_caption_does_not_fit_the_picture(pipeline: Pipeline) -> None:
     pictures = pipeline.generate(list(ASKED), seeds=range(len(ASKED)))
     scenes = list(ASKED.values())
@@ -104,6 +105,7 @@ def skin(picture: Image.Image) -> float:
 
 
 @pytest.mark.parametrize("who", ["woman firefighter", "man office worker"])
+@pytest.mark.slow
 def test_emoji_have_the_skin_they_are_told_to(emoji: Pipeline, who: str) -> None:
     tones = ["light", "medium", "dark"]
     pictures = emoji.generate([f"{who} {tone} skin tone" for tone in tones], seeds=[1, 2, 3])

@@ -90,6 +90,7 @@ def test_a_jpeg_keeps_as_much_of_a_receipt_as_it_has_room_for(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+@pytest.mark.slow
 def test_a_damaged_file_gives_its_receipt_or_an_error_that_names_it(suffix: str, tmp_path: Path) -> None:
     content, path = encode(noise(4, 4), RECEIPT, suffix), tmp_path / f"odd{suffix}"
     outcomes = set()
@@ -200,6 +201,7 @@ def shapes() -> Pipeline:
 
 
 @pytest.mark.parametrize(("name", "init_image"), [("options.png", None), ("edit.png", "options.png")])
+@pytest.mark.slow
 def test_an_older_picture_is_made_again_with_the_same_receipt(
     name: str, init_image: str | None, shapes: Pipeline
 ) -> None:

@@ -167,6 +167,7 @@ def test_the_last_report_comes_with_its_validation_when_the_folder_is_a_model(tm
             assert tintype.Pipeline.load(tmp_path / "run").generate("shade", steps=1)
 
 
+@pytest.mark.slow
 def test_a_report_has_the_validation_after_its_step(tmp_path: Path, config: Config) -> None:
     often = replace(config, train=replace(config.train, sample_minutes=0.0))
     reports = list(tintype.train(DATA, tmp_path / "run", often, device="cpu"))
@@ -222,6 +223,7 @@ def test_while_the_loop_body_runs_signals_are_the_callers(tmp_path: Path, config
     assert next(tintype.train(DATA, tmp_path / "run", config, device="cpu")).images_seen == 2 * BATCH
 
 
+@pytest.mark.slow
 def test_it_is_quiet_unless_told_otherwise(tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     list(tintype.train(DATA, tmp_path / "quiet", config, device="cpu"))
     captured = capsys.readouterr()
@@ -336,12 +338,14 @@ def test_objects_are_named_by_what_defines_them() -> None:
     assert qualified_name(Callable) == f"{__name__}.Callable"
 
 
+@pytest.mark.slow
 def test_an_object_may_be_streamed(tmp_path: Path, config: Config) -> None:
     copied = list(tintype.train(DATA, tmp_path / "copied", config, device="cpu"))
     assert list(tintype.train(DATA, tmp_path / "streamed", config, device="cpu", stream=True)) == copied
     assert weights(tmp_path / "streamed") == weights(tmp_path / "copied")
 
 
+@pytest.mark.slow
 def test_a_config_continues_from_the_weights_of_another_run(tmp_path: Path, config: Config) -> None:
     list(tintype.train(DATA, tmp_path / "first", config, device="cpu"))
     slower = replace(config, train=replace(config.train, lr=1e-4, warmup_images=0))
@@ -350,6 +354,7 @@ def test_a_config_continues_from_the_weights_of_another_run(tmp_path: Path, conf
     assert weights(tmp_path / "second") != weights(tmp_path / "first")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_time_keeps_the_length_it_was_started_with(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_another_number_of_threads_or_version_of_torch_is_said(
 
 
 @pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_keeps_its_precision(request_: TrainRequest, bf16: bool) -> None:
     run(replace(request_, images=16))
     run_folder = request_.out
@@ -107,6 +108,7 @@ def test_a_run_killed_before_its_first_checkpoint_keeps_its_precision(request_: 
     assert f"on cpu, {'bfloat16' if bf16 else 'float32'}" in run(request_)
 
 
+@pytest.mark.slow
 def test_a_damaged_record_of_the_start_is_one_line(request_: TrainRequest) -> None:
     run(replace(request_, images=16))
     (request_.out / "start.json").write_text("[1")

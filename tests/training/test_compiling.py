@@ -20,10 +20,10 @@ from tintype.errors import ConfigError
 from tintype.training.core.components import Components
 from tintype.training.parallel.world import World
 from tintype.training.run import TrainRequest, train
-from tintype.training.setup import prepare
+from tintype.training.setup import prepared as module
 from tintype.training.setup.compiling import MIN_SECONDS, may_compile, with_compiler
 from tintype.training.setup.plan import Speed
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 
 PLAIN = Speed(100.0, 1.0, 0.1)
 
@@ -116,7 +116,7 @@ def run(request: TrainRequest) -> str:
 def test_a_compiled_run_is_stopped_and_goes_on_bit_for_bit(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "COMPILER", "eager")
+    monkeypatch.setattr(module, "COMPILER", "eager")
 
     def request(name: str, compile: bool | None) -> TrainRequest:
         return TrainRequest(data=pictures, out=tmp_path / name, images=40, device="cpu", compile=compile)
@@ -143,7 +143,7 @@ def test_a_compiled_run_is_stopped_and_goes_on_bit_for_bit(
 def test_a_run_that_is_no_longer_compiled_says_so(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "COMPILER", "eager")
+    monkeypatch.setattr(module, "COMPILER", "eager")
     request = TrainRequest(data=pictures, out=tmp_path / "run", images=16, device="cpu", compile=True)
     run(request)
     assert "note: not compiled from here on" in run(replace(request, images=40, compile=False))

@@ -159,6 +159,7 @@ def test_a_refused_run_takes_no_step_and_leaves_nothing_behind(
     assert not request_.out.exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_so_too(
     request_: TrainRequest, set_free: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +173,7 @@ def test_a_dry_run_says_so_too(
     assert "of the 1001 checkpoints" in run(many)
 
 
+@pytest.mark.slow
 def test_a_run_that_may_keep_more_than_fits_is_warned_and_trained(
     request_: TrainRequest, set_free: Callable[..., None], make_trainer: Callable[..., Trainer]
 ) -> None:
@@ -207,6 +209,7 @@ def test_if_neither_fits_the_run_fails(request_: TrainRequest, monkeypatch: pyte
         run(request_)
 
 
+@pytest.mark.slow
 def test_a_run_that_has_only_its_finish_left_needs_room_for_the_model_alone(
     request_: TrainRequest, set_free: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def test_every_part_of_the_finish_is_told(request_: TrainRequest) -> None:
     assert all(part in terminal_output for part in PARTS)
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_finish_saves_and_the_same_command_does_the_rest(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

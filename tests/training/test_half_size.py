@@ -126,6 +126,7 @@ def test_resuming_is_bit_for_bit_the_run_without_a_stop(make_trainer: Make, conf
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.slow
 def test_moving_the_end_early_is_the_run_of_the_final_length(make_trainer: Make, config: Config, ahead: int) -> None:
     shorter = replace(config, train=replace(config.train, images=40))
     planned, final = make_trainer(config, ahead=ahead), make_trainer(shorter, ahead=ahead)

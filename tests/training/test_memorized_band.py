@@ -22,6 +22,7 @@ def band(num: int = 100, held_out: int = 10, train: TrainConfig = TRAIN) -> Memo
     return MemorizedBand(train, LEVELS, torch.arange(num), torch.arange(num, num + held_out))
 
 
+@pytest.mark.slow
 def test_measurements_lie_at_fixed_positions_whatever_the_batches() -> None:
     for size in (7, 32, 100):
         due = [seen for seen in range(size, 10_000, size) if band().is_due(seen - size, seen)]
@@ -66,6 +67,7 @@ def config(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> Config:
     return replace(tiny, train=replace(tiny.train, memorized_limit=1e-9, lr=1e-3))
 
 
+@pytest.mark.slow
 def test_resuming_is_bit_for_bit_the_run_without_a_stop(make_trainer: Make, config: Config) -> None:
     whole, first, second = (make_trainer(config) for _ in range(3))
     for _ in whole.steps(48):

@@ -57,6 +57,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, bad: range) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 def test_one_bad_sample_costs_its_step_and_is_named(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, range(21, 22))
     output = run(request_)
@@ -70,6 +71,7 @@ def test_one_bad_sample_costs_its_step_and_is_named(request_: TrainRequest, monk
     assert '"num_skipped": 1' in (newest / "state.json").read_text()
 
 
+@pytest.mark.slow
 def test_a_bad_stretch_is_passed_over_from_the_last_good_checkpoint(
     request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +158,7 @@ def test_the_worst_are_those_that_are_not_finite_then_the_largest() -> None:
     assert largest_losses(torch.tensor([1.0, -math.inf])).tolist() == [1, 0]
 
 
+@pytest.mark.slow
 def test_a_spike_is_logged_with_its_pictures(request_: TrainRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     original = objective.Objective._losses
 

@@ -51,6 +51,7 @@ def test_names_that_are_not_utf8_are_trained_on_and_recorded(tmp_path: Path) -> 
     ["two words, 'quotes\" & $HOME", "фото 写真 🎨", "a new\nline", "[bold]%s{0}", "l" * 240],
     ids=["spaces", "unicode", "newline", "markup", "long"],
 )
+@pytest.mark.slow
 def test_data_and_runs_may_lie_anywhere(tmp_path: Path, name: str) -> None:
     data, out = tmp_path / name, tmp_path / "runs" / name
     data.mkdir()

@@ -281,6 +281,7 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(request_: Tra
     assert files_of(request_.out) == before
 
 
+@pytest.mark.slow
 def test_a_run_may_be_made_longer_and_save_at_other_times(request_: TrainRequest) -> None:
     run(request_)
     output = run(replace(request_, images=48, save_minutes=1.0, keep_last=2, micro_batch=2))
@@ -349,6 +350,7 @@ def test_without_one_whole_checkpoint_nothing_is_started_over(
         run(request_)
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_starts_over(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,6 +369,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(
     assert_same_end(request_.out, straight.out)
 
 
+@pytest.mark.slow
 def test_going_on_from_a_checkpoint_given_by_hand(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +400,7 @@ def test_starting_from_another_model(request_: TrainRequest, tmp_path: Path) -> 
         run(replace(child, out=tmp_path / "other", from_model=str(tmp_path / "missing")))
 
 
+@pytest.mark.slow
 def test_starting_from_a_model_made_when_its_preset_had_another_shape(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +415,7 @@ def test_starting_from_a_model_made_when_its_preset_had_another_shape(
     assert "complete" in run(request_)
 
 
+@pytest.mark.slow
 def test_starting_from_a_model_of_another_resolution(request_: TrainRequest, tmp_path: Path) -> None:
     run(request_)
     child = replace(request_, out=tmp_path / "child", from_model=str(request_.out), resolution=16, images=4, lr=1e-8)

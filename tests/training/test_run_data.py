@@ -79,6 +79,7 @@ def test_a_new_run_refuses_a_list_with_a_name_that_no_picture_has(request_: Trai
     assert not (request_.out / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_stream_ends_as_a_pack_does_and_may_take_over_from_it(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +130,7 @@ def test_folders_with_repeats_are_weights_of_the_run(request_: TrainRequest, tmp
     assert {row["weight"] for row in data["samples"]} == {1, 10}
 
 
+@pytest.mark.slow
 def test_runs_share_a_copy_in_a_cache(request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = replace(request_, cache=tmp_path / "cache")
     run(cached)
@@ -142,6 +144,7 @@ def test_runs_share_a_copy_in_a_cache(request_: TrainRequest, tmp_path: Path, mo
     assert not (request_.out / "pack").exists()
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_were_such_settings_goes_on(
     request_: TrainRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,9 @@ from tintype.config import PRESETS, Config, TextConfig
 from tintype.errors import CheckpointError, ConfigError
 from tintype.model.nets.text import make_encoder
 from tintype.training.run import TrainRequest, train
-from tintype.training.setup.prepare import _with_encoder, _with_request_config
+from tintype.training.setup.prepare import _with_request_config
 from tintype.training.setup.resolve_config import resolve_config
+from tintype.training.setup.text_encoder import with_encoder
 
 CPU = torch.device("cpu")
 
@@ -43,6 +44,7 @@ def encoder_of(run: Path) -> object:
     return json.loads((run / "config.json").read_text())["text"]["encoder"]
 
 
+@pytest.mark.slow
 def test_a_new_run_chooses_and_says_why_and_later_runs_keep_the_choice(signs: TrainRequest, tmp_path: Path) -> None:
     printed = run(signs)
     assert "note: of 6 different captions, the text encoder minilm does not know signs or words in 4 ('🍎'" in printed
@@ -73,8 +75,8 @@ def test_all_presets_choose_and_english_captions_get_what_they_had_before() -> N
     for preset in PRESETS:
         config = Config.from_preset(preset)
         assert config.text == TextConfig(encoder="auto")
-        assert _with_encoder(config, ["a cat", "a red dog, 3 of them"])[0].text == TextConfig()
-    assert _with_encoder(Config(text=TextConfig(encoder="hf:x")), ["🍎"]) == (
+        assert with_encoder(config, ["a cat", "a red dog, 3 of them"])[0].text == TextConfig()
+    assert with_encoder(Config(text=TextConfig(encoder="hf:x")), ["🍎"]) == (
         Config(text=TextConfig(encoder="hf:x")),
         None,
     )

@@ -32,6 +32,7 @@ def test_a_film_within_the_limit_is_that_of_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(("num", "num_pictures", "side"), [(120, 4, 64), (100, 10, 64), (30, 4, 300), (7, 1, 512)])
+@pytest.mark.slow
 def test_pictures_shrink_first_and_then_steps_are_left_out(num: int, num_pictures: int, side: int) -> None:
     frames = frames_of(num, num_pictures, side)
     (width, height), labels = film_of(frames, 10**9)

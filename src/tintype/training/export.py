@@ -14,7 +14,7 @@ from tintype.training.model_card import model_card
 from tintype.training.monitor.log import metrics_json
 from tintype.training.monitor.sample_grid import choose_captions
 from tintype.training.parallel.world import World
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 
 CARD = "README.md"
 

@@ -14,7 +14,7 @@ from tintype.training.export import export_model
 from tintype.training.monitor.validate import Validations
 from tintype.training.parallel.world import World
 from tintype.training.saving import Saving
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 from tintype.training.signals import Interruption
 
 

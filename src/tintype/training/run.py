@@ -44,7 +44,8 @@ from tintype.training.setup.choices import with_batch_size, with_preset, with_re
 from tintype.training.setup.compiling import may_compile, with_compiler
 from tintype.training.setup.disk import DiskNeeds, most_checkpoints, require_disk
 from tintype.training.setup.forecast import num_different
-from tintype.training.setup.prepare import Prepared, prepare
+from tintype.training.setup.prepare import prepare
+from tintype.training.setup.prepared import Prepared
 from tintype.training.setup.regularization import with_regularization
 from tintype.training.setup.request import TrainRequest
 from tintype.training.setup.resolve_config import with_images

@@ -18,7 +18,7 @@ from tintype.training.core.trainer import Trainer
 from tintype.training.core.validation_error import ValidationMetrics
 from tintype.training.monitor.early_stopping import EarlyStopping
 from tintype.training.parallel.world import World
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 
 _LOCK_SECONDS = 1.0  # between looks at whether the run folder is still at its path
 

@@ -30,7 +30,7 @@ from tintype.training.parallel.world import World
 from tintype.training.saving import Saving
 from tintype.training.setup.budget import Budget
 from tintype.training.setup.forecast import memorizing_begins, num_different
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 from tintype.training.signals import Interruption
 
 MAX_RETURNS = 3  # returns to a checkpoint after NaN or infinity, before the run fails

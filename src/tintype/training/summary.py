@@ -20,7 +20,7 @@ from tintype.training.monitor.sample_grid import choose_captions
 from tintype.training.parallel.world import World
 from tintype.training.setup import plan
 from tintype.training.setup.forecast import forecast_sentence, memorizing_begins, num_different
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 from tintype.training.setup.regularization import regularization_text
 
 _MINUTE = 60.0

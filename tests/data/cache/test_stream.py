@@ -149,6 +149,7 @@ def test_blocks_are_read_a_few_at_a_time_in_an_order_of_their_own() -> None:
     assert again.at(torch.tensor([431])).item() == epochs[2][31].item()
 
 
+@pytest.mark.slow
 def test_weights_are_met_in_every_epoch_and_exactly_over_many() -> None:
     weights = torch.tensor([1.0] * 10 + [2.5] * 4 + [0.2] * 5, dtype=torch.float64)
     order = Order(1, 19, weights)

@@ -142,6 +142,7 @@ def test_objects_from_python_refuse_a_caption_beyond_the_limit() -> None:
 
 
 @pytest.mark.parametrize("stored_as", ["dictionary", "text", "list"])
+@pytest.mark.slow
 def test_a_parquet_file_that_unfolds_to_gigabytes(data: Path, stored_as: str) -> None:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")

@@ -120,6 +120,7 @@ def test_a_name_that_is_not_on_this_machine_says_what_to_do() -> None:
         make_encoder(TextConfig(encoder="hf:nobody/no-such-encoder"))
 
 
+@pytest.mark.slow
 def test_many_captions_at_once_have_the_embeddings_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "MANY_CAPTIONS", 3)
     monkeypatch.setattr(text_module, "_SORTED_BATCH", 2)

@@ -20,6 +20,8 @@ from tests.serving.conftest import Live
 from tintype.serving.catalog import Catalog
 from tintype.serving.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 KEY = "a-key-of-a-client"
 ALIASES = {"dall-e-2": "tiny", "gpt-image-1": "tiny"}
 

@@ -213,6 +213,7 @@ def test_without_a_picture_there_is_nothing_to_lead_back(name: str, http: httpx.
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
 
 
+@pytest.mark.slow
 def test_a_source_caption_has_the_same_meaning_under_its_older_name(http: httpx.Client) -> None:
     start = data_url(Image.new("RGB", (16, 16), "teal"))
     fields = {"init_image": start, "steps": 2, "seed": 1}

@@ -257,6 +257,7 @@ def test_every_step_is_kept_for_the_page(held: Ready, engine_of: EngineOf) -> No
     assert (job.frames[2].guess.int() - guess.int()).abs().max() <= 1
 
 
+@pytest.mark.slow
 def test_many_random_cancellations_leave_nothing_behind(held: Ready, engine_of: EngineOf) -> None:
     pipeline, _ = held
     engine = engine_of(pipeline, max_waiting=1000)
@@ -271,6 +272,7 @@ def test_many_random_cancellations_leave_nothing_behind(held: Ready, engine_of: 
     until(lambda: engine.num_running == engine.num_waiting == 0)
 
 
+@pytest.mark.slow
 def test_the_batch_is_measured_when_it_is_not_given(tiny_model: Path, engine_of: EngineOf) -> None:
     pipeline = Pipeline.load(tiny_model, "cpu")
     engine = engine_of(pipeline, max_batch=None)

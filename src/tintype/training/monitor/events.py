@@ -9,7 +9,7 @@ from tintype.training.core.trainer import StepReport, Trainer
 from tintype.training.monitor.log import Log
 from tintype.training.monitor.spikes import Spikes, largest_losses
 from tintype.training.parallel.world import World
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 
 
 class Events:

@@ -21,7 +21,7 @@ from tintype.training.monitor.memorization_gauge import MemorizationGauge
 from tintype.training.monitor.sample_grid import MAX_PICTURES, choose_captions, sample_grid
 from tintype.training.parallel.world import World
 from tintype.training.setup.budget import Budget
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 from tintype.training.signals import Interruption
 
 MAX_GRID_PIXELS = {"cpu": 2**17}  # of a grid of samples, so that validation stays cheap

@@ -16,7 +16,7 @@ from tintype.errors import ConfigError
 from tintype.training.console import duration, say
 from tintype.training.parallel.world import World
 from tintype.training.setup.plan import Speed, expected_seconds
-from tintype.training.setup.prepare import Prepared
+from tintype.training.setup.prepared import Prepared
 from tintype.training.setup.request import TrainRequest
 
 # The compiler took 40 to 50 s for the preset base on an H200, and made steps 1.85 times as fast: repaid in 100 s.
