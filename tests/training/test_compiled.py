@@ -60,6 +60,9 @@ class Sized:
     def text_embeddings(self, indices: Tensor, choice: Tensor) -> list[Tensor]:
         return [torch.full((1 + i % self._longest, self._dim), 0.01 * i).half() for i in indices.tolist()]
 
+    def mirrorable(self, indices: Tensor) -> Tensor:
+        return indices % 2 == 0
+
     def split(self, share: float) -> tuple[Tensor, Tensor]:
         return self._indices, self._indices[:0]
 
