@@ -103,7 +103,7 @@ def test_nothing_is_measured_long_before_memorizing_is_expected(make_trainer: Ca
     trainer.set_images(100_000)
     stopping = EarlyStopping(trainer, torch.arange(NUM), {}, forecast=8000)
     due = []
-    for trainer.images_seen in (1996, 2000):
+    for trainer.images_seen in (3996, 4000):
         due.append(stopping.is_due())
     assert due == [False, True]
 
