@@ -11,7 +11,6 @@ moment differs at the end.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import signal
@@ -25,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from soak import digest
 from train_speed import SyntheticData, wait
 
 from tintype.config import Config
@@ -35,7 +35,6 @@ from tintype.training.core.device import bf16_is_faster, keep_memory
 from tintype.training.core.exactness import deterministic
 from tintype.training.core.trainer import Trainer
 
-PARTS = ("model", "model_long", "weights", "optimizer")
 TURN_SECONDS = 1.0
 
 
@@ -60,19 +59,6 @@ def cost(config: Config, device: torch.device, rounds: int) -> dict[str, float]:
             seconds[index] = took / num
         ratios.append(seconds[1] / seconds[0])
     return {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios), "bf16": bf16}
-
-
-def digest(run: Path) -> str:
-    """sha256 of every weight, average and moment at the end of a run."""
-    newest = checkpoint.latest(run)
-    if newest is None:
-        raise RuntimeError(f"{run} has no whole checkpoint")
-    sha256 = hashlib.sha256()
-    for part, tensors in checkpoint.load_parts(newest, PARTS).items():
-        for name in sorted(tensors):
-            sha256.update(f"{part}/{name}".encode())
-            sha256.update(tensors[name].numpy().tobytes())
-    return sha256.hexdigest()
 
 
 def kill(folder: Path, command: list[str], kills: int, seed: int) -> dict[str, object]:
